@@ -1,0 +1,7 @@
+"""`python -m graphprune`."""
+
+import sys
+
+from graphprune.cli.main import main
+
+sys.exit(main())

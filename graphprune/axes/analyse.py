@@ -1,0 +1,209 @@
+"""The driver: walks the graph with the transfer table until nothing changes, then forms Groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from graphprune.axes.caches import cache_pairs
+from graphprune.axes.groups import Group, form_groups
+from graphprune.axes.labels import Label, fixed
+from graphprune.axes.options import Options
+from graphprune.axes.regions import find_regions
+from graphprune.axes.rules import row_for
+from graphprune.axes.visit import Axes, Contraction, Event, Facts, State, Use, Visit
+from graphprune.axes.edits import Edit
+from graphprune.ir.shapes import Sizes, infer
+
+INDEX_AWARE = frozenset(
+    "Cast Identity Gather OneHot ScatterElements Squeeze Unsqueeze Reshape Flatten Transpose Slice Split".split()
+)
+"""Operators that keep integer values meaning positions on an axis; any other reader makes those public."""
+
+PASS_LIMIT = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Everything known about what can be removed from a model.
+
+    Attributes:
+        model: the normalised model that was read.
+        options: what the analysis was allowed to assume.
+        groups: all Groups, prunable and pinned, ordered by their first initializer.
+        uses: labels per use of an initializer; `roles` and `blocks` are keyed by (use, axis).
+        values: labels of computed values.
+        edits: what a rewriter must change besides slicing initializers.
+        contractions: edges that the masked reference masks.
+        inexact: normalisers that compute another function when their label shrinks.
+        pins: events that a Group's pin refers to.
+    """
+
+    model: ir.Model
+    options: Options
+    sizes: Sizes
+    state: State
+    groups: tuple[Group, ...]
+    passes: int
+
+    @property
+    def uses(self) -> dict[Use, Axes]:
+        return self.state.uses
+
+    @property
+    def values(self) -> dict[ir.Value, Axes]:
+        return self.state.facts.values
+
+    @property
+    def edits(self) -> list[Edit]:
+        return self.state.facts.edits
+
+    @property
+    def contractions(self) -> list[Contraction]:
+        return self.state.facts.contractions
+
+    @property
+    def inexact(self) -> dict[ir.Node, Label]:
+        return self.state.facts.inexact
+
+    @property
+    def pins(self) -> list[Event]:
+        return self.state.events
+
+    @property
+    def prunable(self) -> tuple[Group, ...]:
+        """Groups that may shrink."""
+        return tuple(group for group in self.groups if group.pin is None)
+
+    def group(self, group_id: str) -> Group:
+        """Returns the Group with this id; KeyError when there is none."""
+        return next(group for group in self.groups if group.id == group_id)
+
+
+def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None = None) -> Analysis:
+    """Finds every removable structure of a normalised model.
+
+    Args:
+        model: a model in normal form (`ir.normalise`); it is only read.
+        options: what may be assumed.
+        sizes: what `normalise` returned, if it is at hand.
+    """
+    options = options or Options()
+    sizes = sizes or infer(model)
+    state = State(sizes, options, model.opset_imports)
+    nodes = list(walk(model.graph))
+    regions = find_regions(nodes)
+    pairs = cache_pairs(model.graph) if options.io == "auto" else {}
+    passes = 0
+    while True:
+        passes += _fixpoint(state, model, nodes, regions, pairs)
+        groups, unbalanced = form_groups(model, state)
+        if not unbalanced:
+            break
+        state.tied.update(unbalanced)
+    return Analysis(model, options, sizes, state, groups, passes)
+
+
+def _fixpoint(
+    state: State, model: ir.Model, nodes: list[ir.Node], regions: dict[ir.Node, object], pairs: dict[ir.Value, ir.Value]
+) -> int:
+    for count in range(1, PASS_LIMIT + 1):
+        before = state.atoms.version
+        state.facts = Facts(regions=regions)
+        _inputs(state, model.graph, pairs)
+        for node in nodes:
+            _transfer(state, node)
+        _outputs(state, model.graph, pairs)
+        state.atoms.settle()
+        if state.atoms.version == before:
+            return count
+    raise AssertionError(f"the analysis did not settle in {PASS_LIMIT} passes")
+
+
+def walk(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Nodes in order; the branches of an If come before the If itself."""
+    work: list[Iterator[ir.Node]] = [iter(graph)]
+    closing: list[ir.Node | None] = [None]
+    while work:
+        node = next(work[-1], None)
+        if node is None:
+            work.pop()
+            owner = closing.pop()
+            if owner is not None:
+                yield owner
+        elif node.op_type == "If" and node.domain in ("", "ai.onnx"):
+            work.append(_branches(node))
+            closing.append(node)
+        else:
+            yield node
+
+
+def _branches(node: ir.Node) -> Iterator[ir.Node]:
+    for name in ("then_branch", "else_branch"):
+        yield from node.attributes[name].as_graph()
+
+
+def _inputs(state: State, graph: ir.Graph, pairs: dict[ir.Value, ir.Value]) -> None:
+    for value in graph.inputs:
+        if value.const_value is not None:
+            continue
+        why = state.event(f"graph input '{value.name}'", value.name or "")
+        shape = state.sizes.shapes.get(value) or ()
+        if value in pairs:
+            state.facts.values[value] = tuple(
+                state.algebra.fresh(size, (value, axis)) for axis, size in enumerate(shape)
+            )
+        else:
+            state.facts.values[value] = tuple(fixed(size, why) for size in shape)
+
+
+def _outputs(state: State, graph: ir.Graph, pairs: dict[ir.Value, ir.Value]) -> None:
+    free = set(pairs.values())
+    for value in graph.outputs:
+        why = state.event(f"graph output '{value.name}'", value.name or "")
+        if value not in free:
+            for label in state.facts.values.get(value, ()):
+                state.algebra.pin(label, why)
+        if value in state.facts.indices:
+            state.algebra.pin(state.facts.indices[value], why)
+        if value.const_value is not None:
+            _pin_uses(state, value, why)
+
+
+def _pin_uses(state: State, value: ir.Value, why: int) -> None:
+    for use, labels in state.uses.items():
+        if use.value is value:
+            for label in labels:
+                state.algebra.pin(label, why)
+
+
+def _transfer(state: State, node: ir.Node) -> None:
+    visit = Visit(state, node)
+    row = row_for(node.domain, node.op_type)
+    if row is None:
+        name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
+        visit.fix_all(f"operator {name} is not known", "add a row for it (CONTRIBUTING.md)")
+    elif any(value is not None and state.sizes.shapes.get(value) is None for value in node.inputs):
+        visit.fix_all("an operand's shape is not known")
+    else:
+        row.transfer(visit)
+    _spread(state, node, "" if row is None else row.exactness)
+
+
+def _spread(state: State, node: ir.Node, exactness: str) -> None:
+    """Carries 'derived from a mean' along, and pins axes whose positions are read as plain numbers."""
+    facts = state.facts
+    if exactness != "contraction" and node not in facts.regions:
+        for value in node.inputs:
+            if value is not None and value in facts.means:
+                for out in node.outputs:
+                    facts.means.setdefault(out, facts.means[value])
+    for position, value in enumerate(node.inputs):
+        if value is None or value not in facts.indices:
+            continue
+        addresses = node.op_type not in ("Gather", "ScatterElements") or position == 1
+        if node.op_type not in INDEX_AWARE or not addresses:
+            why = state.event(f"{node.op_type} reads its positions as numbers", node.name or node.op_type)
+            state.algebra.pin(facts.indices[value], why)

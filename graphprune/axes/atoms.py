@@ -1,0 +1,222 @@
+"""Union-find over removable atoms, some of which are conjunctions of two others.
+
+An atom is what one slot of an axis is tied to. It is either a leaf, or *expanded* into a pair (left, right):
+"removed iff left or right is removed". This is first-order unification with one binary constructor; it is what
+lets heads and head dims live on one axis (theory.md A.2). All operations take whole index arrays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+NOTHING = -1
+
+
+class Atoms:
+    """A growing set of atoms with their classes, expansions and pins."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._parent: Ids = np.empty(0, np.int64)
+        self._left: Ids = np.empty(0, np.int64)
+        self._right: Ids = np.empty(0, np.int64)
+        self._pin: Ids = np.empty(0, np.int64)
+        self.version = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def alloc(self, count: int) -> Ids:
+        """Returns `count` fresh atoms, each alone in its class."""
+        start, self._size = self._size, self._size + count
+        if self._size > len(self._parent):
+            self._grow(max(self._size, 2 * len(self._parent), 1024))
+        return np.arange(start, self._size)
+
+    def _grow(self, capacity: int) -> None:
+        old = len(self._parent)
+        extra = np.full(capacity - old, NOTHING, np.int64)
+        self._parent = np.concatenate([self._parent, np.arange(old, capacity)])
+        self._left = np.concatenate([self._left, extra])
+        self._right = np.concatenate([self._right, extra])
+        self._pin = np.concatenate([self._pin, extra])
+
+    def find(self, atoms: Ids) -> Ids:
+        """Returns the class representative of each atom."""
+        root = self._parent[atoms]
+        while True:
+            above = self._parent[root]
+            if np.array_equal(above, root):
+                break
+            root = above
+        self._parent[atoms] = root
+        return root
+
+    def parts(self, atoms: Ids) -> tuple[Ids, Ids]:
+        """Returns the (left, right) classes each atom expands into, NOTHING for leaves."""
+        root = self.find(atoms)
+        return self._found(self._left[root]), self._found(self._right[root])
+
+    def _found(self, atoms: Ids) -> Ids:
+        out = atoms.copy()
+        some = atoms != NOTHING
+        if some.any():
+            out[some] = self.find(atoms[some])
+        return out
+
+    def pins(self, atoms: Ids) -> Ids:
+        """Returns the event that pinned each atom's class, NOTHING where it is free."""
+        return self._pin[self.find(atoms)]
+
+    def pin(self, atoms: Ids, event: int) -> None:
+        """Forbids the removal of these atoms; the first event on a class is the one that is remembered."""
+        root = self.find(atoms)
+        free = root[self._pin[root] == NOTHING]
+        if free.size:
+            self._pin[free] = event
+            self.version += 1
+
+    def union(self, first: Ids, second: Ids) -> None:
+        """Ties atoms pairwise, and the parts of those that are expanded."""
+        if first is second:
+            return
+        work = [(first, second)]
+        while work:
+            a, b = work.pop()
+            work.extend(self._merge(a, b))
+
+    def _merge(self, a: Ids, b: Ids) -> list[tuple[Ids, Ids]]:
+        a, b = self.find(a), self.find(b)
+        apart = a != b
+        if not apart.any():
+            return []
+        self.version += 1
+        a, b = a[apart], b[apart]
+        olds = np.unique(np.concatenate([a, b]))
+        while True:
+            low, high = np.minimum(a, b), np.maximum(a, b)
+            np.minimum.at(self._parent, high, low)
+            a, b = self.find(a), self.find(b)
+            apart = a != b
+            if not apart.any():
+                break
+            a, b = a[apart], b[apart]
+        return self._inherit(olds)
+
+    def _inherit(self, olds: Ids) -> list[tuple[Ids, Ids]]:
+        """Hands pins and expansions of merged roots to their new root; returns the part pairs that follow."""
+        new = self.find(olds)
+        pinned = self._pin[olds] != NOTHING
+        if pinned.any():
+            self._inherit_pins(new[pinned], self._pin[olds[pinned]])
+        expanded = self._left[olds] != NOTHING
+        if not expanded.any():
+            return []
+        olds, new = olds[expanded], new[expanded]
+        roots, first, inverse = np.unique(new, return_index=True, return_inverse=True)
+        left, right = self._left[olds], self._right[olds]
+        self._left[roots], self._right[roots] = left[first], right[first]
+        follow = np.flatnonzero(first[inverse] != np.arange(len(olds)))
+        if not follow.size:
+            return []
+        chosen = first[inverse[follow]]
+        return [(left[follow], left[chosen]), (right[follow], right[chosen])]
+
+    def _inherit_pins(self, roots: Ids, events: Ids) -> None:
+        current = self._pin[roots]
+        self._pin[roots] = np.where(current == NOTHING, np.iinfo(np.int64).max, current)
+        np.minimum.at(self._pin, roots, events)
+
+    def expand(self, atoms: Ids, left: Ids, right: Ids) -> None:
+        """Declares each atom to be the conjunction of a left and a right part."""
+        root = self.find(atoms)
+        fresh, first = np.unique(root, return_index=True)
+        leaf = self._left[fresh] == NOTHING
+        if leaf.any():
+            self._left[fresh[leaf]] = left[first[leaf]]
+            self._right[fresh[leaf]] = right[first[leaf]]
+            self.version += 1
+        self.union(self._left[root], left)
+        root = self.find(atoms)
+        self.union(self._right[root], right)
+
+    def settle(self) -> None:
+        """Pins the parts of pinned conjunctions and breaks conjunctions that contain themselves."""
+        self._break_cycles()
+        while True:
+            roots = self._roots()
+            heads = roots[(self._left[roots] != NOTHING) & (self._pin[roots] != NOTHING)]
+            before = self.version
+            for parts in (self._left[heads], self._right[heads]):
+                self._pin_parts(parts, self._pin[heads])
+            if self.version == before:
+                return
+
+    def _pin_parts(self, parts: Ids, events: Ids) -> None:
+        parts = self.find(parts)
+        free = self._pin[parts] == NOTHING
+        if free.any():
+            self._inherit_pins(parts[free], events[free])
+            self.version += 1
+
+    def _roots(self) -> Ids:
+        everything = np.arange(self._size)
+        return everything[self._parent[: self._size] == everything]
+
+    def _break_cycles(self) -> None:
+        """Occurs check: one decision for everything inside a cyclic conjunction (coarser, still sound)."""
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        while True:
+            roots = self._roots()
+            heads = roots[self._left[roots] != NOTHING]
+            if not heads.size:
+                return
+            left, right = self.parts(heads)
+            rows, columns = np.concatenate([heads, heads]), np.concatenate([left, right])
+            graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(self._size, self._size))
+            count, component = connected_components(graph, directed=True, connection="strong")
+            cyclic = (component[left] == component[heads]) | (component[right] == component[heads])
+            if not cyclic.any():
+                return
+            bad, left, right = heads[cyclic], left[cyclic], right[cyclic]
+            self._left[bad] = NOTHING
+            self._right[bad] = NOTHING
+            self.version += 1
+            self.union(bad, left)
+            self.union(self.find(bad), right)
+
+    def base(self, atoms: Ids) -> tuple[Ids, Ids, Ids]:
+        """Resolves atoms to leaves.
+
+        Returns:
+            (position, leaf, path): for each leaf that removes atoms[position], and the left/right path that led
+            to it (1 at the root; 2p for a left, 2p+1 for a right step).
+        """
+        position, root = np.arange(len(atoms)), self.find(atoms)
+        path = np.ones(len(atoms), np.int64)
+        done: list[tuple[Ids, Ids, Ids]] = []
+        while position.size:
+            leaf = self._left[root] == NOTHING
+            done.append((position[leaf], root[leaf], path[leaf]))
+            position, root, path = position[~leaf], root[~leaf], path[~leaf]
+            left, right = self.find(self._left[root]), self.find(self._right[root])
+            position = np.concatenate([position, position])
+            root, path = np.concatenate([left, right]), np.concatenate([2 * path, 2 * path + 1])
+        columns = [np.concatenate(column) for column in zip(*done, strict=True)] if done else [atoms, atoms, atoms]
+        return columns[0], columns[1], columns[2]
+
+    def kept(self, removed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Given which leaves (by root id) are removed, returns for every root id whether it is kept."""
+        keep = ~removed
+        heads = self._roots()
+        heads = heads[self._left[heads] != NOTHING]
+        left, right = self.parts(heads) if heads.size else (heads, heads)
+        while True:
+            new = keep[left] & keep[right]
+            if np.array_equal(new, keep[heads]):
+                return keep
+            keep[heads] = new

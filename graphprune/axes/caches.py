@@ -1,0 +1,35 @@
+"""Graph inputs and outputs that are two ends of one cache (past and present of a decoder)."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+PAST_PRESENT = {
+    "Attention": ((4, 1), (5, 2)),
+    "com.microsoft:Attention": ((4, 1),),
+    "com.microsoft:MultiHeadAttention": ((6, 1), (7, 2)),
+    "com.microsoft:GroupQueryAttention": ((3, 1), (4, 2)),
+}
+"""(past input, present output) positions of attention operators."""
+
+
+def cache_pairs(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
+    """Maps each past input to its present output; both are then free on their static axes."""
+    outputs = set(graph.outputs)
+    pairs: dict[ir.Value, ir.Value] = {}
+    for value in graph.inputs:
+        for node, position in value.uses():
+            present = _present(node, position)
+            if present is not None and present in outputs and len(value.uses()) == 1:
+                pairs[value] = present
+    return pairs
+
+
+def _present(node: ir.Node, position: int) -> ir.Value | None:
+    if node.op_type == "Concat" and node.domain in ("", "ai.onnx"):
+        return node.outputs[0]
+    key = f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    for past, present in PAST_PRESENT.get(key, ()):
+        if past == position and present < len(node.outputs):
+            return node.outputs[present]
+    return None

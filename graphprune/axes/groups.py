@@ -1,0 +1,286 @@
+"""From solved labels to Groups: interchangeable Units with every slice of every initializer they touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.axes.atoms import NOTHING, Ids
+from graphprune.axes.labels import Label, is_fixed
+from graphprune.axes.visit import Event, State, Use
+
+ROLE_ORDER = {"source": 0, "scale": 1, "bias": 2, "stat": 3, "table": 4, "index": 5, "sink": 6}
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Why a Group may not shrink: the reason, the node where it was found, and what would unblock it."""
+
+    reason: str
+    node: str
+    unblock: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """What the Units of a Group own along one axis of one use of an initializer.
+
+    Attributes:
+        use: the node and input position.
+        axis: axis of the initializer.
+        role: what that axis is to its node.
+        blocks: for the inner axis of a grouped convolution's weight, its number of blocks; else 1.
+        length: slots of the axis (over all blocks).
+        units, positions: parallel arrays; unit units[k] owns factor position positions[k].
+        inner: slots per factor position; `span` factor positions repeat every span*inner slots.
+    """
+
+    use: Use
+    axis: int
+    role: str
+    blocks: int
+    length: int
+    units: Ids
+    positions: Ids
+    span: int
+    inner: int
+
+    @property
+    def initializer(self) -> str:
+        return self.use.value.name or ""
+
+    @property
+    def node(self) -> str:
+        return self.use.node.name or self.use.node.op_type
+
+    @cached_property
+    def pairs(self) -> tuple[Ids, Ids]:
+        """(unit, slot) pairs: every slot of the axis that a Unit owns."""
+        outer = self.length // (self.span * self.inner)
+        grid = np.arange(outer)[:, None] * (self.span * self.inner) + np.arange(self.inner)
+        slots = self.positions[:, None] * self.inner + grid.ravel()
+        return np.repeat(self.units, grid.size), slots.ravel()
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The interchangeable Units of one width of the network.
+
+    Attributes:
+        id: first source initializer in the file and its axis; unique in the model.
+        atoms: one leaf per Unit, in the order of their first slots.
+        slices: everything the Units own.
+        pin: why the Group may not shrink, None if it may.
+        block: for balanced Groups the block of each Unit; every block keeps the same number.
+        floor: Units that must stay at least.
+        convolutional: whether a convolution reads or writes this width.
+        span: slots that one Unit owns in its first slice.
+    """
+
+    id: str
+    atoms: Ids
+    slices: tuple[Slice, ...]
+    pin: Pin | None
+    block: Ids | None = None
+    floor: int = 1
+    convolutional: bool = False
+    span: int = 1
+
+    @property
+    def size(self) -> int:
+        """Number of Units."""
+        return len(self.atoms)
+
+    @property
+    def sources(self) -> tuple[Slice, ...]:
+        return tuple(s for s in self.slices if s.role == "source")
+
+
+@dataclass(frozen=True, eq=False)
+class _Touch:
+    """One factor of one axis of one use, resolved to leaves."""
+
+    use: Use
+    axis: int
+    part: int
+    path: int
+    blocks: int
+    length: int
+    leaves: Ids
+    positions: Ids
+    span: int
+    inner: int
+
+
+def form_groups(model: ir.Model, state: State) -> tuple[tuple[Group, ...], set[tuple[ir.Node, int]]]:
+    """Returns the Groups, and the grouped convolutions whose balance no single selection can keep."""
+    touches = list(_touches(state))
+    if not touches:
+        return (), set()
+    order = _file_order(model)
+    touches.sort(key=lambda t: (order.get(t.use.value, len(order)), state.roles.get((t.use, t.axis)) == "sink", t.axis, t.part, t.path))
+    groups = _build(state, touches, _signatures(state, touches))
+    return _balance(state, groups)
+
+
+def _file_order(model: ir.Model) -> dict[ir.Value, int]:
+    values = [v for graph in (model.graph, *model.graph.subgraphs()) for v in graph.initializers.values()]
+    return {value: index for index, value in enumerate(values)}
+
+
+def _touches(state: State) -> Iterator[_Touch]:
+    for use, labels in state.uses.items():
+        if use.node.graph is None:
+            continue
+        for axis, label in enumerate(labels):
+            if not is_fixed(label):
+                yield from _label_touches(state, use, axis, label)
+
+
+def _label_touches(state: State, use: Use, axis: int, label: Label) -> Iterator[_Touch]:
+    label = state.algebra.normal(label)
+    length = int(np.prod([factor.size[0] for factor in label]))
+    blocks = state.blocks.get((use, axis), 1)
+    inner = length
+    for part, factor in enumerate(label):
+        inner //= factor.size[0]
+        if factor.atoms is None:
+            continue
+        position, leaf, path = state.atoms.base(factor.atoms)
+        for step in np.unique(path):
+            chosen = path == step
+            yield _Touch(use, axis, part, int(step), blocks, length, leaf[chosen], position[chosen], factor.size[0], inner)
+
+
+def _signatures(state: State, touches: list[_Touch]) -> npt.NDArray[np.uint64]:
+    """Signature of every leaf: the set of (use, axis, factor, path) it appears in, with multiplicity."""
+    signature = np.zeros(len(state.atoms), np.uint64)
+    generator = np.random.default_rng(20240319)
+    keys = generator.integers(1, 2**63, len(touches), dtype=np.uint64)
+    for touch, key in zip(touches, keys, strict=True):
+        np.add.at(signature, touch.leaves, key)
+    return signature
+
+
+def _build(state: State, touches: list[_Touch], signature: npt.NDArray[np.uint64]) -> list[Group]:
+    leaves = np.unique(np.concatenate([touch.leaves for touch in touches]))
+    events = state.atoms.pins(leaves)
+    rows = np.stack([signature[leaves], (events + 1).astype(np.uint64)], axis=1)
+    _, group_of_leaf = np.unique(rows, axis=0, return_inverse=True)
+    group_of = np.full(len(state.atoms), NOTHING, np.int64)
+    group_of[leaves] = group_of_leaf.ravel()
+    parts: dict[int, list[_Touch]] = {}
+    for touch in touches:
+        for number in np.unique(group_of[touch.leaves]):
+            parts.setdefault(int(number), []).append(touch)
+    taken: dict[str, int] = {}
+    groups = [_group(state, number, mine, group_of, taken) for number, mine in parts.items()]
+    return groups
+
+
+def _group(state: State, number: int, touches: list[_Touch], group_of: Ids, taken: dict[str, int]) -> Group:
+    first = touches[0]
+    mine = group_of[first.leaves] == number
+    leaves, starts = first.leaves[mine], first.positions[mine]
+    unique, where = np.unique(leaves, return_index=True)
+    atoms = unique[np.argsort(starts[where], kind="stable")]
+    unit_of = np.full(len(group_of), NOTHING, np.int64)
+    unit_of[atoms] = np.arange(len(atoms))
+    slices = tuple(_slice(state, touch, unit_of) for touch in touches)
+    event = int(state.atoms.pins(atoms[:1])[0])
+    return Group(
+        id=_identity(slices, taken),
+        atoms=atoms,
+        slices=slices,
+        pin=None if event == NOTHING else _pin(state.events[event]),
+        convolutional=any(_is_conv(s) for s in slices),
+        span=slices[0].length // slices[0].span if slices[0].span else 1,
+        floor=_floor(state, unit_of),
+    )
+
+
+def _slice(state: State, touch: _Touch, unit_of: Ids) -> Slice:
+    units = unit_of[touch.leaves]
+    mine = units != NOTHING
+    role = state.roles.get((touch.use, touch.axis), "source")
+    return Slice(touch.use, touch.axis, role, touch.blocks, touch.length, units[mine], touch.positions[mine], touch.span, touch.inner)
+
+
+def _identity(slices: tuple[Slice, ...], taken: dict[str, int]) -> str:
+    named = next((s for s in slices if s.role == "source"), slices[0])
+    name = f"{named.initializer}:{named.axis}"
+    taken[name] = taken.get(name, 0) + 1
+    return name if taken[name] == 1 else f"{name}#{taken[name]}"
+
+
+def _pin(event: Event) -> Pin:
+    return Pin(event.reason, event.node, event.unblock)
+
+
+def _is_conv(touched: Slice) -> bool:
+    conv = touched.use.node.op_type in ("Conv", "ConvTranspose", "FusedConv", "QLinearConv", "ConvInteger")
+    return conv and touched.use.position in (1, 3)
+
+
+def _floor(state: State, unit_of: Ids) -> int:
+    floor = 1
+    for label, count in state.facts.floors:
+        for factor in label:
+            if factor.atoms is not None and (unit_of[state.atoms.find(factor.atoms)] != NOTHING).any():
+                floor = max(floor, count)
+    return floor
+
+
+def _balance(state: State, groups: list[Group]) -> tuple[tuple[Group, ...], set[tuple[ir.Node, int]]]:
+    owner = np.full(len(state.atoms), NOTHING, np.int64)
+    for number, group in enumerate(groups):
+        owner[group.atoms] = number
+    blocks: dict[int, Ids] = {}
+    failed: set[tuple[ir.Node, int]] = set()
+    for balance in state.facts.balances:
+        atoms = state.algebra.flat(balance.label, (balance.node, "balance"))
+        if atoms is None:
+            continue
+        if not _assign(state, groups, owner, blocks, atoms, balance.blocks):
+            failed.add((balance.node, 0))
+    done = tuple(_with_block(group, blocks.get(number)) for number, group in enumerate(groups))
+    return done, failed
+
+
+def _assign(state: State, groups: list[Group], owner: Ids, blocks: dict[int, Ids], atoms: Ids, count: int) -> bool:
+    position, leaf, _ = state.atoms.base(atoms)
+    if len(position) != len(atoms):
+        return False
+    number = int(owner[leaf[0]])
+    if number == NOTHING:
+        return True
+    if groups[number].pin is not None:
+        return bool((state.atoms.pins(leaf) != NOTHING).all())
+    group = groups[number]
+    if (owner[leaf] != number).any() or len(np.unique(leaf)) != group.size or len(leaf) != group.size:
+        return False
+    mine = np.empty(group.size, np.int64)
+    mine[_units(group, leaf)] = position // (len(atoms) // count)
+    if number in blocks:
+        _, joint = np.unique(np.stack([blocks[number], mine], 1), axis=0, return_inverse=True)
+        mine = joint.ravel()
+        if len(set(np.bincount(mine))) != 1:
+            return False
+    blocks[number] = mine
+    return True
+
+
+def _units(group: Group, leaves: Ids) -> Ids:
+    order = np.argsort(group.atoms)
+    return order[np.searchsorted(group.atoms[order], leaves)]
+
+
+def _with_block(group: Group, block: Ids | None) -> Group:
+    if block is None or len(np.unique(block)) == 1:
+        return group
+    return replace(group, block=block)

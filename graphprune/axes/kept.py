@@ -1,0 +1,65 @@
+"""What is left of every axis once some Units are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from graphprune.axes.analyse import Analysis
+from graphprune.axes.labels import Factor, Label
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Kept:
+    """Slots and counts that survive a choice of Units.
+
+    Args:
+        analysis: the analysed model.
+        cuts: kept Units (indices) per Group id; Groups that are not named keep everything.
+    """
+
+    def __init__(self, analysis: Analysis, cuts: Mapping[str, Iterable[int]]) -> None:
+        self.analysis = analysis
+        atoms = analysis.state.atoms
+        removed = np.zeros(len(atoms), bool)
+        for group in analysis.groups:
+            if group.id in cuts:
+                keep = np.zeros(group.size, bool)
+                keep[np.fromiter(cuts[group.id], np.int64)] = True
+                removed[group.atoms[~keep]] = True
+        self._atoms = atoms
+        self._kept = atoms.kept(removed)
+        self._counts: dict[int, int] = {}
+
+    def factor(self, factor: Factor) -> Mask:
+        """One boolean per position of a factor."""
+        if factor.atoms is None:
+            return np.ones(factor.size[0], bool)
+        return self._kept[self._atoms.find(factor.atoms)]
+
+    def mask(self, label: Label) -> Mask:
+        """One boolean per slot of an axis."""
+        mask = np.ones(1, bool)
+        for factor in label:
+            mask = (mask[:, None] & self.factor(factor)[None, :]).ravel()
+        return mask
+
+    def count(self, label: Label) -> int:
+        """Kept slots of an axis (of static size)."""
+        return prod(self._count(factor) for factor in label)
+
+    def _count(self, factor: Factor) -> int:
+        if factor.atoms is None:
+            return factor.size[0]
+        key = id(factor.atoms)
+        if key not in self._counts:
+            self._counts[key] = int(self.factor(factor).sum())
+        return self._counts[key]
+
+    def touches(self, label: Label) -> bool:
+        """Whether any slot of the axis is removed."""
+        return any(factor.atoms is not None and self._count(factor) < factor.size[0] for factor in label)

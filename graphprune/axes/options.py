@@ -1,0 +1,26 @@
+"""Choices that change which structures an analysis may find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+LayerNorm = Literal["refuse", "expand", "slice"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the analysis may assume.
+
+    Attributes:
+        layernorm: widths under LayerNorm: `refuse` pins them, `expand` keeps the function exactly with primitive
+            operators, `slice` normalises over the kept slots (changes the function; needs allow_inexact).
+        allow_inexact: permit cuts after which a normaliser computes another function.
+        share: `split` gives every use of a shared initializer its own labels; `tie` one.
+        io: `auto` frees the heads and head dims of cache inputs that are joined to an output; `fixed` does not.
+    """
+
+    layernorm: LayerNorm = "refuse"
+    allow_inexact: bool = False
+    share: Literal["split", "tie"] = "split"
+    io: Literal["auto", "fixed"] = "auto"

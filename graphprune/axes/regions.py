@@ -1,0 +1,49 @@
+"""Normalisers that exporters wrote in primitive operators, recognised before labelling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+
+@dataclass(frozen=True, eq=False)
+class VarianceRegion:
+    """mean = ReduceMean(x); d = x - mean; variance = ReduceMean(d * d)."""
+
+    mean: ir.Node
+    variance: ir.Node
+    centred: tuple[ir.Node, ...]
+
+
+def find_regions(nodes: Iterable[ir.Node]) -> dict[ir.Node, VarianceRegion]:
+    """Maps the ReduceMean nodes of every decomposed LayerNorm to their region."""
+    found: dict[ir.Node, VarianceRegion] = {}
+    for node in nodes:
+        if node.op_type == "ReduceMean" and not node.domain:
+            region = _region(node)
+            if region is not None:
+                found[region.mean] = found[region.variance] = region
+                for centred in region.centred:
+                    found[centred] = region
+    return found
+
+
+def _region(variance: ir.Node) -> VarianceRegion | None:
+    square = _producer(variance, 0)
+    if square is None or square.op_type not in ("Pow", "Mul"):
+        return None
+    centred = _producer(square, 0)
+    if centred is None or centred.op_type != "Sub" or (square.op_type == "Mul" and _producer(square, 1) is not centred):
+        return None
+    mean = _producer(centred, 1)
+    if mean is None or mean.op_type != "ReduceMean" or mean.inputs[0] is not centred.inputs[0]:
+        return None
+    siblings = [user for user, position in mean.outputs[0].uses() if user.op_type == "Sub" and position == 1]
+    return VarianceRegion(mean, variance, tuple(siblings))
+
+
+def _producer(node: ir.Node, position: int) -> ir.Node | None:
+    value = node.inputs[position] if position < len(node.inputs) else None
+    return None if value is None else value.producer()

@@ -1,0 +1,19 @@
+"""The transfer table: one row per operator family (theory.md A.4)."""
+
+from __future__ import annotations
+
+import importlib
+
+from graphprune.axes.rules.row import Row
+
+MODULES = ("elementwise", "linear", "norm", "reduce", "reshape", "select")
+TABLE: tuple[Row, ...] = tuple(
+    row for module in MODULES for row in importlib.import_module(f"{__name__}.{module}").ROWS
+)
+BY_OP: dict[str, Row] = {op: row for row in TABLE for op in row.ops}
+
+
+def row_for(domain: str, op_type: str) -> Row | None:
+    """The row of an operator, None when it is unknown."""
+    plain = domain in ("", "ai.onnx")
+    return BY_OP.get(op_type if plain else f"{domain}:{op_type}")

@@ -1,0 +1,138 @@
+"""Rows 1 to 3, 19, 20, 40, 46: operators that work slot by slot."""
+
+from __future__ import annotations
+
+from graphprune.axes.labels import ONE, Label
+from graphprune.axes.rules.row import Row, ops
+from graphprune.axes.visit import Visit
+
+UNARY = ops(
+    "Relu Sigmoid Tanh Erf Gelu Exp Log Sqrt Neg Abs Clip Identity HardSigmoid HardSwish LeakyRelu Elu Selu Celu "
+    "Softplus Softsign Mish Not Floor Ceil Round Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh "
+    "Sign IsNaN IsInf Swish Shrink ThresholdedRelu Cast CastLike Dropout BitwiseNot Bernoulli"
+) + ops("QuickGelu Gelu", "com.microsoft")
+BINARY = ops(
+    "Add Sub Mul Div Pow Min Max Sum Mean And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual Where Mod "
+    "BitShift BitwiseAnd BitwiseOr BitwiseXor"
+)
+CONSTANT_ROLE = {"Add": "bias", "Sub": "bias", "Sum": "bias", "Mul": "scale", "Div": "scale"}
+
+
+def unary(visit: Visit) -> None:
+    """out = in on all axes."""
+    axes = visit.axes(0)
+    visit.roles(0, "table")
+    for position in range(len(visit.node.outputs)):
+        visit.out(axes, position)
+    index = visit.index_of(0)
+    if index is not None and visit.node.op_type in ("Identity", "Cast"):
+        visit.set_index(index)
+
+
+def broadcast(visit: Visit, positions: list[int]) -> list[Label]:
+    """Ties the right-aligned axes of several inputs that are not broadcast; returns the labels of the result."""
+    ranks = {p: visit.rank(p) for p in positions}
+    rank = max(ranks.values())
+    out: list[Label] = []
+    for axis in range(-rank, 0):
+        operands = [p for p in positions if -axis <= ranks[p]]
+        wide = [p for p in operands if (visit.shape(p) or ())[axis] != ONE]
+        label: Label = visit.axis(wide[0], axis) if wide else ()
+        for position in wide[1:]:
+            visit.equal(label, visit.axis(position, axis))
+        out.append(label)
+    return out
+
+
+def elementwise(visit: Visit) -> None:
+    """Right-aligned axes of equal size are tied; a size-1 axis stays as it is."""
+    positions = [p for p in range(visit.count) if visit.has(p)]
+    if any(visit.shape(p) is None for p in positions):
+        visit.fix_all("an operand's shape is not known")
+        return
+    for position in positions:
+        visit.roles(position, CONSTANT_ROLE.get(visit.node.op_type, "table"))
+    visit.out(broadcast(visit, positions))
+
+
+def prelu(visit: Visit) -> None:
+    """The slope broadcasts to x."""
+    visit.roles(1, "scale")
+    visit.out(broadcast(visit, [0, 1]))
+
+
+def softmax(visit: Visit) -> None:
+    """out = in; the normalised axis is fixed, because removing a slot would change all others."""
+    axes = visit.axes(0)
+    rank = visit.rank(0)
+    axis = visit.int_attr("axis", -1 if visit.opset() >= 13 else 1) % rank
+    normalised = range(axis, rank) if visit.opset() < 13 else [axis]
+    for position in normalised:
+        visit.fix(axes[position], f"{visit.node.op_type} normalises over it")
+    visit.out(axes)
+
+
+def channel_window(visit: Visit) -> None:
+    """out = in; the channel axis is fixed, because a slot reads its neighbours."""
+    axes = visit.axes(0)
+    visit.fix(axes[1], f"{visit.node.op_type} mixes neighbouring channels")
+    visit.out(axes)
+
+
+def lp_norm(visit: Visit) -> None:
+    """out = in; a masked slot adds nothing to an L1 or L2 norm."""
+    axes = visit.axes(0)
+    axis = visit.int_attr("axis", -1) % visit.rank(0)
+    visit.contract(0, axis)
+    visit.out(axes)
+
+
+def scan(visit: Visit) -> None:
+    """out = in; the axes that the operator walks along are fixed."""
+    axes = visit.axes(0)
+    if visit.node.op_type == "Trilu":
+        walked = [-1, -2]
+    else:
+        data = visit.data(1)
+        walked = [] if data is None else [int(data.a.ravel()[0])]
+        if data is None:
+            for label in axes:
+                visit.fix(label, "its axis is not constant")
+    for axis in walked:
+        visit.fix(axes[axis], f"{visit.node.op_type} runs along it")
+    visit.out(axes)
+
+
+def mean_variance(visit: Visit) -> None:
+    """out = in; the normalised axes are fixed."""
+    axes = visit.axes(0)
+    for axis in visit.ints_attr("axes") or (0, 2, 3):
+        visit.fix(axes[axis], "MeanVarianceNormalization normalises over it")
+    visit.out(axes)
+
+
+def generated(visit: Visit) -> None:
+    """New axes that nothing can remove."""
+    for position in range(len(visit.node.outputs)):
+        visit.out(visit.top(position), position)
+
+
+def random_like(visit: Visit) -> None:
+    """The shape of the input, with new values: its axes are fixed, because the random stream depends on them."""
+    visit.fix_all("a random operator depends on its shape")
+
+
+ROWS = (
+    Row(UNARY, unary, "out = in on all axes", "parallel"),
+    Row(BINARY, elementwise, "right-aligned axes of equal size are tied; size 1 broadcasts", "parallel",
+        "slices constant operands"),
+    Row(ops("PRelu"), prelu, "the slope broadcasts to x", "parallel", "slices the slope"),
+    Row(ops("Softmax LogSoftmax Hardmax"), softmax, "out = in; the normalised axis is fixed", "normaliser"),
+    Row(ops("LRN"), channel_window, "out = in; channels are fixed", "frozen"),
+    Row(ops("LpNormalization"), lp_norm, "out = in", "reduction"),
+    Row(ops("MeanVarianceNormalization"), mean_variance, "out = in; normalised axes are fixed", "frozen"),
+    Row(ops("Trilu CumSum"), scan, "out = in; the walked axes are fixed", "frozen"),
+    Row(ops("Range EyeLike RandomNormal RandomUniform Shape Size"), generated, "new fixed axes", "parallel",
+        "a Shape that is read at run time keeps working"),
+    Row(ops("RandomNormalLike RandomUniformLike Multinomial"), random_like, "all axes fixed", "frozen"),
+)

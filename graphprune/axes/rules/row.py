@@ -1,0 +1,36 @@
+"""One row of the transfer table: an operator family, its label rule, and what the rewriter edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from graphprune.axes.visit import Visit
+
+Exactness = Literal["parallel", "contraction", "structural", "reduction", "count", "normaliser", "frozen"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one operator family treats labels.
+
+    Attributes:
+        ops: operator names; "domain:Name" outside the default domain.
+        transfer: the label rule.
+        labels: the rule in words.
+        exactness: parallel, contraction and structural are exact by construction; reduction is exact because
+            removed slots are masked at its input; count after correcting n; normaliser see theory.md A.3.
+        edits: what the rewriter changes besides slicing initializers.
+    """
+
+    ops: tuple[str, ...]
+    transfer: Callable[[Visit], None]
+    labels: str
+    exactness: Exactness
+    edits: str = ""
+
+
+def ops(names: str, domain: str = "") -> tuple[str, ...]:
+    """Splits a list of operator names, with an optional domain for all of them."""
+    return tuple(f"{domain}:{name}" if domain else name for name in names.split())

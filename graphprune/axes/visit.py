@@ -1,0 +1,391 @@
+"""What a rule sees of one node: labels in, constraints and labels out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.axes.atoms import Atoms
+from graphprune.axes.edits import Edit
+from graphprune.axes.labels import ONE, Algebra, Factor, Label, Size, fixed, is_fixed, size_of
+from graphprune.axes.options import Options
+from graphprune.ir.shapes import Data, Shape, Sizes
+
+Axes = tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of an initializer: input `position` of `node`."""
+
+    node: ir.Node
+    position: int
+
+    @property
+    def value(self) -> ir.Value:
+        value = self.node.inputs[self.position]
+        assert value is not None
+        return value
+
+
+@dataclass(frozen=True)
+class Event:
+    """Why something may not be removed: a reason, and the node at which it was found."""
+
+    reason: str
+    node: str = ""
+    unblock: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Contraction:
+    """An edge into a contracting, reducing or normalising node, on its labelled axis.
+
+    Attributes:
+        fill: what a removed slot reads as in the reference: "zero", "-inf" (as -1e9), "lowest", "highest".
+    """
+
+    node: ir.Node
+    position: int
+    axis: int
+    fill: str = "zero"
+
+
+@dataclass(frozen=True, eq=False)
+class Balance:
+    """The axis consists of `blocks` equal blocks, which must all keep the same number of slots."""
+
+    label: Label
+    blocks: int
+    node: ir.Node
+
+
+@dataclass(eq=False)
+class Facts:
+    """Everything that rules establish in one pass over the graph."""
+
+    values: dict[ir.Value, Axes] = field(default_factory=dict)
+    edits: list[Edit] = field(default_factory=list)
+    contractions: list[Contraction] = field(default_factory=list)
+    balances: list[Balance] = field(default_factory=list)
+    floors: list[tuple[Label, int]] = field(default_factory=list)
+    inexact: dict[ir.Node, Label] = field(default_factory=dict)
+    indices: dict[ir.Value, Label] = field(default_factory=dict)
+    means: dict[ir.Value, str] = field(default_factory=dict)
+    regions: dict[ir.Node, object] = field(default_factory=dict)
+
+
+class State:
+    """The analysis in progress: atoms, labels of uses, events and the facts of the current pass."""
+
+    def __init__(self, sizes: Sizes, options: Options, opsets: Mapping[str, int]) -> None:
+        self.opsets = dict(opsets)
+        self.atoms = Atoms()
+        self.algebra = Algebra(self.atoms)
+        self.sizes, self.options = sizes, options
+        self.uses: dict[Use, Axes] = {}
+        self.roles: dict[tuple[Use, int], str] = {}
+        self.blocks: dict[tuple[Use, int], int] = {}
+        self.events: list[Event] = [Event("fixed by the operator")]
+        self._event_ids: dict[Event, int] = {self.events[0]: 0}
+        self.tied: set[tuple[ir.Node, int]] = set()
+        self.facts = Facts()
+
+    def event(self, reason: str, node: str = "", unblock: str = "") -> int:
+        """Returns the number of this event, the same for equal events."""
+        event = Event(reason, node, unblock)
+        if event not in self._event_ids:
+            self._event_ids[event] = len(self.events)
+            self.events.append(event)
+        return self._event_ids[event]
+
+
+class Visit:
+    """One node under analysis. Axis numbers may be negative; `Label` algebra goes through the methods here."""
+
+    def __init__(self, state: State, node: ir.Node) -> None:
+        self.state, self.node = state, node
+        self.options = state.options
+        self._algebra = state.algebra
+        self._facts = state.facts
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.node.name or self.node.op_type
+
+    @property
+    def count(self) -> int:
+        """Number of inputs, missing trailing ones not counted."""
+        return len(self.node.inputs)
+
+    def has(self, position: int) -> bool:
+        return position < len(self.node.inputs) and self.node.inputs[position] is not None
+
+    def value(self, position: int) -> ir.Value:
+        value = self.node.inputs[position]
+        assert value is not None
+        return value
+
+    def is_constant(self, position: int) -> bool:
+        """Whether the input is an initializer (its axes can be sliced in place)."""
+        value = self.value(position)
+        return value.producer() is None and value.const_value is not None
+
+    def shape(self, position: int) -> Shape | None:
+        return self.state.sizes.shapes.get(self.value(position))
+
+    def out_shape(self, position: int = 0) -> Shape | None:
+        return self.state.sizes.shapes.get(self.node.outputs[position])
+
+    def rank(self, position: int = 0) -> int:
+        shape = self.shape(position)
+        assert shape is not None
+        return len(shape)
+
+    def data(self, position: int) -> Data | None:
+        """The elements of a small integer input, at both points; None when unknown."""
+        return self.state.sizes.data.get(self.value(position)) if self.has(position) else None
+
+    def constant(self, position: int) -> npt.NDArray[np.generic] | None:
+        """The value of a constant input of any size; None when it is computed."""
+        if not self.has(position) or not self.is_constant(position):
+            return None
+        tensor = self.value(position).const_value
+        return None if tensor is None else np.asarray(tensor.numpy())
+
+    def int_attr(self, name: str, default: int) -> int:
+        return self.node.attributes[name].as_int() if name in self.node.attributes else default
+
+    def ints_attr(self, name: str) -> tuple[int, ...] | None:
+        return tuple(self.node.attributes[name].as_ints()) if name in self.node.attributes else None
+
+    def float_attr(self, name: str, default: float) -> float:
+        return self.node.attributes[name].as_float() if name in self.node.attributes else default
+
+    def str_attr(self, name: str, default: str) -> str:
+        return self.node.attributes[name].as_string() if name in self.node.attributes else default
+
+    def opset(self, domain: str = "") -> int:
+        return self.state.opsets.get(domain, 1)
+
+    # -- labels ------------------------------------------------------------------------------------------------
+
+    def axes(self, position: int) -> Axes:
+        """The labels of an input's axes; an initializer has labels of its own at each use."""
+        value = self.value(position)
+        if not self.is_constant(position):
+            return self._facts.values.get(value, ())
+        use = Use(self.node, position)
+        if use not in self.state.uses:
+            self.state.uses[use] = self._labels_of(use)
+        return self.state.uses[use]
+
+    def _labels_of(self, use: Use) -> Axes:
+        shape = self.state.sizes.shapes.get(use.value) or ()
+        key = use
+        if self.options.share == "tie":
+            key = Use(*_first_use(use.value))
+            if key in self.state.uses:
+                return self.state.uses[key]
+        return tuple(self._algebra.fresh(size, (key, axis)) for axis, size in enumerate(shape))
+
+    def axis(self, position: int, axis: int) -> Label:
+        """The label of one axis of an input."""
+        return self.axes(position)[axis]
+
+    def out(self, labels: Sequence[Label], position: int = 0) -> None:
+        """Declares the labels of an output; a size that disagrees with shape inference freezes that axis."""
+        if position >= len(self.node.outputs):
+            return
+        value = self.node.outputs[position]
+        shape = self.state.sizes.shapes.get(value)
+        if shape is None or len(shape) != len(labels):
+            for label in labels:
+                self.fix(label, "its shape is not known here")
+            labels = self._unknown(shape)
+        self._facts.values[value] = tuple(self._sized(label, size) for label, size in zip(labels, shape or (), strict=True))
+
+    def _sized(self, label: Label, size: Size) -> Label:
+        if size_of(label) == size:
+            return label
+        self.fix(label, "its size disagrees with shape inference")
+        return fixed(size, self._event("its size disagrees with shape inference"))
+
+    def _unknown(self, shape: Shape | None) -> list[Label]:
+        why = self._event("its shape is not known here")
+        return [fixed(size, why) for size in shape or ()]
+
+    def top(self, position: int = 0) -> list[Label]:
+        """Fixed labels for all axes of an output."""
+        why = self._event(f"{self.node.op_type} fixes it")
+        return [fixed(size, why) for size in self.out_shape(position) or ()]
+
+    def fixed(self, size: Size, reason: str = "") -> Label:
+        """A label of the given size that never shrinks."""
+        return fixed(size, self._event(reason or f"{self.node.op_type} fixes it"))
+
+    def fresh(self, size: Size, tag: Hashable) -> Label:
+        """New atoms that belong to this node and tag."""
+        return self._algebra.fresh(size, (self.node, tag))
+
+    def flat(self, label: Label, tag: Hashable) -> npt.NDArray[np.int64] | None:
+        """One atom per slot; None when the whole axis is fixed."""
+        return self._algebra.flat(label, (self.node, tag))
+
+    def flat_or_pinned(self, label: Label, size: int, tag: Hashable) -> npt.NDArray[np.int64]:
+        """One atom per slot, pinned ones where the axis is fixed."""
+        atoms = self._algebra.flat(label, (self.node, tag))
+        if atoms is not None:
+            return atoms
+        why = max((factor.why for factor in label), default=0)
+        return self._algebra.pinned(size, (self.node, tag, "pinned"), max(why, 0))
+
+    def fix_atoms(self, atoms: npt.NDArray[np.int64], reason: str) -> None:
+        """These slots may not be removed."""
+        self.state.atoms.pin(atoms, self._event(reason))
+
+    def fixed_why(self, size: Size, why: int) -> Label:
+        """A fixed label for an already known event."""
+        return fixed(size, why)
+
+    def normal(self, label: Label) -> Label:
+        """The label with every factor that is known to be a product taken apart."""
+        return self._algebra.normal(label)
+
+    def refined(self, factors: Label, boundaries: Sequence[Size]) -> Label:
+        """Cuts a chain of factors at the boundaries of a divisor chain."""
+        return self._algebra.refine(factors, boundaries)
+
+    def refine(self, label: Label, sizes: Sequence[int]) -> Label | None:
+        """Factors an axis into the given sizes (size-1 factors omitted); freezes it and returns None if it cannot."""
+        label = self._algebra.normal(label)
+        boundaries: list[Size] = [ONE]
+        for size in sizes:
+            boundaries.append((boundaries[-1][0] * size, boundaries[-1][1] * size))
+        merged = chain_of(label, boundaries)
+        if merged is None or size_of(label) != boundaries[-1]:
+            self.fix(label, f"cannot be divided as {'x'.join(map(str, sizes))}")
+            return None
+        return self._algebra.refine(label, merged)
+
+    def between(self, label: Label, start: int, end: int) -> Label:
+        """The factors of a refined axis from prefix product `start` to prefix product `end`."""
+        out, done = [], 1
+        for factor in label:
+            if start <= done and done * factor.size[0] <= end and factor.size[0] > 1:
+                out.append(factor)
+            done *= factor.size[0]
+        return tuple(out)
+
+    # -- constraints -------------------------------------------------------------------------------------------
+
+    def _event(self, reason: str, unblock: str = "") -> int:
+        return self.state.event(reason, self.name, unblock)
+
+    def equal(self, first: Label, second: Label) -> None:
+        """Ties two axes slot by slot."""
+        self._algebra.equate(first, second, self._event(f"{self.node.op_type} ties it to an axis that is fixed"))
+
+    def fix(self, label: Label, reason: str, unblock: str = "") -> None:
+        """No slot of this axis may be removed."""
+        self._algebra.pin(label, self._event(reason, unblock))
+
+    def fix_all(self, reason: str, unblock: str = "") -> None:
+        """Freezes every axis of every input and makes all outputs fixed."""
+        for position in range(self.count):
+            if self.has(position):
+                for label in self.axes(position):
+                    self.fix(label, reason, unblock)
+        for position in range(len(self.node.outputs)):
+            why = self._event(reason, unblock)
+            shape = self.out_shape(position) or ()
+            self._facts.values[self.node.outputs[position]] = tuple(fixed(size, why) for size in shape)
+
+    def balance(self, label: Label, blocks: int) -> None:
+        """Requires every one of `blocks` equal blocks of the axis to keep the same number of slots."""
+        if not is_fixed(label):
+            self._facts.balances.append(Balance(label, blocks, self.node))
+
+    def at_least(self, label: Label, count: int) -> None:
+        """Requires that at least `count` slots of the axis are kept."""
+        if not is_fixed(label):
+            self._facts.floors.append((label, count))
+
+    def tied(self, tag: int) -> bool:
+        """Whether balanced selection was found impossible here, so that blocks must be tied instead."""
+        return (self.node, tag) in self.state.tied
+
+    # -- facts for the rewriter, the scorer and the proof -------------------------------------------------------
+
+    def role(self, position: int, axis: int, role: str) -> None:
+        """Says what an axis of an initializer is to its node: source, sink, scale, bias, stat, table, index."""
+        if self.has(position) and self.is_constant(position):
+            self.state.roles[(Use(self.node, position), axis % self.rank(position))] = role
+
+    def roles(self, position: int, role: str) -> None:
+        """The same role for every axis of an initializer."""
+        if self.has(position) and self.is_constant(position):
+            for axis in range(self.rank(position)):
+                self.role(position, axis, role)
+
+    def blocked(self, position: int, axis: int, blocks: int, label: Label) -> None:
+        """An axis of an initializer that holds one block of `label` per block of its axis 0 (grouped Conv)."""
+        if not self.is_constant(position):
+            return
+        use = Use(self.node, position)
+        axes = list(self.axes(position))
+        axes[axis] = label
+        self.state.uses[use] = tuple(axes)
+        self.state.blocks[(use, axis)] = blocks
+
+    def kernel(self, position: int) -> None:
+        """Axes 2 and on of a convolution's weight are kernel positions, never removed."""
+        if self.is_constant(position):
+            shape = self.shape(position) or ()
+            axes = self.axes(position)[:2] + tuple(self.fixed(size) for size in shape[2:])
+            self.state.uses[Use(self.node, position)] = axes
+
+    def contract(self, position: int, axis: int, fill: str = "zero") -> None:
+        """This edge's axis is contracted, reduced or normalised: the reference masks removed slots here."""
+        self._facts.contractions.append(Contraction(self.node, position, axis % self.rank(position), fill))
+
+    def contract_at(self, node: ir.Node, position: int, axis: int) -> None:
+        """As contract, for an edge into another node of the same region."""
+        self._facts.contractions.append(Contraction(node, position, axis, "zero"))
+
+    def edit(self, edit: Edit) -> None:
+        self._facts.edits.append(edit)
+
+    def inexact(self, label: Label) -> None:
+        """Removing slots of this axis changes the function of this node."""
+        self._facts.inexact[self.node] = label
+
+    # -- index-typed values (theory.md A.7) ---------------------------------------------------------------------
+
+    def index_of(self, position: int) -> Label | None:
+        """The axis that the elements of an integer input are positions on, if known."""
+        return self._facts.indices.get(self.value(position)) if self.has(position) else None
+
+    def set_index(self, label: Label, position: int = 0) -> None:
+        self._facts.indices[self.node.outputs[position]] = label
+
+
+def chain_of(label: Label, boundaries: Sequence[Size]) -> list[Size] | None:
+    from graphprune.axes.labels import chain, prefixes
+
+    return chain(prefixes(label), boundaries)
+
+
+def _first_use(value: ir.Value) -> tuple[ir.Node, int]:
+    return next(iter(value.uses()))
+
+
+def factor_of(atoms: npt.NDArray[np.int64]) -> Label:
+    """The label of an axis with the given atom per slot."""
+    return () if len(atoms) == 1 else (Factor((len(atoms), len(atoms)), atoms),)

@@ -1,0 +1,209 @@
+"""`graphprune compile`: run a pipeline over a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+from graphprune.cli import options
+from graphprune.errors import ArgumentError, OutputError
+
+if TYPE_CHECKING:
+    from graphprune.pipeline.compile import Job, Result
+    from graphprune.pipeline.recipe import Recipe
+    from graphprune.pipeline.report import Report
+    from graphprune.pipeline.settings import Settings
+
+
+class _Given(TypedDict):
+    """What the command line gave; None where it gave nothing and a recipe may."""
+
+    output: str | None
+    pipeline: str | None
+    recipe: str | None
+    plan: str | None
+    calibration: str | None
+    inputs: str | None
+    shapes: dict[str, tuple[int, ...]]
+    verify_each: bool | None
+    allow_short: bool | None
+    tolerance: float | None
+    force: bool
+    bench: bool | None
+    print_plan: bool
+    report_file: str | None
+    reproducer: str | None
+    seed: int | None
+    threads: int | None
+    timeout: float
+    max_bytes: int | None
+    allow_external_links: bool
+    form: str
+    quiet: bool
+    verbose: bool
+
+
+@click.command("compile")
+@click.argument("model", type=options.path)
+@click.option("-o", "--output", type=options.path, metavar="FILE", help="Where the compiled model goes.")
+@click.option(
+    "--passes", "pipeline", metavar="PIPELINE", help='What to do, e.g. "prune(ratio=0.5, criterion=l1)".'
+)
+@click.option("--recipe", type=options.path, metavar="FILE.toml", help="A pipeline and options from a file.")
+@click.option(
+    "--plan", type=options.path, metavar="PLAN.json", help="Repeat the decisions of an earlier compile."
+)
+@click.option(
+    "--calibration", type=options.path, metavar="FILE.npz", help="Samples for criteria that need data."
+)
+@options.inputs("prove and time the result on")
+@options.shapes()
+@click.option(
+    "--verify-each", is_flag=True, default=None, help="Check the graph after every pass, not only the last."
+)
+@click.option("--allow-short", is_flag=True, default=None, help="Write a model that misses its budget.")
+@click.option(
+    "--tolerance",
+    type=float,
+    callback=options.positive,
+    metavar="X",
+    help="Bound of the proof, relative to the largest output.  [default: 1e-4]",
+)
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@click.option("--no-bench", "bench", flag_value=False, default=None, help="Do not measure latency.")
+@click.option(
+    "--print-plan", is_flag=True, help="Print the plan as JSON instead of the report; -o is then optional."
+)
+@click.option(
+    "--report",
+    "report_file",
+    type=options.path,
+    metavar="FILE",
+    help="Also write the report: .html or .json.",
+)
+@click.option(
+    "--reproducer", type=options.path, metavar="DIR", help="If the compile fails, store how to repeat it."
+)
+@click.option(
+    "--seed",
+    type=int,
+    callback=options.at_least(0),
+    metavar="N",
+    help="Seed of everything random.  [default: 0]",
+)
+@click.option(
+    "--threads",
+    type=int,
+    callback=options.at_least(1),
+    metavar="N",
+    help="Threads of ONNX Runtime.  [default: 1]",
+)
+@options.timeout()
+@options.limits()
+@options.output_format()
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Name the phases on stderr, and show pinned groups.")
+def command(model: str, **given: Unpack[_Given]) -> None:
+    """Run a pipeline of passes over MODEL, prove that it did what it says, and save the result.
+
+    The plan goes beside the output as NAME.plan.json. An empty pipeline (--passes "") copies the model.
+    """
+    from graphprune.cli.output import Progress
+    from graphprune.pipeline.compile import run
+
+    with Progress(given["quiet"], given["verbose"]) as progress:
+        job, settings = _job(model, given), _settings(given, progress)
+        result = run(job, settings)
+    if given["report_file"]:
+        _write_report(Path(given["report_file"]), result.report)
+    if not given["quiet"]:
+        _show(result, given)
+
+
+def _job(model: str, given: _Given) -> Job:
+    from graphprune.pipeline import data, planfile, registry
+    from graphprune.pipeline.compile import Job
+
+    wanted = [name for name in ("pipeline", "recipe", "plan") if given[name] is not None]
+    if len(wanted) != 1:
+        problem = "say what to do" if not wanted else "give only one"
+        hint = 'for instance --passes "prune(ratio=0.5)"; `graphprune passes` lists the passes'
+        raise ArgumentError(f"{problem}: --passes, --recipe or --plan", hint)
+    if given["output"] is None and not given["print_plan"]:
+        raise ArgumentError(
+            "no output: -o FILE says where the compiled model goes", "--print-plan works without"
+        )
+    recipe = _recipe(given)
+    return Job(
+        model=model,
+        passes=registry.read(recipe.pipeline),
+        plan=planfile.read(Path(given["plan"])) if given["plan"] is not None else None,
+        output=Path(given["output"]) if given["output"] is not None else None,
+        calibration=data.read_npz(Path(given["calibration"])) if given["calibration"] is not None else None,
+        inputs=data.read_npz(Path(given["inputs"])) if given["inputs"] is not None else None,
+    )
+
+
+def _recipe(given: _Given) -> Recipe:
+    from graphprune.pipeline import recipe
+
+    if given["recipe"] is not None:
+        return recipe.read(Path(given["recipe"]))
+    return recipe.Recipe(given["pipeline"] or "")
+
+
+def _settings(given: _Given, progress: object) -> Settings:
+    """The command line over the recipe over the defaults."""
+    from graphprune.pipeline.recipe import OPTIONS
+    from graphprune.pipeline.settings import Settings
+
+    chosen = dict(_recipe(given).options)
+    for name in OPTIONS:
+        value = given[name]  # type: ignore[literal-required]
+        if value is not None and value != {}:
+            chosen[name] = value
+    return Settings(
+        **chosen,  # type: ignore[arg-type]
+        overwrite=given["force"],
+        timeout=given["timeout"],
+        max_bytes=given["max_bytes"],
+        allow_external_links=given["allow_external_links"],
+        reproducer=Path(given["reproducer"]) if given["reproducer"] is not None else None,
+        progress=progress,  # type: ignore[arg-type]
+    )
+
+
+def _show(result: Result, given: _Given) -> None:
+    from graphprune.cli.output import say, show_json, show_tables
+    from graphprune.ir.names import escape
+    from graphprune.report.compiled import tables
+
+    if given["print_plan"]:
+        show_json(result.plan_file.to_json())
+    elif given["form"] == "json":
+        show_json(result.report.to_json())
+    else:
+        show_tables(tables(result.report, given["verbose"]))
+    for name in result.report.files:
+        say(f"wrote {escape(name)}")
+
+
+def _write_report(path: Path, report: Report) -> None:
+    from graphprune.report import html
+
+    writers: dict[str, Callable[[Report], str]] = {".html": html.render, ".json": _json}
+    if path.suffix not in writers:
+        raise ArgumentError(f"--report '{path}' ends neither in .html nor in .json")
+    try:
+        path.write_text(writers[path.suffix](report), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write the report '{path}': {error.strerror}") from None
+
+
+def _json(report: Report) -> str:
+    import json
+
+    return json.dumps(report.to_json(), indent=2) + "\n"

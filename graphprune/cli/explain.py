@@ -1,0 +1,60 @@
+"""`graphprune explain`: why things are as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from graphprune.cli import options
+from graphprune.errors import ArgumentError
+
+
+@click.command("explain")
+@click.argument("subject", type=options.path)
+@click.argument("name", required=False)
+@click.argument("other", required=False)
+@options.analysis()
+@options.limits()
+@options.output_format()
+def command(
+    subject: str,
+    name: str | None,
+    other: str | None,
+    layernorm: str,
+    allow_inexact: bool,
+    max_bytes: int | None,
+    allow_external_links: bool,
+    form: str,
+) -> None:
+    """Explain a group of a model, the coupling of two of its tensors, or a pass.
+
+    \b
+    graphprune explain model.onnx NAME        what NAME is removed together with, or what pins it
+    graphprune explain model.onnx NAME OTHER  why NAME and OTHER shrink together: the path between them
+    graphprune explain prune                  what a pass does
+
+    NAME is a group, an initializer or a node, or a glob like layer1.*.
+    """
+    if name is None:
+        return _pass(subject, form)
+    from graphprune.cli.output import show_json, show_tables
+    from graphprune.pipeline.explanation import explain
+    from graphprune.pipeline.settings import Settings
+    from graphprune.report.explained import tables
+
+    settings = Settings(max_bytes=max_bytes, allow_external_links=allow_external_links)
+    result = explain(subject, name, other, settings, options.analysis_options(layernorm, allow_inexact))
+    return show_json({"groups": result}) if form == "json" else show_tables(tables(result))
+
+
+def _pass(name: str, form: str) -> None:
+    from graphprune.cli.output import show_json, show_tables
+    from graphprune.pipeline import catalogue, registry
+    from graphprune.report.described import pass_tables
+
+    if Path(name).exists() and name not in registry.names():
+        hint = f"graphprune explain {name} NAME; `graphprune inspect` lists the groups"
+        raise ArgumentError("say which group, initializer or node to explain", hint)
+    described = catalogue.describe(name)
+    return show_json(described) if form == "json" else show_tables(pass_tables(described))

@@ -1,0 +1,36 @@
+"""`graphprune inspect`: what is in a model."""
+
+from __future__ import annotations
+
+import click
+
+from graphprune.cli import options
+
+
+@click.command("inspect")
+@click.argument("model", type=options.path)
+@options.shapes()
+@options.analysis()
+@options.limits()
+@options.output_format()
+def command(
+    model: str,
+    shapes: dict[str, tuple[int, ...]],
+    layernorm: str,
+    allow_inexact: bool,
+    max_bytes: int | None,
+    allow_external_links: bool,
+    form: str,
+) -> None:
+    """Show the size and operators of MODEL, its groups, and what is pinned by which node."""
+    from graphprune.cli.output import show_json, show_tables
+    from graphprune.pipeline import inspection
+    from graphprune.pipeline.settings import Settings
+    from graphprune.report.inspected import tables
+
+    settings = Settings(shapes=shapes, max_bytes=max_bytes, allow_external_links=allow_external_links)
+    result = inspection.inspect(model, settings, options.analysis_options(layernorm, allow_inexact))
+    if form == "json":
+        show_json(result)
+    else:
+        show_tables(tables(result))

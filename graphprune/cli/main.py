@@ -1,0 +1,184 @@
+"""`graphprune`: the group of commands, and the one place where errors become lines and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from graphprune import __version__
+from graphprune.errors import GraphpruneError, did_you_mean
+
+_COMMANDS = {
+    "compile": "Run a pipeline of passes over a model, prove the result and save it.",
+    "inspect": "Show size, operators, groups, and what is pinned and why.",
+    "explain": "Say why slots are coupled, why a group is pinned, or what a pass does.",
+    "validate": "Compare two models on the same inputs.",
+    "bench": "Measure parameters, MACs, bytes and interleaved latency.",
+    "passes": "List the installed passes, or describe one.",
+}
+_WIDTH = 100
+_BUG = (
+    "this is a bug in graphprune; `graphprune --debug ...` and `compile --reproducer DIR` help to report it"
+)
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM: unwinds the stack, so that temporary files go away."""
+
+
+class _Commands(click.Group):
+    """Commands that are imported only when they run; their one-line help is the table above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"graphprune.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            raise GraphpruneError(
+                f"no command named '{_printable(args[0])}'", did_you_mean(args[0], _COMMANDS)
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "terminal_width": _WIDTH,
+        "max_content_width": _WIDTH,
+    },
+    epilog="Exit codes: 0 done; 1 ran, but a check failed or a promise could not be kept; "
+    "2 usage, input or internal error.",
+)
+@click.version_option(__version__, "--version", message="graphprune %(version)s")
+@click.option(
+    "--debug", is_flag=True, help="Show the traceback of an internal error (or set GRAPHPRUNE_DEBUG=1)."
+)
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Make ONNX models smaller and faster by removing structure, and prove every cut."""
+    ctx.obj = {"debug": debug}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    previous = _catch_signals()
+    try:
+        result = cli.main(arguments, prog_name="graphprune", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except GraphpruneError as error:
+        return _say(error.message, error.hint, error.exit_code)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.UsageError as error:
+        return _usage(error)
+    except click.ClickException as error:
+        return _say(error.format_message())
+    except (Interrupted, KeyboardInterrupt, click.Abort):
+        return _say("interrupted; nothing was left behind")
+    except BrokenPipeError:
+        # The reader of the pipe left: say nothing, and keep Python from complaining while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except MemoryError:
+        return _say("out of memory", "a smaller --shape or a machine with more memory may do")
+    except Exception as error:  # every other exception is ours: one line, and how to report it
+        return _internal(error, arguments)
+    finally:
+        _restore(previous)
+
+
+def _catch_signals() -> dict[int, object]:
+    """Turn SIGTERM and SIGINT into an exception; only the main thread may."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted
+
+    previous: dict[int, object] = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            previous[number] = signal.signal(number, interrupt)
+        except ValueError:
+            return {}
+    return previous
+
+
+def _restore(previous: dict[int, object]) -> None:
+    for number, handler in previous.items():
+        signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _say(message: str, hint: str = "", code: int = 2) -> int:
+    """`error:` and `hint:` lines on stderr."""
+    click.echo(f"error: {_printable(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {_printable(hint)}", err=True)
+    return code
+
+
+def _usage(error: click.UsageError) -> int:
+    hint = ""
+    if isinstance(error, click.NoSuchOption):
+        known = _option_names(error.ctx)
+        close = did_you_mean(error.option_name, known)
+        message = f"no option named '{error.option_name}'"
+        hint = close if close.startswith("did you mean") else ""
+    else:
+        message = error.format_message().rstrip(".")
+        message = message[:1].lower() + message[1:]
+    if not hint and error.ctx:
+        hint = f"see '{error.ctx.command_path} --help'"
+    return _say(message, hint)
+
+
+def _option_names(ctx: click.Context | None) -> list[str]:
+    if ctx is None:
+        return []
+    return [name for item in ctx.command.get_params(ctx) for name in item.opts if name.startswith("--")]
+
+
+def _internal(error: Exception, arguments: list[str]) -> int:
+    if "--debug" in arguments or os.environ.get("GRAPHPRUNE_DEBUG", "") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+    place = _place(error)
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _say(f"internal error: {reason}{place}", _BUG)
+
+
+def _place(error: Exception) -> str:
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" (in {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+
+
+def _printable(text: str) -> str:
+    """Text without control characters, but with the line breaks of a caret message."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "replace").decode() for c in text
+    )

@@ -1,0 +1,160 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from graphprune.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from graphprune.axes import Options
+
+F = TypeVar("F", bound=Callable[..., object])
+
+path = click.Path(path_type=str)
+
+
+def _shapes(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    return dict(_shape(value) for value in values)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, equals, dims = text.rpartition("=")
+    try:
+        shape = tuple(int(dim) for dim in dims.lower().split("x")) if dims else ()
+    except ValueError:
+        shape = (-1,)
+    if not equals or not name or any(dim < 0 for dim in shape):
+        raise ArgumentError(
+            f"--shape '{text}' is not name=1x3x224x224", "an empty list of dims is a scalar: name="
+        )
+    return name, shape
+
+
+def at_least(bound: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
+    """A callback that refuses smaller numbers."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+        if value is not None and value < bound:
+            raise ArgumentError(f"{param.opts[0]} must be at least {bound}, got {value}")
+        return value
+
+    return check
+
+
+def positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A callback that refuses zero, negative numbers, NaN and infinity."""
+    if value is not None and not 0 < value < math.inf:
+        raise ArgumentError(f"{param.opts[0]} must be a positive number, got {value}")
+    return value
+
+
+def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Bytes from 500MB, 2GiB or a plain number."""
+    if value is None:
+        return None
+    units = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "b": 1}
+    text = value.strip().lower()
+    unit = next((unit for unit in units if text.endswith(unit)), "")
+    try:
+        number = float(text.removesuffix(unit)) * units.get(unit, 1)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 2**63:
+        raise ArgumentError(
+            f"--max-bytes '{value}' is not a size", "write bytes, or a number with a unit: 500MB, 2GiB"
+        )
+    return int(number)
+
+
+def output_format() -> Callable[[F], F]:
+    """Text for people or JSON for programs."""
+    choice = click.Choice(["text", "json"])
+    return click.option("--format", "form", type=choice, default="text", help="How results are printed.")
+
+
+def shapes() -> Callable[[F], F]:
+    """Concrete shapes for graph inputs."""
+    text = "Concrete shape of a graph input, e.g. image=1x3x224x224; repeat for several."
+    return click.option("--shape", "shapes", multiple=True, callback=_shapes, metavar="NAME=DIMS", help=text)
+
+
+def inputs(what: str) -> Callable[[F], F]:
+    """An npz file of inputs."""
+    return click.option(
+        "--inputs", type=path, metavar="FILE.npz", help=f"Inputs to {what}, one array per graph input."
+    )
+
+
+def seed() -> Callable[[F], F]:
+    """Of everything random."""
+    return click.option(
+        "--seed",
+        default=0,
+        callback=at_least(0),
+        metavar="N",
+        help="Seed of everything random.",
+        show_default=True,
+    )
+
+
+def threads() -> Callable[[F], F]:
+    """Threads of ONNX Runtime."""
+    text = "Threads of ONNX Runtime."
+    return click.option(
+        "--threads", default=1, callback=at_least(1), metavar="N", help=text, show_default=True
+    )
+
+
+def timeout() -> Callable[[F], F]:
+    """How long a model may run before it is given up."""
+    text = "Seconds that the first runs of the model may take."
+    return click.option(
+        "--timeout",
+        type=float,
+        callback=positive,
+        metavar="SECONDS",
+        default=120.0,
+        show_default=True,
+        help=text,
+    )
+
+
+def analysis() -> Callable[[F], F]:
+    """What the analysis may assume, as for a pass that prunes."""
+
+    def decorate(function: F) -> F:
+        inexact = "Also show cuts that change what a normalisation computes."
+        function = click.option("--allow-inexact", is_flag=True, help=inexact)(function)
+        text = "Widths under LayerNorm."
+        choice = click.Choice(["refuse", "expand", "slice"])
+        return click.option("--layernorm", type=choice, default="refuse", show_default=True, help=text)(
+            function
+        )
+
+    return decorate
+
+
+def analysis_options(layernorm: str, allow_inexact: bool) -> Options:
+    """The same as a value."""
+    from graphprune.axes import Options
+
+    return Options(layernorm=layernorm, allow_inexact=allow_inexact)  # type: ignore[arg-type]
+
+
+def limits() -> Callable[[F], F]:
+    """What a model file may be."""
+
+    def decorate(function: F) -> F:
+        links = "Accept external data behind symbolic or hard links (for caches you trust)."
+        size = "Refuse model files larger than this, e.g. 500MB."
+        function = click.option("--allow-external-links", is_flag=True, help=links)(function)
+        return click.option("--max-bytes", callback=_bytes, metavar="SIZE", help=size)(function)
+
+    return decorate

@@ -1,0 +1,82 @@
+"""Printing: results on stdout, everything else on stderr; rich on a terminal, plain text in a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from graphprune.report.table import Table
+
+
+def show_tables(tables: Iterable[Table]) -> None:
+    """Tables on stdout."""
+    from graphprune.report.table import fancy, plain
+
+    if not sys.stdout.isatty():
+        click.echo("\n\n".join(plain(table) for table in tables))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for table in tables:
+        console.print(fancy(table))
+
+
+def show_json(value: object) -> None:
+    """One JSON document on stdout."""
+    from graphprune.pipeline.report import plain
+
+    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=True))
+
+
+def say(line: str) -> None:
+    """A line of status on stderr."""
+    click.echo(line, err=True)
+
+
+class Progress:
+    """What is going on, on stderr: a bar on a terminal, nothing in a pipe unless asked for lines.
+
+    Args:
+        quiet: show nothing at all.
+        verbose: in a pipe, write a line when a phase starts.
+    """
+
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.fancy = sys.stderr.isatty() and not quiet
+        self.lines = verbose and not quiet and not self.fancy
+        self.last = ""
+        self.bar: RichProgress | None = None
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Progress:
+        if self.fancy:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as RichProgress
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+            self.bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task("", total=None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Say what is going on, and how far it is."""
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, description=what, completed=done, total=total or None)
+        elif self.lines and what != self.last:
+            say(what)
+        self.last = what

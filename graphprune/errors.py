@@ -1,0 +1,53 @@
+"""Errors that a user can cause and act on: a message, a hint, and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GraphpruneError(Exception):
+    """Something the user can act on.
+
+    Args:
+        message: what is wrong and where, in one line.
+        hint: what to do next; empty when there is nothing useful to say.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ArgumentError(GraphpruneError):
+    """A command, pipeline or API argument has a bad name or value."""
+
+
+class ModelError(GraphpruneError):
+    """The model file is malformed, unsafe, or beyond a limit."""
+
+
+class OutputError(GraphpruneError):
+    """The result cannot be written where it was asked to go."""
+
+
+class DataError(GraphpruneError):
+    """Calibration or input data does not fit the model."""
+
+
+class PromiseError(GraphpruneError):
+    """The input was valid, but what was asked could not be kept: nothing prunable, budget missed, proof failed."""
+
+    exit_code = 1
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint that names the closest known word, e.g. "did you mean 'prune'?", or lists what is known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(names)}" if names else ""

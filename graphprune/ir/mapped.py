@@ -1,0 +1,56 @@
+"""Tensors whose bytes stay in the file they came from."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import onnx_ir as ir
+
+
+class MappedTensor(ir.LazyTensor):
+    """A weight that reads its bytes from a memory map when asked, and serialises as embedded data.
+
+    Payloads in a protobuf file start at any byte; `numpy()` copies those that are not aligned for their
+    type, because kernels that get the array by pointer rely on alignment.
+    """
+
+    def __init__(
+        self,
+        data: mmap.mmap,
+        span: tuple[int, int],
+        dtype: ir.DataType,
+        shape: ir.Shape,
+        name: str,
+        path: Path,
+    ) -> None:
+        super().__init__(self._read, dtype, shape, name=name)
+        self._map = data
+        self._span = span
+        self.path = path
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes in the file, not copied."""
+        start, end = self._span
+        return memoryview(self._map)[start:end]
+
+    def tobytes(self) -> bytes:
+        """A copy of the bytes as ONNX stores them."""
+        return bytes(self.view)
+
+    def tofile(self, file: BinaryIO) -> None:
+        """Write the bytes without copying them through Python."""
+        file.write(self.view)
+
+    def _read(self) -> ir.TensorProtocol:
+        if self.dtype.bitwidth < 8:
+            return ir.PackedTensor(np.frombuffer(self.view, np.uint8), self.dtype, shape=self.shape)
+        # ONNX files are little-endian, as is every machine that ONNX Runtime supports.
+        array = np.frombuffer(self.view, self.dtype.numpy()).reshape(self.shape.numpy())
+        if not array.flags.aligned:
+            array = array.copy()
+            array.flags.writeable = False
+        return ir.Tensor(array, dtype=self.dtype, shape=self.shape)

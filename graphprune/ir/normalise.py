@@ -1,0 +1,130 @@
+"""The one form of a graph that the analysis reads: no functions, no Constant nodes, no static shape arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
+
+from graphprune.ir.evaluate import evaluator
+from graphprune.ir.shapes import Data, Sizes, infer
+
+FOLDABLE = frozenset("Transpose Reshape Squeeze Unsqueeze Identity Cast Slice Concat Neg Mul Div Add Sub Sqrt".split())
+"""Operators folded when all their inputs are weights and nothing grows."""
+
+
+def normalise(model: ir.Model) -> Sizes:
+    """Brings a model into normal form, in place, and returns the sizes of its values.
+
+    Functions are inlined, Constants lifted, `Identity(initializer)` resolved; static shape arithmetic and
+    weight-only chains that do not grow the model become initializers. Opset, names, inputs and outputs stay.
+    """
+    if model.functions:
+        InlinePass()(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    graphs = [model.graph, *model.graph.subgraphs()]
+    for graph in graphs:
+        _resolve_aliases(graph)
+    sizes = infer(model)
+    for graph in graphs:
+        _fold_shapes(graph, sizes)
+        _fold_weights(graph, sizes)
+    return sizes
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether this value is an initializer with a tensor that callers cannot override."""
+    return value is not None and value.const_value is not None and value.producer() is None
+
+
+def _resolve_aliases(graph: ir.Graph) -> None:
+    for node in list(graph):
+        if node.op_type != "Identity" or node.domain or not is_constant(node.inputs[0]):
+            continue
+        out = node.outputs[0]
+        if out.is_graph_output():
+            continue
+        source = node.inputs[0]
+        assert source is not None
+        out.replace_all_uses_with(source)
+        graph.remove(node, safe=True)
+
+
+def _fold_shapes(graph: ir.Graph, sizes: Sizes) -> None:
+    folded: list[ir.Node] = []
+    for node in list(graph):
+        known = [sizes.data.get(out) for out in node.outputs]
+        if known and all(data is not None and data.static for data in known):
+            folded.append(node)
+    gone = set(folded)
+    for node in folded:
+        for out in node.outputs:
+            if out.is_graph_output():
+                gone.discard(node)
+            elif any(user not in gone for user, _ in out.uses()):
+                _materialise(graph, out, sizes)
+    _sweep([node for node in folded if node in gone])
+
+
+def _materialise(graph: ir.Graph, out: ir.Value, sizes: Sizes) -> None:
+    data = sizes.data[out]
+    array = np.array(data.a, order="C")
+    name = out.name or ""
+    out.name = f"{name}.folded"
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)))
+    value.const_value = ir.Tensor(array, name=name)
+    graph.register_initializer(value)
+    sizes.data[value] = Data(array, array, np.zeros(array.shape, bool))
+    sizes.shapes[value] = tuple((d, d) for d in array.shape)
+    out.replace_all_uses_with(value)
+
+
+def _sweep(nodes: list[ir.Node]) -> None:
+    """Removes nodes that folding left without a use, and what only they used."""
+    work = list(nodes)
+    while work:
+        node = work.pop()
+        if node.graph is None or any(out.uses() or out.is_graph_output() for out in node.outputs):
+            continue
+        producers = [value.producer() for value in node.inputs if value is not None]
+        graph = node.graph
+        assert isinstance(graph, ir.Graph)
+        graph.remove(node, safe=True)
+        work.extend(producer for producer in producers if producer is not None)
+
+
+def _fold_weights(graph: ir.Graph, sizes: Sizes) -> None:
+    for node in list(graph):
+        if node.op_type not in FOLDABLE or node.domain or len(node.outputs) != 1:
+            continue
+        inputs = [value for value in node.inputs if value is not None]
+        if not inputs or not all(is_constant(v) and not v.is_graph_input() for v in inputs):
+            continue
+        if node.outputs[0].is_graph_output() or _grows(node, inputs, sizes):
+            continue
+        _fold_node(graph, node, sizes)
+
+
+def _grows(node: ir.Node, inputs: list[ir.Value], sizes: Sizes) -> bool:
+    """Whether storing the result costs more bytes than the inputs that nothing else uses."""
+    shape = sizes.shapes.get(node.outputs[0])
+    if shape is None or any(v.const_value is None or v.const_value.dtype.bitwidth < 8 for v in inputs):
+        return True
+    dtype = ir.DataType(node.attributes["to"].as_int()) if node.op_type == "Cast" else inputs[0].const_value.dtype  # type: ignore[union-attr]
+    cost = int(np.prod([d[0] for d in shape], dtype=np.int64)) * dtype.itemsize
+    freed = sum(v.const_value.nbytes for v in inputs if len(v.uses()) == 1 and v.const_value is not None)
+    return cost > max(freed, 64)
+
+
+def _fold_node(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> None:
+    function = evaluator(node.op_type)
+    assert function is not None
+    arrays = [None if v is None or v.const_value is None else np.asarray(v.const_value.numpy()) for v in node.inputs]
+    try:
+        array = function(arrays, node.attributes)
+    except (ValueError, IndexError, TypeError, KeyError):
+        return
+    out = node.outputs[0]
+    sizes.data[out] = Data(array, array, np.zeros(array.shape, bool))
+    _materialise(graph, out, sizes)
+    graph.remove(node, safe=True)

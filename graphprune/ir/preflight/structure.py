@@ -1,0 +1,180 @@
+"""Names, versions, operators and functions of a ModelProto."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import onnx
+
+from graphprune.errors import ModelError
+from graphprune.ir.limits import Limits
+from graphprune.ir.names import quote
+
+_MIN_OPSET, _MAX_OPSET = 7, 26  # what our rules know, and what ONNX Runtime 1.31 runs
+_MIN_IR, _MAX_IR = 3, 13
+
+Nodes = Sequence[onnx.NodeProto]
+FunctionKey = tuple[str, str, str]
+
+
+def main_domain(domain: str) -> str:
+    """The default operator set has two spellings."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node's attributes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Nodes and the nodes of their subgraphs."""
+    stack = [iter(nodes)]
+    while stack:
+        node = next(stack[-1], None)
+        if node is None:
+            stack.pop()
+            continue
+        yield node
+        if node.attribute:
+            stack.extend(iter(graph.node) for graph in subgraphs(node))
+
+
+def check_model(model: onnx.ModelProto, limits: Limits) -> int:
+    """Check all of these; the number of nodes after inlining.
+
+    Raises:
+        ModelError: naming what is wrong.
+    """
+    if not model.HasField("graph"):
+        raise ModelError("the model has no graph")
+    if not _MIN_IR <= model.ir_version <= _MAX_IR:
+        raise ModelError(f"IR version {model.ir_version} is not supported, only {_MIN_IR} to {_MAX_IR}")
+    if not model.graph.output:
+        raise ModelError("the graph has no outputs")
+    require_text(model.producer_name, model.producer_version, model.domain, model.doc_string)
+    _check_metadata(model)
+    opsets = _opsets(model.opset_import)
+    functions = _functions(model)
+    _check_operators(model.graph.node, opsets, functions, limits)
+    for function in functions.values():
+        _check_operators(function.node, _opsets(function.opset_import) or opsets, functions, limits)
+    return _inlined_nodes(model.graph.node, functions, limits.max_nodes)
+
+
+def require_text(*texts: str) -> None:
+    """Raise a ModelError unless every text is valid UTF-8."""
+    for text in texts:
+        # protobuf hands out bytes where a string field is not UTF-8
+        if not isinstance(text, str):
+            raise ModelError("a name or text in the model is not valid UTF-8")
+
+
+def _check_metadata(model: onnx.ModelProto) -> None:
+    keys = Counter(entry.key for entry in model.metadata_props)
+    require_text(*keys, *(entry.value for entry in model.metadata_props))
+    for key, count in keys.items():
+        if count > 1:
+            raise ModelError(f"metadata key {quote(key)} appears twice")
+
+
+def _opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    opsets: dict[str, int] = {}
+    for entry in imports:
+        require_text(entry.domain)
+        domain = main_domain(entry.domain)
+        if domain in opsets:
+            raise ModelError(f"operator set {quote(domain or 'ai.onnx')} is imported twice")
+        if entry.version < 1:
+            raise ModelError(f"operator set {quote(domain or 'ai.onnx')} has version {entry.version}")
+        opsets[domain] = entry.version
+    return opsets
+
+
+def _functions(model: onnx.ModelProto) -> dict[FunctionKey, onnx.FunctionProto]:
+    functions: dict[FunctionKey, onnx.FunctionProto] = {}
+    for function in model.functions:
+        require_text(function.domain, function.name, function.overload, *function.input, *function.output)
+        key = (main_domain(function.domain), function.name, function.overload)
+        if key in functions:
+            raise ModelError(f"function {quote(function.name)} is defined twice")
+        functions[key] = function
+    return functions
+
+
+def _check_operators(
+    nodes: Nodes, opsets: dict[str, int], functions: dict[FunctionKey, onnx.FunctionProto], limits: Limits
+) -> None:
+    """Every operator belongs to an imported operator set and is defined by someone."""
+    defined = {domain for domain, _, _ in functions}
+    for node in all_nodes(nodes):
+        require_text(node.name, node.op_type, node.domain, node.overload, node.doc_string)
+        domain = main_domain(node.domain)
+        if (domain, node.op_type, node.overload) in functions:
+            continue
+        if domain not in opsets:
+            raise ModelError(f"{describe(node)} uses operator set {quote(domain or 'ai.onnx')}, not imported")
+        if domain == "" and not _MIN_OPSET <= opsets[""] <= _MAX_OPSET:
+            raise ModelError(
+                f"opset {opsets['']} is not supported, only {_MIN_OPSET} to {_MAX_OPSET}",
+                "convert the model with onnx.version_converter",
+            )
+        # Custom operators are barriers; a bare word is a function that went missing (the ONNX
+        # specification asks for reverse domain names).
+        nobody = domain in defined or (domain and "." not in domain)
+        if nobody and not limits.allow_undefined_ops:
+            raise ModelError(
+                f"{describe(node)}: nobody defines this operator of domain {quote(domain)}",
+                "a custom operator needs a domain such as 'com.example'",
+            )
+
+
+def describe(node: onnx.NodeProto) -> str:
+    """A node for a message: by its name, or its first output."""
+    return f"node {quote(str(node.name) or (node.output[0] if node.output else '?'))} ({quote(node.op_type)})"
+
+
+def _inlined_nodes(main: Nodes, functions: dict[FunctionKey, onnx.FunctionProto], cap: int) -> int:
+    """Nodes after inlining, each function counted once; refuses recursion and bombs in linear time."""
+    totals: dict[FunctionKey, int] = {}
+    open_calls: set[FunctionKey] = set()
+    bodies = {key: _calls(function.node, functions) for key, function in functions.items()}
+
+    for root in functions:
+        stack = [root]
+        while stack:
+            key = stack[-1]
+            own, calls = bodies[key]
+            waiting = [callee for callee in calls if callee not in totals]
+            if key in totals or not waiting:
+                stack.pop()
+                open_calls.discard(key)
+                totals[key] = min(
+                    cap + 1, own + sum(count * totals[callee] for callee, count in calls.items())
+                )
+                continue
+            open_calls.add(key)
+            if any(callee in open_calls for callee in waiting):
+                raise ModelError(f"function {quote(key[1])} calls itself")
+            stack.extend(waiting)
+    own, calls = _calls(main, functions)
+    total = own + sum(count * totals[callee] for callee, count in calls.items())
+    if total > cap:
+        raise ModelError(f"the model has more than {cap} nodes once its functions are inlined")
+    return total
+
+
+def _calls(
+    nodes: Nodes, functions: dict[FunctionKey, onnx.FunctionProto]
+) -> tuple[int, Counter[FunctionKey]]:
+    own, calls = 0, Counter[FunctionKey]()
+    for node in all_nodes(nodes):
+        own += 1
+        key = (main_domain(node.domain), node.op_type, node.overload)
+        if key in functions:
+            calls[key] += 1
+    return own, calls

@@ -1,0 +1,233 @@
+"""Save a model: all or nothing, never over an input, one tensor in memory at a time."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import EncodeError
+
+from graphprune.errors import ModelError, OutputError
+from graphprune.ir.limits import Limits
+from graphprune.ir.load import Source, check_file
+from graphprune.ir.mapped import MappedTensor
+from graphprune.ir.names import quote
+from graphprune.ir.preflight.proto import graphs
+from graphprune.ir.preflight.wire import varint
+from graphprune.ir.signals import interruptible, uninterrupted
+from graphprune.ir.skeleton import Skeleton, is_stub, skeleton
+from graphprune.ir.swap import Tensor, tensors
+
+_PROTOBUF_LIMIT = 2**31 - 1
+_EMBEDDED_MAX = _PROTOBUF_LIMIT - 2**24  # leaves room for the graph itself
+_PAGE = 4096  # big weights start on a page, so that runtimes can map them
+_LINE = 64
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # field numbers in onnx.proto3
+_LENGTH_DELIMITED = 2
+
+
+def save(
+    model: ir.Model,
+    out: str | os.PathLike[str],
+    source: Source | None,
+    *,
+    external_threshold: int = 256 * 2**20,
+) -> tuple[Path, ...]:
+    """Write a model; the files written, the model first.
+
+    Weights go to `<out>.data` where the source kept them outside the model or they exceed
+    `external_threshold` bytes. Nothing appears under the final names before it was written, flushed
+    and read back; the model in memory stays as it is.
+
+    Raises:
+        OutputError: the output would overwrite an input, cannot be written, or does not read back.
+    """
+    target = Path(os.path.realpath(out))
+    size = sum(tensor.nbytes for tensor in tensors(model) if tensor.dtype != ir.DataType.STRING)
+    external = size > min(external_threshold, _EMBEDDED_MAX) or (source is not None and source.had_external)
+    sidecar = target.with_name(target.name + ".data")
+    finals = (target, sidecar) if external else (target,)
+    try:
+        _refuse_unsafe(finals, _inputs(model, source))
+        with interruptible(), _temporaries(finals) as temporaries:
+            _write(model, temporaries, sidecar.name if external else None)
+            _read_back(temporaries, finals)
+            with uninterrupted():
+                for temporary, final in reversed(list(zip(temporaries, finals, strict=True))):
+                    temporary.replace(final)
+            _flush_folder(target.parent)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"cannot write {quote(str(target))}: {reason}", "nothing was left behind") from None
+    return finals
+
+
+def _inputs(model: ir.Model, source: Source | None) -> set[Path]:
+    """Every file that the model still reads from."""
+    paths = {source.path, *source.external_files} if source is not None else set()
+    for tensor in tensors(model):
+        if isinstance(tensor, ir.ExternalTensor | MappedTensor):
+            paths.add(Path(tensor.path))
+    return {path for path in paths if path is not None}
+
+
+def _refuse_unsafe(finals: tuple[Path, ...], inputs: set[Path]) -> None:
+    taken = {_identity(path) for path in inputs} - {None}
+    if not finals[0].parent.is_dir():
+        raise OutputError(f"there is no folder {quote(str(finals[0].parent))}", "create it first")
+    for final in finals:
+        if _identity(final) in taken:
+            raise OutputError(f"{quote(str(final))} is an input of this model", "choose another output name")
+        # A link in place of the sidecar would be replaced; one in place of the model was resolved.
+        if final.exists() and not stat.S_ISREG(final.stat().st_mode):
+            raise OutputError(f"{quote(str(final))} exists and is not a regular file")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _temporaries(finals: tuple[Path, ...]) -> Iterator[tuple[Path, ...]]:
+    """Names beside the final ones, removed on the way out whatever happens."""
+    names = tuple(final.with_name(f"{final.name}.tmp.{os.getpid()}") for final in finals)
+    try:
+        yield names
+    finally:
+        for name in names:
+            name.unlink(missing_ok=True)
+
+
+def _write(model: ir.Model, paths: tuple[Path, ...], location: str | None) -> None:
+    bare = skeleton(model)
+    if location is None:
+        inner = (graph.initializer for graph in graphs(bare.proto.graph) if graph is not bare.proto.graph)
+        _inline(bare, (tensor for group in inner for tensor in group if is_stub(tensor)))
+        _inline(bare, bare.attributes())
+        with _create(paths[0]) as file:
+            _write_embedded(bare, file)
+        return
+    with _create(paths[1]) as file:
+        _write_sidecar(bare, location, file)
+    with _create(paths[0]) as file:
+        file.write(_serialise(bare.proto))
+
+
+@contextmanager
+def _create(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is on disk when the block ends."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o666), "wb", buffering=2**20) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_embedded(bare: Skeleton, file: BinaryIO) -> None:
+    """A serialised ModelProto, its main graph's initializers streamed to the end of the graph.
+
+    Protobuf lets the fields of a message come in any order, so the graph is written as everything
+    else followed by one length-delimited field per initializer.
+    """
+    graph = bare.proto.graph
+    initializers = list(graph.initializer)
+    del graph.initializer[:]
+    body = _serialise(graph)
+    bare.proto.ClearField("graph")
+    heads = [_head(bare, tensor) for tensor in initializers]
+    length = len(body) + sum(len(head) + nbytes for head, nbytes in heads)
+    if length > _PROTOBUF_LIMIT:
+        raise OutputError(f"{length} bytes do not fit one ONNX file", "keep the weights in an external file")
+    file.write(_serialise(bare.proto) + _tag(_GRAPH, length) + body)
+    for tensor, (head, nbytes) in zip(initializers, heads, strict=True):
+        file.write(head)
+        if nbytes:
+            _write_bytes(bare.original(tensor), file)
+
+
+def _head(bare: Skeleton, tensor: onnx.TensorProto) -> tuple[bytes, int]:
+    """Everything of an initializer field before its payload, and the payload's size."""
+    nbytes = bare.original(tensor).nbytes if is_stub(tensor) else 0
+    message = onnx.TensorProto()
+    message.CopyFrom(tensor)
+    if nbytes:
+        message.ClearField("data_location")
+        del message.external_data[:]
+    fields = _serialise(message) + (_tag(_RAW_DATA, nbytes) if nbytes else b"")
+    return _tag(_INITIALIZER, len(fields) + nbytes) + fields, nbytes
+
+
+def _write_sidecar(bare: Skeleton, location: str, file: BinaryIO) -> None:
+    """Every big initializer once, and where it is into the proto."""
+    offsets: dict[int, int] = {}
+    _inline(bare, bare.attributes())
+    for stub in bare.initializers():
+        tensor = bare.original(stub)
+        if id(tensor) not in offsets:
+            alignment = _PAGE if tensor.nbytes >= _PAGE * 16 else _LINE
+            file.write(bytes(-file.tell() % alignment))
+            offsets[id(tensor)] = file.tell()
+            _write_bytes(tensor, file)
+        del stub.external_data[:]
+        place = {"location": location, "offset": offsets[id(tensor)], "length": tensor.nbytes}
+        for key, value in place.items():
+            stub.external_data.add(key=key, value=str(value))
+
+
+def _inline(bare: Skeleton, stubs: Iterable[onnx.TensorProto]) -> None:
+    for stub in list(stubs):
+        data = bare.original(stub).tobytes()
+        stub.ClearField("data_location")
+        del stub.external_data[:]
+        stub.raw_data = data
+
+
+def _write_bytes(tensor: Tensor, file: BinaryIO) -> None:
+    start = file.tell()
+    if isinstance(tensor, MappedTensor | ir.ExternalTensor):
+        tensor.tofile(file)  # straight from file to file
+    else:
+        file.write(tensor.tobytes())
+    if file.tell() - start != tensor.nbytes:
+        raise OutputError(f"tensor {quote(tensor.name or '')} has other bytes than its shape needs")
+
+
+def _tag(number: int, length: int) -> bytes:
+    return varint(number << 3 | _LENGTH_DELIMITED) + varint(length)
+
+
+def _serialise(message: onnx.ModelProto | onnx.GraphProto | onnx.TensorProto) -> bytes:
+    try:
+        data: bytes = message.SerializeToString(deterministic=True)
+        return data
+    except (EncodeError, ValueError):
+        raise OutputError("the model does not fit one ONNX file", "make its Constants initializers") from None
+
+
+def _read_back(written: tuple[Path, ...], finals: tuple[Path, ...]) -> None:
+    """What was written is what `load` accepts."""
+    aliases = {final.name: path for path, final in zip(written[1:], finals[1:], strict=True)}
+    try:
+        check_file(written[0], Limits(max_bytes=2**63), aliases)
+    except ModelError as error:
+        problem = f"the written model does not read back: {error.message}"
+        raise OutputError(problem, "please report this") from None
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

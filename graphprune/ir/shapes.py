@@ -1,0 +1,309 @@
+"""Sizes of every value at two generic points of the symbolic dimensions, and the values of shape arithmetic.
+
+Each symbolic dimension gets two primes. A size whose two components agree is static; comparing and factoring
+sizes then needs no symbolic algebra. Shape arithmetic is evaluated at both points; an element is `dynamic` when
+it depends on a symbolic dimension, even if both points give the same number.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import numpy_helper, shape_inference
+
+from graphprune.ir.evaluate import MOVES, Array, CannotEvaluateError, evaluator, integer
+
+Size = tuple[int, int]
+Shape = tuple[Size, ...]
+
+DATA_LIMIT = 4096
+"""Values with more elements than this are never shape arithmetic."""
+
+SAME_AS_FIRST = frozenset(
+    "Relu Sigmoid Tanh Erf Gelu Exp Log Sqrt Neg Abs Clip Identity Softmax LogSoftmax HardSigmoid HardSwish "
+    "LeakyRelu Elu Selu Softplus Softsign Mish Not Floor Ceil Round Reciprocal BatchNormalization "
+    "InstanceNormalization LayerNormalization RMSNormalization GroupNormalization PRelu Sin Cos Celu Swish "
+    "SimplifiedLayerNormalization BiasGelu FastGelu QuickGelu SkipLayerNormalization Trilu CumSum Sign IsNaN "
+    "SkipSimplifiedLayerNormalization LRN MeanVarianceNormalization LpNormalization ThresholdedRelu Hardmax "
+    "RotaryEmbedding Cast Dropout CastLike DequantizeLinear QuantizeLinear ScatterND ScatterElements "
+    "Scatter TensorScatter MoE QMoE".split()
+)
+BROADCAST = frozenset(
+    "Add Sub Mul Div Pow Min Max Sum Mean And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual Where Mod "
+    "BitShift BitwiseAnd BitwiseOr BitwiseXor".split()
+)
+INFERENCE_ERRORS = (
+    shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    onnx.defs.SchemaError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+)
+PREDICATES = frozenset("Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not IsNaN".split())
+CONVERSIONS = frozenset("CastLike DequantizeLinear QuantizeLinear".split())
+
+
+@dataclass(frozen=True)
+class Data:
+    """The elements of a small value at both points."""
+
+    a: Array
+    b: Array
+    dynamic: Array
+
+    @property
+    def static(self) -> bool:
+        return not self.dynamic.any()
+
+
+@dataclass
+class Sizes:
+    """What is known about every value of a model (subgraphs of If included).
+
+    Attributes:
+        shapes: size pairs per value; None when not even the rank is known.
+        data: elements of small constants and of shape arithmetic.
+        failures: nodes at which inference failed.
+    """
+
+    shapes: dict[ir.Value, Shape | None] = field(default_factory=dict)
+    data: dict[ir.Value, Data] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+
+def infer(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Sizes:
+    """Computes sizes for the whole model; with `shapes`, at those concrete input shapes instead of generic ones."""
+    best: Sizes | None = None
+    for spatial in (224, 1, 840):
+        sizes = _Inference(model, spatial, shapes or {}).run()
+        if best is None or len(sizes.failures) < len(best.failures):
+            best = sizes
+        if not best.failures:
+            break
+    assert best is not None
+    return best
+
+
+def _primes() -> Iterator[int]:
+    for number in itertools.count(31, 2):
+        if all(number % d for d in range(3, int(number**0.5) + 1, 2)):
+            yield number
+
+
+class _Inference:
+    def __init__(self, model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]]) -> None:
+        self.model, self.spatial, self.given = model, spatial, given
+        self.opsets = dict(model.opset_imports)
+        self.sizes = Sizes()
+        self.symbols: dict[object, Size] = {}
+        self.primes = _primes()
+
+    def run(self) -> Sizes:
+        for value in self.model.graph.inputs:
+            self.sizes.shapes[value] = self._declared(value, self.given.get(value.name or ""))
+        self._graph(self.model.graph)
+        return self.sizes
+
+    def _symbol(self, key: object, factor: int = 1) -> Size:
+        if key not in self.symbols:
+            self.symbols[key] = (next(self.primes) * factor, next(self.primes) * factor)
+        return self.symbols[key]
+
+    def _declared(self, value: ir.Value, given: Sequence[int] | None = None) -> Shape | None:
+        if value.shape is None:
+            return None if given is None else tuple((d, d) for d in given)
+        if given is not None and len(given) == len(value.shape):
+            return tuple((d, d) for d in given)
+        out = []
+        for position, dim in enumerate(value.shape):
+            if isinstance(dim, int):
+                out.append((dim, dim))
+                continue
+            factor = self.spatial if len(value.shape) >= 4 and position >= 2 else 1
+            key = dim.value if dim.value is not None else (value, position)
+            out.append(self._symbol(key, factor))
+        return tuple(out)
+
+    def _graph(self, graph: ir.Graph) -> None:
+        self._initializers(graph)
+        work: list[tuple[Iterator[ir.Node], ir.Node | None]] = [(iter(graph), None)]
+        while work:
+            node = next(work[-1][0], None)
+            if node is None:
+                owner = work.pop()[1]
+                if owner is not None:
+                    self._close_if(owner)
+            elif node.op_type == "If" and node.domain == "":
+                work.append((self._branches(node), node))
+            else:
+                self._node(node)
+
+    def _branches(self, node: ir.Node) -> Iterator[ir.Node]:
+        for name in ("then_branch", "else_branch"):
+            branch = node.attributes[name].as_graph()
+            self._initializers(branch)
+            yield from branch
+
+    def _initializers(self, graph: ir.Graph) -> None:
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None:
+                continue
+            dims = tuple(int(d) for d in tensor.shape)
+            self.sizes.shapes[value] = tuple((d, d) for d in dims)
+            if tensor.size <= DATA_LIMIT and tensor.dtype != ir.DataType.STRING:
+                array = np.asarray(tensor.numpy())
+                self.sizes.data[value] = Data(array, array, np.zeros(array.shape, bool))
+
+    def _close_if(self, node: ir.Node) -> None:
+        then, other = (node.attributes[name].as_graph() for name in ("then_branch", "else_branch"))
+        for out, a, b in zip(node.outputs, then.outputs, other.outputs, strict=True):
+            one, two = self.sizes.shapes.get(a), self.sizes.shapes.get(b)
+            same = one is not None and one == two
+            self.sizes.shapes[out] = one if same else self._declared(out)
+
+    def _node(self, node: ir.Node) -> None:
+        if self._evaluate(node):
+            return
+        shapes = [None if v is None else self.sizes.shapes.get(v) for v in node.inputs]
+        known = self._fast(node, shapes)
+        if known is None:
+            known = self._slow(node)
+        else:
+            self._type(node)
+        for out, shape in zip(node.outputs, known, strict=False):
+            self.sizes.shapes[out] = shape if shape is not None else self._declared(out)
+        if node.op_type == "Shape" and node.domain == "":
+            self._shape_node(node, shapes[0])
+
+    def _shape_node(self, node: ir.Node, shape: Shape | None) -> None:
+        if shape is None:
+            return
+        start, end = integer(node.attributes, "start", 0), integer(node.attributes, "end", len(shape))
+        dims = shape[start:end]
+        a, b = (np.array([d[i] for d in dims], np.int64) for i in (0, 1))
+        self.sizes.data[node.outputs[0]] = Data(a, b, a != b)
+        self.sizes.shapes[node.outputs[0]] = ((len(dims), len(dims)),)
+        node.outputs[0].dtype = ir.DataType.INT64
+
+    def _evaluate(self, node: ir.Node) -> bool:
+        function = evaluator(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if function is None or len(node.outputs) != 1:
+            return False
+        known = [None if v is None else self.sizes.data.get(v) for v in node.inputs]
+        if not known or any(k is None and v is not None for k, v in zip(known, node.inputs, strict=True)):
+            return False
+        try:
+            with np.errstate(all="ignore"):
+                a = function([k and k.a for k in known], node.attributes)
+                b = function([k and k.b for k in known], node.attributes)
+                dynamic = self._taint(node, known, a)
+        except (CannotEvaluateError, ValueError, IndexError, TypeError, KeyError, OverflowError, ZeroDivisionError):
+            return False
+        self.sizes.shapes[node.outputs[0]] = (
+            tuple(zip(a.shape, b.shape, strict=True)) if a.ndim == b.ndim else None
+        )
+        if node.outputs[0].dtype is None:
+            node.outputs[0].dtype = ir.DataType.from_numpy(a.dtype)
+        if a.shape == b.shape and a.size <= DATA_LIMIT:
+            self.sizes.data[node.outputs[0]] = Data(a, b, dynamic)
+        return True
+
+    @staticmethod
+    def _taint(node: ir.Node, known: Sequence[Data | None], result: Array) -> Array:
+        tainted = any(k is not None and not k.static for k in known)
+        if not tainted:
+            return np.zeros(result.shape, bool)
+        first = 1 if node.op_type != "Concat" else len(known)
+        if node.op_type in MOVES and all(k is None or k.static for k in known[first:]):
+            moved: list[Array | None] = [k and k.dynamic for k in known[:first]]
+            moved += [k and k.a for k in known[first:]]
+            return MOVES[node.op_type](moved, node.attributes)
+        arrays = [k.dynamic for k in known if k is not None]
+        try:
+            spread = np.zeros(result.shape, bool)
+            for array in arrays:
+                spread = spread | array
+            return spread if spread.shape == result.shape else np.ones(result.shape, bool)
+        except ValueError:
+            return np.ones(result.shape, bool)
+
+    def _fast(self, node: ir.Node, shapes: Sequence[Shape | None]) -> list[Shape | None] | None:
+        if node.op_type == "Cast":
+            node.outputs[0].dtype = ir.DataType(node.attributes["to"].as_int())
+        if node.op_type in SAME_AS_FIRST and shapes and shapes[0] is not None and len(node.outputs) == 1:
+            return [shapes[0]]
+        if node.op_type in BROADCAST and all(s is not None for s in shapes):
+            return [_broadcast([s for s in shapes if s is not None])]
+        if node.domain == "com.microsoft" and shapes and shapes[0] is not None:
+            return [shapes[0] if node.op_type in SAME_AS_FIRST and i in (0, 3) else None
+                    for i in range(len(node.outputs))]
+        return None
+
+    @staticmethod
+    def _type(node: ir.Node) -> None:
+        out = node.outputs[0]
+        if out.dtype is not None or node.op_type in CONVERSIONS:
+            return
+        first = node.inputs[1 if node.op_type == "Where" else 0]
+        predicate = node.op_type in PREDICATES
+        out.dtype = ir.DataType.BOOL if predicate else None if first is None else first.dtype
+
+    def _slow(self, node: ir.Node) -> list[Shape | None]:
+        try:
+            a, b = self._infer(node, 0), self._infer(node, 1)
+        except INFERENCE_ERRORS:
+            self.sizes.failures.append(node.name or node.op_type)
+            return [None] * len(node.outputs)
+        return [self._joined(out, a.get(out.name), b.get(out.name)) for out in node.outputs]
+
+    def _infer(self, node: ir.Node, point: int) -> dict[str | None, list[int | None] | None]:
+        schema = onnx.defs.get_schema(node.op_type, self.opsets.get(node.domain, 1), node.domain)
+        proto = ir.serde.serialize_node(node)
+        types, data = {}, {}
+        for value in node.inputs:
+            if value is None or value.name is None:
+                continue
+            shape = self.sizes.shapes.get(value)
+            dims = None if shape is None else [d[point] for d in shape]
+            types[value.name] = onnx.helper.make_tensor_type_proto(int(value.dtype or 1), dims)
+            known = self.sizes.data.get(value)
+            if known is not None and known.a.dtype.kind in "iubf":
+                data[value.name] = numpy_helper.from_array(np.array(known.b if point else known.a, order="C"))
+        opsets = [onnx.helper.make_opsetid(d, v) for d, v in self.opsets.items()]
+        found = shape_inference.infer_node_outputs(schema, proto, types, data, None, opsets)
+        for out in node.outputs:
+            if out.dtype is None and out.name in found and found[out.name].HasField("tensor_type"):
+                out.dtype = ir.DataType(found[out.name].tensor_type.elem_type)
+        return {name: _dims(kind) for name, kind in found.items()}
+
+    def _joined(self, out: ir.Value, a: list[int | None] | None, b: list[int | None] | None) -> Shape | None:
+        if a is None or b is None or len(a) != len(b):
+            return None
+        return tuple(
+            self._symbol((out, i)) if x is None or y is None else (x, y)
+            for i, (x, y) in enumerate(zip(a, b, strict=True))
+        )
+
+
+def _dims(kind: onnx.TypeProto) -> list[int | None] | None:
+    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+        return None
+    return [d.dim_value if d.HasField("dim_value") else None for d in kind.tensor_type.shape.dim]
+
+
+def _broadcast(shapes: Sequence[Shape]) -> Shape | None:
+    rank = max(len(s) for s in shapes)
+    out: list[Size] = []
+    for position in range(rank):
+        sizes = {s[position - rank] for s in shapes if rank - position <= len(s)} - {(1, 1)}
+        if len(sizes) > 1:
+            return None
+        out.append(sizes.pop() if sizes else (1, 1))
+    return tuple(out)

@@ -1,0 +1,117 @@
+"""Do two models agree on the same inputs? The result of `graphprune validate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.ir.load import load
+from graphprune.pipeline import data
+from graphprune.pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from graphprune.runtime.compare import Agreement
+
+Outputs = dict[str, np.ndarray]
+Feeds = tuple[dict[str, np.ndarray], ...]
+
+
+@dataclass(frozen=True)
+class OutputComparison:
+    """One output of both models over all batches; `top1` is the share of rows with the same argmax."""
+
+    name: str
+    ok: bool
+    max_abs: float
+    relative: float
+    cosine: float
+    top1: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same inputs: `ok` when every output agrees and at least one says something."""
+
+    reference: str
+    candidate: str
+    ok: bool
+    tolerance: float
+    batches: int
+    inputs: str
+    outputs: tuple[OutputComparison, ...]
+
+
+def compare(
+    models: tuple[object, object],
+    names: tuple[str, str],
+    inputs: Mapping[str, np.ndarray] | None,
+    settings: Settings,
+) -> Comparison:
+    """Run both models, the reference first, on given inputs or on generated ones.
+
+    Raises:
+        GraphpruneError: a model does not load or run, or the inputs do not fit.
+    """
+    first, second = (load_model(model, settings) for model in models)
+    feeds = feeds_for(first, inputs, settings)
+    agreed = agree(first, second, feeds, settings)
+    outputs = tuple(
+        OutputComparison(o.name, o.ok, o.max_abs, o.relative, o.cosine, o.top1, o.note)
+        for o in agreed.outputs
+    )
+    made = "given" if inputs is not None else f"generated, seed {settings.seed}"
+    ok = agreed.ok and agreed.proves
+    return Comparison(*names, ok, settings.tolerance, len(feeds), made, outputs)
+
+
+def load_model(model: object, settings: Settings) -> ir.Model:
+    """A checked model from a path or from memory, under the limits of the settings."""
+    return load(model, settings.limits).model
+
+
+def feeds_for(model: ir.Model, inputs: Mapping[str, np.ndarray] | None, settings: Settings) -> Feeds:
+    """Batches of the given inputs, or one generated batch that the model runs on."""
+    from graphprune.runtime.inputs import runnable_inputs
+
+    if inputs is not None:
+        return data.batches(inputs, model, "the inputs")
+    return (runnable_inputs(model, settings.shapes, settings.seed, timeout_s=settings.timeout),)
+
+
+def agree(first: ir.Model, second: ir.Model, feeds: Feeds, settings: Settings) -> Agreement:
+    """How far two models agree over all batches; only one of them is open at a time."""
+    from graphprune.runtime.compare import agreement, merge
+
+    reference, candidate = _outputs(first, feeds, settings), _outputs(second, feeds, settings)
+    if _stackable(reference) and _stackable(candidate):
+        reference, candidate = [_stacked(reference)], [_stacked(candidate)]
+    return merge(agreement(a, b, settings.tolerance) for a, b in zip(reference, candidate, strict=True))
+
+
+def _outputs(model: ir.Model, feeds: Feeds, settings: Settings) -> list[Outputs]:
+    from graphprune.runtime.session import open_session
+
+    session = open_session(model, threads=settings.threads)
+    return [session.run(feed, timeout_s=settings.timeout) for feed in feeds]
+
+
+def _stackable(runs: list[Outputs]) -> bool:
+    """Whether batches differ only in their number of rows, so that they compare as one."""
+    first = runs[0]
+    return all(
+        run.keys() == first.keys()
+        and all(
+            a.ndim and a.shape[1:] == first[name].shape[1:] and a.dtype == first[name].dtype
+            for name, a in run.items()
+        )
+        for run in runs
+    )
+
+
+def _stacked(runs: list[Outputs]) -> Outputs:
+    return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}

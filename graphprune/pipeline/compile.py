@@ -1,0 +1,169 @@
+"""The compile driver: load, normalise, run passes, measure, save; nothing is written before all is proved."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from graphprune.ir.load import Source, load
+from graphprune.ir.normalise import normalise
+from graphprune.pipeline import measure, registry, reproducer
+from graphprune.pipeline.clock import Clock, Timings
+from graphprune.pipeline.manager import Manager, Step
+from graphprune.pipeline.output import copy, require_free, write
+from graphprune.pipeline.passes import Pass
+from graphprune.pipeline.planfile import PlanFile, from_steps
+from graphprune.pipeline.report import LatencyReport, PassReport, Report, Size, installed_versions
+from graphprune.pipeline.samples import Arrays, Samples
+from graphprune.pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import onnx
+
+    from graphprune.prune.plan import Plan
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to compile: a model, the passes or the plan to replay, and where the result goes, if anywhere."""
+
+    model: object
+    passes: tuple[Pass, ...] = ()
+    plan: PlanFile | None = None
+    output: Path | None = None
+    calibration: Arrays | None = None
+    inputs: Arrays | None = None
+
+    @property
+    def source(self) -> str:
+        """The model's path, or what it is."""
+        return (
+            os.fspath(self.model) if isinstance(self.model, str | os.PathLike) else type(self.model).__name__
+        )
+
+    @property
+    def pipeline(self) -> str:
+        """The passes as text."""
+        return self.plan.pipeline if self.plan is not None else registry.text(self.passes)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished compile: the model, one plan per deciding pass, and the report."""
+
+    model: ir.Model
+    plans: tuple[Plan, ...]
+    plan_file: PlanFile
+    report: Report
+
+    @property
+    def timings(self) -> Timings:
+        """CPU and wall seconds per phase."""
+        return self.report.timings
+
+    def proto(self) -> onnx.ModelProto:
+        """The model as protobuf, for the onnx package."""
+        return ir.to_proto(self.model)
+
+
+def run(job: Job, settings: Settings) -> Result:
+    """Compile.
+
+    Raises:
+        GraphpruneError: bad input, a promise that could not be kept, or an output that cannot be written.
+    """
+    try:
+        return _Compile(job, settings).run()
+    except Exception as error:
+        if settings.reproducer is not None:
+            reproducer.store(settings.reproducer, job.source, job.pipeline, settings, error)
+        raise
+
+
+class _Compile:
+    """One compile in progress."""
+
+    def __init__(self, job: Job, settings: Settings) -> None:
+        self.job = job
+        self.settings = settings
+        self.clock = Clock()
+
+    def run(self) -> Result:
+        with self.clock.phase("load"):
+            source = self._load()
+        if not self.job.passes and self.job.plan is None:
+            return self._copied(source)
+        with self.clock.phase("normalise"):
+            dense = source.model if source.path else source.model.clone()
+            sizes = normalise(dense)
+        samples = Samples(dense, self.job.inputs, self.job.calibration, self.settings)
+        passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
+        steps = Manager(self.settings, self.clock, samples).run(dense, sizes, passes)
+        return self._finish(source, dense, steps, samples)
+
+    def _load(self) -> Source:
+        self.settings.progress(0, 0, "load")
+        source = load(self.job.model, self.settings.limits)
+        if self.job.output is not None:
+            require_free(self.job.output, source, self.settings.overwrite)
+        return source
+
+    def _finish(self, source: Source, dense: ir.Model, steps: tuple[Step, ...], samples: Samples) -> Result:
+        pruned = steps[-1].model
+        latency = self._latency(dense, pruned, samples)
+        self.settings.progress(0, 0, "save")
+        with self.clock.phase("save"):
+            plan_file = from_steps(dense, steps, self.job.pipeline)
+            files = write(pruned, self.job.output, source, plan_file) if self.job.output is not None else ()
+        with self.clock.phase("report"):
+            models = (dense, *(step.model for step in steps))
+            sizes = [measure.size(model, self.settings.shapes) for model in models]
+        report = self._report(sizes, steps, latency, files)
+        return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
+
+    def _latency(self, dense: ir.Model, pruned: ir.Model, samples: Samples) -> LatencyReport | None:
+        if not self.settings.bench:
+            return None
+        self.settings.progress(0, 0, "bench")
+        with self.clock.phase("bench"):
+            return measure.latency(dense, pruned, samples.feeds[0], self.settings)
+
+    def _report(
+        self,
+        sizes: list[Size],
+        steps: tuple[Step, ...],
+        latency: LatencyReport | None,
+        files: tuple[str, ...],
+    ) -> Report:
+        passes = (
+            PassReport(str(step.item), step.groups, step.proof, size, step.warnings)
+            for step, size in zip(steps, sizes[1:], strict=True)
+        )
+        return Report(
+            source=self.job.source,
+            output=str(self.job.output or ""),
+            pipeline=self.job.pipeline,
+            before=sizes[0],
+            after=sizes[-1],
+            passes=tuple(passes),
+            latency=latency,
+            warnings=tuple(line for step in steps for line in step.warnings),
+            versions=installed_versions(),
+            seed=self.settings.seed,
+            timings=self.clock.timings(),
+            files=files,
+        )
+
+    def _copied(self, source: Source) -> Result:
+        """An empty pipeline: the same bytes under another name."""
+        files: tuple[str, ...] = ()
+        if self.job.output is not None:
+            with self.clock.phase("save"):
+                files = copy(source, self.job.output)
+        size = measure.size(source.model, self.settings.shapes)
+        report = self._report([size], (), None, files)
+        return Result(source.model, (), from_steps(source.model, (), ""), report)

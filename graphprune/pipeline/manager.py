@@ -1,0 +1,177 @@
+"""The pass manager: runs passes one after another, and checks and proves what each of them did."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from graphprune.errors import GraphpruneError, PromiseError
+from graphprune.ir.check import check
+from graphprune.ir.names import escape
+from graphprune.ir.shapes import Sizes, infer
+from graphprune.pipeline import summary
+from graphprune.pipeline.agreement import agree
+from graphprune.pipeline.bisect import smallest_failing
+from graphprune.pipeline.clock import Clock
+from graphprune.pipeline.passes import Context, Pass, Subject, decides
+from graphprune.pipeline.report import GroupReport, ProofReport
+from graphprune.pipeline.samples import Samples
+from graphprune.pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphprune.prune.plan import Plan
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass done: the model after it, and for a deciding pass what it decided."""
+
+    item: Pass
+    model: ir.Model
+    proof: ProofReport
+    groups: tuple[GroupReport, ...] = ()
+    plan: Plan | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class ProofError(PromiseError):
+    """A rewrite does not do what its plan says; `groups` is the smallest part of the plan that fails."""
+
+    def __init__(
+        self, message: str, hint: str, groups: tuple[str, ...] = (), plan: Plan | None = None
+    ) -> None:
+        super().__init__(message, hint)
+        self.groups = groups
+        self.plan = plan
+
+
+@dataclass
+class Manager:
+    """Runs a pipeline over a normalised model.
+
+    Args:
+        settings: how to run.
+        clock: charged with every phase.
+        samples: inputs for proofs and for passes that need data.
+    """
+
+    settings: Settings
+    clock: Clock
+    samples: Samples
+    warnings: list[str] = field(default_factory=list)
+
+    def run(self, model: ir.Model, sizes: Sizes, passes: Sequence[Pass]) -> tuple[Step, ...]:
+        """Every pass in turn, each on the model that the one before it left.
+
+        Raises:
+            PromiseError: a pass could not do what was asked, or a proof failed.
+        """
+        steps: list[Step] = []
+        for at, item in enumerate(passes):
+            self.settings.progress(at, len(passes), f"pass {item}")
+            self.warnings = []
+            run = self._decided if decides(item) else self._transformed
+            step = run(item, model, sizes, at + 1 == len(passes))
+            steps.append(dataclasses.replace(step, warnings=tuple(self.warnings)))
+            model = step.model
+            if at + 1 < len(passes):
+                with self.clock.phase("normalise"):
+                    sizes = infer(model)
+        return tuple(steps)
+
+    def _context(self) -> Context:
+        return Context(
+            calibration=self.samples.batches,
+            shapes=self.settings.shapes,
+            seed=self.settings.seed,
+            threads=self.settings.threads,
+            allow_short=self.settings.allow_short,
+            progress=self.settings.progress,
+            warn=self.warnings.append,
+        )
+
+    def _decided(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
+        from graphprune.prune.rewrite import rewrite
+
+        subject = Subject(model, item.analysis_options(), sizes, self.clock.phase)
+        with self.clock.phase("decide"):
+            plan = item.decide(subject, self._context())
+        with self.clock.phase("rewrite"):
+            pruned = rewrite(model, subject.analysis, plan)
+        self._check(pruned, item, last)
+        proof = self._prove(item, subject, plan, pruned)
+        groups = summary.groups(subject.analysis, plan)
+        return Step(item, pruned, proof, groups, plan)
+
+    def _prove(self, item: Pass, subject: Subject, plan: Plan, pruned: ir.Model) -> ProofReport:
+        self.settings.progress(0, 0, f"prove {item}")
+        proof = self._proof(subject, plan, pruned)
+        if proof.ok:
+            return proof
+        cut = [group for group, kept in plan.cuts.items() if len(kept) < plan.widths[group]]
+        self.settings.progress(0, 0, f"bisect {item}")
+        guilty = smallest_failing(cut, lambda groups: self._breaks(subject, plan, groups)) if cut else ()
+        names = ", ".join(escape(group) for group in guilty) or "no single group"
+        how = f"error {proof.error:.3g}, bound {proof.tolerance:.0e}"
+        message = f"the proof of {item} failed ({how}); smallest cut that fails: {names}"
+        hint = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
+        details = "".join(f"\n  {escape(line)}" for line in proof.details)
+        raise ProofError(message + details, hint, tuple(guilty), plan)
+
+    def _proof(self, subject: Subject, plan: Plan, pruned: ir.Model) -> ProofReport:
+        from graphprune.proof import prove
+
+        given = self.settings
+        with self.clock.phase("prove"):
+            proof = prove(
+                subject.model,
+                subject.analysis,
+                plan,
+                pruned,
+                self.samples.feeds,
+                tolerance=given.tolerance,
+                threads=given.threads,
+            )
+        return ProofReport(proof.ok, proof.error, proof.tolerance, tuple(proof.inexact), tuple(proof.details))
+
+    def _breaks(self, subject: Subject, plan: Plan, groups: tuple[str, ...]) -> bool:
+        """Whether cutting only these groups fails the proof; a cut that is not legal alone does not count."""
+        from graphprune.prune.rewrite import rewrite
+
+        part = plan.restricted(set(groups))
+        try:
+            return not self._proof(subject, part, rewrite(subject.model, subject.analysis, part)).ok
+        except GraphpruneError:
+            return False
+
+    def _transformed(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
+        with self.clock.phase("decide"):
+            changed = item.transform(model.clone(), self._context())
+        self._check(changed, item, last)
+        proof = self._same_function(model, changed)
+        if not proof.ok:
+            details = "".join(f"\n  {escape(line)}" for line in proof.details)
+            raise ProofError(f"{item} changed the function: error {proof.error:.3g}{details}", "")
+        return Step(item, changed, proof)
+
+    def _same_function(self, before: ir.Model, after: ir.Model) -> ProofReport:
+        with self.clock.phase("prove"):
+            agreed = agree(before, after, self.samples.feeds, self.settings)
+        error = max((output.relative for output in agreed.outputs), default=0.0)
+        notes = tuple(f"{output.name}: {output.note}" for output in agreed.outputs if output.note)
+        return ProofReport(agreed.ok, error, self.settings.tolerance, (), notes)
+
+    def _check(self, model: ir.Model, item: Pass, last: bool) -> None:
+        """The structural verifier; what it finds after a pass is a fault of the pass."""
+        if not (last or self.settings.verify_each):
+            return
+        with self.clock.phase("check"):
+            try:
+                check(model, self.settings.limits)
+            except GraphpruneError as error:
+                hint = "this is a bug in the pass: --reproducer DIR stores what is needed to report it"
+                raise ProofError(f"{item} left an invalid model: {error.message}", hint) from error

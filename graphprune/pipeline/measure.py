@@ -1,0 +1,62 @@
+"""Sizes and latency of models, as the report shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.pipeline.agreement import feeds_for
+from graphprune.pipeline.report import LatencyReport, Size
+from graphprune.pipeline.settings import Settings
+
+
+def size(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Size:
+    """Parameters, multiply-adds and bytes."""
+    from graphprune.axes.cost import cost
+
+    result = cost(model, shapes)
+    return Size(result.params, result.macs, result.bytes)
+
+
+def latency(
+    before: ir.Model, after: ir.Model, feed: Mapping[str, np.ndarray], settings: Settings
+) -> LatencyReport:
+    """Interleaved runs of two models on one input, or on one each where a cut changed its shape."""
+    from graphprune.runtime.latency import Subject, measure
+    from graphprune.runtime.session import open_session
+
+    feeds = (feed, feed if fits(feed, after) else feeds_for(after, None, settings)[0])
+    subjects = [
+        Subject(name, open_session(model, threads=settings.threads), given)
+        for name, model, given in zip(("before", "after"), (before, after), feeds, strict=True)
+    ]
+    result = measure(subjects, seed=settings.seed)
+    dense, pruned = result.timings
+    ratio = result.ratios[0]
+    return LatencyReport(
+        before_ms=1e3 * dense.cpu_median,
+        after_ms=1e3 * pruned.cpu_median,
+        before_p10_ms=1e3 * dense.cpu_p10,
+        after_p10_ms=1e3 * pruned.cpu_p10,
+        speedup=1 / ratio.value,
+        speedup_low=1 / ratio.high,
+        speedup_high=1 / ratio.low,
+        verdict=ratio.verdict,
+        threads=settings.threads,
+        rounds=result.rounds,
+        clock=result.clock,
+    )
+
+
+def fits(feed: Mapping[str, np.ndarray], model: ir.Model) -> bool:
+    """Whether arrays have the fixed dims that the model declares for its inputs."""
+    for value in model.graph.inputs:
+        array = feed.get(value.name or "")
+        if array is None or value.shape is None:
+            continue
+        dims = [dim if isinstance(dim, int) else None for dim in value.shape]
+        if any(dim not in (None, size) for dim, size in zip(dims, array.shape, strict=False)):
+            return False
+    return True

@@ -1,0 +1,191 @@
+"""A pass is a value: a frozen dataclass whose fields are its arguments, and which prints as pipeline text."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from graphprune.errors import ArgumentError, PromiseError, did_you_mean
+from graphprune.pipeline.arguments import convert, describe, show
+from graphprune.pipeline.grammar import Stage, dashed
+
+if TYPE_CHECKING:
+    import numpy
+    import onnx_ir
+
+    from graphprune.axes import Analysis, Options
+    from graphprune.ir.shapes import Sizes
+    from graphprune.prune.plan import Plan
+
+    Feed = Mapping[str, numpy.ndarray]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a pass looks at: a normalised model, and its analysis, made on first use and kept."""
+
+    model: onnx_ir.Model
+    options: Options
+    sizes: Sizes | None = None
+    phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """The groups of the model under the options of the pass."""
+        from graphprune.axes import analyse
+
+        with self.phase("analyse"):
+            return analyse(self.model, self.options, self.sizes)
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    """Progress nobody watches."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pass may use besides the model.
+
+    Args:
+        calibration: sample inputs, one mapping of input name to array per batch; empty when none were given.
+        shapes: concrete shapes that the user gave for graph inputs.
+        seed: of everything random in the pass.
+        threads: that ONNX Runtime may use.
+        allow_short: whether a missed budget is a warning (true) or ends the compile (false).
+        progress: called with (done, total, what).
+        warn: called with a line for the report.
+    """
+
+    calibration: tuple[Feed, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    seed: int = 0
+    threads: int = 1
+    allow_short: bool = False
+    progress: Callable[[int, int, str], None] = _silent
+    warn: Callable[[str], None] = lambda line: None
+
+    def fall_short(self, message: str, hint: str = "") -> None:
+        """Say that a budget cannot be met: an error, or a warning of the report under `--allow-short`.
+
+        Raises:
+            PromiseError: short results were not allowed.
+        """
+        if not self.allow_short:
+            raise PromiseError(message, hint or "--allow-short writes the smallest model that was reached")
+        self.warn(message)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Base of every pass.
+
+    A subclass is a frozen dataclass with a `name`, whose fields are its arguments (each with
+    `metadata={"help": "..."}`), and implements one of `decide` and `transform`. A bad value or combination is
+    an `ArgumentError` raised in `__post_init__`; start its message with the argument's name and the caret
+    finds it.
+    """
+
+    name: ClassVar[str]
+
+    def analysis_options(self) -> Options:
+        """How the model is to be analysed for this pass."""
+        from graphprune.axes import Options
+
+        return Options()
+
+    def decide(self, subject: Subject, context: Context) -> Plan:
+        """What to remove. The manager rewrites, checks and proves."""
+        raise NotImplementedError
+
+    def transform(self, model: onnx_ir.Model, context: Context) -> onnx_ir.Model:
+        """A model that computes the same function. The manager hands over a copy and checks the claim."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return print_pass(self)
+
+
+def decides(item: Pass) -> bool:
+    """Whether a pass makes a Plan (rather than transforming the model itself)."""
+    return type(item).decide is not Pass.decide
+
+
+def from_stage(kind: type[Pass], stage: Stage) -> Pass:
+    """The pass that a stage of pipeline text stands for.
+
+    Raises:
+        ArgumentError: an unknown argument or a bad value; the message points at it.
+    """
+    fields = {dashed(item.name): item.name for item in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    values: dict[str, object] = {}
+    for argument in stage.arguments:
+        if argument.name not in fields:
+            message = f"pass '{stage.name}' has no argument '{argument.name}'"
+            raise argument.span.error(message, did_you_mean(argument.name, fields))
+        name = fields[argument.name]
+        try:
+            values[name] = convert(argument.value, hints[name])
+        except ArgumentError as error:
+            raise ArgumentError(f"{argument.name}: {error.message}", error.hint) from None
+    return _construct(kind, stage, values)
+
+
+def _construct(kind: type[Pass], stage: Stage, values: dict[str, object]) -> Pass:
+    required = [item.name for item in dataclasses.fields(kind) if _required(item)]
+    for name in required:
+        if name not in values:
+            raise stage.span.error(f"pass '{stage.name}' needs the argument '{dashed(name)}'")
+    try:
+        return kind(**values)
+    except ArgumentError as error:
+        first = dashed(error.message.split(maxsplit=1)[0].rstrip(":")) if error.message else ""
+        spans = {argument.name: argument.value.span for argument in stage.arguments}
+        raise spans.get(first, stage.span).error(error.message, error.hint) from None
+
+
+def _required(item: dataclasses.Field[object]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _default(item: dataclasses.Field[object]) -> object:
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+
+
+def print_pass(item: Pass) -> str:
+    """Pipeline text of a pass: its name and the arguments that differ from their defaults."""
+    shown = []
+    for each in dataclasses.fields(item):
+        value = getattr(item, each.name)
+        if _required(each) or value != _default(each):
+            shown.append(f"{dashed(each.name)}={show(value)}")
+    return dashed(item.name) + (f"({', '.join(shown)})" if shown else "")
+
+
+@dataclass(frozen=True)
+class ArgumentHelp:
+    """One argument of a pass, for people."""
+
+    name: str
+    type: str
+    default: str
+    help: str
+
+
+def arguments(kind: type[Pass]) -> tuple[ArgumentHelp, ...]:
+    """The arguments of a pass, in the order of its fields."""
+    hints = typing.get_type_hints(kind)
+    return tuple(
+        ArgumentHelp(
+            name=dashed(item.name),
+            type=describe(hints[item.name]),
+            default="required" if _required(item) else show(_default(item)),
+            help=str(item.metadata.get("help", "")),
+        )
+        for item in dataclasses.fields(kind)
+    )

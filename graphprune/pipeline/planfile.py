@@ -1,0 +1,202 @@
+"""plan.json: the decisions of a compile, to be read, compared, and repeated on another checkpoint.
+
+Keys: `format`, `version`, `pipeline` (text), `structure` and `weights` (hashes of the normalised source
+model), `passes` (one entry per pass: `pass` text, and `plan`, null where the pass made none) and `versions`.
+Tensors that a plan replaces lie in a safetensors file beside it, keyed `<number of the pass>/replaced/<name>`
+or `.../masks/<name>`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import numpy as np
+
+from graphprune.errors import ArgumentError, PromiseError
+from graphprune.ir.names import quote
+from graphprune.pipeline import fingerprint, registry
+from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.report import Json, installed_versions, plain
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphprune.axes import Options
+    from graphprune.pipeline.manager import Step
+    from graphprune.prune.plan import Plan
+
+FORMAT = "graphprune-plan"
+VERSION = 1
+_LIMIT = 2**28
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One pass of a plan file: its text, and its decision if it made one."""
+
+    text: str
+    plan: Plan | None
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """The decisions of a compile."""
+
+    pipeline: str
+    structure: str
+    weights: str
+    entries: tuple[Entry, ...]
+    versions: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Json]:
+        """The content of plan.json."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "pipeline": self.pipeline,
+            "structure": self.structure,
+            "weights": self.weights,
+            "passes": [_entry_json(entry) for entry in self.entries],
+            "versions": dict(self.versions),
+        }
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Replaced tensors of every pass, by key of the safetensors file."""
+        return {
+            f"{at}/{kind}/{name}": np.asarray(array)
+            for at, entry in enumerate(self.entries)
+            if entry.plan is not None
+            for kind, arrays in (("replaced", entry.plan.replaced), ("masks", entry.plan.masks))
+            for name, array in arrays.items()
+        }
+
+    def replay(self, model: ir.Model) -> tuple[Pass, ...]:
+        """Passes that repeat these decisions on a model of the same structure.
+
+        Raises:
+            PromiseError: the model has another structure, or other weights where the plan replaces some.
+        """
+        if fingerprint.structure(model) != self.structure:
+            hint = "it fits checkpoints of its own graph: same operators, names, shapes and attributes"
+            raise PromiseError("the plan was made for another graph", hint)
+        if self.tensors and fingerprint.weights(model) != self.weights:
+            raise PromiseError(
+                "the plan replaces weights, and was made for other weights", "run the pipeline again"
+            )
+        return tuple(_replayed(entry) for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class Replay(Pass):
+    """A pass that decides what an earlier one decided."""
+
+    name: ClassVar[str] = "replay"
+
+    text: str = ""
+    plan: Plan | None = field(default=None, compare=False)
+
+    def analysis_options(self) -> Options:
+        """The options of the pass that made the plan."""
+        assert self.plan is not None
+        return self.plan.options
+
+    def decide(self, subject: Subject, context: Context) -> Plan:
+        """The stored plan, if every group it cuts is there."""
+        assert self.plan is not None
+        widths = {group.id: group.size for group in subject.analysis.prunable}
+        for name, width in self.plan.widths.items():
+            if widths.get(name) != width:
+                found = f"has width {widths[name]}" if name in widths else "is not there or is pinned"
+                raise PromiseError(f"the plan cuts group {quote(name)} of width {width}, which {found}")
+        return self.plan
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _replayed(entry: Entry) -> Pass:
+    if entry.plan is None:
+        (item,) = registry.read(entry.text)
+        return item
+    return Replay(entry.text, entry.plan)
+
+
+def from_steps(source: ir.Model, steps: Sequence[Step], pipeline: str) -> PlanFile:
+    """The plan file of a compile of a normalised model."""
+    entries = tuple(Entry(str(step.item), step.plan) for step in steps)
+    structure, weights = fingerprint.structure(source), fingerprint.weights(source)
+    return PlanFile(pipeline, structure, weights, entries, installed_versions())
+
+
+def _entry_json(entry: Entry) -> Json:
+    return {"pass": entry.text, "plan": plain(entry.plan.to_json()) if entry.plan is not None else None}
+
+
+def read(path: Path) -> PlanFile:
+    """A plan file and, where it has one, the safetensors file beside it.
+
+    Raises:
+        ArgumentError: the file is unreadable or is not a plan.
+    """
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise ArgumentError(f"plan '{path}' is larger than 256 MiB: that is not a plan")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"cannot read plan '{path}': {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ArgumentError(
+            f"'{path}' is not JSON", "a plan is written beside the output of a compile"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ArgumentError(
+            f"'{path}' is not a plan of graphprune", "give the .plan.json beside a compiled model"
+        )
+    if content.get("version") != VERSION:
+        raise ArgumentError(
+            f"plan '{path}' has version {content.get('version')!r}; this graphprune reads {VERSION}"
+        )
+    try:
+        return _parse(content, _tensors(path.with_suffix(".safetensors")))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArgumentError(f"plan '{path}' is damaged: {type(error).__name__} {error}") from None
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        return {}
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArgumentError(f"cannot read '{path}': {error}") from None
+
+
+def _parse(content: Mapping[str, Json], tensors: Mapping[str, np.ndarray]) -> PlanFile:
+    passes = content["passes"]
+    if not isinstance(passes, list):
+        raise TypeError("passes is not a list")
+    return PlanFile(
+        pipeline=str(content["pipeline"]),
+        structure=str(content["structure"]),
+        weights=str(content["weights"]),
+        entries=tuple(_entry(cast(dict[str, Json], item), at, tensors) for at, item in enumerate(passes)),
+        versions={str(k): str(v) for k, v in cast(dict[str, Json], content.get("versions", {})).items()},
+    )
+
+
+def _entry(item: Mapping[str, Json], at: int, tensors: Mapping[str, np.ndarray]) -> Entry:
+    from graphprune.prune.plan import Plan
+
+    if item["plan"] is None:
+        return Entry(str(item["pass"]), None)
+    prefix = f"{at}/"
+    mine = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return Entry(str(item["pass"]), Plan.from_json(cast(dict[str, Json], item["plan"]), mine))

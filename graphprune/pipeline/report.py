@@ -1,0 +1,147 @@
+"""The Report: what a compile did, per pass and per group, as facts for the renderers of `graphprune.report`.
+
+`to_json` is the documented form: its keys are the field names of the classes below, nested as they nest, and
+only ever grow. Numbers are raw (elements, multiply-adds, bytes, seconds, milliseconds); one that does not
+exist is null.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+from graphprune.pipeline.clock import Timings
+
+SCHEMA = 1
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Elements of floating initializers, multiply-adds (null where a shape is unknown), bytes of tensors."""
+
+    params: int
+    macs: int | None
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How the saliency of a group's units is spread, and the lowest score that was kept."""
+
+    low: float
+    median: float
+    high: float
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """One group: width before and after, or why it may not shrink and which node says so."""
+
+    id: str
+    width: int
+    kept: int
+    pin: str = ""
+    pin_node: str = ""
+    scores: Scores | None = None
+
+
+@dataclass(frozen=True)
+class ProofReport:
+    """The result of a proof: worst error relative to the largest output, its bound, and remarks.
+
+    `inexact` names the nodes that compute another function because the pass was allowed to change them.
+    """
+
+    ok: bool
+    error: float
+    tolerance: float
+    inexact: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What one pass did."""
+
+    text: str
+    groups: tuple[GroupReport, ...]
+    proof: ProofReport
+    size: Size
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LatencyReport:
+    """Interleaved ONNX Runtime latency in milliseconds, and the speed-up with its spread (1.3 is faster).
+
+    `clock` says what was timed (thread CPU time where one thread runs); `verdict` is faster, slower, or no
+    measurable difference, and is the only word to be quoted: a ratio inside the noise is no speed-up.
+    """
+
+    before_ms: float
+    after_ms: float
+    before_p10_ms: float
+    after_p10_ms: float
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    verdict: str
+    threads: int
+    rounds: int
+    clock: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a compile has to say."""
+
+    source: str
+    output: str
+    pipeline: str
+    before: Size
+    after: Size
+    passes: tuple[PassReport, ...]
+    latency: LatencyReport | None
+    warnings: tuple[str, ...]
+    versions: dict[str, str]
+    seed: int
+    timings: Timings
+    files: tuple[str, ...] = ()
+    schema: int = field(default=SCHEMA)
+
+    def to_json(self) -> dict[str, Json]:
+        """The report as JSON values."""
+        result = plain(self)
+        assert isinstance(result, dict)
+        return result
+
+
+def plain(value: object) -> Json:
+    """Dataclasses, tuples and mappings as JSON values; numbers JSON cannot write become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise TypeError(f"a report holds {type(value).__name__}")
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what the result depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    result = {}
+    for name in ("graphprune", "onnx", "onnx-ir", "onnxruntime", "numpy", "scipy"):
+        try:
+            result[name] = version(name)
+        except PackageNotFoundError:
+            result[name] = ""
+    return result

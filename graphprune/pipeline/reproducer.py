@@ -1,0 +1,61 @@
+"""A folder from which a failed compile can be repeated: recipe, plan, versions, error; never the weights."""
+
+from __future__ import annotations
+
+import json
+import platform
+import traceback
+from pathlib import Path
+
+from graphprune.errors import OutputError
+from graphprune.ir.names import escape
+from graphprune.pipeline.recipe import Recipe, write
+from graphprune.pipeline.report import installed_versions
+from graphprune.pipeline.settings import Settings
+
+
+def store(folder: Path, source: str, pipeline: str, settings: Settings, error: BaseException) -> None:
+    """Write the folder; its `recipe.toml` runs as it is.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    files = {
+        "recipe.toml": write(recipe(pipeline, settings)),
+        "model.txt": escape(source) + "\n",
+        "error.txt": "".join(traceback.format_exception(error)),
+        "versions.json": json.dumps({"python": platform.python_version(), **installed_versions()}, indent=2)
+        + "\n",
+        "README.txt": _README.format(source=escape(source)),
+    }
+    plan = getattr(error, "plan", None)
+    if plan is not None:
+        files["plan.json"] = json.dumps(plan.to_json(), indent=1) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as problem:
+        raise OutputError(f"cannot write the reproducer folder '{folder}': {problem.strerror}") from error
+
+
+def recipe(pipeline: str, settings: Settings) -> Recipe:
+    """The recipe that repeats a compile."""
+    options = {
+        "seed": settings.seed,
+        "threads": settings.threads,
+        "tolerance": settings.tolerance,
+        "verify_each": settings.verify_each,
+        "allow_short": settings.allow_short,
+        "bench": settings.bench,
+    }
+    return Recipe(pipeline, {**options, "shapes": dict(settings.shapes)} if settings.shapes else {**options})
+
+
+_README = """Repeat with:
+
+  graphprune --debug compile {source} --recipe recipe.toml -o out.onnx
+
+The model is not in this folder: model.txt says where it was. plan.json, where there is one, is the decision
+whose proof failed; error.txt has the traceback.
+"""

@@ -1,0 +1,58 @@
+"""How a compile runs, apart from what it does to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graphprune.ir.limits import Limits
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """Progress nobody watches."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of one compile.
+
+    Args:
+        shapes: concrete shapes of graph inputs.
+        seed: of generated inputs and of everything random in a pass.
+        threads: of ONNX Runtime.
+        tolerance: of a proof, relative to the largest output.
+        verify_each: run the structural check after every pass, not only after the last.
+        allow_short: write a model that misses its budget.
+        overwrite: replace an output that exists.
+        bench: measure latency before and after.
+        timeout: seconds that the first runs of the model may take.
+        max_bytes: refuse larger model files.
+        allow_external_links: accept external data behind links.
+        reproducer: folder that receives everything needed to repeat a compile that failed.
+        progress: called with (done, total, what).
+    """
+
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    seed: int = 0
+    threads: int = 1
+    tolerance: float = 1e-4
+    verify_each: bool = False
+    allow_short: bool = False
+    overwrite: bool = False
+    bench: bool = True
+    timeout: float = 120.0
+    max_bytes: int | None = None
+    allow_external_links: bool = False
+    reproducer: Path | None = None
+    progress: Callable[[int, int, str], None] = silent
+
+    @property
+    def limits(self) -> Limits:
+        """What a model file may cost."""
+        from graphprune.ir.limits import Limits
+
+        limits = Limits(allow_external_links=self.allow_external_links)
+        return limits if self.max_bytes is None else replace(limits, max_bytes=self.max_bytes)

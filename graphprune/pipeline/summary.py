@@ -1,0 +1,41 @@
+"""A plan against its analysis, as the rows of a report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphprune.pipeline.report import GroupReport, Scores
+
+if TYPE_CHECKING:
+    from graphprune.axes import Analysis
+    from graphprune.prune.plan import Plan
+
+
+def groups(analysis: Analysis, plan: Plan | None = None) -> tuple[GroupReport, ...]:
+    """Every group in the order of the analysis; without a plan, everything is kept."""
+    cuts = plan.cuts if plan is not None else {}
+    scores = plan.scores if plan is not None else {}
+    rows = []
+    for group in analysis.groups:
+        kept = cuts.get(group.id, tuple(range(group.size)))
+        rows.append(
+            GroupReport(
+                id=group.id,
+                width=group.size,
+                kept=len(kept),
+                pin=group.pin.reason if group.pin else "",
+                pin_node=group.pin.node if group.pin else "",
+                scores=_scores(scores.get(group.id), kept),
+            )
+        )
+    return tuple(rows)
+
+
+def _scores(values: object, kept: tuple[int, ...]) -> Scores | None:
+    if values is None:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    threshold = float(array[list(kept)].min()) if 0 < len(kept) < array.size else None
+    return Scores(float(array.min()), float(np.median(array)), float(array.max()), threshold)

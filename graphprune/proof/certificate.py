@@ -1,0 +1,207 @@
+"""The certificate: every tensor and attribute of the pruned model is what the Plan says, bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.axes.visit import Use
+from graphprune.proof.declared import Declared, Place
+from graphprune.proof.pairing import Pairing, is_constant, title
+from graphprune.proof.survivors import Array, Mask, Survivors
+
+STEPS = 2
+"""A compensated weight is rounded once for the factor and once for the product."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Result of the comparison of tensors.
+
+    Attributes:
+        compared: number of uses of initializers whose bits were compared.
+        differences: what differs although nothing declares it.
+    """
+
+    compared: int
+    differences: tuple[str, ...]
+
+
+def certify(survivors: Survivors, declared: Declared, pairing: Pairing) -> Certificate:
+    """Slices the dense tensors by label, applies the declared edits, and compares with the pruned model."""
+    compared = 0
+    found = list(pairing.problems)
+    for dense, pruned in pairing.nodes.items():
+        found += _attributes(dense, pruned, declared)
+        for position in range(max(len(dense.inputs), len(pruned.inputs))):
+            if is_constant(_input(dense, position)):
+                compared += 1
+            found += _operand(survivors, declared, dense, pruned, position)
+    for node in pairing.replaced:
+        count, missing = _expanded(survivors, pairing, node)
+        compared += count
+        found += missing
+    return Certificate(compared, tuple(found))
+
+
+def _input(node: ir.Node, position: int) -> ir.Value | None:
+    return node.inputs[position] if position < len(node.inputs) else None
+
+
+def _operand(
+    survivors: Survivors, declared: Declared, dense: ir.Node, pruned: ir.Node, position: int
+) -> Iterator[str]:
+    """Differences of one input, if it is (or becomes) an initializer."""
+    place: Place = (dense, position)
+    old, new = _input(dense, position), _input(pruned, position)
+    if place in declared.free or not (is_constant(old) or is_constant(new) or position >= len(dense.inputs)):
+        return
+    name = (old.name if old is not None else "") or f"input {position}"
+    if place in declared.changes:
+        yield from _changed(declared, place, old, new, name, dense)
+        return
+    if old is None or new is None or not is_constant(new) or new.const_value is None:
+        if old is not new:
+            yield f"input {position} of {title(dense)} is not an initializer in both models"
+        return
+    reason = _unlike(survivors, declared, Use(dense, position), new.const_value)
+    if reason:
+        yield f"tensor {name!r} at {title(dense)}: {reason}"
+
+
+def _changed(
+    declared: Declared, place: Place, old: ir.Value | None, new: ir.Value | None, name: str, node: ir.Node
+) -> Iterator[str]:
+    if old is not None and not is_constant(old):
+        return  # computed while the model runs: only a run can judge it
+    dense = None if old is None or old.const_value is None else np.asarray(old.const_value.numpy())
+    expected = declared.expected(place, dense)
+    actual = None if new is None or new.const_value is None else np.asarray(new.const_value.numpy())
+    if not _same_numbers(expected, actual):
+        yield f"tensor {name!r} at {title(node)} must be {_show(expected)}, not {_show(actual)}"
+
+
+def _unlike(survivors: Survivors, declared: Declared, use: Use, actual: ir.TensorProtocol) -> str:
+    """Why the tensor that a pruned node reads is not the declared part of the dense one; empty if it is."""
+    tensor = use.value.const_value
+    assert tensor is not None
+    plan, name = survivors.plan, use.value.name or ""
+    edited = name in plan.replaced or name in plan.masks
+    masks = _masks(survivors, use)
+    scale = declared.scales.get((use.node, use.position), 1.0)
+    if actual is tensor and not edited and scale == 1.0 and all(mask is None for mask in masks):
+        return ""
+    if actual.dtype != tensor.dtype:
+        return f"its type became {actual.dtype.name}"
+    expected = sliced(repaired(survivors, name, tensor), masks, survivors.analysis.state.blocks.get((use, 1), 1))
+    found = np.asarray(actual.numpy())
+    if found.shape != expected.shape:
+        return f"its shape is {found.shape}, the plan says {expected.shape}"
+    return _difference(expected, found, scale)
+
+
+def _masks(survivors: Survivors, use: Use) -> list[Mask | None]:
+    assert use.value.const_value is not None
+    labels = survivors.analysis.uses.get(use) or ((),) * len(use.value.const_value.shape)
+    return [survivors.mask(label) for label in labels]
+
+
+def repaired(survivors: Survivors, name: str, tensor: ir.TensorProtocol) -> Array:
+    """The dense tensor with the Plan's replacement and mask."""
+    plan = survivors.plan
+    array = np.asarray(plan.replaced[name] if name in plan.replaced else tensor.numpy())
+    if name in plan.masks:
+        array = np.where(np.asarray(plan.masks[name], bool), array, np.zeros((), array.dtype))
+    return array
+
+
+def sliced(array: Array, masks: list[Mask | None], blocks: int) -> Array:
+    """The kept part; with blocks, axis 1 of row block q is read through the q-th stretch of its mask."""
+    inner = masks[1] if len(masks) > 1 else None
+    if blocks == 1 or inner is None:
+        for axis, mask in enumerate(masks):
+            if mask is not None:
+                array = np.compress(mask, array, axis=axis)
+        return array
+    rows = np.ones(len(array), bool) if masks[0] is None else masks[0]
+    parts = zip(np.split(array, blocks), np.split(rows, blocks), np.split(inner, blocks), strict=True)
+    return np.concatenate([part[keep][:, columns] for part, keep, columns in parts])
+
+
+def _difference(expected: Array, found: Array, scale: float) -> str:
+    if scale != 1.0:
+        wanted = np.asarray(expected, np.float64) * scale
+        bound = STEPS * float(ir.DataType.from_numpy(expected.dtype).eps) * np.abs(wanted)
+        wrong = ~(np.abs(np.asarray(found, np.float64) - wanted) <= bound)
+    elif expected.dtype == object:
+        wrong = np.asarray(expected != found)
+    else:
+        wrong = _bits(expected) != _bits(found)
+    if not wrong.any():
+        return ""
+    first = tuple(int(i) for i in np.argwhere(wrong.reshape(expected.shape or (1,)))[0])
+    return f"{int(wrong.sum())} of {expected.size} elements differ from the plan, the first at {list(first)}"
+
+
+def _bits(array: Array) -> Array:
+    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}" if array.dtype.itemsize <= 8 else np.uint64)
+
+
+def _expanded(survivors: Survivors, pairing: Pairing, node: ir.Node) -> tuple[int, list[str]]:
+    """The weights of a replaced node must be read, as the plan says, by the nodes that stand for it."""
+    held = [v.const_value for n in pairing.inserted for v in n.inputs if v is not None and v.producer() is None]
+    missing = []
+    weights = [p for p, v in enumerate(node.inputs) if is_constant(v) and Use(node, p) in survivors.analysis.uses]
+    for position in weights:
+        use = Use(node, position)
+        if not any(tensor is not None and not _unlike(survivors, Declared(), use, tensor) for tensor in held):
+            missing.append(f"tensor {use.value.name!r} of {title(node)} is not read by the nodes that replace it")
+    return len(weights), missing
+
+
+def _attributes(dense: ir.Node, pruned: ir.Node, declared: Declared) -> Iterator[str]:
+    names = sorted({*dense.attributes, *pruned.attributes, *(n for d, n in declared.changes if d is dense and isinstance(n, str))})
+    for name in names:
+        place: Place = (dense, name)
+        old, new = dense.attributes.get(name), pruned.attributes.get(name)
+        if place in declared.free or (old is None and new is None and place not in declared.changes):
+            continue
+        if place in declared.changes:
+            expected = declared.expected(place, _numbers(old))
+            if not _same_numbers(expected, _numbers(new)):
+                yield f"attribute {name!r} of {title(dense)} must be {_show(expected)}, not {_show(_numbers(new))}"
+        elif not _same_attribute(old, new):
+            yield f"attribute {name!r} of {title(dense)} changed although nothing declares it"
+
+
+def _numbers(attribute: ir.Attr | None) -> Array | None:
+    return None if attribute is None else np.asarray(attribute.value)
+
+
+def _same_attribute(one: ir.Attr | None, two: ir.Attr | None) -> bool:
+    if one is None or two is None or one.type != two.type:
+        return one is two
+    kinds = ir.AttributeType
+    if one.type in (kinds.GRAPH, kinds.GRAPHS):
+        return True  # their nodes are compared one by one
+    if one.type == kinds.TENSOR:
+        a, b = one.as_tensor(), two.as_tensor()
+        return a is b or (a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
+    return bool(one.value == two.value)
+
+
+def _same_numbers(expected: Array | None, actual: Array | None) -> bool:
+    if expected is None or actual is None:
+        return expected is actual
+    if expected.size != actual.size:
+        return False
+    if expected.dtype.kind == "f":
+        return bool(np.allclose(expected, actual, rtol=1e-6, atol=0))
+    return bool(np.array_equal(expected.ravel(), actual.ravel()))
+
+
+def _show(array: Array | None) -> str:
+    return "absent" if array is None else str(array.tolist())

@@ -1,0 +1,142 @@
+"""Which node of the pruned model is which node of the dense one, and whether they are wired alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from graphprune.proof.declared import Declared
+
+INSERTED = "graphprune/"
+"""Prefix of the names of nodes that a rewrite adds."""
+
+
+@dataclass(eq=False)
+class Pairing:
+    """Dense nodes and values with their partners.
+
+    Attributes:
+        nodes: dense node to pruned node.
+        values: dense value to pruned value, for inputs and results of paired nodes.
+        replaced: dense nodes that inserted nodes stand for.
+        inserted: nodes that only the pruned model has.
+        problems: differences of structure that nothing declares.
+    """
+
+    nodes: dict[ir.Node, ir.Node] = field(default_factory=dict)
+    values: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    replaced: set[ir.Node] = field(default_factory=set)
+    inserted: set[ir.Node] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+
+def every_node(graph: ir.Graph) -> Iterator[ir.Node]:
+    """All nodes, those of nested graphs included, in an order that copies share."""
+    yield from ir.traversal.RecursiveGraphIterator(graph)
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether a value is an initializer."""
+    return value is not None and value.producer() is None and value.const_value is not None
+
+
+def title(node: ir.Node) -> str:
+    """How messages call a node."""
+    return f"{node.op_type} {node.name!r}"
+
+
+def pair(dense: ir.Model, pruned: ir.Model, declared: Declared) -> Pairing:
+    """Walks both models side by side; the order of nodes is the same but for inserted and replaced ones."""
+    pairing = Pairing()
+    rest = list(every_node(pruned.graph))[::-1]
+    for node in every_node(dense.graph):
+        while rest and not _alike(node, rest[-1]) and (rest[-1].name or "").startswith(INSERTED):
+            pairing.inserted.add(rest.pop())
+        if rest and _alike(node, rest[-1]):
+            pairing.nodes[node] = rest.pop()
+        elif node in declared.open:
+            pairing.replaced.add(node)
+        else:
+            pairing.problems.append(f"{title(node)} has no counterpart in the pruned model")
+            return pairing
+    pairing.inserted.update(rest)
+    pairing.problems += [f"{title(n)} is new" for n in rest if not (n.name or "").startswith(INSERTED)]
+    if pairing.inserted and not declared.open:
+        pairing.problems.append(f"{len(pairing.inserted)} nodes were inserted that nothing declares")
+    _values(dense, pruned, pairing)
+    _wiring(dense, pruned, pairing)
+    return pairing
+
+
+def _alike(one: ir.Node, two: ir.Node) -> bool:
+    same = (one.op_type, one.domain, one.overload) == (two.op_type, two.domain, two.overload)
+    return same and (one.name or "") == (two.name or "") and len(one.outputs) == len(two.outputs)
+
+
+def _values(dense: ir.Model, pruned: ir.Model, pairing: Pairing) -> None:
+    if len(dense.graph.inputs) != len(pruned.graph.inputs):
+        pairing.problems.append("the number of graph inputs differs")
+    for one, two in zip(dense.graph.inputs, pruned.graph.inputs, strict=False):
+        pairing.values[one] = two
+        if (one.name, one.dtype) != (two.name, two.dtype):
+            pairing.problems.append(f"graph input {one.name!r} became {two.name!r}")
+    for first, second in pairing.nodes.items():
+        pairing.values.update(zip(first.outputs, second.outputs, strict=True))
+        inner = zip(_subgraphs(first), _subgraphs(second), strict=False)
+        pairing.values.update((a, b) for one, two in inner for a, b in zip(one.inputs, two.inputs, strict=False))
+
+
+def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def _wiring(dense: ir.Model, pruned: ir.Model, pairing: Pairing) -> None:
+    for first, second in pairing.nodes.items():
+        for position, value in enumerate(first.inputs):
+            other = second.inputs[position] if position < len(second.inputs) else None
+            if not _follows(value, other, pairing):
+                pairing.problems.append(f"input {position} of {title(first)} is wired to something else")
+        for one, two in zip(_subgraphs(first), _subgraphs(second), strict=False):
+            _results(one, two, pairing)
+    _results(dense.graph, pruned.graph, pairing)
+
+
+def _results(one: ir.Graph, two: ir.Graph, pairing: Pairing) -> None:
+    names = [[value.name for value in graph.outputs] for graph in (one, two)]
+    if names[0] != names[1]:
+        pairing.problems.append(f"graph outputs {names[0]} became {names[1]}")
+    for value, other in zip(one.outputs, two.outputs, strict=False):
+        if not _follows(value, other, pairing):
+            pairing.problems.append(f"graph output {value.name!r} comes from something else")
+
+
+def _follows(value: ir.Value | None, other: ir.Value | None, pairing: Pairing) -> bool:
+    """Whether a pruned value is the partner of a dense one, possibly with inserted nodes between them."""
+    if value is None or other is None:
+        return value is other
+    if is_constant(value):
+        return is_constant(other)
+    producer = value.producer()
+    if producer is not None and producer in pairing.replaced:
+        return other.producer() in pairing.inserted and _follows(producer.inputs[0], other, pairing)
+    partner = pairing.values.get(value)
+    return partner is not None and (partner is other or partner in _behind(other, pairing))
+
+
+def _behind(value: ir.Value, pairing: Pairing) -> set[ir.Value]:
+    """Every value that a value is made of by inserted nodes."""
+    found: set[ir.Value] = set()
+    work = [value]
+    while work:
+        producer = work.pop().producer()
+        if producer is not None and producer in pairing.inserted:
+            fresh = {v for v in producer.inputs if v is not None} - found
+            found |= fresh
+            work.extend(fresh)
+    return found

@@ -1,0 +1,154 @@
+"""The proof of one rewrite: certificate of tensors, then M_R and the pruned model on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.axes.analyse import Analysis
+from graphprune.errors import GraphpruneError
+from graphprune.proof.certificate import Certificate, certify
+from graphprune.proof.compare import Comparison
+from graphprune.proof.decisions import find_decisions
+from graphprune.proof.declared import declare
+from graphprune.proof.pairing import pair, title
+from graphprune.proof.reference import build_reference
+from graphprune.proof.survivors import Survivors, illegal
+from graphprune.prune.plan import Plan
+from graphprune.runtime.compare import TOLERANCE
+from graphprune.runtime.session import Outputs, open_session
+
+HALF = {ir.DataType.FLOAT16: 5e-3, ir.DataType.BFLOAT16: 4e-2}
+"""Bounds for models that compute in half precision: five, and five, steps of the format."""
+
+Feeds = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a proof found.
+
+    Attributes:
+        ok: nothing failed, and at least one output proved something.
+        error: the worst difference of any compared value, relative to its largest element.
+        errors: the worst relative difference per graph output.
+        certificate: the comparison of tensors and attributes.
+        inexact: nodes that compute another function on purpose.
+        notes: what limits the proof.
+        failures: what is wrong, by tensor, node or output.
+        tolerance: the bound on `error`.
+    """
+
+    ok: bool
+    error: float
+    errors: Mapping[str, float]
+    certificate: Certificate
+    inexact: tuple[str, ...]
+    notes: tuple[str, ...]
+    failures: tuple[str, ...]
+    tolerance: float
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """Failures first, then what changed on purpose, then notes."""
+        changed = tuple(f"{name} computes another function on purpose" for name in self.inexact)
+        return (*self.failures, *changed, *self.notes)
+
+
+def prove(
+    dense: ir.Model,
+    analysis: Analysis,
+    plan: Plan,
+    pruned: ir.Model,
+    inputs: Sequence[Feeds],
+    *,
+    tolerance: float = TOLERANCE,
+    threads: int = 1,
+) -> Proof:
+    """Proves that `pruned` is what `plan` makes of `dense`, and computes what M_R computes.
+
+    Args:
+        dense: the normalised model that was analysed; it is only read.
+        analysis: of that model.
+        plan: what was decided.
+        pruned: the result of the rewrite.
+        inputs: feeds of the dense model; cache inputs are cut for the pruned model here.
+        tolerance: bound on max|a - b| / max|a| per value; half precision has a bound of its own.
+        threads: threads of one operator.
+
+    A proof that fails is a result, not an exception.
+    """
+    bound = max([tolerance, *(HALF[kind] for kind in _kinds(dense) & set(HALF))])
+    refused = illegal(analysis, plan)
+    if refused:
+        return _verdict(Certificate(0, ()), None, (), [], refused, bound)
+    survivors = Survivors(analysis, plan)
+    declared = declare(survivors)
+    pairing = pair(dense, pruned, declared)
+    certificate = certify(survivors, declared, pairing)
+    try:
+        reference = build_reference(dense, survivors)
+    except GraphpruneError as error:
+        return _verdict(certificate, None, (), [], [error.message], bound)
+    decisions, hidden = find_decisions(dense, survivors, reference, pairing)
+    notes = [f"{name} decides inside a branch; its inputs were not compared" for name in hidden]
+    taps = [tap for decision in decisions for tap in (*decision.inputs, *decision.outputs)]
+    comparison = Comparison(survivors, dense, decisions, bound)
+    try:
+        masked = _run(reference.model, inputs, [tap.reference for tap in taps], threads)
+        cut = [_cut(dense, survivors, feeds) for feeds in inputs]
+        result = _run(pruned, cut, [tap.pruned for tap in taps], threads)
+    except GraphpruneError as error:
+        return _verdict(certificate, None, reference.inexact, notes, [error.message], bound)
+    for one, two in zip(masked, result, strict=True):
+        comparison.add(one, two)
+    return _verdict(certificate, comparison, reference.inexact, notes, [], bound)
+
+
+def _kinds(model: ir.Model) -> set[ir.DataType]:
+    """Element types of the weights and outputs of a model."""
+    values = [v for graph in (model.graph, *model.graph.subgraphs()) for v in graph.initializers.values()]
+    found = {value.const_value.dtype for value in values if value.const_value is not None and value.uses()}
+    return found | {value.dtype for value in model.graph.outputs if value.dtype is not None}
+
+
+def _run(model: ir.Model, inputs: Sequence[Feeds], extra: Sequence[str], threads: int) -> list[Outputs]:
+    """Every input through one session, which is gone before the next one is opened."""
+    names = list(dict.fromkeys(extra))
+    session = open_session(model, threads=threads, extra_outputs=names)
+    return [session.run(feeds) for feeds in inputs]
+
+
+def _cut(dense: ir.Model, survivors: Survivors, feeds: Feeds) -> dict[str, np.ndarray]:
+    """The feeds of the pruned model: cache inputs without the slots that went."""
+    labels = {v.name: survivors.analysis.values.get(v, ()) for v in dense.graph.inputs}
+    return {name: survivors.restrict(array, labels.get(name, ())) for name, array in feeds.items()}
+
+
+def _verdict(
+    certificate: Certificate,
+    comparison: Comparison | None,
+    inexact: Sequence[ir.Node],
+    notes: Sequence[str],
+    failures: Sequence[str],
+    bound: float,
+) -> Proof:
+    found = [*certificate.differences, *failures]
+    remarks = list(notes)
+    if comparison is not None:
+        found += comparison.failures()
+        remarks += comparison.notes()
+    error = float("inf") if comparison is None else comparison.error
+    return Proof(
+        ok=not found,
+        error=error,
+        errors={} if comparison is None else comparison.errors,
+        certificate=certificate,
+        inexact=tuple(title(node) for node in inexact),
+        notes=tuple(dict.fromkeys(remarks)),
+        failures=tuple(dict.fromkeys(found)),
+        tolerance=bound,
+    )

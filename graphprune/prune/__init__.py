@@ -1,0 +1,1 @@
+"""Decides what to remove and removes it: saliency, budget, selection, plan, rewrite."""

@@ -1,0 +1,106 @@
+"""The decision: which Units stay, which weights are replaced. A value that can be saved, compared and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from graphprune.axes.options import Options
+from graphprune.errors import ArgumentError
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass decided for one model.
+
+    Attributes:
+        options: what the analysis assumed; the plan only means something under the same options.
+        cuts: kept Units per Group id, ascending; Groups that are not named stay whole.
+        widths: number of Units each named Group had.
+        scores: one saliency per Unit of each named Group (informational).
+        replaced: new dense values of initializers, by name (repair), in dense coordinates.
+        masks: boolean keep masks of initializers, by name; the shape stays.
+    """
+
+    options: Options = field(default_factory=Options)
+    cuts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    widths: Mapping[str, int] = field(default_factory=dict)
+    scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    replaced: Mapping[str, Array] = field(default_factory=dict)
+    masks: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is removed, masked or replaced."""
+        shrinks = any(len(kept) < self.widths[group] for group, kept in self.cuts.items())
+        return not (shrinks or self.replaced or self.masks)
+
+    def restricted(self, groups: set[str]) -> Plan:
+        """The same plan, cutting only the named Groups (to bisect a failure)."""
+        cuts = {group: kept for group, kept in self.cuts.items() if group in groups}
+        return Plan(self.options, cuts, {g: self.widths[g] for g in cuts}, {}, self.replaced, self.masks)
+
+    def to_json(self) -> dict[str, object]:
+        """A JSON object; replaced tensors and masks are named, their values are stored beside it."""
+        return {
+            "options": {
+                "layernorm": self.options.layernorm,
+                "allow_inexact": self.options.allow_inexact,
+                "share": self.options.share,
+                "io": self.options.io,
+            },
+            "groups": {
+                group: {
+                    "width": self.widths[group],
+                    "kept": list(kept),
+                    "scores": [float(f"{score:.6g}") for score in self.scores.get(group, ())],
+                }
+                for group, kept in sorted(self.cuts.items())
+            },
+            "replaced": sorted(self.replaced),
+            "masks": sorted(self.masks),
+        }
+
+    @staticmethod
+    def from_json(document: Mapping[str, object], tensors: Mapping[str, Array] | None = None) -> Plan:
+        """Reads what to_json wrote.
+
+        Args:
+            document: the JSON object.
+            tensors: values of replaced tensors ("replaced/NAME") and masks ("masks/NAME").
+
+        Raises:
+            ArgumentError: the document is not a plan, or names tensors that are not given.
+        """
+        try:
+            return _read(document, dict(tensors or {}))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArgumentError(f"the plan cannot be read: {error!r}", "was it written by this version?") from None
+
+
+def _read(document: Mapping[str, object], tensors: dict[str, Array]) -> Plan:
+    groups = document["groups"]
+    options = document["options"]
+    if not isinstance(groups, Mapping) or not isinstance(options, Mapping):
+        raise TypeError("groups and options must be objects")
+    cuts = {str(name): tuple(sorted(int(u) for u in entry["kept"])) for name, entry in groups.items()}
+    widths = {str(name): int(entry["width"]) for name, entry in groups.items()}
+    for name, kept in cuts.items():
+        if not kept or kept[0] < 0 or kept[-1] >= widths[name] or len(set(kept)) != len(kept):
+            raise ValueError(f"group {name} keeps units that it does not have")
+    replaced, masks = document.get("replaced", []), document.get("masks", [])
+    if not isinstance(replaced, list) or not isinstance(masks, list):
+        raise TypeError("replaced and masks must be lists")
+    return Plan(
+        options=Options(**options),
+        cuts=cuts,
+        widths=widths,
+        scores={str(name): tuple(float(s) for s in entry.get("scores", ())) for name, entry in groups.items()},
+        replaced={name: tensors[f"replaced/{name}"] for name in replaced},
+        masks={name: tensors[f"masks/{name}"] for name in masks},
+    )

@@ -1,0 +1,112 @@
+"""A rewrite in progress: the copy of the model, what is kept of it, and how nodes and constants are inserted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.axes.analyse import Analysis
+from graphprune.axes.kept import Kept
+from graphprune.axes.visit import Use
+from graphprune.ir.clone import Copy
+from graphprune.prune.plan import Plan
+
+Array = npt.NDArray[np.generic]
+INSERTED = "graphprune/"
+"""Prefix of the names of nodes and initializers that a rewrite adds."""
+
+
+@dataclass
+class Rewriting:
+    """State of one rewrite.
+
+    Attributes:
+        analysis: of the dense model.
+        plan: what to carry out.
+        kept: slots and counts that survive.
+        copy: the model under change and its correspondence to the dense one.
+        scales: factors that initializer uses get after slicing.
+        corrected: replacement of a dense value whose mean was corrected.
+    """
+
+    analysis: Analysis
+    plan: Plan
+    kept: Kept
+    copy: Copy
+    scales: dict[Use, float] = field(default_factory=dict)
+    corrected: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    _count: int = 0
+
+    @property
+    def opset(self) -> int:
+        return self.analysis.model.opset_imports.get("", 1)
+
+    def node(self, original: ir.Node) -> ir.Node:
+        """The copy of a dense node."""
+        return self.copy.nodes[original]
+
+    def fresh_name(self, hint: str) -> str:
+        self._count += 1
+        return f"{INSERTED}{hint}/{self._count}"
+
+    def constant(self, near: ir.Node, array: Array, hint: str) -> ir.Value:
+        """Adds an initializer to the graph of `near`."""
+        value = ir.Value(name=self.fresh_name(hint), shape=ir.Shape(array.shape))
+        value.const_value = ir.Tensor(np.array(array, order="C"), name=value.name)
+        value.type = ir.TensorType(value.const_value.dtype)
+        graph_of(near).register_initializer(value)
+        return value
+
+    def replace(self, old: ir.Value, new: ir.Value, chain: Chain) -> None:
+        """Makes every reader of `old` outside the chain read `new`; a graph output keeps its name."""
+        for user, position in list(old.uses()):
+            if user not in chain.made:
+                user.replace_input_with(position, new)
+        producer = old.producer()
+        if producer is None or not old.is_graph_output():
+            return
+        graph = graph_of(producer)
+        new.shape, new.type = old.shape, old.type
+        for index, out in enumerate(graph.outputs):
+            if out is old:
+                graph.outputs[index] = new
+        name, old.name = old.name, new.name
+        new.name = name
+
+
+class Chain:
+    """Inserts nodes one behind the other."""
+
+    def __init__(self, rewriting: Rewriting, after: ir.Node) -> None:
+        self.rewriting, self.last = rewriting, after
+        self.made: set[ir.Node] = set()
+
+    def __call__(self, op: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
+        """Inserts one node and returns its output."""
+        attrs = [ir.AttrInt64(name, value) for name, value in attributes.items()]
+        name = self.rewriting.fresh_name(op)
+        node = ir.Node("", op, inputs, attributes=attrs, num_outputs=1, name=name)
+        node.outputs[0].name = name
+        graph_of(self.last).insert_after(self.last, node)
+        self.last = node
+        self.made.add(node)
+        return node.outputs[0]
+
+    def sum_last(self, value: ir.Value) -> ir.Value:
+        """ReduceSum over the last axis, kept as size 1."""
+        if self.rewriting.opset >= 13:
+            axes = self.rewriting.constant(self.last, np.array([-1], np.int64), "axes")
+            return self("ReduceSum", value, axes, keepdims=1)
+        out = self("ReduceSum", value, keepdims=1)
+        self.last.attributes["axes"] = ir.AttrInt64s("axes", [-1])
+        return out
+
+
+def graph_of(node: ir.Node) -> ir.Graph:
+    """The graph that a node stands in."""
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    return graph

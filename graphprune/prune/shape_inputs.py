@@ -1,0 +1,166 @@
+"""Rescales the integer inputs that spell out sizes: Reshape targets, Expand shapes, Resize sizes, Tile repeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.axes.edits import ShapeInput
+from graphprune.axes.labels import Label, Size, size_of
+from graphprune.ir.evaluate import MOVES, CannotEvaluateError
+from graphprune.prune.rewriting import Chain, Rewriting
+
+Ints = npt.NDArray[np.int64]
+LIVE, COMPUTED = -1, -2
+TRACE_LIMIT = 64
+
+
+@dataclass(frozen=True)
+class Share:
+    """Kept over original slots of one shape element."""
+
+    kept: int
+    dense: int
+
+
+def resize_shape_input(rewriting: Rewriting, edit: ShapeInput) -> None:
+    """Makes a shape input count kept slots; elements read from Shape at run time already do."""
+    dense = edit.node.inputs[edit.position]
+    node = rewriting.node(edit.node)
+    if dense is None:
+        return
+    shares = _shares(rewriting, edit.labels)
+    known = rewriting.analysis.sizes.data.get(dense)
+    sizes = [size_of(label) for label in edit.labels]
+    if known is not None:
+        shares = [s if _spells(int(a), int(b), n) else None
+                  for s, a, b, n in zip(shares, np.ravel(known.a), np.ravel(known.b), sizes, strict=True)]
+    if all(share is None for share in shares):
+        return
+    if dense.producer() is None and dense.const_value is not None:
+        array = _scaled(np.array(dense.const_value.numpy()), shares)
+        node.replace_input_with(edit.position, rewriting.constant(node, array, "shape"))
+        return
+    origins = _origins(rewriting, dense)
+    if _edit_pieces(rewriting, edit, shares):
+        return
+    pending = [share if origins is None or origins[i] != LIVE else None for i, share in enumerate(shares)]
+    if any(share is not None for share in pending):
+        _correct(rewriting, edit, pending)
+
+
+def _shares(rewriting: Rewriting, labels: tuple[Label, ...]) -> list[Share | None]:
+    shares: list[Share | None] = []
+    for label in labels:
+        if not rewriting.kept.touches(label):
+            shares.append(None)
+            continue
+        static = tuple(factor for factor in label if factor.atoms is not None)
+        shares.append(Share(rewriting.kept.count(static), size_of(static)[0]))
+    return shares
+
+
+def _spells(a: int, b: int, size: Size) -> bool:
+    """Whether the element is this axis's size (and not 0, -1, or the 1 of a broadcast)."""
+    return (a, b) == size
+
+
+def _scaled(array: npt.NDArray[np.generic], shares: list[Share | None]) -> npt.NDArray[np.generic]:
+    flat = np.ravel(array).copy()
+    for index, share in enumerate(shares):
+        if share is not None:
+            flat[index] = flat[index] * share.kept // share.dense
+    return flat.reshape(array.shape)
+
+
+def _edit_pieces(rewriting: Rewriting, edit: ShapeInput, shares: list[Share | None]) -> bool:
+    """Rewrites the constant pieces of a Concat that builds the shape, when that is all there is to do."""
+    dense = edit.node.inputs[edit.position]
+    producer = dense.producer() if dense is not None else None
+    if producer is None or producer.op_type != "Concat" or dense is None or len(dense.uses()) != 1:
+        return False
+    copy = rewriting.node(producer)
+    start, changes = 0, []
+    for position, piece in enumerate(producer.inputs):
+        data = rewriting.analysis.sizes.data.get(piece) if piece is not None else None
+        if piece is None or data is None:
+            return False
+        mine = shares[start : start + data.a.size]
+        start += data.a.size
+        if all(share is None for share in mine) or _is_live(rewriting, piece, mine):
+            continue
+        if piece.producer() is not None or piece.const_value is None:
+            return False
+        changes.append((position, _scaled(np.array(piece.const_value.numpy()), mine)))
+    for position, array in changes:
+        copy.replace_input_with(position, rewriting.constant(copy, array, "shape"))
+    return True
+
+
+def _is_live(rewriting: Rewriting, value: ir.Value, shares: list[Share | None]) -> bool:
+    origins = _origins(rewriting, value)
+    return origins is not None and all(s is None or origins[i] == LIVE for i, s in enumerate(shares))
+
+
+def _origins(rewriting: Rewriting, value: ir.Value) -> Ints | None:
+    """Per element: LIVE if it is read from a Shape at run time, COMPUTED or a literal otherwise."""
+    order: list[ir.Value] = [value]
+    for item in order:
+        producer = item.producer()
+        if producer is None or producer.op_type not in MOVES or len(order) > TRACE_LIMIT:
+            continue
+        count = len(producer.inputs) if producer.op_type == "Concat" else 1
+        order.extend(v for v in producer.inputs[:count] if v is not None and v not in order)
+    origins: dict[ir.Value, Ints] = {}
+    for item in reversed(order):
+        found = _origin(rewriting, item, origins)
+        if found is None:
+            return None
+        origins[item] = found
+    return np.ravel(origins[value])
+
+
+def _origin(rewriting: Rewriting, value: ir.Value, known: dict[ir.Value, Ints]) -> Ints | None:
+    data = rewriting.analysis.sizes.data.get(value)
+    if data is None:
+        return None
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Shape":
+        return np.full(data.a.shape, LIVE, np.int64)
+    if producer is None or producer.op_type not in MOVES:
+        return np.full(data.a.shape, COMPUTED, np.int64)
+    moved = len(producer.inputs) if producer.op_type == "Concat" else 1
+    inputs: list[npt.NDArray[np.generic] | None] = []
+    for position, source in enumerate(producer.inputs):
+        if source is None:
+            inputs.append(None)
+        elif position < moved:
+            if source not in known:
+                return None
+            inputs.append(known[source])
+        else:
+            constant = rewriting.analysis.sizes.data.get(source)
+            if constant is None:
+                return None
+            inputs.append(constant.a)
+    try:
+        return np.asarray(MOVES[producer.op_type](inputs, producer.attributes)).astype(np.int64)
+    except (CannotEvaluateError, ValueError, IndexError, TypeError, KeyError):
+        return None
+
+
+def _correct(rewriting: Rewriting, edit: ShapeInput, shares: list[Share | None]) -> None:
+    """target := target * kept / dense, element by element, at run time."""
+    node = rewriting.node(edit.node)
+    target = node.inputs[edit.position]
+    assert target is not None
+    kept = np.array([1 if share is None else share.kept for share in shares], np.int64)
+    dense = np.array([1 if share is None else share.dense for share in shares], np.int64)
+    producer = target.producer()
+    assert producer is not None
+    chain = Chain(rewriting, producer)
+    scaled = chain("Mul", target, rewriting.constant(node, kept, "kept"))
+    node.replace_input_with(edit.position, chain("Div", scaled, rewriting.constant(node, dense, "dense")))

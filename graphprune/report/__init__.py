@@ -1,0 +1,1 @@
+"""Renderers: a Report, or any other result, as terminal text, JSON or HTML. They print nothing themselves."""

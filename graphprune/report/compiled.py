@@ -1,0 +1,106 @@
+"""The Report of a compile as tables."""
+
+from __future__ import annotations
+
+from graphprune.ir.names import escape
+from graphprune.pipeline.report import GroupReport, LatencyReport, PassReport, Report
+from graphprune.report import numbers
+from graphprune.report.table import Table
+
+
+def tables(report: Report, detailed: bool = True) -> tuple[Table, ...]:
+    """What a person wants to see after a compile: totals first, then each pass, then what was refused."""
+    result = [totals(report)]
+    for item in report.passes:
+        if detailed:
+            result.append(groups(item))
+            if any(group.pin for group in item.groups):
+                result.append(pinned(item))
+        result.append(proof(item))
+    if report.warnings:
+        result.append(Table("Warnings", ("",), tuple((escape(line),) for line in report.warnings)))
+    return tuple(result)
+
+
+def totals(report: Report) -> Table:
+    """Params, MACs, bytes and latency, before and after."""
+    before, after = report.before, report.after
+    rows = [
+        (
+            "params",
+            numbers.short(before.params),
+            numbers.short(after.params),
+            numbers.share(after.params, before.params),
+        ),
+        (
+            "MACs",
+            numbers.short(before.macs),
+            numbers.short(after.macs),
+            numbers.share(after.macs, before.macs),
+        ),
+        (
+            "bytes",
+            numbers.short(before.bytes, "B"),
+            numbers.short(after.bytes, "B"),
+            numbers.share(after.bytes, before.bytes),
+        ),
+    ]
+    if report.latency:
+        rows.append(latency_row(report.latency))
+    return Table("Result", ("", ">before", ">after", ">left"), tuple(rows), speed(report.latency))
+
+
+def latency_row(latency: LatencyReport) -> tuple[str, str, str, str]:
+    """Median latency, before and after."""
+    before, after = numbers.milliseconds(latency.before_ms), numbers.milliseconds(latency.after_ms)
+    return ("latency", before, after, numbers.share(latency.after_ms, latency.before_ms))
+
+
+def speed(latency: LatencyReport | None) -> str:
+    """The speed-up in words, never calling noise a speed-up."""
+    if latency is None:
+        return ""
+    low, high, factor = latency.speedup_low, latency.speedup_high, latency.speedup
+    if latency.verdict == "slower":
+        low, high, factor = 1 / high, 1 / low, 1 / factor
+    measured = "" if latency.verdict not in ("faster", "slower") else f"{factor:.2f}x "
+    threads = f"{latency.threads} thread" + ("s" if latency.threads != 1 else "")
+    spread = f"99 % interval {low:.2f} to {high:.2f}, {threads}, {latency.clock} time"
+    return f"latency: {measured}{latency.verdict} ({spread})"
+
+
+def groups(item: PassReport) -> Table:
+    """The width of every group that may shrink, before and after."""
+    rows = tuple(_group(group) for group in item.groups if not group.pin)
+    title = f"Groups after {escape(item.text)}"
+    return Table(title, ("group", ">width", ">kept", ">removed", ">lowest score", ">threshold"), rows)
+
+
+def _group(group: GroupReport) -> tuple[str, ...]:
+    low = numbers.score(group.scores.low) if group.scores else ""
+    threshold = numbers.score(group.scores.threshold) if group.scores else ""
+    return (
+        escape(group.id),
+        str(group.width),
+        str(group.kept),
+        str(group.width - group.kept),
+        low,
+        threshold,
+    )
+
+
+def pinned(item: PassReport) -> Table:
+    """Groups that may not shrink, and why."""
+    rows = tuple(
+        (escape(g.id), str(g.width), escape(g.pin), escape(g.pin_node)) for g in item.groups if g.pin
+    )
+    return Table("Pinned", ("group", ">width", "why", "node"), rows)
+
+
+def proof(item: PassReport) -> Table:
+    """Whether the rewrite did what the plan says."""
+    verdict = "proved" if item.proof.ok else "NOT proved"
+    worst = f"worst error {item.proof.error:.2g} of the largest output"
+    line = f"{verdict}: {worst} (bound {item.proof.tolerance:.0e})"
+    details = tuple((escape(detail),) for detail in item.proof.details)
+    return Table(f"Proof of {escape(item.text)}", ("",), ((line,), *details))

@@ -1,0 +1,63 @@
+"""The result of `inspect` as tables."""
+
+from __future__ import annotations
+
+from graphprune.ir.names import escape
+from graphprune.pipeline.inspection import GroupLine, Inspection, Port
+from graphprune.report import numbers
+from graphprune.report.table import Table
+
+
+def tables(result: Inspection) -> tuple[Table, ...]:
+    """Totals, operators, and groups: first those that may shrink, then the pinned ones with the reason."""
+    free = tuple(_free(group) for group in result.groups if not group.pin)
+    pinned = tuple(_pinned(group) for group in result.groups if group.pin)
+    columns = ("group", ">width", ">params", ">MACs", ">slices")
+    shown = [_totals(result), _operators(result)]
+    note = "" if free else "nothing in this model can be pruned"
+    shown.append(Table("Groups that may shrink", columns, free, note))
+    if pinned:
+        shown.append(Table("Pinned groups", ("group", ">width", "why", "node", "to unblock"), pinned))
+    return tuple(shown)
+
+
+def _totals(result: Inspection) -> Table:
+    rows = [
+        ("file", numbers.short(result.file_bytes, "B")),
+        ("opset", f"{result.opset} (IR {result.ir_version})"),
+        ("producer", escape(result.producer) or "unknown"),
+        ("params", numbers.short(result.size.params)),
+        ("MACs", numbers.short(result.size.macs)),
+        *(("input", _port(port)) for port in result.inputs),
+        *(("output", _port(port)) for port in result.outputs),
+    ]
+    return Table(escape(result.source), ("", ""), tuple(rows))
+
+
+def _port(port: Port) -> str:
+    shape = (
+        "of unknown rank"
+        if port.shape is None
+        else "x".join(escape(str(dim)) for dim in port.shape) or "scalar"
+    )
+    return f"{escape(port.name)}: {port.type} {shape}"
+
+
+def _operators(result: Inspection) -> Table:
+    rows = tuple((escape(name), str(count)) for name, count in result.operators.items())
+    return Table(f"{result.nodes} nodes", ("operator", ">count"), rows)
+
+
+def _free(group: GroupLine) -> tuple[str, ...]:
+    size = (numbers.short(group.params), numbers.short(group.macs))
+    return (escape(group.id), str(group.width), *size, str(group.slices))
+
+
+def _pinned(group: GroupLine) -> tuple[str, ...]:
+    return (
+        escape(group.id),
+        str(group.width),
+        escape(group.pin),
+        escape(group.pin_node),
+        escape(group.unblock),
+    )

@@ -1,0 +1,205 @@
+"""Samples from the user's files, checked against the model and cut into batches."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.errors import DataError, did_you_mean
+from graphprune.runtime.dimensions import data_inputs
+
+FORMATS = "an .npz (keys = input names), an .npy (models with one input), or a folder of either"
+BYTE_CAP = 2**34  # uncompressed bytes of one file: a guard against decompression bombs
+Arrays = Mapping[str, np.ndarray]
+
+
+def load_inputs(path: Path, model: ir.Model) -> list[dict[str, np.ndarray]]:
+    """Read samples for a model; each item feeds every input and is what `batches` takes.
+
+    A .npz gives one item, keys are input names. A .npy gives one item for a model with one input. A
+    folder gives one item per .npz in it, in order of name, or one item made of its .npy files, whose
+    names are input names.
+
+    Raises:
+        DataError: the path holds nothing usable, or an array's name, type or shape does not fit.
+    """
+    sets = [_checked(arrays, model, source) for source, arrays in _read(path, model)]
+    if not sets:
+        raise DataError(f"{str(path)!r} holds no samples", f"give {FORMATS}")
+    return sets
+
+
+def batches(arrays: Arrays, model: ir.Model, size: int = 32) -> Iterator[dict[str, np.ndarray]]:
+    """Cut one item of `load_inputs` into feeds.
+
+    An array with one axis more than its input is a stack of feeds. Otherwise, where the leading axis
+    of the input is open, rows are taken `size` at a time (the last feed may be shorter), and where it
+    is fixed, as many as it says (a rest that does not fill a feed is dropped). Arrays that do not
+    take part, such as a sampling rate, go into every feed.
+    """
+    inputs = {value.name or "": value for value in data_inputs(model)}
+    stacked = {name: len(array) for name, array in arrays.items() if array.ndim > _rank(inputs[name])}
+    if stacked:
+        for index in range(_same(stacked, "stacked samples")):
+            yield {name: array[index] if name in stacked else array for name, array in arrays.items()}
+        return
+    rows = {name: len(array) for name, array in arrays.items() if _splits(inputs[name], array)}
+    fixed = {name: _fixed_rows(inputs[name]) for name in rows}
+    sizes = {count for count in fixed.values() if count is not None}
+    if not rows or (len(set(rows.values())) > 1 and not sizes):
+        yield dict(arrays)
+        return
+    count = _same(rows, "rows")
+    step = min(sizes, default=size)
+    for start in range(0, count - step + 1 if sizes else count, step):
+        yield {n: a[start : start + step] if n in rows else a for n, a in arrays.items()}
+
+
+def _read(path: Path, model: ir.Model) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
+    if path.is_dir():
+        files = sorted(path.iterdir())
+        packed = [file for file in files if file.suffix == ".npz"]
+        plain = {file.stem: file for file in files if file.suffix == ".npy"}
+        for file in packed:
+            yield file, _npz(file)
+        if plain and not packed:
+            yield path, {name: _npy(file) for name, file in plain.items()}
+    elif path.suffix == ".npz":
+        yield path, _npz(path)
+    elif path.suffix == ".npy":
+        names = [value.name or "" for value in data_inputs(model)]
+        if len(names) != 1:
+            raise DataError(f"{str(path)!r} is one array for {len(names)} inputs", f"give {FORMATS}")
+        yield path, {names[0]: _npy(path)}
+    else:
+        raise DataError(f"{str(path)!r} is not a sample file", f"give {FORMATS}")
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    _regular(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > BYTE_CAP:
+            raise DataError(f"{str(path)!r} unpacks to {size} bytes, the limit is {BYTE_CAP}")
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(f"cannot read {str(path)!r}: {error}", "write it with numpy.savez") from error
+
+
+def _npy(path: Path) -> np.ndarray:
+    _regular(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"cannot read {str(path)!r}: {error}", "write it with numpy.save") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{str(path)!r} is an archive, not an array", "name it .npz")
+    return array
+
+
+def _regular(path: Path) -> None:
+    """Refuse what would block (pipes) or never end (devices) before opening it."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {str(path)!r}: {error}") from error
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{str(path)!r} is not a regular file")
+
+
+def _checked(arrays: Arrays, model: ir.Model, source: Path) -> dict[str, np.ndarray]:
+    inputs = {value.name or "": value for value in model.graph.inputs}
+    for name in arrays:
+        if name not in inputs:
+            raise DataError(f"{str(source)!r}: the model has no input {name!r}", did_you_mean(name, inputs))
+    missing = [value.name or "" for value in data_inputs(model) if value.name not in arrays]
+    if missing:
+        held = ", ".join(arrays) or "nothing"
+        raise DataError(f"{str(source)!r} has no array for the input {missing[0]!r}", f"it holds: {held}")
+    return {name: _fitting(array, inputs[name], source) for name, array in arrays.items()}
+
+
+def _fitting(array: np.ndarray, value: ir.Value, source: Path) -> np.ndarray:
+    """The array in the input's type, after its shape was checked."""
+    where = f"{str(source)!r}: {value.name!r}"
+    if array.size == 0:
+        raise DataError(f"{where} is empty, shape {array.shape}")
+    if not _shape_fits(array.shape, value):
+        declared = "?" if value.shape is None else f"({', '.join(_symbol(dim) for dim in value.shape)})"
+        raise DataError(
+            f"{where} has shape {array.shape}, the input is {declared}",
+            "the leading axis may also stack samples; all others must match",
+        )
+    if value.dtype is None:
+        return array
+    if value.dtype == ir.DataType.STRING:
+        if array.dtype.kind not in "US":
+            raise DataError(f"{where} holds {array.dtype}, the input wants strings")
+        return array.astype(object)
+    return _converted(array, np.dtype(value.dtype.numpy()), where)
+
+
+def _converted(array: np.ndarray, wanted: np.dtype, where: str) -> np.ndarray:
+    """Convert between floats, and between integers where no value changes; nothing else."""
+    if array.dtype == wanted:
+        return array
+    if array.dtype.kind == "f" and wanted.kind in "fV":
+        return array.astype(wanted)
+    if array.dtype.kind in "iu" and wanted.kind in "iu":
+        converted = array.astype(wanted)
+        if np.array_equal(converted, array):
+            return converted
+    hint = "convert and scale it before you save it"
+    raise DataError(f"{where} holds {array.dtype}, the input wants {wanted}", hint)
+
+
+def _shape_fits(shape: tuple[int, ...], value: ir.Value) -> bool:
+    if value.shape is None:
+        return True
+    dims = [dim if isinstance(dim, int) and dim > 0 else None for dim in value.shape]
+    if len(shape) == len(dims) + 1:
+        return _tail_fits(shape[1:], dims)
+    if len(shape) != len(dims):
+        return False
+    if not dims or not _tail_fits(shape[1:], dims[1:]):
+        return not dims
+    return dims[0] is None or shape[0] >= dims[0]
+
+
+def _tail_fits(shape: Sequence[int], dims: Sequence[int | None]) -> bool:
+    return all(dim is None or dim == size for size, dim in zip(shape, dims, strict=True))
+
+
+def _symbol(dim: int | ir.SymbolicDim) -> str:
+    return str(dim) if isinstance(dim, int) else dim.value or "?"
+
+
+def _rank(value: ir.Value) -> int:
+    return 64 if value.shape is None else len(value.shape)
+
+
+def _fixed_rows(value: ir.Value) -> int | None:
+    size = value.shape[0] if value.shape is not None and len(value.shape) else None
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _splits(value: ir.Value, array: np.ndarray) -> bool:
+    """Whether the leading axis holds samples, rather than being a fixed part of one."""
+    if value.shape is None or len(value.shape) == 0:
+        return False
+    fixed = _fixed_rows(value)
+    return fixed is None or len(array) > fixed
+
+
+def _same(counts: Mapping[str, int], what: str) -> int:
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
+        raise DataError(f"the inputs disagree on the number of {what}: {text}")
+    return next(iter(counts.values()))

@@ -1,0 +1,118 @@
+"""Inputs that a model accepts when the user has none at hand: seeded, legal, and not degenerate."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.errors import ModelError
+from graphprune.runtime.dimensions import SHAPE_HINT, Sizes, candidates, data_inputs, is_rate, resolve
+from graphprune.runtime.indices import index_bound
+from graphprune.runtime.session import RunTimeoutError, Session, open_session
+
+MAX_TRIES = 100
+
+
+def default_inputs(
+    model: ir.Model,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+    batch: int = 2,
+    sizes: Sizes | None = None,
+) -> dict[str, np.ndarray]:
+    """Feeds for every input of a model that has no initializer.
+
+    Whatever reaches a lookup is drawn from its rows. Other floats are N(0, 1); masks are 1, booleans
+    true, positions count up, 8- and 16-bit integers (images, samples) cover their range, any other
+    integer is 1. Open dimensions: the batch, multiples of 32 for images, 16 for the rest.
+
+    Args:
+        model: the model; its inputs need a type and a rank.
+        shapes: shapes by input name that override the guess.
+        seed: of the random numbers; input i uses stream (seed, i).
+        batch: the size of batch dimensions.
+        sizes: another guess at the open dimensions (see `runnable_inputs`).
+
+    Raises:
+        ArgumentError: `shapes` does not fit the model.
+        ModelError: an input has no rank, is no tensor, or would be too big.
+    """
+    sizes = sizes or Sizes(batch=batch)
+    concrete = resolve(model, shapes or {}, sizes)
+    return {
+        name: _values(value, concrete[name], np.random.default_rng([seed, index]), sizes)
+        for index, value in enumerate(data_inputs(model))
+        if (name := value.name or "")
+    }
+
+
+def runnable_inputs(
+    model: ir.Model,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+    batch: int = 2,
+    *,
+    session: Session | None = None,
+    timeout_s: float = 120.0,
+) -> dict[str, np.ndarray]:
+    """The first default inputs, over growing sizes, on which the model really runs.
+
+    Args:
+        model: the model.
+        shapes: shapes by input name, as for `default_inputs`; these are not varied.
+        seed: as for `default_inputs`.
+        batch: the batch to prefer; 1 is tried too.
+        session: an open session of this model; one is opened otherwise.
+        timeout_s: seconds for all tries together.
+
+    Raises:
+        ModelError: no guess runs; the first reason is in the message.
+    """
+    session = session or open_session(model)
+    deadline = time.monotonic() + timeout_s
+    first = None
+    for sizes in itertools.islice(candidates(model, shapes or {}, batch), MAX_TRIES):
+        feeds = default_inputs(model, shapes, seed, batch, sizes)
+        try:
+            session.run(feeds, timeout_s=max(deadline - time.monotonic(), 0.01))
+        except RunTimeoutError:
+            raise
+        except ModelError as error:
+            first = first or error
+            continue
+        return feeds
+    reason = first.message if first else "no sizes to try"
+    raise ModelError(f"no synthetic input runs: {reason}", SHAPE_HINT)
+
+
+def _values(value: ir.Value, shape: tuple[int, ...], rng: np.random.Generator, sizes: Sizes) -> np.ndarray:
+    dtype = value.dtype
+    if dtype is None or dtype == ir.DataType.UNDEFINED:
+        raise ModelError(f"the input {value.name!r} has no element type")
+    if dtype == ir.DataType.STRING:
+        return np.full(shape, "a", dtype=object)
+    native = np.dtype(dtype.numpy())
+    name = (value.name or "").lower()
+    if dtype == ir.DataType.BOOL or "mask" in name:
+        return np.ones(shape, native)
+    bound = index_bound(value)  # some exporters feed indices as floats and cast them
+    if bound is not None:
+        return rng.integers(0, bound, shape).astype(native)
+    if not dtype.is_integer():
+        return rng.standard_normal(shape).astype(native)
+    return _integers(value, shape, rng, sizes).astype(native)
+
+
+def _integers(value: ir.Value, shape: tuple[int, ...], rng: np.random.Generator, sizes: Sizes) -> np.ndarray:
+    if is_rate(value):
+        return np.full(shape, sizes.rate)
+    if value.dtype is not None and value.dtype.bitwidth < 32:
+        limits = np.iinfo(value.dtype.numpy())
+        return rng.integers(limits.min, limits.max, shape, endpoint=True)
+    if "position" in (value.name or "").lower() and shape:
+        return np.broadcast_to(np.arange(shape[-1]), shape)
+    return np.ones(shape, np.int64)

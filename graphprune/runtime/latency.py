@@ -1,0 +1,210 @@
+"""Which of two models is faster, and whether the measurement can tell.
+
+A round runs every model forth and back (A B B A), so drift of the machine hits all alike, and the
+ratio is taken within the round. Each sample follows an untimed run of the same model: whoever ran
+before leaves cold caches, which cost the second of two equal models up to 7 %. With one thread the
+clock is the CPU time of the calling thread, which other processes cannot inflate much; wall time is
+reported beside it.
+
+Two traps. More threads than idle cores spin and cost wall time: the default is one thread. Denormal
+floats (saturated softmax of random weights) can slow a model 17-fold, and a cut that removes them
+then looks like a speed-up: `open_session(flush_denormals=True)` takes them out of the picture, but
+ONNX Runtime heeds it only in the first session of a process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphprune.errors import ArgumentError
+from graphprune.runtime.session import Feeds, Session
+
+# Two sessions of one model differ by up to this much, through the placement of their memory alone.
+MARGIN = 0.03
+CONFIDENCE = 0.99
+RESAMPLES = 1000
+BLOCK = 4  # neighbouring rounds share the machine's mood: resample them together
+CHUNK = 5  # rounds between two looks at the spread
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to time: a name for the report, its session, and what to feed it."""
+
+    name: str
+    session: Session
+    feeds: Feeds
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one run of one model; `cpu` is the clock that the ratio uses."""
+
+    name: str
+    cpu_p10: float
+    cpu_median: float
+    wall_p10: float
+    wall_median: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Time of a model over that of the baseline: the median of the pairs and its 99 % interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """A difference counts only when the whole interval lies outside the margin."""
+        if self.high < 1.0 - MARGIN:
+            return "faster"
+        if self.low > 1.0 / (1.0 - MARGIN):
+            return "slower"
+        return "no measurable difference"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Timings of all models, and the ratio of each later one to the first."""
+
+    timings: tuple[Timing, ...]
+    ratios: tuple[Ratio, ...]
+    rounds: int
+    runs_per_sample: int
+    clock: str
+
+
+@dataclass
+class _Samples:
+    """Seconds per run: one row per round, one column per subject."""
+
+    cpu: list[list[float]] = field(default_factory=list)
+    wall: list[list[float]] = field(default_factory=list)
+
+
+def measure(
+    subjects: Sequence[Subject],
+    *,
+    rounds: int = 100,
+    warmup: int = 3,
+    min_seconds: float = 1.0,
+    max_seconds: float = 30.0,
+    sample_seconds: float = 0.01,
+    spread: float = 0.02,
+    seed: int = 0,
+) -> Latency:
+    """Time models against the first of them.
+
+    Args:
+        subjects: the baseline first; all open at once, in this process.
+        rounds: the most rounds; each times every subject twice, forth and back.
+        warmup: untimed rounds before.
+        min_seconds: measure at least this long, whatever the spread.
+        max_seconds: stop here even if the spread is still wide (at least three rounds are run).
+        sample_seconds: short models are run several times per sample, to last about this long.
+        spread: stop early once every interval is narrower than this.
+        seed: of the bootstrap.
+
+    Raises:
+        ArgumentError: no subject, or subjects with different thread counts.
+        ModelError: a model does not run on its feeds.
+    """
+    clock_name, clock = _clock(subjects)
+    for _ in range(max(warmup, 1)):
+        for subject in subjects:
+            subject.session.run(subject.feeds)  # checks the feeds and reports errors; `call` does not
+    repeats = _repeats(subjects, sample_seconds)
+    samples = _Samples()
+    start = time.perf_counter()
+    while len(samples.cpu) < max(rounds, 3):
+        _round(subjects, repeats, clock, samples)
+        done, elapsed = len(samples.cpu), time.perf_counter() - start
+        if done < 3 or elapsed < min_seconds:
+            continue
+        if elapsed > max_seconds:
+            break
+        if done % CHUNK == 0 and all(r.high - r.low <= spread for r in _ratios(subjects, samples, seed)):
+            break
+    return Latency(
+        timings=tuple(_timing(subject, index, samples) for index, subject in enumerate(subjects)),
+        ratios=_ratios(subjects, samples, seed),
+        rounds=len(samples.cpu),
+        runs_per_sample=repeats,
+        clock=clock_name,
+    )
+
+
+def _clock(subjects: Sequence[Subject]) -> tuple[str, Callable[[], float]]:
+    counts = {subject.session.threads for subject in subjects}
+    if len(counts) != 1:
+        raise ArgumentError("a latency comparison needs models, all with the same number of threads")
+    return ("thread CPU", time.thread_time) if counts == {1} else ("process CPU", time.process_time)
+
+
+def _repeats(subjects: Sequence[Subject], sample_seconds: float) -> int:
+    """Runs per sample so that the fastest subject's sample lasts long enough for the clock."""
+    fastest = float("inf")
+    for subject in subjects:
+        start = time.perf_counter()
+        subject.session.call(subject.feeds)
+        fastest = min(fastest, time.perf_counter() - start)
+    return max(1, min(1000, round(sample_seconds / fastest)))
+
+
+def _round(subjects: Sequence[Subject], repeats: int, clock: Callable[[], float], samples: _Samples) -> None:
+    cpu, wall = [0.0] * len(subjects), [0.0] * len(subjects)
+    order = range(len(subjects))
+    for index in (*order, *reversed(order)):
+        session, feeds = subjects[index].session, subjects[index].feeds
+        session.call(feeds)
+        wall_start, cpu_start = time.perf_counter(), clock()
+        for _ in range(repeats):
+            session.call(feeds)
+        cpu[index] += (clock() - cpu_start) / (2 * repeats)
+        wall[index] += (time.perf_counter() - wall_start) / (2 * repeats)
+    samples.cpu.append(cpu)
+    samples.wall.append(wall)
+
+
+def _timing(subject: Subject, index: int, samples: _Samples) -> Timing:
+    cpu = np.array(samples.cpu)[:, index]
+    wall = np.array(samples.wall)[:, index]
+    return Timing(
+        subject.name,
+        cpu_p10=float(np.percentile(cpu, 10)),
+        cpu_median=float(np.median(cpu)),
+        wall_p10=float(np.percentile(wall, 10)),
+        wall_median=float(np.median(wall)),
+    )
+
+
+def _ratios(subjects: Sequence[Subject], samples: _Samples, seed: int) -> tuple[Ratio, ...]:
+    times = np.array(samples.cpu)
+    pairs = (times[:, 1:] / times[:, :1]).T
+    return tuple(
+        Ratio(subject.name, float(np.median(pair)), *interval(pair, seed))
+        for subject, pair in zip(subjects[1:], pairs, strict=True)
+    )
+
+
+def interval(pairs: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """The 99 % interval of the median of paired ratios, by circular block bootstrap.
+
+    Politis and Romano, 1992.
+    """
+    count = len(pairs)
+    block = min(BLOCK, count)
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, count, (RESAMPLES, -(-count // block)))
+    picks = (starts[:, :, None] + np.arange(block)) % count
+    medians = np.median(pairs[picks.reshape(RESAMPLES, -1)[:, :count]], axis=1)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(medians, [tail, 100 - tail])
+    return float(low), float(high)

@@ -1,0 +1,219 @@
+"""An ONNX Runtime session over a Model in memory: weights go by pointer, nothing is written."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from graphprune.errors import DataError, ModelError, did_you_mean
+from graphprune.ir.serialise import Weight, weightless
+
+Feeds = Mapping[str, np.ndarray]
+Outputs = dict[str, np.ndarray]
+
+# Types of ONNX Runtime that numpy lacks; ml_dtypes (through onnx_ir) has them.
+EXOTIC = {
+    "tensor(bfloat16)": ir.DataType.BFLOAT16,
+    "tensor(float8e4m3fn)": ir.DataType.FLOAT8E4M3FN,
+    "tensor(float8e4m3fnuz)": ir.DataType.FLOAT8E4M3FNUZ,
+    "tensor(float8e5m2)": ir.DataType.FLOAT8E5M2,
+    "tensor(float8e5m2fnuz)": ir.DataType.FLOAT8E5M2FNUZ,
+}
+FATAL = 4  # ONNX Runtime's own lines on stderr would repeat what the exception says
+MESSAGE_LIMIT = 400
+
+
+class RunTimeoutError(ModelError):
+    """A run was stopped because it took longer than it was allowed."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded model; `run` maps input names to arrays and returns output names to arrays.
+
+    `outputs` are the names of the raw outputs. A sequence or map output appears in the result of a
+    run as several arrays, `name[0]` or `name[key]`.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    threads: int
+    _ort: ort.InferenceSession
+
+    def run(self, feeds: Feeds, timeout_s: float | None = None) -> Outputs:
+        """Run once.
+
+        Raises:
+            DataError: a feed is missing or unknown.
+            RunTimeoutError: the run took longer than `timeout_s` seconds and was stopped.
+            ModelError: ONNX Runtime refused or failed; the message is one line.
+        """
+        self._check_names(feeds)
+        options = ort.RunOptions()
+        options.log_severity_level = FATAL
+        timer = _terminate_after(options, timeout_s)
+        try:
+            values = self._call(feeds, options)
+        except Exception as error:  # ONNX Runtime raises a dozen types that share no base
+            if options.terminate:
+                message = f"the model was still running after {timeout_s:g} s"
+                raise RunTimeoutError(message, "use smaller inputs (--shape)") from error
+            raise ModelError(f"the model does not run: {one_line(error)}") from error
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return dict(_flat(self.outputs, values))
+
+    def call(self, feeds: Feeds) -> None:
+        """Run and drop the result: the bare call that a latency measurement times."""
+        self._ort.run(None, feeds)
+
+    def _check_names(self, feeds: Feeds) -> None:
+        for name in feeds:
+            if name not in self.inputs:
+                raise DataError(f"the model has no input named {name!r}", did_you_mean(name, self.inputs))
+        missing = [name for name in self._required() if name not in feeds]
+        if missing:
+            raise DataError(f"no value for the input {missing[0]!r}", "give one with --inputs")
+
+    def _required(self) -> list[str]:
+        return [value.name for value in self._ort.get_inputs()]
+
+    def _call(self, feeds: Feeds, options: ort.RunOptions) -> list[object]:
+        nodes = (*self._ort.get_inputs(), *self._ort.get_outputs())
+        if not any(node.type in EXOTIC for node in nodes):
+            return list(self._ort.run(None, dict(feeds), options))
+        values = {name: _ort_value(array) for name, array in feeds.items()}
+        results = self._ort.run_with_ort_values(None, values, options)
+        return [_array(value) for value in results]
+
+
+def open_session(
+    model: ir.Model | Path,
+    *,
+    threads: int = 1,
+    optimise: bool = True,
+    extra_outputs: Sequence[str] = (),
+    deterministic: bool = True,
+    flush_denormals: bool = False,
+) -> Session:
+    """Load a model into ONNX Runtime (CPU).
+
+    A Model is not changed: its big weights are passed by pointer. ONNX Runtime makes one private copy
+    of them while it loads, and refers to the originals no longer afterwards.
+
+    Args:
+        model: a Model, or the path of a model file.
+        threads: threads of one operator; operators never run beside each other.
+        optimise: let ONNX Runtime rewrite the graph; off, it runs node by node as written.
+        extra_outputs: names of inner values of the main graph to return too. The nodes then run in
+            priority order, which frees each value as soon as its last reader ran.
+        deterministic: prefer kernels whose result does not depend on scheduling.
+        flush_denormals: treat denormal floats as zero. ONNX Runtime heeds the flag only in the first
+            session of a process, so a comparison with and without it needs two processes.
+
+    Raises:
+        ModelError: ONNX Runtime does not load the model; an unknown operator is named.
+        ArgumentError: an extra output names no value.
+    """
+    options = _options(threads, optimise, deterministic, flush_denormals)
+    if isinstance(model, Path) and not extra_outputs:
+        return _create(str(model), options, threads)
+    if isinstance(model, Path):
+        model = ir.load(model)
+    if extra_outputs:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    content = weightless(model, extra_outputs=extra_outputs)
+    values = [_pointer(weight) for weight in content.weights.values()]
+    if values:
+        options.add_external_initializers(list(content.weights), values)
+    return _create(content.proto, options, threads)
+
+
+def one_line(error: Exception) -> str:
+    """What ONNX Runtime says, without its own source paths, error codes and control characters."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    text = re.sub(r"Load model from .*? failed:", "", text, flags=re.DOTALL)
+    text = re.sub(r"\S*\.(?:cc|h):\d+ \S+( \[[^\]]*\])?(\([^)]*\))?:? ?", "", text)
+    unknown = re.search(r"([\w.]*):?(\w+)\(-?\d+\) is not a registered function/op", text)
+    if unknown:
+        domain = unknown[1] or "ai.onnx"
+        return f"ONNX Runtime knows no operator {unknown[2]!r} of domain {domain!r} at this opset"
+    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return flat if len(flat) <= MESSAGE_LIMIT else flat[: MESSAGE_LIMIT - 3] + "..."
+
+
+def _options(threads: int, optimise: bool, deterministic: bool, flush_denormals: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = FATAL
+    options.use_deterministic_compute = deterministic
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    if flush_denormals:
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return options
+
+
+def _create(source: str | bytes, options: ort.SessionOptions, threads: int) -> Session:
+    try:
+        inner = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a dozen types that share no base
+        raise ModelError(f"ONNX Runtime does not load the model: {one_line(error)}") from error
+    optional = [value.name for value in inner.get_overridable_initializers()]
+    inputs = [value.name for value in inner.get_inputs()] + optional
+    outputs = tuple(value.name for value in inner.get_outputs())
+    return Session(tuple(inputs), outputs, threads, inner)
+
+
+def _pointer(weight: Weight) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weight.array, weight.dtype.value)
+
+
+def _terminate_after(options: ort.RunOptions, seconds: float | None) -> threading.Timer | None:
+    if seconds is None:
+        return None
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _ort_value(array: np.ndarray) -> ort.OrtValue:
+    dtype = ir.DataType.from_numpy(array.dtype)
+    if f"tensor({dtype.name.lower()})" not in EXOTIC:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, dtype.value)
+
+
+def _array(value: ort.OrtValue) -> object:
+    dtype = EXOTIC.get(value.data_type())
+    if dtype is None:
+        return value.numpy()
+    shape = tuple(value.shape())
+    raw = ctypes.string_at(value.data_ptr(), math.prod(shape) * dtype.numpy().itemsize)
+    return np.frombuffer(raw, dtype=dtype.numpy()).reshape(shape)
+
+
+def _flat(names: Sequence[str], values: Sequence[object]) -> Iterator[tuple[str, np.ndarray]]:
+    """Sequences and maps (classifiers of scikit-learn end in them) as single arrays."""
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, np.ndarray):
+            yield name, value
+        elif isinstance(value, list):
+            yield from _flat([f"{name}[{index}]" for index in range(len(value))], value)
+        elif isinstance(value, dict):
+            yield from _flat([f"{name}[{key}]" for key in value], list(value.values()))
+        elif value is not None:
+            yield name, np.asarray(value)

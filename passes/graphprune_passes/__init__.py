@@ -1,0 +1,1 @@
+"""The passes that ship with graphprune: one method per file, named after it."""

@@ -1,0 +1,92 @@
+"""A pass from another package, installed with pip, works like ours; a broken one breaks nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+PACKAGE = Path(__file__).parent / "package"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the third-party package installed in it."""
+    target = tmp_path_factory.mktemp("site")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(PACKAGE)]
+    subprocess.run(command, check=True, timeout=300)
+    return target
+
+
+def graphprune(site: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    paths = [str(site), *(path for path in sys.path if path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "graphprune", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def mlp(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"up": (8, 16), "down": (16, 4)}
+    tensors = [ir.tensor(rng.standard_normal(s).astype(np.float32), name=n) for n, s in shapes.items()]
+    text = "(float[n,8] x) => (float[n,4] y) { a = MatMul(x, up)\n b = Relu(a)\n y = MatMul(b, down) }"
+    ir.save(
+        ir.from_onnx_text(f'<ir_version: 10, opset_import: ["" : 21]>\ng {text}', initializers=tensors), path
+    )
+
+
+def test_it_is_listed_beside_ours_and_the_broken_one_says_so(site: Path, tmp_path: Path) -> None:
+    done = graphprune(site, tmp_path, "passes", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    lines = {line["name"]: line for line in json.loads(done.stdout)["passes"]}
+    assert lines["every-other"]["summary"].startswith("Keep one unit")
+    assert "a_module_that_nobody_has" in lines["broken"]["fault"]
+    assert lines["prune"]["fault"] == ""
+
+
+def test_it_describes_its_arguments(site: Path, tmp_path: Path) -> None:
+    done = graphprune(site, tmp_path, "passes", "every-other")
+    assert "keep units 0, step, 2*step, ..." in done.stdout
+
+
+def test_it_compiles_and_is_proved(site: Path, tmp_path: Path) -> None:
+    mlp(tmp_path / "model.onnx")
+    arguments = (
+        "compile",
+        "model.onnx",
+        "--passes",
+        "every_other(step=4)",
+        "-o",
+        "small.onnx",
+        "--format",
+        "json",
+    )
+    done = graphprune(site, tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)["passes"]
+    assert report["proof"]["ok"]
+    (group,) = [group for group in report["groups"] if not group["pin"]]
+    assert (group["width"], group["kept"]) == (16, 4)
+    dense, small = (
+        ir.load(tmp_path / name).graph.initializers["up"].const_value for name in ("model.onnx", "small.onnx")
+    )
+    assert dense is not None and small is not None
+    np.testing.assert_array_equal(small.numpy(), dense.numpy()[:, ::4])
+
+
+def test_a_broken_one_is_an_error_line_only_when_used(site: Path, tmp_path: Path) -> None:
+    mlp(tmp_path / "model.onnx")
+    done = graphprune(site, tmp_path, "compile", "model.onnx", "--passes", "broken", "-o", "small.onnx")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: pass 'broken' from 'graphprune_every_other_broken:Broken' does not load"
+    )
+    assert "hint: update or uninstall the package 'graphprune-every-other'" in done.stderr
+    assert not (tmp_path / "small.onnx").exists()

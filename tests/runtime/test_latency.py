@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphprune.errors import ArgumentError, DataError
+from graphprune.runtime import Ratio, Session, Subject, measure, open_session
+from graphprune.runtime.latency import interval
+
+
+def chain(build, length: int) -> Session:
+    steps = "".join(f"x{i + 1} = MatMul(x{i}, w) " for i in range(length))
+    return open_session(build(f"(float[64,256] x0) => (float[64,256] x{length}) {{ {steps} }}", w=(256, 256)))
+
+
+FEEDS = {"x0": np.zeros((64, 256), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.70, 0.80, "faster"),
+        (1.20, 1.30, "slower"),
+        (0.95, 1.05, "no measurable difference"),
+        (0.80, 1.01, "no measurable difference"),
+        (0.975, 0.985, "no measurable difference"),
+        (1.015, 1.025, "no measurable difference"),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(low, high, verdict):
+    assert Ratio("m", (low + high) / 2, low, high).verdict == verdict
+
+
+def test_the_interval_covers_the_median_of_noise():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(100):
+        low, high = interval(np.exp(rng.normal(0, 0.1, 60)), seed)
+        hits += low <= 1.0 <= high
+    assert hits >= 93
+
+
+def test_noise_is_no_difference_and_a_real_one_is_found(build):
+    subjects = [Subject("one", chain(build, 4), FEEDS), Subject("two", chain(build, 4), FEEDS)]
+    subjects.append(Subject("double", chain(build, 8), FEEDS))
+    result = measure(subjects, max_seconds=5)
+    same, double = result.ratios
+    assert same.verdict == "no measurable difference"
+    assert double.verdict == "slower"
+    assert 1.6 < double.value < 2.5
+    assert double.low <= double.value <= double.high
+
+
+def test_the_faster_model_is_called_faster(build):
+    subjects = [Subject("long", chain(build, 8), FEEDS), Subject("short", chain(build, 4), FEEDS)]
+    assert measure(subjects, max_seconds=5).ratios[0].verdict == "faster"
+
+
+def test_timings_are_plausible(build):
+    result = measure([Subject("only", chain(build, 2), FEEDS)], min_seconds=0, max_seconds=1)
+    (timing,) = result.timings
+    assert result.ratios == ()
+    assert result.clock == "thread CPU"
+    assert result.rounds >= 3
+    assert 0 < timing.cpu_p10 <= timing.cpu_median < 1
+    assert timing.wall_p10 <= timing.wall_median
+
+
+def test_a_steady_result_ends_early(build):
+    subjects = [Subject("one", chain(build, 2), FEEDS)] * 2
+    assert measure(subjects, rounds=1000, min_seconds=0, spread=10).rounds == 5
+
+
+def test_bad_feeds_are_reported(build):
+    with pytest.raises(DataError):
+        measure([Subject("only", chain(build, 2), {})])
+
+
+def test_thread_counts_must_agree(build):
+    body = "(float[4] x) => (float[4] y) { y = Relu(x) }"
+    feeds = {"x": np.zeros(4, np.float32)}
+    subjects = [Subject(str(n), open_session(build(body), threads=n), feeds) for n in (1, 2)]
+    with pytest.raises(ArgumentError):
+        measure(subjects)
+    with pytest.raises(ArgumentError):
+        measure([])

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+from graphprune.errors import ArgumentError, DataError, ModelError
+from graphprune.ir.serialise import weightless
+from graphprune.runtime import RunTimeoutError, open_session
+
+BIG = (64, 64)  # 16 KiB as float32: above what stays inline
+LINEAR = "(float[b,64] x) => (float[b,64] y) { h = MatMul(x, w) y = Relu(h) }"
+BRANCHES = """(float[b,64] x, bool c) => (float[b,64] y) {
+    y = If (c) <
+        then_branch = t () => (float[b,64] p) { p = MatMul(x, w) },
+        else_branch = e () => (float[b,64] q) { q = Relu(x) }>
+}"""
+
+
+def rows(count: int = 3, width: int = 64) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((count, width)).astype(np.float32)
+
+
+def weight(model: ir.Model, name: str = "w") -> np.ndarray:
+    tensor = model.graph.initializers[name].const_value
+    assert tensor is not None
+    return tensor.numpy()
+
+
+def with_weight_in_branch(model: ir.Model, branch: str, array: np.ndarray) -> None:
+    """Move the main graph's `w` into a branch of the If."""
+    value = model.graph.initializers.pop("w", None)
+    graph = next(node for node in model.graph if node.op_type == "If").attributes[branch].as_graph()
+    inner = ir.Value(name="w", const_value=ir.tensor(array, name="w"))
+    for node in graph:
+        for index, operand in enumerate(node.inputs):
+            if operand is value or (operand is not None and operand.name == "w"):
+                node.replace_input_with(index, inner)
+    graph.register_initializer(inner)
+
+
+def saved_outputs(model: ir.Model, path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What ONNX Runtime itself makes of the saved file."""
+    ir.save(model, path)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return list(ort.InferenceSession(str(path), options).run(None, feeds))
+
+
+def test_a_model_in_memory_runs_like_its_file(build, tmp_path):
+    model = build(LINEAR, w=BIG)
+    feeds = {"x": rows()}
+    expected = saved_outputs(model, tmp_path / "m.onnx", feeds)[0]
+    assert np.array_equal(open_session(model).run(feeds)["y"], expected)
+    assert np.array_equal(open_session(tmp_path / "m.onnx").run(feeds)["y"], expected)
+
+
+def test_big_weights_are_left_out_and_not_copied(build):
+    model = build(LINEAR, w=BIG)
+    content = weightless(model)
+    assert len(content.proto) < 500
+    assert np.shares_memory(content.weights["w"].array, weight(model))
+
+
+def test_small_weights_stay_in_the_file(build):
+    assert not weightless(build("(float[b,4] x) => (float[b,4] y) { y = MatMul(x, w) }", w=(4, 4))).weights
+
+
+def test_a_strided_weight_is_made_dense(build):
+    array = np.asfortranarray(np.random.default_rng(1).standard_normal(BIG).astype(np.float32))
+    model = build(LINEAR, w=array.T[::-1].T)
+    expected = np.maximum(rows() @ array[:, ::-1], 0)
+    np.testing.assert_allclose(open_session(model).run({"x": rows()})["y"], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("operation", ["MatMul(x, w)", "Add(x, w)", "Transpose(w)", "Gather<axis = 1>(w, i)"])
+def test_weights_are_free_once_loaded(build, operation, optimise):
+    """ONNX Runtime promises so for AddExternalInitializers; in place use would need us to keep them alive."""
+    array = rows(64)
+    body = f"(float[64,64] x) => (float[64,64] y) {{ h = {operation} y = Add(h, x) }}"
+    indices = {"i": np.arange(64)} if "Gather" in operation else {}
+    session = open_session(build(body, w=array, **indices), optimise=optimise)
+    expected = session.run({"x": rows(64)})["y"]
+    array[...] = 0
+    assert np.array_equal(session.run({"x": rows(64)})["y"], expected)
+
+
+def test_external_weights_are_read_where_they_lie(build, tmp_path):
+    model = build(LINEAR, w=BIG)
+    expected = open_session(model).run({"x": rows()})["y"]
+    ir.save(model, tmp_path / "m.onnx", external_data="m.data", size_threshold_bytes=0)
+    before = sorted(tmp_path.iterdir())
+    loaded = ir.load(tmp_path / "m.onnx")
+    assert np.array_equal(open_session(loaded).run({"x": rows()})["y"], expected)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize("twice", [False, True])
+def test_weights_in_branches(build, tmp_path, external, twice):
+    array = rows(64)
+    model = build(BRANCHES, w=BIG)
+    with_weight_in_branch(model, "then_branch", array)
+    if twice:  # the name is then not unique, and the weight has to stay in its branch
+        other = next(iter(model.graph)).attributes["else_branch"].as_graph()
+        other.register_initializer(ir.Value(name="w", const_value=ir.tensor(array, name="w")))
+    if external:
+        ir.save(model, tmp_path / "m.onnx", external_data="m.data", size_threshold_bytes=0)
+        model = ir.load(tmp_path / "m.onnx")
+    content = weightless(model)
+    assert bool(content.weights) is not twice
+    session = open_session(model)
+    feeds = {"x": rows(), "c": np.array(True)}
+    np.testing.assert_allclose(session.run(feeds)["y"], rows() @ array, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(session.run({**feeds, "c": np.array(False)})["y"], np.maximum(rows(), 0))
+
+
+@pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT16", "INT8", "BOOL", "INT4", "UINT4"])
+def test_every_element_type_arrives(build, kind):
+    dtype = ir.DataType[kind]
+    values = (np.arange(128 * 128).reshape(128, 128) % 5).astype(dtype.numpy())
+    packed = kind in ("INT4", "UINT4")
+    operation = "DequantizeLinear(w, one)" if packed else "Cast<to = 1>(w)"
+    scale = {"one": np.float32(1)} if packed else {}
+    model = build(
+        f"(float[1] x) => (float[128,128] y) {{ f = {operation} y = Add(f, x) }}", w=values, **scale
+    )
+    assert bool(weightless(model).weights) is not packed
+    result = open_session(model).run({"x": np.zeros(1, np.float32)})["y"]
+    assert np.array_equal(result, values.astype(np.float32))
+
+
+def test_bfloat16_inputs_and_outputs(build):
+    model = build("(bfloat16[b,4] x) => (bfloat16[b,4] y) { y = Identity(x) }")
+    feed = rows(2, 4).astype(ir.DataType.BFLOAT16.numpy())
+    result = open_session(model).run({"x": feed})["y"]
+    assert result.dtype == feed.dtype
+    assert np.array_equal(result, feed)
+
+
+def test_functions_are_kept():
+    model = ir.from_onnx_text("""
+        <ir_version: 10, opset_import: ["" : 21, "own" : 1]>
+        g (float[4] x) => (float[4] y) { y = own.twice<times = 3.0>(x) }
+        <domain: "own", opset_import: ["" : 21]>
+        twice<times>(a) => (b) { f = Constant<value_float: float = @times>() b = Mul(a, f) }
+    """)
+    assert np.array_equal(open_session(model).run({"x": np.ones(4, np.float32)})["y"], np.full(4, 3))
+
+
+def test_the_model_is_not_touched(build, tmp_path):
+    model = build(BRANCHES, w=BIG)
+    with_weight_in_branch(model, "then_branch", rows(64))
+    tensor = next(iter(model.graph)).attributes["then_branch"].as_graph().initializers["w"].const_value
+    tensor.name = "another"
+    before = ir.to_proto(model.clone()).SerializeToString()
+    tensor.name = "another"
+    open_session(model, extra_outputs=["y"]).run({"x": rows(), "c": np.array(True)})
+    assert tensor.name == "another"
+    assert ir.to_proto(model).SerializeToString() == before
+
+
+def test_inner_values_can_be_returned(build):
+    model = build(LINEAR, w=BIG)
+    result = open_session(model, extra_outputs=["h", "y", "h"]).run({"x": rows()})
+    assert list(result) == ["y", "h"]
+    assert np.array_equal(np.maximum(result["h"], 0), result["y"])
+
+
+def test_inner_values_of_a_file_can_be_returned(build, tmp_path):
+    ir.save(build(LINEAR, w=BIG), tmp_path / "m.onnx")
+    assert "h" in open_session(tmp_path / "m.onnx", extra_outputs=["h"]).run({"x": rows()})
+
+
+def test_an_unknown_inner_value_gets_a_suggestion(build):
+    model = build("(float[4] x) => (float[4] y) { hidden = Relu(x) y = Relu(hidden) }")
+    with pytest.raises(ArgumentError) as caught:
+        open_session(model, extra_outputs=["hiden"])
+    assert "hidden" in caught.value.hint
+
+
+def test_an_unknown_operator_is_named(build):
+    with pytest.raises(ModelError, match=r"'Frobnicate' of domain 'com\.example'"):
+        open_session(build("(float[4] x) => (float[4] y) { y = com.example.Frobnicate(x) }"))
+
+
+def test_a_failing_run_is_one_clean_line(build, capfd):
+    model = build("(float[n] x) => (float[a,b] y) { y = Reshape(x, s) }", s=np.array([7, 3]))
+    with pytest.raises(ModelError) as caught:
+        open_session(model).run({"x": np.ones(5, np.float32)})
+    assert "\n" not in caught.value.message
+    assert ".cc" not in caught.value.message
+    assert "Reshape" in caught.value.message
+    assert capfd.readouterr().err == ""
+
+
+def test_a_broken_file_is_a_model_error(tmp_path):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"not a model")
+    with pytest.raises(ModelError):
+        open_session(path)
+
+
+def test_feeds_are_checked(build):
+    session = open_session(build(LINEAR, w=BIG))
+    with pytest.raises(DataError, match="no value for the input 'x'"):
+        session.run({})
+    with pytest.raises(DataError, match="no input named 'X'"):
+        session.run({"X": rows()})
+
+
+def test_an_endless_loop_is_stopped(endless):
+    start = time.monotonic()
+    with pytest.raises(RunTimeoutError):
+        open_session(endless).run({"x": np.ones(4, np.float32)}, timeout_s=0.3)
+    assert time.monotonic() - start < 30
+
+
+def test_a_timeout_does_not_stick(build):
+    session = open_session(build(LINEAR, w=BIG))
+    for _ in range(3):
+        assert session.run({"x": rows()}, timeout_s=60)["y"].shape == (3, 64)
+
+
+def test_sequence_outputs_become_arrays(build):
+    body = "(float[4,2] x) => (seq(float[2,2]) parts) { parts = SplitToSequence<axis = 0>(x, two) }"
+    model = build(body, two=np.int64(2))
+    result = open_session(model).run({"x": rows(4, 2)})
+    assert [array.shape for array in result.values()] == [(2, 2), (2, 2)]
+
+
+def test_a_missing_weight_file_is_a_model_error(build, tmp_path):
+    ir.save(build(LINEAR, w=BIG), tmp_path / "m.onnx", external_data="m.data", size_threshold_bytes=0)
+    model = ir.load(tmp_path / "m.onnx")
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(ModelError, match="'w'"):
+        open_session(model)

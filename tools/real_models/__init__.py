@@ -1,0 +1,1 @@
+"""Real trained models with the metric of their task, to measure what pruning costs."""

@@ -1,0 +1,1 @@
+"""The zoo: real exports of every architecture family, checked in one matrix."""

@@ -1,0 +1,110 @@
+"""`python -m tools.zoo export|check|table`: the matrix of real exports, made, checked and tabulated."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from tools.zoo import entries, isolate, store
+
+EXPORTS = "exports.jsonl"
+CHECKS = "checks.jsonl"
+
+
+def _preload(modules: tuple[str, ...]) -> None:
+    """Imports heavy libraries once in the parent; each forked child inherits them."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if "timm" in modules:
+        from tools.zoo import shim
+
+        shim.install()
+    for module in modules:
+        importlib.import_module(module)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from tools.zoo import export
+
+    folder = store.cache_folder(arguments.cache)
+    _preload(("torchvision", "timm", "transformers", "onnxruntime", "onnxscript"))
+    done = store.read(folder / EXPORTS)
+    for entry in entries.entries(arguments.only):
+        path = folder / f"{entry.name}.onnx"
+        known = done.get(entry.name)
+        if not arguments.again and (path.exists() or (known and known["reason"])):
+            continue
+        outcome = isolate.run(lambda entry=entry, path=path: export.export(entry, path), arguments.limits)
+        row: dict[str, object] = {"name": entry.name, "reason": outcome.reason}
+        if outcome.value is not None:
+            row |= dataclasses.asdict(outcome.value)
+        store.append(folder / EXPORTS, row)
+        print(f"{entry.name}: {outcome.reason or 'exported'} ({outcome.seconds:.1f} s)", file=sys.stderr, flush=True)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from tools.zoo import check
+
+    folder = store.cache_folder(arguments.cache)
+    _preload(("graphprune", "onnxruntime", "onnx_ir"))
+    results = Path(arguments.results) if arguments.results else folder / CHECKS
+    done = store.read(results)
+    exports = store.read(folder / EXPORTS)
+    for entry in entries.entries(arguments.only):
+        path = folder / f"{entry.name}.onnx"
+        if entry.name in done and not arguments.again:
+            continue
+        if not path.exists():
+            reason = str(exports[entry.name]["reason"]) if entry.name in exports else "not exported yet"
+            store.append(results, check.not_exported(entry, reason))
+            continue
+        outcome = isolate.run(lambda path=path: check.check(path), arguments.limits)
+        row = check.row(entry, outcome)
+        store.append(results, row)
+        print(f"{entry.name}: {check.summary(row)}", file=sys.stderr, flush=True)
+
+
+def _table(arguments: argparse.Namespace) -> None:
+    from tools.zoo import table
+
+    folder = store.cache_folder(arguments.cache)
+    results = Path(arguments.results) if arguments.results else folder / CHECKS
+    Path(arguments.output).write_text(table.render(store.read(results), entries.entries(arguments.only)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.zoo", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    for name, run, text in (
+        ("export", _export, "write the ONNX files that are missing from the cache"),
+        ("check", _check, "analyse, prune, prove and run each file; one JSON row per model"),
+        ("table", _table, "render docs/coverage.md from those rows"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(run=run)
+        command.add_argument("--only", default="*", help="glob over names, or 'core' for the first 24")
+        command.add_argument("--cache", help="folder of the exports (default: $GRAPHPRUNE_CACHE or ~/.cache/graphprune)")
+        if name != "export":
+            command.add_argument("--results", help="JSON lines file (default: checks.jsonl in the cache)")
+        if name == "table":
+            command.add_argument("--output", default="docs/coverage.md")
+            continue
+        command.add_argument("--again", action="store_true", help="redo rows that are already there")
+        command.add_argument("--seconds", type=int, default=300, help="CPU seconds per model")
+        command.add_argument("--gigabytes", type=float, default=14.0, help="memory per model")
+    return parser
+
+
+def main() -> None:
+    """Runs the chosen command."""
+    arguments = _parser().parse_args()
+    if "seconds" in arguments:
+        arguments.limits = isolate.Limits(arguments.seconds, arguments.gigabytes)
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
