@@ -88,8 +88,8 @@ def compile(
         passes=registry.resolve(passes),
         plan=planfile.read(Path(plan)) if isinstance(plan, str | os.PathLike) else plan,
         output=Path(output) if output is not None else None,
-        calibration=_arrays(calibration),
-        inputs=_arrays(inputs),
+        calibration=_given(calibration),
+        inputs=_given(inputs),
     )
     settings = Settings(
         shapes=dict(shapes or {}),
@@ -143,7 +143,7 @@ def validate(
 
     settings = Settings(shapes=dict(shapes or {}), seed=seed, threads=threads, tolerance=tolerance)
     names = (_name(reference), _name(candidate))
-    return agreement.compare((reference, candidate), names, _arrays(inputs), settings)
+    return agreement.compare((reference, candidate), names, _given(inputs), settings)
 
 
 def bench(
@@ -163,16 +163,12 @@ def bench(
 
     subjects = tuple(models)
     settings = Settings(shapes=dict(shapes or {}), seed=seed, threads=threads)
-    return benchmark.bench(subjects, [_name(model) for model in subjects], _arrays(inputs), settings)
+    return benchmark.bench(subjects, [_name(model) for model in subjects], _given(inputs), settings)
 
 
 def _name(model: ModelLike) -> str:
     return os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__
 
 
-def _arrays(given: Arrays | PathLike | None) -> Arrays | None:
-    if not isinstance(given, str | os.PathLike):
-        return given
-    from graphprune.pipeline import data
-
-    return data.read_npz(Path(given))
+def _given(data: Arrays | PathLike | None) -> Path | Arrays | None:
+    return Path(data) if isinstance(data, str | os.PathLike) else data

@@ -189,6 +189,7 @@ def _transfer(state: State, node: ir.Node) -> None:
         visit.fix_all("an operand's shape is not known")
     else:
         row.transfer(visit)
+        visit.fix_unread()
     _spread(state, node, "" if row is None else row.exactness)
 
 

@@ -23,6 +23,8 @@ class Atoms:
         self._left: Ids = np.empty(0, np.int64)
         self._right: Ids = np.empty(0, np.int64)
         self._pin: Ids = np.empty(0, np.int64)
+        self._family: Ids = np.empty(0, np.int64)
+        self._families = 0
         self.version = 0
 
     def __len__(self) -> int:
@@ -42,6 +44,7 @@ class Atoms:
         self._left = np.concatenate([self._left, extra])
         self._right = np.concatenate([self._right, extra])
         self._pin = np.concatenate([self._pin, extra])
+        self._family = np.concatenate([self._family, extra])
 
     def find(self, atoms: Ids) -> Ids:
         """Returns the class representative of each atom."""
@@ -118,6 +121,7 @@ class Atoms:
         roots, first, inverse = np.unique(new, return_index=True, return_inverse=True)
         left, right = self._left[olds], self._right[olds]
         self._left[roots], self._right[roots] = left[first], right[first]
+        self._family[roots] = self._family[olds[first]]
         follow = np.flatnonzero(first[inverse] != np.arange(len(olds)))
         if not follow.size:
             return []
@@ -137,22 +141,56 @@ class Atoms:
         if leaf.any():
             self._left[fresh[leaf]] = left[first[leaf]]
             self._right[fresh[leaf]] = right[first[leaf]]
+            self._family[fresh[leaf]] = self._families
+            self._families += 1
             self.version += 1
         self.union(self._left[root], left)
         root = self.find(atoms)
         self.union(self._right[root], right)
 
     def settle(self) -> None:
-        """Pins the parts of pinned conjunctions and breaks conjunctions that contain themselves."""
-        self._break_cycles()
+        """Pins the parts of pinned conjunctions, drops parts that cannot be removed, breaks cyclic conjunctions."""
         while True:
-            roots = self._roots()
-            heads = roots[(self._left[roots] != NOTHING) & (self._pin[roots] != NOTHING)]
+            before = self.version
+            self._spread_pins()
+            self._simplify()
+            self._break_cycles()
+            if self.version == before:
+                return
+
+    def _heads(self) -> Ids:
+        everything = np.arange(self._size)
+        roots = everything[self._parent[: self._size] == everything]
+        return roots[self._left[roots] != NOTHING]
+
+    def _spread_pins(self) -> None:
+        while True:
+            heads = self._heads()
+            heads = heads[self._pin[heads] != NOTHING]
             before = self.version
             for parts in (self._left[heads], self._right[heads]):
                 self._pin_parts(parts, self._pin[heads])
             if self.version == before:
                 return
+
+    def _simplify(self) -> None:
+        """Where a whole factor of a product is pinned, a slot goes exactly when its other part goes."""
+        heads = self._heads()
+        if not heads.size:
+            return
+        left, right = self.parts(heads)
+        fixed_left, fixed_right = (self._whole(heads, self._pin[part] != NOTHING) for part in (left, right))
+        for fixed, other in ((fixed_right & ~fixed_left, left), (fixed_left & ~fixed_right, right)):
+            if fixed.any():
+                chosen = self.find(heads[fixed])
+                self._left[chosen] = self._right[chosen] = NOTHING
+                self.version += 1
+                self.union(chosen, other[fixed])
+
+    def _whole(self, heads: Ids, pinned: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        whole = np.ones(self._families, bool)
+        np.logical_and.at(whole, self._family[heads], pinned)
+        return whole[self._family[heads]]
 
     def _pin_parts(self, parts: Ids, events: Ids) -> None:
         parts = self.find(parts)
@@ -161,18 +199,13 @@ class Atoms:
             self._inherit_pins(parts[free], events[free])
             self.version += 1
 
-    def _roots(self) -> Ids:
-        everything = np.arange(self._size)
-        return everything[self._parent[: self._size] == everything]
-
     def _break_cycles(self) -> None:
         """Occurs check: one decision for everything inside a cyclic conjunction (coarser, still sound)."""
         from scipy.sparse import coo_matrix
         from scipy.sparse.csgraph import connected_components
 
         while True:
-            roots = self._roots()
-            heads = roots[self._left[roots] != NOTHING]
+            heads = self._heads()
             if not heads.size:
                 return
             left, right = self.parts(heads)
@@ -212,9 +245,8 @@ class Atoms:
     def kept(self, removed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Given which leaves (by root id) are removed, returns for every root id whether it is kept."""
         keep = ~removed
-        heads = self._roots()
-        heads = heads[self._left[heads] != NOTHING]
-        left, right = self.parts(heads) if heads.size else (heads, heads)
+        heads = self._heads()
+        left, right = self.parts(heads)
         while True:
             new = keep[left] & keep[right]
             if np.array_equal(new, keep[heads]):

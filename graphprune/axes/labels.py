@@ -150,6 +150,9 @@ class Algebra:
         inner = quotient(factor.size, outer)
         if factor.atoms is None:
             return Factor(outer, None, factor.why), Factor(inner, None, factor.why)
+        repeated = self._repeated(factor, outer[0], inner[0])
+        if repeated is not None:
+            return repeated
         left, right = self.atoms.parts(factor.atoms)
         if (left != NOTHING).all():
             parts = self._product_of(left, right, outer[0], inner[0])
@@ -158,6 +161,16 @@ class Algebra:
         g, h = self.atoms.alloc(outer[0]), self.atoms.alloc(inner[0])
         self.atoms.expand(factor.atoms, np.repeat(g, inner[0]), np.tile(h, outer[0]))
         return Factor(outer, g), Factor(inner, h)
+
+    def _repeated(self, factor: Factor, outer: int, inner: int) -> tuple[Factor, Factor] | None:
+        """A factor whose rows or columns all repeat one atom is already a product with a fixed part."""
+        assert factor.atoms is not None
+        grid = self.atoms.find(factor.atoms).reshape(outer, inner)
+        if (grid == grid[:, :1]).all():
+            return Factor((outer, outer), grid[:, 0].copy()), Factor((inner, inner), None, factor.why)
+        if (grid == grid[:1]).all():
+            return Factor((outer, outer), None, factor.why), Factor((inner, inner), grid[0].copy())
+        return None
 
     def refine(self, factors: Label, boundaries: Sequence[Size]) -> Label:
         """Cuts factors so that every boundary (of a divisor chain) is a prefix product."""

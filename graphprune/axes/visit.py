@@ -112,6 +112,7 @@ class Visit:
         self.options = state.options
         self._algebra = state.algebra
         self._facts = state.facts
+        self._read: set[int] = set()
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -179,6 +180,7 @@ class Visit:
     def axes(self, position: int) -> Axes:
         """The labels of an input's axes; an initializer has labels of its own at each use."""
         value = self.value(position)
+        self._read.add(position)
         if not self.is_constant(position):
             return self._facts.values.get(value, ())
         use = Use(self.node, position)
@@ -321,6 +323,13 @@ class Visit:
         """Whether balanced selection was found impossible here, so that blocks must be tied instead."""
         return (self.node, tag) in self.state.tied
 
+    def fix_unread(self) -> None:
+        """Freezes computed inputs whose labels the rule did not look at: the node reads them whole."""
+        for position, value in enumerate(self.node.inputs):
+            if position not in self._read and value is not None:
+                for label in self._facts.values.get(value, ()):
+                    self.fix(label, f"{self.node.op_type} reads it as a whole")
+
     # -- facts for the rewriter, the scorer and the proof -------------------------------------------------------
 
     def role(self, position: int, axis: int, role: str) -> None:
@@ -346,6 +355,9 @@ class Visit:
 
     def kernel(self, position: int) -> None:
         """Axes 2 and on of a convolution's weight are kernel positions, never removed."""
+        if not self.is_constant(position):
+            for label in self.axes(position)[2:]:
+                self.fix(label, "it is a kernel position")
         if self.is_constant(position):
             shape = self.shape(position) or ()
             axes = self.axes(position)[:2] + tuple(self.fixed(size) for size in shape[2:])

@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Measure parameters, MACs, bytes and latency of MODELS, and compare each with the first."""
     from graphprune.cli.output import show_json, show_tables
-    from graphprune.pipeline import benchmark, data
+    from graphprune.pipeline import benchmark
     from graphprune.pipeline.settings import Settings
     from graphprune.report.benched import tables
 
@@ -43,8 +43,8 @@ def command(
         max_bytes=max_bytes,
         allow_external_links=allow_external_links,
     )
-    arrays = data.read_npz(Path(inputs)) if inputs is not None else None
-    result = benchmark.bench(models, models, arrays, settings)
+    given = Path(inputs) if inputs is not None else None
+    result = benchmark.bench(models, models, given, settings)
     if form == "json":
         show_json(result)
     else:

@@ -56,9 +56,7 @@ class _Given(TypedDict):
 @click.option(
     "--plan", type=options.path, metavar="PLAN.json", help="Repeat the decisions of an earlier compile."
 )
-@click.option(
-    "--calibration", type=options.path, metavar="FILE.npz", help="Samples for criteria that need data."
-)
+@click.option("--calibration", type=options.path, metavar="DATA", help="Samples for criteria that need data.")
 @options.inputs("prove and time the result on")
 @options.shapes()
 @click.option(
@@ -124,7 +122,7 @@ def command(model: str, **given: Unpack[_Given]) -> None:
 
 
 def _job(model: str, given: _Given) -> Job:
-    from graphprune.pipeline import data, planfile, registry
+    from graphprune.pipeline import planfile, registry
     from graphprune.pipeline.compile import Job
 
     wanted = [name for name in ("pipeline", "recipe", "plan") if given[name] is not None]
@@ -142,8 +140,8 @@ def _job(model: str, given: _Given) -> Job:
         passes=registry.read(recipe.pipeline),
         plan=planfile.read(Path(given["plan"])) if given["plan"] is not None else None,
         output=Path(given["output"]) if given["output"] is not None else None,
-        calibration=data.read_npz(Path(given["calibration"])) if given["calibration"] is not None else None,
-        inputs=data.read_npz(Path(given["inputs"])) if given["inputs"] is not None else None,
+        calibration=Path(given["calibration"]) if given["calibration"] is not None else None,
+        inputs=Path(given["inputs"]) if given["inputs"] is not None else None,
     )
 
 

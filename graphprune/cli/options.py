@@ -86,10 +86,9 @@ def shapes() -> Callable[[F], F]:
 
 
 def inputs(what: str) -> Callable[[F], F]:
-    """An npz file of inputs."""
-    return click.option(
-        "--inputs", type=path, metavar="FILE.npz", help=f"Inputs to {what}, one array per graph input."
-    )
+    """A file or folder of inputs."""
+    text = f"Inputs to {what}: an .npz, an .npy or a folder of them."
+    return click.option("--inputs", type=path, metavar="DATA", help=text)
 
 
 def seed() -> Callable[[F], F]:

@@ -43,7 +43,7 @@ def command(
 ) -> int:
     """Run REFERENCE and CANDIDATE on the same inputs and compare every output; exit 1 if they disagree."""
     from graphprune.cli.output import show_json, show_tables
-    from graphprune.pipeline import agreement, data
+    from graphprune.pipeline import agreement
     from graphprune.pipeline.settings import Settings
     from graphprune.report.compared import tables
 
@@ -56,9 +56,9 @@ def command(
         max_bytes=max_bytes,
         allow_external_links=allow_external_links,
     )
-    arrays = data.read_npz(Path(inputs)) if inputs is not None else None
+    given = Path(inputs) if inputs is not None else None
     names = (reference, candidate)
-    result = agreement.compare(names, names, arrays, settings)
+    result = agreement.compare(names, names, given, settings)
     if form == "json":
         show_json(result)
     else:

@@ -102,7 +102,9 @@ def _embed_norm(node: ir.Node, shapes: list[Shape]) -> list[Shape | None]:
 def _packed_attention(node: ir.Node, shapes: list[Shape]) -> list[Shape | None]:
     x, weight = shapes[0], shapes[1]
     heads = _number(node, "num_heads", 1)
-    sizes = list(node.attributes["qkv_hidden_sizes"].as_ints()) if "qkv_hidden_sizes" in node.attributes else []
+    sizes = (
+        list(node.attributes["qkv_hidden_sizes"].as_ints()) if "qkv_hidden_sizes" in node.attributes else []
+    )
     value = (sizes[2], sizes[2]) if sizes else _scaled(weight[1], 1, 3)
     past = 4 if node.op_type == "Attention" else 8
     total = _plus(x[1], shapes[past][3]) if _given(node, past) else x[1]
@@ -163,8 +165,10 @@ def _gather_blocks(node: ir.Node, shapes: list[Shape]) -> list[Shape | None]:
     data, value = shapes[0], node.inputs[0]
     axis, quantised = _number(node, "gather_axis") % len(data), _number(node, "quantize_axis", 1) % len(data)
     packed = value is not None and value.dtype == ir.DataType.UINT8
-    whole = [_scaled(size, 8 // _number(node, "bits", 4)) if packed and i == quantised else size
-             for i, size in enumerate(data)]
+    whole = [
+        _scaled(size, 8 // _number(node, "bits", 4)) if packed and i == quantised else size
+        for i, size in enumerate(data)
+    ]
     return [(*whole[:axis], *shapes[1], *whole[axis + 1 :])]
 
 
@@ -190,16 +194,44 @@ def _concat(node: ir.Node, shapes: list[Shape]) -> list[Shape | None]:
 
 
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys("QuickGelu Gelu FastGelu RotaryEmbedding MoE QMoE QuantizeLinear DequantizeLinear GroupNorm "
-                    "QLinearLeakyRelu QLinearSigmoid QLinearSoftmax Trilu ScaledSiLU BiasSoftmax".split(), _same),
+    **dict.fromkeys(
+        [
+            "QuickGelu",
+            "Gelu",
+            "FastGelu",
+            "RotaryEmbedding",
+            "MoE",
+            "QMoE",
+            "QuantizeLinear",
+            "DequantizeLinear",
+            "GroupNorm",
+            "QLinearLeakyRelu",
+            "QLinearSigmoid",
+            "QLinearSoftmax",
+            "Trilu",
+            "ScaledSiLU",
+            "BiasSoftmax",
+        ],
+        _same,
+    ),
     "BiasGelu": _over(0, 1),
     "BiasAdd": _over(0, 1, 2),
     "BiasDropout": _over(0, 1, 2),
     "QLinearAdd": _over(0, 3),
     "QLinearMul": _over(0, 3),
     "QLinearWhere": _over(0, 1, 4),
-    **dict.fromkeys("FusedMatMul TransposeMatMul FusedMatMulActivation FusedGemm GemmFastGelu DynamicQuantizeMatMul "
-                    "MatMulIntegerToFloat".split(), _product(0, 1)),
+    **dict.fromkeys(
+        [
+            "FusedMatMul",
+            "TransposeMatMul",
+            "FusedMatMulActivation",
+            "FusedGemm",
+            "GemmFastGelu",
+            "DynamicQuantizeMatMul",
+            "MatMulIntegerToFloat",
+        ],
+        _product(0, 1),
+    ),
     "QGemm": _product(0, 3),
     "MatMulNBits": _nbits,
     "MatMulBnb4": _nbits,
@@ -219,7 +251,7 @@ RULES: Mapping[str, Rule] = {
     "QLinearReduceMean": _reduce_mean,
     "QLinearConcat": _concat,
 }
-"""Convolutions and pools are left to declared shapes; see docs of each operator in ONNX Runtime's ContribOperators."""
+"""Shape rules from ONNX Runtime's ContribOperators page; convolutions and pools keep declared shapes."""
 
 TYPE_SOURCE: Mapping[str, int] = {
     "Where": 1,
@@ -231,12 +263,18 @@ TYPE_SOURCE: Mapping[str, int] = {
     "GatherBlockQuantized": 2,
     "QAttention": 3,
     "QLinearWhere": 1,
+    "CastLike": 1,
 }
 """Input whose element type the outputs have, where it is not input 0."""
 
 
+PREDICATES = frozenset("Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not IsNaN IsInf".split())
+
+
 def element_type(node: ir.Node, position: int) -> ir.DataType | None:
-    """The element type of an output, for operators whose outputs follow one input; None when it is not known."""
+    """The element type of an output that follows one input; None when it is not known."""
+    if node.op_type in PREDICATES:
+        return ir.DataType.BOOL
     if node.op_type in ("Cast", "QuantizeLinear"):
         name = "to" if node.op_type == "Cast" else "output_dtype"
         if _number(node, name):

@@ -148,8 +148,8 @@ class _Writer:
 
     def tensor(self, name: str | None, tensor: Tensor, *, by_pointer: bool = False) -> onnx.TensorProto:
         proto = onnx.TensorProto(name=name or "", data_type=tensor.dtype.value, dims=tensor.shape.numpy())
-        bits = element_type(tensor.dtype)
         try:
+            bits = element_type(tensor.dtype)
             if by_pointer and bits is not None and tensor.nbytes > self.inline_bytes:
                 self.weights[proto.name] = _weight(tensor, bits)
                 proto.data_location = onnx.TensorProto.EXTERNAL
@@ -158,7 +158,7 @@ class _Writer:
                 proto.string_data.extend(_strings(tensor))
             else:
                 proto.raw_data = tensor.tobytes()
-        except (OSError, ValueError, MemoryError) as error:
+        except Exception as error:  # a malformed tensor fails in many ways, asserts of onnx_ir included
             raise ModelError(f"cannot read the tensor {name!r}: {error}") from error
         return proto
 

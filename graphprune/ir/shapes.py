@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
+from graphprune.ir.contrib import contrib_shapes, element_type
 from graphprune.ir.evaluate import MOVES, Array, CannotEvaluateError, evaluator, integer
 
 Size = tuple[int, int]
@@ -45,8 +46,6 @@ INFERENCE_ERRORS = (
     ValueError,
     KeyError,
 )
-PREDICATES = frozenset("Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not IsNaN".split())
-CONVERSIONS = frozenset("CastLike DequantizeLinear QuantizeLinear".split())
 
 
 @dataclass(frozen=True)
@@ -234,26 +233,22 @@ class _Inference:
         except ValueError:
             return np.ones(result.shape, bool)
 
-    def _fast(self, node: ir.Node, shapes: Sequence[Shape | None]) -> list[Shape | None] | None:
-        if node.op_type == "Cast":
-            node.outputs[0].dtype = ir.DataType(node.attributes["to"].as_int())
+    @staticmethod
+    def _fast(node: ir.Node, shapes: Sequence[Shape | None]) -> list[Shape | None] | None:
+        contrib = contrib_shapes(node, shapes)
+        if contrib is not None:
+            return contrib
         if node.op_type in SAME_AS_FIRST and shapes and shapes[0] is not None and len(node.outputs) == 1:
             return [shapes[0]]
         if node.op_type in BROADCAST and all(s is not None for s in shapes):
             return [_broadcast([s for s in shapes if s is not None])]
-        if node.domain == "com.microsoft" and shapes and shapes[0] is not None:
-            return [shapes[0] if node.op_type in SAME_AS_FIRST and i in (0, 3) else None
-                    for i in range(len(node.outputs))]
         return None
 
     @staticmethod
     def _type(node: ir.Node) -> None:
-        out = node.outputs[0]
-        if out.dtype is not None or node.op_type in CONVERSIONS:
-            return
-        first = node.inputs[1 if node.op_type == "Where" else 0]
-        predicate = node.op_type in PREDICATES
-        out.dtype = ir.DataType.BOOL if predicate else None if first is None else first.dtype
+        for position, out in enumerate(node.outputs):
+            if out.dtype is None:
+                out.dtype = element_type(node, position)
 
     def _slow(self, node: ir.Node) -> list[Shape | None]:
         try:

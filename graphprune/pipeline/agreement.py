@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,14 +9,13 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.load import load
-from graphprune.pipeline import data
+from graphprune.pipeline.samples import Feeds, Given, feeds_for
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from graphprune.runtime.compare import Agreement
 
 Outputs = dict[str, np.ndarray]
-Feeds = tuple[dict[str, np.ndarray], ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Comparison:
 def compare(
     models: tuple[object, object],
     names: tuple[str, str],
-    inputs: Mapping[str, np.ndarray] | None,
+    inputs: Given,
     settings: Settings,
 ) -> Comparison:
     """Run both models, the reference first, on given inputs or on generated ones.
@@ -72,15 +70,6 @@ def compare(
 def load_model(model: object, settings: Settings) -> ir.Model:
     """A checked model from a path or from memory, under the limits of the settings."""
     return load(model, settings.limits).model
-
-
-def feeds_for(model: ir.Model, inputs: Mapping[str, np.ndarray] | None, settings: Settings) -> Feeds:
-    """Batches of the given inputs, or one generated batch that the model runs on."""
-    from graphprune.runtime.inputs import runnable_inputs
-
-    if inputs is not None:
-        return data.batches(inputs, model, "the inputs")
-    return (runnable_inputs(model, settings.shapes, settings.seed, timeout_s=settings.timeout),)
 
 
 def agree(first: ir.Model, second: ir.Model, feeds: Feeds, settings: Settings) -> Agreement:

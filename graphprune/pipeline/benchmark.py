@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from graphprune.pipeline import measure
-from graphprune.pipeline.agreement import feeds_for, load_model
+from graphprune.pipeline.agreement import load_model
 from graphprune.pipeline.report import Size
+from graphprune.pipeline.samples import Given, feeds_for
 from graphprune.pipeline.settings import Settings
 
 
@@ -44,7 +43,7 @@ class Bench:
 def bench(
     models: Sequence[object],
     names: Sequence[str],
-    inputs: Mapping[str, np.ndarray] | None,
+    inputs: Given,
     settings: Settings,
 ) -> Bench:
     """Measure models against the first.

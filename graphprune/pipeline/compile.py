@@ -18,7 +18,7 @@ from graphprune.pipeline.output import copy, require_free, write
 from graphprune.pipeline.passes import Pass
 from graphprune.pipeline.planfile import PlanFile, from_steps
 from graphprune.pipeline.report import LatencyReport, PassReport, Report, Size, installed_versions
-from graphprune.pipeline.samples import Arrays, Samples
+from graphprune.pipeline.samples import Given, Samples
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Job:
     passes: tuple[Pass, ...] = ()
     plan: PlanFile | None = None
     output: Path | None = None
-    calibration: Arrays | None = None
-    inputs: Arrays | None = None
+    calibration: Given = None
+    inputs: Given = None
 
     @property
     def source(self) -> str:
@@ -101,6 +101,7 @@ class _Compile:
             dense = source.model if source.path else source.model.clone()
             sizes = normalise(dense)
         samples = Samples(dense, self.job.inputs, self.job.calibration, self.settings)
+        samples.check()
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
         steps = Manager(self.settings, self.clock, samples).run(dense, sizes, passes)
         return self._finish(source, dense, steps, samples)

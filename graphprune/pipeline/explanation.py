@@ -153,8 +153,8 @@ def _explanation(group: Group, path: tuple[Step, ...], note: str = "") -> Explan
 class _Touched:
     """The nodes and values that carry slots of a group, connected where the slots pass from one to the other.
 
-    A node that both makes and reads the group's slots, like the second convolution of a residual block, does not
-    pass them on: it has two ends here, which only a way around it connects.
+    A node that both makes and reads the group's slots, like the second convolution of a residual block, does
+    not pass them on: it has two ends here, which only a way around it connects.
     """
 
     def __init__(self, analysis: Analysis, group: Group) -> None:
@@ -185,7 +185,8 @@ class _Touched:
     def ends(self, pattern: str) -> list[Vertex]:
         """Where the slices that a name means sit in the graph."""
         chosen = [each for each in self.group.slices if _means(pattern, each)] or self.group.slices[:1]
-        ends = [self._vertex(each.use.node, "in" if each.role == "sink" else "out") for each in chosen]
+        sides = ((each.use.node, "in" if each.role == "sink" else "out") for each in chosen)
+        ends = [self._vertex(node, side) for node, side in sides]
         return [end for end in dict.fromkeys(ends) if end in self.graph]
 
     def called(self, name: str) -> list[Vertex]:
@@ -199,10 +200,8 @@ class _Touched:
         if not starts:
             return ()
         reached = networkx.single_source_shortest_path(self.graph, starts[0])
-        found = min(
-            (reached[goal] for goal in goals if goal in reached and goal != starts[0]), key=len, default=[]
-        )
-        return tuple(self._steps(found))
+        found = [reached[goal] for goal in goals if goal in reached and goal != starts[0]]
+        return tuple(self._steps(min(found, key=len, default=[])))
 
     def _steps(self, path: list[Vertex]) -> Iterator[Step]:
         for at in range(0, len(path), 2):

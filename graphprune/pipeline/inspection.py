@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.load import load
@@ -18,7 +17,9 @@ from graphprune.pipeline.report import Size
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from graphprune.axes import Group, Options, Slice
+    from graphprune.axes import Analysis, Group, Options
+
+_MOST_COUNTS = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class Port:
 
 @dataclass(frozen=True)
 class GroupLine:
-    """One group: width, the params and MACs that its slices take part in, and why it may not shrink."""
+    """One group: its width, the params and MACs that it takes part in, and why it may not shrink."""
 
     id: str
     width: int
-    params: int
+    params: int | None
     macs: int | None
     slices: int
     pin: str
@@ -68,14 +69,13 @@ def inspect(model: object, settings: Settings, options: Options | None = None) -
         ModelError: the model is malformed or unsafe.
     """
     from graphprune.axes import analyse
-    from graphprune.axes.cost import cost
 
     source = load(model, settings.limits)
     own = source.model if source.path else source.model.clone()
     operators = Counter(_operator(node) for node in own.graph.all_nodes())
     sizes = normalise(own)
     analysis = analyse(own, options, sizes)
-    macs = cost(own, settings.shapes).per_node
+    gains = _gains(analysis, settings.shapes)
     return Inspection(
         source=os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__,
         opset=source.opset,
@@ -87,7 +87,7 @@ def inspect(model: object, settings: Settings, options: Options | None = None) -
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
         inputs=tuple(_port(value) for value in own.graph.inputs if value.const_value is None),
         outputs=tuple(_port(value) for value in own.graph.outputs),
-        groups=tuple(_group(group, macs) for group in analysis.groups),
+        groups=tuple(_group(group, gains.get(group.id)) for group in analysis.groups),
     )
 
 
@@ -104,12 +104,12 @@ def _port(value: ir.Value) -> Port:
     return Port(value.name or "", str(value.dtype).lower() if value.dtype is not None else "unknown", shape)
 
 
-def _group(group: Group, macs: Mapping[ir.Node, int]) -> GroupLine:
+def _group(group: Group, gain: tuple[int, int] | None) -> GroupLine:
     return GroupLine(
         id=group.id,
         width=group.size,
-        params=params_of(group),
-        macs=_macs(group, macs),
+        params=gain[0] if gain else None,
+        macs=gain[1] if gain else None,
         slices=len(group.slices),
         pin=group.pin.reason if group.pin else "",
         pin_node=group.pin.node if group.pin else "",
@@ -117,26 +117,16 @@ def _group(group: Group, macs: Mapping[ir.Node, int]) -> GroupLine:
     )
 
 
-def params_of(group: Group) -> int:
-    """Elements of floating initializers that would go if every Unit went."""
-    left: dict[str, float] = {}
-    elements: dict[str, int] = {}
-    for each in group.slices:
-        tensor = each.use.value.const_value
-        if tensor is None or not tensor.dtype.is_floating_point():
-            continue
-        elements[each.initializer] = tensor.size
-        left[each.initializer] = left.get(each.initializer, 1.0) * (1.0 - _share(each))
-    return round(sum(count * (1.0 - left[name]) for name, count in elements.items()))
+def _gains(analysis: Analysis, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
+    """Parameters and multiply-adds that would go if every Unit of a Group went; empty for huge models."""
+    from graphprune.axes.cost import CostModel
+    from graphprune.axes.kept import Kept
 
-
-def _macs(group: Group, macs: Mapping[ir.Node, int]) -> int | None:
-    left: dict[ir.Node, float] = {}
-    for each in group.slices:
-        left[each.use.node] = left.get(each.use.node, 1.0) * (1.0 - _share(each))
-    return round(sum(macs.get(node, 0) * (1.0 - share) for node, share in left.items()))
-
-
-def _share(each: Slice) -> float:
-    """The part of an axis that a group owns."""
-    return len(np.unique(each.pairs[1])) / each.length if each.length else 0.0
+    if len(analysis.groups) * len(analysis.model.graph) > _MOST_COUNTS:
+        return {}
+    model = CostModel(analysis, shapes)
+    gains = {}
+    for group in analysis.groups:
+        left = Kept(analysis, {group.id: ()})
+        gains[group.id] = (model.dense_params - model.params(left), model.dense_macs - model.macs(left))
+    return gains

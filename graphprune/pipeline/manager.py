@@ -97,7 +97,7 @@ class Manager:
     def _decided(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
         from graphprune.prune.rewrite import rewrite
 
-        subject = Subject(model, item.analysis_options(), sizes, self.clock.phase)
+        subject = Subject(model, item.options(), sizes, self.clock.phase)
         with self.clock.phase("decide"):
             plan = item.decide(subject, self._context())
         with self.clock.phase("rewrite"):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.pipeline.agreement import feeds_for
 from graphprune.pipeline.report import LatencyReport, Size
+from graphprune.pipeline.samples import feeds_for
 from graphprune.pipeline.settings import Settings
 
 

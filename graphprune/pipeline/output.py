@@ -59,7 +59,12 @@ def write(model: ir.Model, output: Path, source: Source, plan: PlanFile) -> tupl
             temporary.replace(final)
     if not plan.tensors:
         plan_path(output).with_suffix(".safetensors").unlink(missing_ok=True)  # of an earlier compile
-    return (*(str(path) for path in files), *(str(final) for _, final in staged))
+    return (*_as_given(output, files), *(str(final) for _, final in staged))
+
+
+def _as_given(output: Path, files: tuple[Path, ...]) -> tuple[str, ...]:
+    """The written files as the user would name them, unless a link leads elsewhere."""
+    return tuple(str(path if output.is_symlink() else output.with_name(path.name)) for path in files)
 
 
 @contextmanager
@@ -90,7 +95,7 @@ def copy(source: Source, output: Path) -> tuple[str, ...]:
         OutputError: the file cannot be written.
     """
     if source.path is None or source.had_external:
-        return tuple(str(path) for path in save(source.model, output, source))
+        return _as_given(output, save(source.model, output, source))
     temporary = output.with_name(f"{output.name}.tmp.{os.getpid()}")
     try:
         shutil.copyfile(source.path, temporary)

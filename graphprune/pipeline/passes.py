@@ -92,7 +92,7 @@ class Pass:
 
     name: ClassVar[str]
 
-    def analysis_options(self) -> Options:
+    def options(self) -> Options:
         """How the model is to be analysed for this pass."""
         from graphprune.axes import Options
 

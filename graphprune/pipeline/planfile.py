@@ -100,7 +100,7 @@ class Replay(Pass):
     text: str = ""
     plan: Plan | None = field(default=None, compare=False)
 
-    def analysis_options(self) -> Options:
+    def options(self) -> Options:
         """The options of the pass that made the plan."""
         assert self.plan is not None
         return self.plan.options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +34,8 @@ def groups(analysis: Analysis, plan: Plan | None = None) -> tuple[GroupReport, .
     return tuple(rows)
 
 
-def _scores(values: object, kept: tuple[int, ...]) -> Scores | None:
-    if values is None:
+def _scores(values: Sequence[float] | None, kept: tuple[int, ...]) -> Scores | None:
+    if not values:
         return None
     array = np.asarray(values, dtype=np.float64)
     threshold = float(array[list(kept)].min()) if 0 < len(kept) < array.size else None

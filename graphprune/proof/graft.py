@@ -46,7 +46,8 @@ class Graft:
         out = node.outputs[0]
         out.name = node.name
         dtype = attributes.get("to", inputs[-1].dtype)
-        out.dtype = None if dtype is None else ir.DataType(dtype)
+        if dtype is not None:
+            out.dtype = ir.DataType(dtype)
         producer = last.producer()
         if producer is not None and isinstance(producer.graph, ir.Graph):
             producer.graph.insert_after(producer, node)

@@ -32,7 +32,7 @@ def _mean(graft: Graft, node: ir.Node, mask: Mask) -> None:
     out = node.outputs[0]
     ratio = np.array(len(mask) / mask.sum(), _numpy(out))
     corrected = graft.after(out, "Mul", out, graft.constant(ratio))
-    corrected.dtype = out.dtype
+    corrected.dtype = out.dtype or ir.DataType.FLOAT
     producer = corrected.producer()
     assert producer is not None
     graft.supersede(out, corrected, {producer})
@@ -106,7 +106,7 @@ def _statistics(graft: Graft, node: ir.Node, mean: ir.Value, deviation: ir.Value
 def _behind(graft: Graft, node: ir.Node, op: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
     """A node right behind `node`, where everything that `node` reads is known."""
     out = graft.after(node.outputs[0], op, *inputs, **attributes)
-    if "to" not in attributes:
+    if "to" not in attributes and inputs[0].dtype is not None:
         out.dtype = inputs[0].dtype
     return out
 

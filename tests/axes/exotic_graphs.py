@@ -72,12 +72,16 @@ class Case:
         for value in outputs:
             value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
         imports = {"": self.opset, "com.microsoft": 1}
-        graph = ir.Graph(inputs, outputs, nodes=nodes, initializers=constants, opset_imports=imports, name="case")
+        graph = ir.Graph(
+            inputs, outputs, nodes=nodes, initializers=constants, opset_imports=imports, name="case"
+        )
         return ir.Model(graph, ir_version=10)
 
 
 def _value(name: str, array: Array) -> ir.Value:
-    return ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)))
+    return ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype))
+    )
 
 
 def _node(row: NodeRow, index: int, values: dict[str, ir.Value]) -> ir.Node:
@@ -99,11 +103,15 @@ def plans(analysis: Analysis, share: float = 0.4) -> Iterator[Plan]:
     """Two seeded choices of Units that keep balance and floors."""
     for seed in (0, 1):
         draw = np.random.default_rng(seed)
-        cuts = {group.id: _kept(group.size, group.block, group.floor, share, draw) for group in analysis.prunable}
+        cuts = {
+            group.id: _kept(group.size, group.block, group.floor, share, draw) for group in analysis.prunable
+        }
         yield Plan(analysis.options, cuts, {group.id: group.size for group in analysis.prunable})
 
 
-def _kept(size: int, block: Array | None, floor: int, share: float, draw: np.random.Generator) -> tuple[int, ...]:
+def _kept(
+    size: int, block: Array | None, floor: int, share: float, draw: np.random.Generator
+) -> tuple[int, ...]:
     members = [np.arange(size)] if block is None else [np.flatnonzero(block == b) for b in np.unique(block)]
     least = -(-max(1, floor) // len(members))
     kept = [draw.permutation(m)[: max(least, len(m) - max(1, int(share * len(m))))] for m in members]

@@ -15,8 +15,12 @@ def recurrent(op: str, directions: int, attributes: dict[str, object] | None = N
     gates, width = GATES[op], directions * HIDDEN
     inputs, outputs = ["xi", "W", "R", "B", "", "h0"], ["Y", "Yh"]
     weights: dict[str, object] = {
-        "wi": (3, INNER), "W": (directions, gates * HIDDEN, INNER), "R": (directions, gates * HIDDEN, HIDDEN),
-        "B": (directions, 2 * gates * HIDDEN), "h0": (directions, 2, HIDDEN), "wo": (width, 4),
+        "wi": (3, INNER),
+        "W": (directions, gates * HIDDEN, INNER),
+        "R": (directions, gates * HIDDEN, HIDDEN),
+        "B": (directions, 2 * gates * HIDDEN),
+        "h0": (directions, 2, HIDDEN),
+        "wo": (width, 4),
         "to": np.array([7, 2, width]),
     }
     if op == "LSTM":
@@ -36,7 +40,10 @@ def recurrent(op: str, directions: int, attributes: dict[str, object] | None = N
 
 
 CASES = [recurrent(op, directions) for op in GATES for directions in (1, 2)]
-CASES += [recurrent("GRU", 1, {"linear_before_reset": 1}), recurrent("LSTM", 1, {"input_forget": 1, "clip": 0.5})]
+CASES += [
+    recurrent("GRU", 1, {"linear_before_reset": 1}),
+    recurrent("LSTM", 1, {"input_forget": 1, "clip": 0.5}),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -47,9 +54,12 @@ def test_hidden_units_and_inputs_go_exactly(case: Case) -> None:
 def test_sequence_and_batch_stay() -> None:
     case = recurrent("LSTM", 1)
     sequence = Case(
-        "tokens", {"x": floats(2, 3)}, {**case.weights, "wt": (7, 2, 3)},
+        "tokens",
+        {"x": floats(2, 3)},
+        {**case.weights, "wt": (7, 2, 3)},
         [("Add", ["wt", "x"], ["long"], {}), ("MatMul", ["long", "wi"], ["xi"], {}), *case.nodes[1:]],
-        case.outputs, [INNER, HIDDEN],
+        case.outputs,
+        [INNER, HIDDEN],
     )
     assert "LSTM runs along it" in reasons(analysed(sequence))
     holds(sequence)
@@ -58,8 +68,18 @@ def test_sequence_and_batch_stay() -> None:
 def test_a_quantised_lstm_keeps_its_hidden_width() -> None:
     nodes = [
         ("MatMul", ["x", "wi"], ["xi"], {}),
-        ("com.microsoft:DynamicQuantizeLSTM", ["xi", "W", "R", "", "", "", "", "", "s", "z", "s", "z"], ["y"],
-         {"hidden_size": 4}),
+        (
+            "com.microsoft:DynamicQuantizeLSTM",
+            ["xi", "W", "R", "", "", "", "", "", "s", "z", "s", "z"],
+            ["y"],
+            {"hidden_size": 4},
+        ),
     ]
-    weights = {"wi": (7, 6), "W": signed(1, 6, 16), "R": signed(1, 4, 16), "s": scales(1), "z": np.zeros(1, np.int8)}
+    weights = {
+        "wi": (7, 6),
+        "W": signed(1, 6, 16),
+        "R": signed(1, 4, 16),
+        "s": scales(1),
+        "z": np.zeros(1, np.int8),
+    }
     holds(Case("dynamic", {"x": floats(5, 2, 7)}, weights, nodes, ["y"], [6]))

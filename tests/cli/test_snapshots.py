@@ -59,6 +59,7 @@ TABLES = {
     "inspect": ("inspect", "model.onnx", "--shape", "image=1x3x8x8"),
     "explain-pinned": ("explain", "model.onnx", "fc.bias"),
     "explain-coupled": ("explain", "model.onnx", "conv1.weight", "conv2.weight"),
+    "explain-coupled-outputs": ("explain", "model.onnx", "conv1.weight:0", "conv2.weight:0"),
     "explain-apart": ("explain", "model.onnx", "conv1.bias", "conv3.bias"),
     "compile": (*PRUNE, "prune(ratio=0.5, criterion=l1, align=1)"),
     "compile-verbose": (*PRUNE, "prune(ratio=0.5, criterion=l1, align=1)", "--verbose"),

@@ -3,10 +3,12 @@
 Ids follow the classes of the design: A container, B model, C graph, D tensors and operators, E external data.
 """
 
+# ruff: noqa: E501, PTH211 - the table below reads best one case a line
 from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import os
 import zipfile
 from collections.abc import Callable
@@ -208,7 +210,7 @@ def _diamond(levels: int) -> onnx.ModelProto:
 
 def _chain(length: int) -> onnx.ModelProto:
     names = ["x", *(f"t{i}" for i in range(1, length)), "y"]
-    return chain(*(helper.make_node("Relu", [a], [b]) for a, b in zip(names, names[1:], strict=False)))
+    return chain(*(helper.make_node("Relu", [a], [b]) for a, b in itertools.pairwise(names)))
 
 
 def _fan(width: int) -> onnx.ModelProto:

@@ -11,6 +11,7 @@ import pytest
 from graphprune.errors import ArgumentError, DataError, ModelError
 from graphprune.ir.serialise import weightless
 from graphprune.runtime import RunTimeoutError, open_session
+from graphprune.runtime.session import one_line
 
 BIG = (64, 64)  # 16 KiB as float32: above what stays inline
 LINEAR = "(float[b,64] x) => (float[b,64] y) { h = MatMul(x, w) y = Relu(h) }"
@@ -141,6 +142,7 @@ def test_bfloat16_inputs_and_outputs(build):
     result = open_session(model).run({"x": feed})["y"]
     assert result.dtype == feed.dtype
     assert np.array_equal(result, feed)
+    open_session(model).call({"x": feed})
 
 
 def test_functions_are_kept():
@@ -204,6 +206,27 @@ def test_a_broken_file_is_a_model_error(tmp_path):
     path.write_bytes(b"not a model")
     with pytest.raises(ModelError):
         open_session(path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : graph.cc:4342 Replace Dimensions do not match.",
+            "Dimensions do not match.",
+        ),
+        (
+            "/a/b/arena.cc:9 void* ns::Arena::Get(size_t, bool (*)(int)) Out of\nmemory \x1b[31m",
+            "Out of memory [31m",
+        ),
+        ("[ONNXRuntimeError] : 1 : FAIL : Load model from /x/m.onnx failed:Bad.", "Bad."),
+        ("x" * 100_000, "x" * 397 + "..."),
+    ],
+)
+def test_messages_are_cleaned(raw, clean):
+    start = time.monotonic()
+    assert one_line(RuntimeError(raw)) == clean
+    assert time.monotonic() - start < 5
 
 
 def test_feeds_are_checked(build):

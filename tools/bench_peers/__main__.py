@@ -14,7 +14,7 @@ from pathlib import Path
 from tools.bench_peers import big, jobs, table
 from tools.zoo import store
 
-_THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def _in_child(job: str, path: Path, repetitions: int) -> table.Row:
@@ -22,11 +22,15 @@ def _in_child(job: str, path: Path, repetitions: int) -> table.Row:
     with tempfile.NamedTemporaryFile(suffix=".json") as answer:
         command = [sys.executable, "-m", "tools.bench_peers", "--job", job, "--path", str(path)]
         command += ["--repetitions", str(repetitions), "--json", answer.name]
-        done = subprocess.run(command, env={**os.environ, **_THREADS}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env={**os.environ, **_THREADS}, capture_output=True, text=True, check=False
+        )
         text = Path(answer.name).read_text()
     if done.returncode or not text:
         lines = done.stderr.strip().splitlines()
-        return table.Row(path.stem, job, reason=lines[-1][:200] if lines else f"exit status {done.returncode}")
+        return table.Row(
+            path.stem, job, reason=lines[-1][:200] if lines else f"exit status {done.returncode}"
+        )
     return table.Row(path.stem, job, **json.loads(text))
 
 
@@ -39,7 +43,11 @@ def _one_job(arguments: argparse.Namespace) -> None:
 
 def _rows(arguments: argparse.Namespace) -> list[table.Row]:
     folder = store.cache_folder(arguments.cache)
-    plan = [(job, folder / f"{model}.onnx") for model in arguments.models for job in (*jobs.ANALYSES, *jobs.PRUNERS)]
+    plan = [
+        (job, folder / f"{model}.onnx")
+        for model in arguments.models
+        for job in (*jobs.ANALYSES, *jobs.PRUNERS)
+    ]
     if arguments.big:
         path = folder / "residual_mlp_1gb.onnx"
         if not path.exists():

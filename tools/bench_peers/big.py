@@ -1,4 +1,4 @@
-"""Writes a model of about 1 GB with external data: residual MLP blocks, the shape of a transformer's feed-forward half."""
+"""Writes a model of about 1 GB with external data: residual MLP blocks, as in a transformer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _BLOCK_ROWS = 512
 
 
 def _external(name: str, shape: tuple[int, int], location: str, offset: int) -> TensorProto:
-    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
+    tensor = TensorProto(
+        name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL
+    )
     length = shape[0] * shape[1] * _ITEM
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
         tensor.external_data.add(key=key, value=value)
@@ -52,10 +54,13 @@ def write(path: Path, width: int = WIDTH, hidden: int = HIDDEN, layers: int = LA
                 for _ in range(0, shape[0], _BLOCK_ROWS):
                     rows = random.standard_normal((min(_BLOCK_ROWS, shape[0]), shape[1]), np.float32)
                     data.write((rows / np.float32(np.sqrt(shape[0]))).tobytes())
-    shape = ["batch", width]
+    rows_by_width = ["batch", width]
     graph = helper.make_graph(
-        nodes, "residual_mlp", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(current, TensorProto.FLOAT, shape)], tensors,
-    )  # fmt: skip
+        nodes,
+        "residual_mlp",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, rows_by_width)],
+        [helper.make_tensor_value_info(current, TensorProto.FLOAT, rows_by_width)],
+        tensors,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     path.write_bytes(model.SerializeToString())

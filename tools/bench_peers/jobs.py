@@ -40,7 +40,9 @@ def _parameters_in_file(path: Path) -> int:
 
     model = ir.load(path)
     tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
-    return sum(tensor.size for tensor in tensors.values() if tensor is not None and tensor.dtype.is_floating_point())
+    return sum(
+        tensor.size for tensor in tensors.values() if tensor is not None and tensor.dtype.is_floating_point()
+    )
 
 
 def _onnx_runs(path: Path) -> bool:
@@ -101,7 +103,7 @@ def big_compile(path: Path, repetitions: int) -> Result:
 
 def _onnxsim(path: Path, repetitions: int, suffix: str) -> Result:
     import onnx
-    import onnxsim
+    import onnxsim  # type: ignore[import-untyped]
 
     structured = getattr(onnxsim, f"apply_structured_pruning{suffix}")
     heads = getattr(onnxsim, f"apply_attention_head_pruning{suffix}")
@@ -117,7 +119,7 @@ def _onnxsim(path: Path, repetitions: int, suffix: str) -> Result:
 
 
 def onnxsim_python(path: Path, repetitions: int) -> Result:
-    """onnxsim's structured pruning in Python, plus its attention-head pruning; from file to file."""
+    """Onnxsim's structured pruning in Python, plus its attention-head pruning; from file to file."""
     return _onnxsim(path, repetitions, "")
 
 
@@ -127,7 +129,7 @@ def onnxsim_native(path: Path, repetitions: int) -> Result:
 
 
 def floor(path: Path, repetitions: int) -> Result:
-    """The least any magnitude pruner does to a model with external data: copy the file, read every weight once."""
+    """The least a magnitude pruner does to external data: copy the file, read every weight once."""
     import numpy as np
 
     data = path.with_name(path.name + ".data")

@@ -44,7 +44,7 @@ def private_megabytes() -> float:
 
 
 class Sampler:
-    """Watches private memory from a thread; its own CPU is why memory and time are measured in separate runs."""
+    """Watches private memory from a thread; it costs CPU, so memory and time take separate runs."""
 
     def __init__(self) -> None:
         self.peak = self.whole = private_megabytes()

@@ -17,7 +17,7 @@ from tools.zoo.entries import entries
 
 
 def _module(path: Path) -> tuple[nn.Module, torch.Tensor]:
-    """The module behind the exported file, and one image: torch-pruning's examples trace with a batch of one."""
+    """The module behind the exported file, and one image; torch-pruning's examples trace with one."""
     built = build(entries(path.stem)[0])
     return built.source, next(iter(built.example.tensors.values()))[:1].clone()
 
@@ -56,9 +56,14 @@ def prune(path: Path, repetitions: int) -> Result:
         def work() -> None:
             heads = {m: m.num_heads for m in fresh.modules() if isinstance(m, nn.MultiheadAttention)}
             pruner = torch_pruning.pruner.MagnitudePruner(
-                fresh, image, importance=torch_pruning.importance.MagnitudeImportance(p=1), global_pruning=False,
-                pruning_ratio=RATIO, ignored_layers=[_head(fresh)], num_heads=heads,
-            )  # fmt: skip
+                fresh,
+                image,
+                importance=torch_pruning.importance.MagnitudeImportance(p=1),
+                global_pruning=False,
+                pruning_ratio=RATIO,
+                ignored_layers=[_head(fresh)],
+                num_heads=heads,
+            )
             pruner.step()
 
         pruned[:] = [fresh]

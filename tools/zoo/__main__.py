@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import importlib
 import os
 import sys
@@ -37,12 +38,16 @@ def _export(arguments: argparse.Namespace) -> None:
         known = done.get(entry.name)
         if not arguments.again and (path.exists() or (known and known["reason"])):
             continue
-        outcome = isolate.run(lambda entry=entry, path=path: export.export(entry, path), arguments.limits)
+        outcome = isolate.run(functools.partial(export.export, entry, path), arguments.limits)
         row: dict[str, object] = {"name": entry.name, "reason": outcome.reason}
         if outcome.value is not None:
             row |= dataclasses.asdict(outcome.value)
         store.append(folder / EXPORTS, row)
-        print(f"{entry.name}: {outcome.reason or 'exported'} ({outcome.seconds:.1f} s)", file=sys.stderr, flush=True)
+        print(
+            f"{entry.name}: {outcome.reason or 'exported'} ({outcome.seconds:.1f} s)",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -61,7 +66,7 @@ def _check(arguments: argparse.Namespace) -> None:
             reason = str(exports[entry.name]["reason"]) if entry.name in exports else "not exported yet"
             store.append(results, check.not_exported(entry, reason))
             continue
-        outcome = isolate.run(lambda path=path: check.check(path), arguments.limits)
+        outcome = isolate.run(functools.partial(check.check, path), arguments.limits)
         row = check.row(entry, outcome)
         store.append(results, row)
         print(f"{entry.name}: {check.summary(row)}", file=sys.stderr, flush=True)
@@ -86,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.set_defaults(run=run)
         command.add_argument("--only", default="*", help="glob over names, or 'core' for the first 24")
-        command.add_argument("--cache", help="folder of the exports (default: $GRAPHPRUNE_CACHE or ~/.cache/graphprune)")
+        command.add_argument(
+            "--cache", help="folder of the exports (default: $GRAPHPRUNE_CACHE or ~/.cache/graphprune)"
+        )
         if name != "export":
             command.add_argument("--results", help="JSON lines file (default: checks.jsonl in the cache)")
         if name == "table":

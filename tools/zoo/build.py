@@ -48,7 +48,7 @@ class Built:
 
 
 class Positional(nn.Module):
-    """Calls a transformers model by keyword and returns its first output, plus the cache where there is one."""
+    """Calls a transformers model by keyword; returns its first output, plus the cache if there is one."""
 
     def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -61,7 +61,9 @@ class Positional(nn.Module):
         if not past:
             return self.model(**inputs, return_dict=False, **_no_cache(self.model))[0]  # type: ignore[no-any-return]
         outputs = self.model(**inputs, past_key_values=cache(past), use_cache=True, return_dict=True)
-        present = [tensor for layer in outputs.past_key_values.layers for tensor in (layer.keys, layer.values)]
+        present = [
+            tensor for layer in outputs.past_key_values.layers for tensor in (layer.keys, layer.values)
+        ]
         return (outputs.logits, *present)
 
 
@@ -146,7 +148,9 @@ def _waveform() -> Example:
 def _cached(model: nn.Module, config: Configuration) -> Example:
     """One new token after `PAST` cached ones; keys and values are graph inputs."""
     with torch.no_grad():
-        layers = model(_tokens(config.vocab_size, PAST), use_cache=True, return_dict=True).past_key_values.layers
+        layers = model(
+            _tokens(config.vocab_size, PAST), use_cache=True, return_dict=True
+        ).past_key_values.layers
     tensors: dict[str, torch.Tensor] = {
         "input_ids": _tokens(config.vocab_size, 1),
         "attention_mask": torch.ones(BATCH, PAST + 1, dtype=torch.int64),
@@ -221,7 +225,9 @@ def build(entry: Entry) -> Built:
     torch.manual_seed(weights.SEED)
     source, module, example = _BUILDERS[entry.library](entry)
     module.eval()
-    inputs = [tensor if entry.inputs == "detection" else torch.cat([tensor, tensor.flip(0)])
-              for tensor in example.tensors.values()]  # fmt: skip
+    inputs = [
+        tensor if entry.inputs == "detection" else torch.cat([tensor, tensor.flip(0)])
+        for tensor in example.tensors.values()
+    ]
     weights.randomise(source, lambda: module(*inputs))
     return Built(module, example, source)

@@ -72,7 +72,6 @@ def _stages(path: Path, result: Check) -> None:
     from graphprune.ir.limits import Limits
     from graphprune.ir.load import load
     from graphprune.ir.normalise import normalise
-
     from tools.zoo import full_cut
 
     start = _seconds()

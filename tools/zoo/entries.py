@@ -5,12 +5,23 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Library = Literal["torchvision", "timm", "transformers"]
 Exporter = Literal["torchscript", "dynamo", "native"]
 Inputs = Literal[
-    "image", "video", "detection", "flow", "text", "causal", "cached", "seq2seq", "pixels", "waveform", "mel", "image-text"
+    "image",
+    "video",
+    "detection",
+    "flow",
+    "text",
+    "causal",
+    "cached",
+    "seq2seq",
+    "pixels",
+    "waveform",
+    "mel",
+    "image-text",
 ]
 
 
@@ -36,15 +47,35 @@ class Entry:
     opset: int = 17
     inputs: Inputs = "image"
     size: int = 224
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 CORE = (
-    "alexnet", "vgg16_bn", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "googlenet", "squeezenet1_1",
-    "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "shufflenet_v2_x1_0", "convnext_tiny", "vit_b_16",
-    "swin_t", "repvgg_a0", "dla34", "hrnet_w18_small", "ghostnet_100", "mixer_s16", "pvt_v2_b0", "deit_tiny",
-    "cspdarknet53", "mobilevit_s",
-)  # fmt: skip
+    "alexnet",
+    "vgg16_bn",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "densenet121",
+    "googlenet",
+    "squeezenet1_1",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "shufflenet_v2_x1_0",
+    "convnext_tiny",
+    "vit_b_16",
+    "swin_t",
+    "repvgg_a0",
+    "dla34",
+    "hrnet_w18_small",
+    "ghostnet_100",
+    "mixer_s16",
+    "pvt_v2_b0",
+    "deit_tiny",
+    "cspdarknet53",
+    "mobilevit_s",
+)
 
 
 def entries(pattern: str = "*") -> Sequence[Entry]:
@@ -56,7 +87,11 @@ def entries(pattern: str = "*") -> Sequence[Entry]:
     from tools.zoo import language, vision
 
     rows = (*vision.ENTRIES, *language.ENTRIES)
-    chosen = [row for row in rows if (row.name in CORE if pattern == "core" else fnmatch.fnmatch(row.name, pattern))]
+    chosen = [
+        row for row in rows if (row.name in CORE if pattern == "core" else fnmatch.fnmatch(row.name, pattern))
+    ]
     if not chosen:
-        raise LookupError(f"no entry of the zoo matches '{pattern}' (names are in the Model column of docs/coverage.md)")
+        raise LookupError(
+            f"no entry of the zoo matches '{pattern}' (names are in the Model column of docs/coverage.md)"
+        )
     return chosen

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from tools.zoo.entries import Entry
 TOLERANCE = 1e-3
 
 
-class ExportMismatch(Exception):
+class ExportMismatchError(Exception):
     """The exported file does not compute what the module computes."""
 
 
@@ -26,7 +26,7 @@ class Export:
 
     Attributes:
         error: largest difference from torch over the largest output.
-        spread: largest difference between two items of the batch over the largest output; 0 means a constant output.
+        spread: largest difference between two items of the batch, likewise; 0 means a constant output.
         megabytes: size of the file with its sidecar.
         seconds: CPU seconds to build, export and check.
     """
@@ -41,8 +41,8 @@ def _output_names(count: int) -> list[str]:
     return ["output"] if count == 1 else [f"output_{index}" for index in range(count)]
 
 
-def _tuple(outputs: object) -> tuple[torch.Tensor, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)  # type: ignore[return-value]
+def _tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def _torchscript(entry: Entry, built: Built, outputs: tuple[torch.Tensor, ...], path: Path) -> None:
@@ -54,23 +54,39 @@ def _torchscript(entry: Entry, built: Built, outputs: tuple[torch.Tensor, ...], 
         if entry.inputs == "cached" and output.dim() == 4:
             axes[name][2] = "present_sequence"
     torch.onnx.export(
-        built.module, tuple(built.example.tensors.values()), str(path), opset_version=entry.opset, dynamo=False,
-        input_names=list(built.example.tensors), output_names=names, dynamic_axes=axes,
-    )  # fmt: skip
+        built.module,
+        tuple(built.example.tensors.values()),
+        str(path),
+        opset_version=entry.opset,
+        dynamo=False,
+        input_names=list(built.example.tensors),
+        output_names=names,
+        dynamic_axes=axes,
+    )
 
 
 def _dynamo(entry: Entry, built: Built, outputs: tuple[torch.Tensor, ...], path: Path) -> None:
     dims: dict[str, torch.export.Dim] = {}
     shapes = tuple(
-        {axis: dims.setdefault(name, torch.export.Dim(name, min=1, max=4096)) for axis, name in built.example.axes[key].items()}
+        {
+            axis: dims.setdefault(name, torch.export.Dim(name, min=1, max=4096))
+            for axis, name in built.example.axes[key].items()
+        }
         for key in built.example.tensors
     )
     variadic = entry.library == "transformers" or entry.library == "torchvision"
     torch.onnx.export(
-        built.module, tuple(built.example.tensors.values()), str(path), opset_version=entry.opset, dynamo=True,
-        input_names=list(built.example.tensors), output_names=_output_names(len(outputs)),
-        dynamic_shapes=(shapes,) if variadic else shapes, external_data=False, verbose=False,
-    )  # fmt: skip
+        built.module,
+        tuple(built.example.tensors.values()),
+        str(path),
+        opset_version=entry.opset,
+        dynamo=True,
+        input_names=list(built.example.tensors),
+        output_names=_output_names(len(outputs)),
+        dynamic_shapes=(shapes,) if variadic else shapes,
+        external_data=False,
+        verbose=False,
+    )
 
 
 def _native(entry: Entry, built: Built, outputs: tuple[torch.Tensor, ...], path: Path) -> None:
@@ -78,18 +94,23 @@ def _native(entry: Entry, built: Built, outputs: tuple[torch.Tensor, ...], path:
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_onnx import OnnxExporter
 
-    inputs: dict[str, object] = {k: v for k, v in built.example.tensors.items() if not k.startswith("past_")}
+    inputs: dict[str, Any] = {k: v for k, v in built.example.tensors.items() if not k.startswith("past_")}
     past = [tensor for name, tensor in built.example.tensors.items() if name.startswith("past_")]
     if past:
         inputs["past_key_values"] = cache([tensor.clone() for tensor in past])
-    program = OnnxExporter().export(built.source, inputs, config=OnnxConfig(dynamic=True, opset_version=entry.opset))
-    ir.save(program.program if hasattr(program, "program") else program, str(path))
+    exporter: Any = OnnxExporter()  # type: ignore[no-untyped-call]
+    exported = exporter.export(
+        built.source, inputs, config=OnnxConfig(dynamic=True, opset_version=entry.opset)
+    )
+    ir.save(exported.program, str(path))
 
 
 _EXPORTERS = {"torchscript": _torchscript, "dynamo": _dynamo, "native": _native}
 
 
-def _compare(entry: Entry, built: Built, outputs: tuple[torch.Tensor, ...], path: Path) -> tuple[float, float]:
+def _compare(
+    entry: Entry, built: Built, outputs: tuple[torch.Tensor, ...], path: Path
+) -> tuple[float, float]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -106,10 +127,12 @@ def _compare(entry: Entry, built: Built, outputs: tuple[torch.Tensor, ...], path
     expected = outputs[0].numpy()
     actual = next((item for item in results if np.shape(item) == expected.shape), None)
     if actual is None:
-        raise ExportMismatch(f"no output has shape {list(expected.shape)}")
+        raise ExportMismatchError(f"no output has shape {list(expected.shape)}")
     scale = float(np.abs(expected).max()) or 1.0
     batched = expected.shape[0] == 2 and bool(built.example.axes)
-    spread = float(np.abs(expected[0] - expected[1]).max()) / scale if batched else float(expected.std()) / scale
+    spread = (
+        float(np.abs(expected[0] - expected[1]).max()) / scale if batched else float(expected.std()) / scale
+    )
     return float(np.abs(expected - actual).max()) / scale, spread
 
 
@@ -117,7 +140,7 @@ def export(entry: Entry, path: Path) -> Export:
     """Writes the row's ONNX file, or raises and leaves none.
 
     Raises:
-        ExportMismatch: the file runs but disagrees with torch.
+        ExportMismatchError: the file runs but disagrees with torch.
         Exception: whatever the exporter raised.
     """
     start = time.process_time()
@@ -129,8 +152,8 @@ def export(entry: Entry, path: Path) -> Export:
             _EXPORTERS[entry.exporter](entry, built, outputs, temporary)
         error, spread = _compare(entry, built, outputs, temporary)
         if not error < TOLERANCE:
-            raise ExportMismatch(f"differs from torch by {error:.1e} of the largest output")
-        os.replace(temporary, path)
+            raise ExportMismatchError(f"differs from torch by {error:.1e} of the largest output")
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return Export(error, spread, path.stat().st_size / 1e6, time.process_time() - start)

@@ -14,12 +14,24 @@ if TYPE_CHECKING:
     from graphprune.axes import Analysis, Group, Slice
 
 WEIGHT_OPS = frozenset(
-    "Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN Attention MultiHeadAttention GroupQueryAttention MoE".split()
+    (
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "MatMulNBits",
+        "Einsum",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "Attention",
+        "MoE",
+    )
 )
 """Operators whose weights have widths; an axis that only meets other operators counts positions or words."""
 
 INTERFACE = ("graph input", "graph output", "Conv fixes it", "ConvTranspose fixes it")
-"""How pins begin that come from the model's inputs and outputs; a convolution fixes the spatial axes of its input."""
+"""How pins from the model's inputs and outputs begin; a convolution fixes the spatial axes of its input."""
 
 Owners = dict[tuple[str, int], list[tuple["Group", "Slice"]]]
 
@@ -74,10 +86,10 @@ def prunable_share(analysis: Analysis) -> float:
 
 
 def full_cut(analysis: Analysis, ratio: float = 0.5) -> int:
-    """Parameters left when every width but the interface's loses `ratio` of its slots, pinned groups included.
+    """Parameters left when every width but the interface's loses `ratio` of its slots, pinned ones too.
 
-    Each axis of a floating initializer keeps its interface slots and those that are no width, and ceil of
-    (1 - ratio) of the rest. An axis that is a product (heads times head size) counts once, by its length.
+    Each axis of a floating initializer keeps its interface slots and those that are no width, and
+    ceil of (1 - ratio) of the rest. A product of widths (heads times head size) is cut once, as one axis.
     """
     owners = _owners(analysis)
     kept = 0

@@ -18,8 +18,12 @@ def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> tor
             kept.append(index)
             continue
         rest = boxes[kept]
-        width = (torch.minimum(rest[:, 2], boxes[index, 2]) - torch.maximum(rest[:, 0], boxes[index, 0])).clamp(0)
-        height = (torch.minimum(rest[:, 3], boxes[index, 3]) - torch.maximum(rest[:, 1], boxes[index, 1])).clamp(0)
+        width = (
+            torch.minimum(rest[:, 2], boxes[index, 2]) - torch.maximum(rest[:, 0], boxes[index, 0])
+        ).clamp(0)
+        height = (
+            torch.minimum(rest[:, 3], boxes[index, 3]) - torch.maximum(rest[:, 1], boxes[index, 1])
+        ).clamp(0)
         overlap = width * height
         if bool((overlap / (area[kept] + area[index] - overlap) <= iou_threshold).all()):
             kept.append(index)
@@ -27,12 +31,18 @@ def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> tor
 
 
 def _roi_align(
-    features: torch.Tensor, rois: torch.Tensor, scale: float, height: int, width: int, sampling: int, aligned: bool
+    features: torch.Tensor,
+    rois: torch.Tensor,
+    scale: float,
+    height: int,
+    width: int,
+    sampling: int,
+    aligned: bool,
 ) -> torch.Tensor:
     """Torchvision's own Python fallback, behind the operator's name."""
     from torchvision.ops import roi_align
 
-    return roi_align._roi_align(features, rois, scale, height, width, sampling, aligned)  # type: ignore[attr-defined, no-any-return]
+    return roi_align._roi_align(features, rois, scale, height, width, sampling, aligned)  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -42,7 +52,7 @@ def install() -> Any:
     Returns:
         The operator library, which has to stay alive as long as the operators are used (the cache keeps it).
     """
-    library = torch.library.Library("torchvision", "DEF")
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def cache_folder(chosen: str | None = None) -> Path:
-    """The folder of the exports: the argument, else `GRAPHPRUNE_CACHE`, else the user's cache; created on demand."""
+    """The folder of the exports: the argument, else `GRAPHPRUNE_CACHE`, else in the user's cache."""
     default = os.environ.get("GRAPHPRUNE_CACHE") or str(Path.home() / ".cache" / "graphprune")
     folder = Path(chosen or default)
     folder.mkdir(parents=True, exist_ok=True)

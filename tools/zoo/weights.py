@@ -1,4 +1,4 @@
-"""Random weights under which a proof means something: no zero heads, no constant scales, no flat BatchNorm."""
+"""Random weights under which a proof means something: no zero heads, no flat BatchNorm."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ JITTER = 0.05
 
 
 def _jitter_constants(model: nn.Module) -> None:
-    """Adds small noise to every parameter that was initialised to one constant (zero heads, ones, layer scales)."""
+    """Adds small noise to every parameter initialised to one constant (zero heads, layer scales)."""
     for parameter in model.parameters():
-        if parameter.is_floating_point() and parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all()):
+        if (
+            parameter.is_floating_point()
+            and parameter.numel() > 1
+            and bool((parameter == parameter.flatten()[0]).all())
+        ):
             parameter.add_(torch.randn_like(parameter) * JITTER)
 
 
 def _settle_batch_norms(model: nn.Module, forward: Callable[[], object]) -> None:
-    """Gives BatchNorm the statistics of one random batch, so that deep random networks neither vanish nor explode."""
+    """Gives BatchNorm the statistics of one random batch: deep random networks neither vanish nor explode."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     norms = [module for module in norms if module.track_running_stats]
     if not norms:

@@ -6,7 +6,23 @@ import importlib
 
 from graphprune.axes.rules.row import Row
 
-MODULES = ("elementwise", "linear", "norm", "reduce", "reshape", "select")
+MODULES = (
+    "elementwise",
+    "linear",
+    "norm",
+    "reduce",
+    "reshape",
+    "select",
+    "recurrent",
+    "attention",
+    "rotary",
+    "linear_attention",
+    "quantised",
+    "blocks",
+    "fused",
+    "experts",
+    "control",
+)
 TABLE: tuple[Row, ...] = tuple(
     row for module in MODULES for row in importlib.import_module(f"{__name__}.{module}").ROWS
 )

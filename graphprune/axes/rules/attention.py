@@ -1,4 +1,4 @@
-"""Row 43: fused attention. Heads and head dims are two factors of one axis; Q and K contract the head dims."""
+"""Row 43: fused attention. Heads and head dims are two factors of one axis; Q and K contract the dims."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def attention(visit: Visit) -> None:
         counts = [static(visit, position, 1) for position in range(3)]
     else:
         counts = [visit.int_attr(name, 0) for name in names]
-    parts = [_head_axes(visit, position, count) for position, count in enumerate(counts)]
+    parts = [head_axes(visit, position, count) for position, count in enumerate(counts)]
     if parts[0] is None or parts[1] is None or parts[2] is None:
         visit.fix_all(UNKNOWN)
         return
@@ -52,7 +52,8 @@ def attention(visit: Visit) -> None:
     _attention_outputs(visit, q, k, v)
 
 
-def _head_axes(visit: Visit, position: int, count: int | None) -> Heads | None:
+def head_axes(visit: Visit, position: int, count: int | None) -> Heads | None:
+    """Heads and head dims of a query, key or value, 3-D (packed) or 4-D."""
     width = static(visit, position, -1)
     if count is None or width is None:
         return None
@@ -88,7 +89,10 @@ class Packed:
 
 
 def _packed(visit: Visit, label: Label, sizes: list[int], heads: int) -> Packed | None:
-    found = [divided(visit, part, size, heads) for part, size in zip(pieces(visit, label, sizes, "qkv"), sizes, strict=True)]
+    found = [
+        divided(visit, part, size, heads)
+        for part, size in zip(pieces(visit, label, sizes, "qkv"), sizes, strict=True)
+    ]
     if found[0] is None or found[1] is None or found[2] is None:
         visit.fix(label, UNKNOWN)
         return None
@@ -116,7 +120,9 @@ def packed_attention(visit: Visit) -> None:
             visit.contract(position, -1)
     per_slot(visit, 2, visit.axis(1, 1), "bias")
     visit.edit(AttributeCount(visit.node, "num_heads", found.q.heads))
-    visit.edit(AttributeCounts(visit.node, "qkv_hidden_sizes", (found.q.packed, found.k.packed, found.v.packed)))
+    visit.edit(
+        AttributeCounts(visit.node, "qkv_hidden_sizes", (found.q.packed, found.k.packed, found.v.packed))
+    )
     _packed_tail(visit, found, heads, bias=5, past=4)
 
 
@@ -193,7 +199,7 @@ def _separate(visit: Visit, heads: int) -> Packed | None:
         return Packed(q, pair, pair, (width // heads, width // heads, width // heads))
     if not visit.has(2):
         return None
-    found = [_head_axes(visit, position, heads) for position in (1, 2)]
+    found = [head_axes(visit, position, heads) for position in (1, 2)]
     if found[0] is None or found[1] is None:
         return None
     for position in (1, 2):
@@ -223,12 +229,12 @@ def _bias(visit: Visit, found: Packed, heads: int) -> None:
             visit.fix(part.packed, "its bias has another width")
         return
     bias = visit.axis(3, 0)
-    for part, own in zip(pieces(visit, bias, sizes, "bias"), (found.q, found.k, found.v), strict=True):
-        visit.equal(part, own.packed)
+    for piece, own in zip(pieces(visit, bias, sizes, "bias"), (found.q, found.k, found.v), strict=True):
+        visit.equal(piece, own.packed)
 
 
 def group_query_attention(visit: Visit) -> None:
-    """com.microsoft GroupQueryAttention: heads go in key groups or repeats; head dims in steps the kernel takes."""
+    """com.microsoft GroupQueryAttention: heads go in key groups or repeats, head dims in steps."""
     heads, groups = visit.int_attr("num_heads", 0), visit.int_attr("kv_num_heads", 0)
     quantised = visit.int_attr("kv_cache_bit_width", 0) or visit.has(12) or visit.has(13)
     found = None if quantised or not heads or not groups else _group_query_parts(visit, heads, groups)
@@ -262,7 +268,7 @@ def _group_query_parts(visit: Visit, heads: int, groups: int) -> Packed | None:
     if width is None:
         return None
     if visit.has(1) and visit.has(2):
-        found = [_head_axes(visit, p, count) for p, count in enumerate((heads, groups, groups))]
+        found = [head_axes(visit, p, count) for p, count in enumerate((heads, groups, groups))]
         size = width // heads
         for position in (1, 2):
             tokens(visit, position, 1)
@@ -295,63 +301,9 @@ def _group_query_dims(visit: Visit, dims: Label, size: int) -> None:
         if visit.has(position):
             visit.roles(position, "table")
             visit.fix(visit.axis(position, 0), "it is indexed by position")
-            visit.equal(visit.axis(position, 1), pairs if pairs is not None else visit.fixed((columns or 1,) * 2))
-
-
-def linear_attention(visit: Visit) -> None:
-    """LinearAttention: as attention, with a state [B, Hkv, Dk, Dv]; Q and K both contract Dk."""
-    heads, groups = visit.int_attr("q_num_heads", 0), visit.int_attr("kv_num_heads", 0)
-    found = [_head_axes(visit, p, count or None) for p, count in enumerate((heads, groups, groups))]
-    if visit.int_attr("state_window", 0) or found[0] is None or found[1] is None or found[2] is None:
-        visit.fix_all(UNKNOWN)
-        return
-    q, k, v = found[0], found[1], found[2]
-    if heads >= groups:
-        grouped(visit, q.heads, heads, k.heads, groups)
-    else:
-        visit.fix(q.heads, "its key heads outnumber its query heads")
-        visit.fix(k.heads, "its key heads outnumber its query heads")
-    visit.equal(k.heads, v.heads)
-    visit.equal(q.dims, k.dims)
-    for position in (0, 1):
-        visit.contract(position, -1)
-    default_scale(visit, (static(visit, 0, -1) or 0) // heads, q.dims, zero_is_default=True)
-    visit.edit(AttributeCount(visit.node, "q_num_heads", q.heads))
-    visit.edit(AttributeCount(visit.node, "kv_num_heads", k.heads))
-    for position in (4, 5):
-        _gate(visit, position, k, groups)
-    for position in range(3):
-        tokens(visit, position, 1)
-    batch = visit.axis(0, 0)
-    wide = static(visit, 0, -1) is not None and heads >= groups
-    visit.out([batch, visit.axis(0, 1), (*(q if wide else k).heads, *v.dims)])
-    state = [batch, k.heads, k.dims, v.dims]
-    if visit.has(3):
-        visit.roles(3, "table")
-        for label, other in zip(visit.axes(3), state, strict=True):
-            visit.equal(label, other)
-    visit.out(state, 1)
-
-
-def _gate(visit: Visit, position: int, keys: Heads, groups: int) -> None:
-    """decay is per head or per head dim, beta per head or one for all."""
-    width = static(visit, position, -1) if visit.has(position) else 1
-    if width == 1:
-        return
-    visit.equal(visit.axis(position, -1), keys.heads if width == groups else keys.packed)
-
-
-def tensor_scatter(visit: Visit) -> None:
-    """TensorScatter: a cache that is written along one axis; all others are tied."""
-    axis = visit.int_attr("axis", -2) % visit.rank(0)
-    out = list(visit.axes(0))
-    for other, label in enumerate(visit.axes(1)):
-        if other == axis:
-            visit.fix(label, "it counts tokens of a cache")
-            visit.fix(out[axis], "it counts tokens of a cache")
-        else:
-            visit.equal(out[other], label)
-    visit.out(out)
+            visit.equal(
+                visit.axis(position, 1), pairs if pairs is not None else visit.fixed((columns or 1,) * 2)
+            )
 
 
 def opaque(visit: Visit) -> None:
@@ -360,26 +312,54 @@ def opaque(visit: Visit) -> None:
 
 
 ROWS = (
-    Row(ops("Attention"), attention, "H = Hkv x repeats; Q.D = K.D; out = H x Dv", "contraction",
-        "`q_num_heads`, `kv_num_heads`, `scale`, caches"),
-    Row(ops("Attention", "com.microsoft"), packed_attention, "W.1 = [H x D; H x D; H x Dv]; x.2 = W.0", "contraction",
-        "W, bias, `num_heads`, `qkv_hidden_sizes`, `scale`, cache"),
-    Row(ops("QAttention", "com.microsoft"), quantised_attention, "as Attention; x.2 and head dims fixed",
-        "contraction", "W, scale, bias, `num_heads`"),
-    Row(ops("MultiHeadAttention", "com.microsoft"), multi_head_attention, "Q, K = H x D, V = H x Dv; out = H x Dv",
-        "contraction", "bias, `num_heads`, `scale`, caches"),
-    Row(ops("GroupQueryAttention", "com.microsoft"), group_query_attention,
-        "H = Hkv x repeats; one D, in blocks of 8 (rotary: 16)", "contraction",
-        "`num_heads`, `kv_num_heads`, `scale`, rotary caches, caches"),
-    Row(ops("LinearAttention") + ops("LinearAttention", "com.microsoft"), linear_attention,
-        "H = Hkv x repeats; Q.Dk = K.Dk = state.2; out = H x Dv", "contraction",
-        "`q_num_heads`, `kv_num_heads`, `scale`, state"),
-    Row(ops("TensorScatter"), tensor_scatter, "written axis fixed; others tied", "structural"),
-    Row(ops("FlexAttention", "ai.onnx.preview")
-        + ops("DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention DecoderAttention PackedAttention "
-              "PackedMultiHeadAttention PagedAttention SparseAttention SparsePagedAttention LongformerAttention "
-              "DynamicSparseAttention QOrderedAttention QOrderedLongformerAttention GatedRelativePositionBias "
-              "RelativePositionBias RemovePadding RestorePadding SparseAttentionIndexer PackedSparseAttentionIndexer "
-              "GatedDeltaNet EngramGate LinearAttentionGate", "com.microsoft"),
-        opaque, "all axes fixed", "frozen"),
+    Row(
+        ops("Attention"),
+        attention,
+        "H = Hkv x repeats; Q.D = K.D; out = H x Dv",
+        "contraction",
+        "`q_num_heads`, `kv_num_heads`, `scale`, caches",
+    ),
+    Row(
+        ops("Attention", "com.microsoft"),
+        packed_attention,
+        "W.1 = [H x D; H x D; H x Dv]; x.2 = W.0",
+        "contraction",
+        "W, bias, `num_heads`, `qkv_hidden_sizes`, `scale`, cache",
+    ),
+    Row(
+        ops("QAttention", "com.microsoft"),
+        quantised_attention,
+        "as Attention; x.2 and head dims fixed",
+        "contraction",
+        "W, scale, bias, `num_heads`",
+    ),
+    Row(
+        ops("MultiHeadAttention", "com.microsoft"),
+        multi_head_attention,
+        "Q, K = H x D, V = H x Dv; out = H x Dv",
+        "contraction",
+        "bias, `num_heads`, `scale`, caches",
+    ),
+    Row(
+        ops("GroupQueryAttention", "com.microsoft"),
+        group_query_attention,
+        "H = Hkv x repeats; one D, in blocks of 8 (rotary: 16)",
+        "contraction",
+        "`num_heads`, `kv_num_heads`, `scale`, rotary caches, caches",
+    ),
+    Row(
+        ops("FlexAttention", "ai.onnx.preview")
+        + ops(
+            "DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention DecoderAttention PackedAttention "
+            "PackedMultiHeadAttention PagedAttention SparseAttention SparsePagedAttention "
+            "LongformerAttention DynamicSparseAttention QOrderedAttention QOrderedLongformerAttention "
+            "GatedRelativePositionBias RelativePositionBias RemovePadding RestorePadding "
+            "SparseAttentionIndexer PackedSparseAttentionIndexer GatedDeltaNet EngramGate "
+            "LinearAttentionGate",
+            "com.microsoft",
+        ),
+        opaque,
+        "all axes fixed",
+        "frozen",
+    ),
 )

@@ -16,7 +16,13 @@ def matmul_nbits(visit: Visit) -> None:
     shape = visit.shape(0)
     rows, depth = visit.int_attr("N", 0), visit.int_attr("K", 0)
     block = visit.int_attr("block_size", 0)
-    if shape is None or visit.has(4) or visit.int_attr("weight_prepacked", 0) or not block or visit.rank(1) != 3:
+    if (
+        shape is None
+        or visit.has(4)
+        or visit.int_attr("weight_prepacked", 0)
+        or not block
+        or visit.rank(1) != 3
+    ):
         visit.fix_all("MatMulNBits with reordered or prepacked weights is not analysed")
         return
     count = (visit.shape(1) or ())[1][0]
@@ -52,7 +58,9 @@ def _companion(visit: Visit, position: int, rows: int, count: int) -> None:
     if len(shape) == 2:
         row, inner = visit.axis(position, 0), visit.axis(position, 1)
     else:
-        refined = visit.refine(visit.axis(position, 0), (rows, per_row)) if per_row and len(shape) == 1 else None
+        refined = (
+            visit.refine(visit.axis(position, 0), (rows, per_row)) if per_row and len(shape) == 1 else None
+        )
         if refined is None:
             visit.fix(visit.axis(1, 0), PACKED)
             visit.fix(visit.axis(1, 1), PACKED)
@@ -82,7 +90,14 @@ def gather_block_quantized(visit: Visit) -> None:
     out = visit.out_shape()
     last = -1 if data is None else len(data) - 1
     axis = visit.int_attr("quantize_axis", 1)
-    if data is None or scales is None or out is None or len(data) != 2 or axis % 2 != 1 or visit.int_attr("gather_axis", 0):
+    if (
+        data is None
+        or scales is None
+        or out is None
+        or len(data) != 2
+        or axis % 2 != 1
+        or visit.int_attr("gather_axis", 0)
+    ):
         visit.fix_all("GatherBlockQuantized along other axes is not analysed")
         return
     visit.fix(visit.axis(0, 0), "it is indexed at run time")
@@ -95,7 +110,10 @@ def gather_block_quantized(visit: Visit) -> None:
     label: Label | None = None
     if stored is not None and width % blocks == 0 and _zero_points_match(visit, blocks):
         visit.equal(stored, visit.axis(2, 1))
-        label = (*stored, *visit.fixed((width // blocks, width // blocks), "a quantisation block is kept whole"))
+        label = (
+            *stored,
+            *visit.fixed((width // blocks, width // blocks), "a quantisation block is kept whole"),
+        )
     else:
         visit.fix(visit.axis(0, last), PACKED)
         visit.fix(visit.axis(2, 1), PACKED)
@@ -122,11 +140,28 @@ def prepacked(visit: Visit) -> None:
 
 
 ROWS = (
-    Row(ops("MatMulNBits", "com.microsoft"), matmul_nbits, "N as MatMul; K in whole blocks", "contraction",
-        "B, scales, zero points, bias, `N`, `K`"),
-    Row(ops("GatherBlockQuantized", "com.microsoft"), gather_block_quantized,
-        "rows fixed; columns in whole blocks", "structural", "data, scales, zero points"),
-    Row(ops("MatMulBnb4 MatMulFpQ4 MatMulNBitsMlp MatMulNBitsQkv MatMulBlockQuantizedFp4Weight "
-            "MatMulBlockQuantizedFp8Weight GemmFloat8 QOrderedMatMul", "com.microsoft"), prepacked,
-        "all axes fixed", "frozen"),
+    Row(
+        ops("MatMulNBits", "com.microsoft"),
+        matmul_nbits,
+        "N as MatMul; K in whole blocks",
+        "contraction",
+        "B, scales, zero points, bias, `N`, `K`",
+    ),
+    Row(
+        ops("GatherBlockQuantized", "com.microsoft"),
+        gather_block_quantized,
+        "rows fixed; columns in whole blocks",
+        "structural",
+        "data, scales, zero points",
+    ),
+    Row(
+        ops(
+            "MatMulBnb4 MatMulFpQ4 MatMulNBitsMlp MatMulNBitsQkv MatMulBlockQuantizedFp4Weight "
+            "MatMulBlockQuantizedFp8Weight GemmFloat8 QOrderedMatMul",
+            "com.microsoft",
+        ),
+        prepacked,
+        "all axes fixed",
+        "frozen",
+    ),
 )

@@ -1,4 +1,4 @@
-"""Rows 49 and 50: control flow, and operators that read axes by position; frozen unless a simple rule is exact."""
+"""Rows 49 and 50: control flow, and operators that read axes by position; frozen unless a rule is exact."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def deform_conv(visit: Visit) -> None:
 
 
 def bit_cast(visit: Visit) -> None:
-    """out = in where elements keep their width; else the last axis is fixed."""
+    """Out = in where elements keep their width; else the last axis is fixed."""
     if visit.shape(0) == visit.out_shape():
         unary(visit)
         return
@@ -177,18 +177,62 @@ ROWS = (
     Row(ops("DeformConv"), deform_conv, "as Conv; offsets and masks fixed", "contraction", "W, bias"),
     Row(ops("BitCast"), bit_cast, "out = in", "parallel"),
     Row(ops("CumProd"), scan, "out = in; the walked axis is fixed", "frozen"),
-    Row(ops("NonMaxSuppression NonZero Unique MaxUnpool AffineGrid NegativeLogLikelihoodLoss "
-            "SoftmaxCrossEntropyLoss"), positional, "all axes fixed", "frozen"),
-    Row(ops("Unique CropAndResize MaxpoolWithMask NGramRepeatBlock BifurcationDetector IsAllFinite MurmurHash3 "
-            "DynamicTimeWarping EPContext GridSample", "com.microsoft"), positional, "all axes fixed", "frozen"),
-    Row(ops("SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SplitToSequence "
-            "ConcatFromSequence Optional OptionalGetElement OptionalHasElement"), sequence, "all axes fixed", "frozen"),
-    Row(ops("DFT STFT MelWeightMatrix BlackmanWindow HammingWindow HannWindow"), transform, "all axes fixed", "frozen"),
-    Row(ops("StringConcat StringNormalizer StringSplit RegexFullMatch TfIdfVectorizer ImageDecoder")
-        + ops("Tokenizer", "com.microsoft"), text, "all axes fixed", "frozen"),
-    Row(ops("ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer Imputer "
-            "LabelEncoder LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier SVMRegressor Scaler "
-            "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap", "ai.onnx.ml"),
-        classical, "all axes fixed", "frozen"),
-    Row(ops("BeamSearch GreedySearch Sampling WhisperBeamSearch", "com.microsoft"), search, "all axes fixed", "frozen"),
+    Row(
+        ops(
+            "NonMaxSuppression NonZero Unique MaxUnpool AffineGrid NegativeLogLikelihoodLoss "
+            "SoftmaxCrossEntropyLoss"
+        ),
+        positional,
+        "all axes fixed",
+        "frozen",
+    ),
+    Row(
+        ops(
+            "Unique CropAndResize MaxpoolWithMask NGramRepeatBlock BifurcationDetector IsAllFinite "
+            "MurmurHash3 DynamicTimeWarping EPContext GridSample",
+            "com.microsoft",
+        ),
+        positional,
+        "all axes fixed",
+        "frozen",
+    ),
+    Row(
+        ops(
+            "SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength "
+            "SplitToSequence ConcatFromSequence Optional OptionalGetElement OptionalHasElement"
+        ),
+        sequence,
+        "all axes fixed",
+        "frozen",
+    ),
+    Row(
+        ops("DFT STFT MelWeightMatrix BlackmanWindow HammingWindow HannWindow"),
+        transform,
+        "all axes fixed",
+        "frozen",
+    ),
+    Row(
+        ops("StringConcat StringNormalizer StringSplit RegexFullMatch TfIdfVectorizer ImageDecoder")
+        + ops("Tokenizer", "com.microsoft"),
+        text,
+        "all axes fixed",
+        "frozen",
+    ),
+    Row(
+        ops(
+            "ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer Imputer "
+            "LabelEncoder LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier "
+            "SVMRegressor Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap",
+            "ai.onnx.ml",
+        ),
+        classical,
+        "all axes fixed",
+        "frozen",
+    ),
+    Row(
+        ops("BeamSearch GreedySearch Sampling WhisperBeamSearch", "com.microsoft"),
+        search,
+        "all axes fixed",
+        "frozen",
+    ),
 )

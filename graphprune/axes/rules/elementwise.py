@@ -111,6 +111,22 @@ def mean_variance(visit: Visit) -> None:
     visit.out(axes)
 
 
+SHAPE_READERS = frozenset(
+    "Gather Slice Concat Reshape Expand ConstantOfShape Resize Squeeze Unsqueeze Tile Split Cast Identity".split()
+)
+"""Readers of a Shape whose use of a size survives a change of that size."""
+
+
+def shape_of(visit: Visit) -> None:
+    """Sizes are read again at run time; arithmetic on the size of a labelled axis would change, so it is fixed."""
+    start, end = visit.int_attr("start", 0), visit.int_attr("end", visit.rank(0))
+    computed = {user.op_type for user, _ in visit.node.outputs[0].uses()} - SHAPE_READERS
+    for label in visit.axes(0)[start:end]:
+        if computed or visit.node.op_type == "Size":
+            visit.fix(label, f"{min(computed, default='Size')} computes with its size")
+    visit.out(visit.top())
+
+
 def generated(visit: Visit) -> None:
     """New axes that nothing can remove."""
     for position in range(len(visit.node.outputs)):
@@ -132,7 +148,7 @@ ROWS = (
     Row(ops("LpNormalization"), lp_norm, "out = in", "reduction"),
     Row(ops("MeanVarianceNormalization"), mean_variance, "out = in; normalised axes are fixed", "frozen"),
     Row(ops("Trilu CumSum"), scan, "out = in; the walked axes are fixed", "frozen"),
-    Row(ops("Range EyeLike RandomNormal RandomUniform Shape Size"), generated, "new fixed axes", "parallel",
-        "a Shape that is read at run time keeps working"),
+    Row(ops("Shape Size"), shape_of, "read again at run time; arithmetic on a labelled size fixes it", "structural"),
+    Row(ops("Range EyeLike RandomNormal RandomUniform"), generated, "new fixed axes", "parallel"),
     Row(ops("RandomNormalLike RandomUniformLike Multinomial"), random_like, "all axes fixed", "frozen"),
 )

@@ -27,7 +27,7 @@ QUANTISED = Stacked((2, 5, 8), (4, 7, 10), (3, 6, 9), (11, 12, 13))
 
 
 def experts(visit: Visit) -> None:
-    """MoE: router.1 = W.0; x = fc1.2 is contracted; out = fc2.1; the inner width f is shared by all experts."""
+    """MoE: router.1 = W.0; x = fc1.2 is contracted; out = fc2.1; all experts share the width f."""
     if visit.shape(0) is None or visit.shape(1) is None:
         visit.fix_all("an operand's shape is not known")
         return
@@ -60,7 +60,7 @@ def _route(visit: Visit, stacked: Stacked) -> None:
 
 
 def _inner(visit: Visit, stacked: Stacked, inner: Label) -> None:
-    """fc1.1 = fc3.1 = f; a fused SwiGLU keeps gate and linear part side by side, interleaved (1) or not (2)."""
+    """fc1.1 = fc3.1 = f; a fused SwiGLU keeps gate and linear part, interleaved (1) or side by side (2)."""
     fc1, fc2, fc3 = stacked.weights
     width, rows = static(visit, fc2, 2), static(visit, fc1, 1)
     for position in (fc3, stacked.biases[2]):
@@ -115,9 +115,18 @@ def quantised_experts(visit: Visit) -> None:
 
 
 ROWS = (
-    Row(ops("MoE", "com.microsoft"), experts,
-        "router.1 = W.0 = e; x.2 = fc1.2 = fc3.2; fc1.1 = fc3.1 = fc2.2 = f; out = fc2.1", "contraction",
-        "stacked weights and biases"),
-    Row(ops("QMoE", "com.microsoft"), quantised_experts, "router.1 = W.0 = e; widths fixed", "contraction",
-        "stacked weights, scales, zero points, biases"),
+    Row(
+        ops("MoE", "com.microsoft"),
+        experts,
+        "router.1 = W.0 = e; x.2 = fc1.2 = fc3.2; fc1.1 = fc3.1 = fc2.2 = f; out = fc2.1",
+        "contraction",
+        "stacked weights and biases",
+    ),
+    Row(
+        ops("QMoE", "com.microsoft"),
+        quantised_experts,
+        "router.1 = W.0 = e; widths fixed",
+        "contraction",
+        "stacked weights, scales, zero points, biases",
+    ),
 )

@@ -43,7 +43,7 @@ def biased(visit: Visit) -> None:
 
 
 def bias_dropout(visit: Visit) -> None:
-    """data + bias + residual; the mask has the labels of the data."""
+    """Data + bias + residual; the mask has the labels of the data."""
     positions = [p for p in range(min(3, visit.count)) if visit.has(p)]
     visit.roles(1, "bias")
     out = broadcast(visit, positions)
@@ -52,9 +52,9 @@ def bias_dropout(visit: Visit) -> None:
 
 
 def bias_softmax(visit: Visit) -> None:
-    """data + bias; the normalised axes are fixed."""
+    """Data + bias; the normalised axes are fixed."""
     axes = visit.axes(0)
-    for label in axes[visit.int_attr("axis", 1) % len(axes):]:
+    for label in axes[visit.int_attr("axis", 1) % len(axes) :]:
         visit.fix(label, "BiasSoftmax normalises over it")
     if visit.int_attr("is_inner_broadcast", 1) == 0:
         for label in (*axes, *visit.axes(1)):
@@ -65,7 +65,7 @@ def bias_softmax(visit: Visit) -> None:
 
 
 def bias_split_gelu(visit: Visit) -> None:
-    """x + bias = (linear part, gate); the result is their product, so both go together."""
+    """X + bias = (linear part, gate); the result is their product, so both go together."""
     axes, shape = visit.axes(0), visit.shape(0) or (ONE,)
     per_slot(visit, 1, axes[-1], "bias")
     width = shape[-1][0]
@@ -89,7 +89,7 @@ def _skip_roles(visit: Visit, scale: int, biases: tuple[int, ...]) -> None:
 
 
 def skip_layer_norm(visit: Visit) -> None:
-    """input + skip + bias, then LayerNormalization over the last axis; output 3 is the sum itself."""
+    """Input + skip + bias, then LayerNormalization over the last axis; output 3 is the sum itself."""
     total = _sum_of(visit, (0, 1, 4))
     _skip_roles(visit, 2, (3, 4))
     for position in (2, 3):
@@ -104,7 +104,9 @@ def _refuse_or_slice(visit: Visit, width: Label, positions: tuple[int, ...]) -> 
     if is_fixed(width):
         return
     if visit.options.layernorm == "expand":
-        visit.fix(width, f"{visit.node.op_type} normalises over it", "export the model without fused operators")
+        visit.fix(
+            width, f"{visit.node.op_type} normalises over it", "export the model without fused operators"
+        )
         return
     if not admit(visit, width, visit.node.op_type):
         return
@@ -115,7 +117,7 @@ def _refuse_or_slice(visit: Visit, width: Label, positions: tuple[int, ...]) -> 
 
 
 def skip_rms_norm(visit: Visit) -> None:
-    """input + skip + bias, then RMSNormalization; gamma and epsilon are compensated."""
+    """Input + skip + bias, then RMSNormalization; gamma and epsilon are compensated."""
     total = _sum_of(visit, (0, 1, 3))
     _skip_roles(visit, 2, (3,))
     visit.equal(visit.axis(2, -1), total[-1])
@@ -137,7 +139,7 @@ def _skip_outputs(visit: Visit, total: list[Label]) -> None:
 
 
 def embed_layer_norm(visit: Visit) -> None:
-    """Columns of the word, position and segment tables are added and normalised; rows are indexed at run time."""
+    """Columns of word, position and segment tables are added and normalised; rows are indexed."""
     width = visit.axis(2, -1)
     for position in (2, 3, 4):
         if visit.has(position):
@@ -211,7 +213,11 @@ def _skip_of(visit: Visit, channel: int) -> None:
 
 def causal_conv(visit: Visit) -> None:
     """A depthwise convolution over time whose state has the channels of its input."""
-    if visit.int_attr("channels_last", 0) or visit.int_attr("state_window", 0) or visit.int_attr("ndim", 1) != 1:
+    if (
+        visit.int_attr("channels_last", 0)
+        or visit.int_attr("state_window", 0)
+        or visit.int_attr("ndim", 1) != 1
+    ):
         visit.fix_all("CausalConvWithState in other layouts is not analysed")
         return
     batch, channels, time = visit.axes(0)
@@ -236,34 +242,88 @@ def opaque(visit: Visit) -> None:
 
 
 ROWS = (
-    Row(ops("FusedMatMul TransposeMatMul FusedMatMulActivation", "com.microsoft"), fused_matmul,
-        "as MatMul with transpositions", "contraction", "the constant operand"),
+    Row(
+        ops("FusedMatMul TransposeMatMul FusedMatMulActivation", "com.microsoft"),
+        fused_matmul,
+        "as MatMul with transpositions",
+        "contraction",
+        "the constant operand",
+    ),
     Row(ops("FusedGemm", "com.microsoft"), gemm, "as Gemm", "contraction", "B, C"),
     Row(ops("GemmFastGelu", "com.microsoft"), matmul_bias, "as MatMul with bias", "contraction", "B, bias"),
     Row(ops("BiasGelu FastGelu BiasAdd", "com.microsoft"), biased, "as Add", "parallel", "bias"),
     Row(ops("BiasDropout BitmaskBiasDropout", "com.microsoft"), bias_dropout, "as Add", "parallel", "bias"),
-    Row(ops("BiasSoftmax", "com.microsoft"), bias_softmax, "as Add; the normalised axes are fixed", "normaliser"),
+    Row(
+        ops("BiasSoftmax", "com.microsoft"),
+        bias_softmax,
+        "as Add; the normalised axes are fixed",
+        "normaliser",
+    ),
     Row(ops("BiasSplitGelu", "com.microsoft"), bias_split_gelu, "x.2 = 2 x n, out = n", "structural", "bias"),
     Row(ops("SwiGLU") + ops("ScaledSiLU", "com.microsoft"), elementwise, "as Mul", "parallel"),
     Row(ops("Trilu", "com.microsoft"), scan, "out = in; the walked axes are fixed", "frozen"),
-    Row(ops("SkipLayerNormalization", "com.microsoft"), skip_layer_norm,
-        "input = skip = scale = bias; output 3 is the sum", "normaliser", "vectors; inexact only"),
-    Row(ops("SkipSimplifiedLayerNormalization", "com.microsoft"), skip_rms_norm,
-        "input = skip = scale = bias; output 3 is the sum", "count", "scale x sqrt(n/n'), epsilon x n/n'"),
-    Row(ops("EmbedLayerNormalization", "com.microsoft"), embed_layer_norm, "table columns = scale = bias",
-        "normaliser", "tables, vectors; inexact only"),
-    Row(ops("NhwcConv NhwcFusedConv", "com.microsoft"), nhwc_conv, "as Conv, channels last", "contraction",
-        "W, bias, `group`"),
+    Row(
+        ops("SkipLayerNormalization", "com.microsoft"),
+        skip_layer_norm,
+        "input = skip = scale = bias; output 3 is the sum",
+        "normaliser",
+        "vectors; inexact only",
+    ),
+    Row(
+        ops("SkipSimplifiedLayerNormalization", "com.microsoft"),
+        skip_rms_norm,
+        "input = skip = scale = bias; output 3 is the sum",
+        "count",
+        "scale x sqrt(n/n'), epsilon x n/n'",
+    ),
+    Row(
+        ops("EmbedLayerNormalization", "com.microsoft"),
+        embed_layer_norm,
+        "table columns = scale = bias",
+        "normaliser",
+        "tables, vectors; inexact only",
+    ),
+    Row(
+        ops("NhwcConv NhwcFusedConv", "com.microsoft"),
+        nhwc_conv,
+        "as Conv, channels last",
+        "contraction",
+        "W, bias, `group`",
+    ),
     Row(ops("NhwcMaxPool", "com.microsoft"), nhwc_pool, "batch and channels pass", "parallel"),
-    Row(ops("GroupNorm SkipGroupNorm", "com.microsoft"), group_norm, "channels = groups x inner; inner is fixed",
-        "parallel", "scale, bias, `groups`"),
-    Row(ops("CausalConvWithState") + ops("CausalConvWithState", "com.microsoft"), causal_conv,
-        "x.1 = W.0 = bias = state.1", "parallel", "W, bias, state"),
-    Row(ops("QOrderedGelu QOrderedLayerNormalization QEmbedLayerNormalization ComplexMul ComplexMulConj Irfft Rfft "
-            "UnfoldTensor ConvTransposeWithDynamicPads VarlenCausalConvWithState BranchwiseRMSNorm GatedRMSNorm "
-            "GatedAdd HyperConnectionPostMix HyperConnectionPreMix AttnLSTM Inverse CDist MulInteger "
-            "MatMulInteger16 SparseToDenseMatMul TorchEmbedding", "com.microsoft"),
-        opaque, "all axes fixed", "frozen"),
-    Row(ops("Conv AveragePool MaxPool GlobalAveragePool GlobalMaxPool ReorderInput ReorderOutput Upsample",
-            "com.microsoft.nchwc"), opaque, "all axes fixed: channels are stored in hardware blocks", "frozen"),
+    Row(
+        ops("GroupNorm SkipGroupNorm", "com.microsoft"),
+        group_norm,
+        "channels = groups x inner; inner is fixed",
+        "parallel",
+        "scale, bias, `groups`",
+    ),
+    Row(
+        ops("CausalConvWithState") + ops("CausalConvWithState", "com.microsoft"),
+        causal_conv,
+        "x.1 = W.0 = bias = state.1",
+        "parallel",
+        "W, bias, state",
+    ),
+    Row(
+        ops(
+            "QOrderedGelu QOrderedLayerNormalization QEmbedLayerNormalization ComplexMul ComplexMulConj "
+            "Irfft Rfft UnfoldTensor ConvTransposeWithDynamicPads VarlenCausalConvWithState "
+            "BranchwiseRMSNorm GatedRMSNorm GatedAdd HyperConnectionPostMix HyperConnectionPreMix AttnLSTM "
+            "Inverse CDist MulInteger MatMulInteger16 SparseToDenseMatMul TorchEmbedding",
+            "com.microsoft",
+        ),
+        opaque,
+        "all axes fixed",
+        "frozen",
+    ),
+    Row(
+        ops(
+            "Conv AveragePool MaxPool GlobalAveragePool GlobalMaxPool ReorderInput ReorderOutput Upsample",
+            "com.microsoft.nchwc",
+        ),
+        opaque,
+        "all axes fixed: channels are stored in hardware blocks",
+        "frozen",
+    ),
 )

@@ -56,18 +56,20 @@ def grouped(visit: Visit, queries: Label, count: int, keys: Label, groups: int) 
 def pieces(visit: Visit, label: Label, sizes: list[int], tag: str) -> list[Label]:
     """Contiguous stretches of an axis, such as Q, K and V packed side by side."""
     ends = np.cumsum(sizes)
-    return [picked(visit, label, np.arange(end - size, end), tag) for end, size in zip(ends, sizes, strict=True)]
+    return [
+        picked(visit, label, np.arange(end - size, end), tag) for end, size in zip(ends, sizes, strict=True)
+    ]
 
 
 def default_scale(visit: Visit, size: int, dims: Label, zero_is_default: bool = False) -> None:
-    """Writes 1/sqrt(head size) down, because the default would follow the pruned head size (theory.md A.5)."""
+    """Writes 1/sqrt(head size) down, because the default would follow the pruned size (theory.md A.5)."""
     given = visit.float_attr("scale", 0.0) if "scale" in visit.node.attributes else None
     if given is None or (zero_is_default and given == 0.0):
         visit.edit(AttributeFloat(visit.node, "scale", float(size) ** -0.5, dims))
 
 
 def mask_heads(visit: Visit, position: int, heads: Label) -> None:
-    """A mask or bias that broadcasts to [batch, heads, queries, keys]: the head axis is tied, token axes are fixed."""
+    """A mask or bias that broadcasts to [batch, heads, queries, keys]: heads are tied, tokens fixed."""
     if not visit.has(position):
         return
     shape = visit.shape(position) or ()
@@ -88,7 +90,7 @@ def tokens(visit: Visit, position: int, axis: int) -> Label:
 
 
 def cache(visit: Visit, past: int, present: int, labels: list[Label]) -> None:
-    """Past and present of one cache have the same labels; `labels` has None-like () where the axis is fixed."""
+    """Past and present of one cache have the same labels; () where the axis is fixed."""
     if visit.has(past):
         for axis, label in enumerate(visit.axes(past)):
             if labels[axis] != ():
@@ -97,15 +99,19 @@ def cache(visit: Visit, past: int, present: int, labels: list[Label]) -> None:
                 visit.fix(label, "it counts tokens of a cache")
     if present < len(visit.node.outputs):
         shape = visit.out_shape(present) or ()
-        known = [label if label != () else visit.fixed(size) for label, size in zip(labels, shape, strict=False)]
+        known = [
+            label if label != () else visit.fixed(size) for label, size in zip(labels, shape, strict=False)
+        ]
         visit.out(known, present)
 
 
-def paired(visit: Visit, dims: Label, size: int, rotary: int, interleaved: bool, block: int = 1) -> Label | None:
-    """Ties the head dims that a rotation mixes; returns the label of the pairs (one per column of the caches).
+def paired(
+    visit: Visit, dims: Label, size: int, rotary: int, interleaved: bool, block: int = 1
+) -> Label | None:
+    """Ties the head dims that a rotation mixes; returns the label of the pairs (columns of the caches).
 
-    Half layout: dim i turns with i + rotary/2. Interleaved: 2i with 2i + 1. With `block`, pairs (and the dims behind
-    the rotated ones) go in whole blocks, for kernels that take only some head sizes.
+    Half layout: dim i turns with i + rotary/2. Interleaved: 2i with 2i + 1. With `block`, pairs (and the dims
+    behind the rotated ones) go in whole blocks, for kernels that take only some head sizes.
     """
     half, behind = rotary // 2, size - rotary
     if rotary % 2 or (block > 1 and (half % block or behind % (2 * block))):
@@ -133,4 +139,7 @@ def in_blocks(visit: Visit, label: Label, size: int, block: int) -> None:
         return
     refined = visit.refine(label, (size // block, block))
     if refined is not None:
-        visit.fix(visit.between(refined, size // block, size), f"{visit.node.op_type} takes widths in steps of {block}")
+        visit.fix(
+            visit.between(refined, size // block, size),
+            f"{visit.node.op_type} takes widths in steps of {block}",
+        )

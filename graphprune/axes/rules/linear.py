@@ -104,6 +104,8 @@ def conv(visit: Visit) -> None:
     groups = visit.int_attr("group", 1)
     channels, outputs = shape[1][0], weight[0][0]
     visit.kernel(1)
+    for label in visit.axes(1)[2:]:
+        visit.fix(label, "it is a position of the kernel")
     visit.roles(1, "source")
     if groups == 1:
         out = _conv_dense(visit)
@@ -202,6 +204,8 @@ def conv_transpose(visit: Visit) -> None:
         return
     groups = visit.int_attr("group", 1)
     visit.kernel(1)
+    for label in visit.axes(1)[2:]:
+        visit.fix(label, "it is a position of the kernel")
     visit.roles(1, "source")
     if groups == 1:
         visit.equal(visit.axis(0, 1), visit.axis(1, 0))

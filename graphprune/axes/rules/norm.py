@@ -25,6 +25,9 @@ def batch_norm(visit: Visit) -> None:
         if visit.has(position) and len(axes) > 1:
             visit.roles(position, role)
             visit.equal(axes[1], visit.axis(position, 0))
+    if visit.int_attr("training_mode", 0):
+        for label in (*axes[:1], *axes[2:]):
+            visit.fix(label, "BatchNormalization in training mode takes its statistics over it")
     visit.out(axes)
     for position in range(1, len(visit.node.outputs)):
         visit.out([axes[1]] if len(visit.out_shape(position) or ()) == 1 else visit.top(position), position)

@@ -74,7 +74,7 @@ class Product:
     trans_b: bool = False
 
     def visit(self, visit: Visit) -> tuple[list[Label], Label] | None:
-        """States EQ(A.K, B.K) and the masks; returns (labels of the result, N), None where shapes are unknown."""
+        """States EQ(A.K, B.K) and the masks; returns (labels of the result, N), None without shapes."""
         if visit.shape(self.a) is None or visit.shape(self.b) is None:
             visit.fix_all("an operand's shape is not known")
             return None
@@ -137,6 +137,8 @@ class Convolution:
         visit.kernel(self.w)
         for label in visit.axes(self.w)[2:]:
             visit.fix(label, "it is a kernel position")
+        for label in visit.axes(self.w)[2:]:
+            visit.fix(label, "it is a position of the kernel")
         visit.roles(self.w, "source")
         x, rows = visit.axis(self.x, self.channel), visit.axis(self.w, 0)
         if groups == 1:

@@ -10,7 +10,11 @@ from graphprune.axes.rules.operands import Convolution, Product, all_fixed, per_
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit, factor_of
 
-CONSUMER_ROLES = {"Conv": ("source", "sink"), "ConvTranspose": ("sink", "source"), "MatMul": ("sink", "source")}
+CONSUMER_ROLES = {
+    "Conv": ("source", "sink"),
+    "ConvTranspose": ("sink", "source"),
+    "MatMul": ("sink", "source"),
+}
 
 
 def conv_integer(visit: Visit) -> None:
@@ -44,7 +48,11 @@ def single(visit: Visit, *positions: int) -> None:
 def _row_scaled(visit: Visit, rows: Label, *positions: int) -> None:
     """Scales of A: one for the tensor, or one per row of the product (shape [M])."""
     for position in positions:
-        if visit.has(position) and visit.shape(position) is not None and len(visit.shape(position) or ()) == 1:
+        if (
+            visit.has(position)
+            and visit.shape(position) is not None
+            and len(visit.shape(position) or ()) == 1
+        ):
             per_slot(visit, position, rows)
         else:
             single(visit, position)
@@ -91,7 +99,7 @@ def q_gemm(visit: Visit) -> None:
 
 
 def dynamic_quantize(visit: Visit) -> None:
-    """out = in; the range always contains 0, so it is that of the kept slots once removed ones are masked."""
+    """Out = in; the range always contains 0, so it is that of the kept slots once removed ones are masked."""
     _whole_range(visit)
     visit.out(visit.axes(0))
     for position in (1, 2):
@@ -104,7 +112,7 @@ def _whole_range(visit: Visit) -> None:
 
 
 def quantize(visit: Visit) -> None:
-    """out = in; a scale per channel is tied to its axis, a blocked scale to whole blocks of it."""
+    """Out = in; a scale per channel is tied to its axis, a blocked scale to whole blocks of it."""
     if visit.shape(0) is None or visit.shape(1) is None:
         visit.fix_all("an operand's shape is not known")
         return
@@ -123,7 +131,7 @@ def quantize(visit: Visit) -> None:
 
 
 def _blocked_scale(visit: Visit, position: int, axis: int) -> None:
-    """scale has the rank of x; along `axis` it holds one element per block."""
+    """Scale has the rank of x; along `axis` it holds one element per block."""
     for other, label in enumerate(visit.axes(position)):
         if other != axis:
             visit.equal(visit.axis(0, other), label)
@@ -180,13 +188,13 @@ def _broadcast(visit: Visit, positions: list[int]) -> None:
 
 
 def qlinear_unary(visit: Visit) -> None:
-    """out = in."""
+    """Out = in."""
     single(visit, 1, 2, 3, 4)
     visit.out(visit.axes(0))
 
 
 def qlinear_softmax(visit: Visit) -> None:
-    """out = in; the normalised axes are fixed."""
+    """Out = in; the normalised axes are fixed."""
     axes = visit.axes(0)
     axis = visit.int_attr("axis", -1) % len(axes)
     for label in axes[axis:] if visit.int_attr("opset", 13) < 13 else [axes[axis]]:
@@ -228,32 +236,73 @@ def qlinear_concat(visit: Visit) -> None:
         for other in range(len(out)):
             if other != axis:
                 visit.equal(out[other], visit.axis(position, other))
-    pieces = [visit.flat_or_pinned(visit.axis(p, axis), (visit.shape(p) or ())[axis][0], p) for p in positions]
+    pieces = [
+        visit.flat_or_pinned(visit.axis(p, axis), (visit.shape(p) or ())[axis][0], p) for p in positions
+    ]
     out[axis] = factor_of(np.concatenate(pieces))
     visit.out(out)
 
 
 ROWS = (
-    Row(ops("ConvInteger"), conv_integer, "as Conv; w_zero_point = W.0", "contraction", "W, zero point, `group`"),
-    Row(ops("QLinearConv") + ops("QLinearConv", "com.microsoft"), qlinear_conv,
-        "as Conv; w_scale = w_zero_point = W.0", "contraction", "W, scale, zero point, bias, `group`"),
+    Row(
+        ops("ConvInteger"),
+        conv_integer,
+        "as Conv; w_zero_point = W.0",
+        "contraction",
+        "W, zero point, `group`",
+    ),
+    Row(
+        ops("QLinearConv") + ops("QLinearConv", "com.microsoft"),
+        qlinear_conv,
+        "as Conv; w_scale = w_zero_point = W.0",
+        "contraction",
+        "W, scale, zero point, bias, `group`",
+    ),
     Row(ops("MatMulInteger"), matmul_integer, "as MatMul", "contraction", "B, zero point"),
     Row(ops("QLinearMatMul"), qlinear_matmul, "as MatMul", "contraction", "B, scale, zero point"),
-    Row(ops("MatMulIntegerToFloat", "com.microsoft"), matmul_integer_to_float, "as MatMul", "contraction",
-        "B, scale, zero point, bias"),
-    Row(ops("DynamicQuantizeMatMul", "com.microsoft"), dynamic_quantize_matmul,
-        "as MatMul; removed slots of A are masked before its range is taken", "contraction", "B, scale, bias"),
+    Row(
+        ops("MatMulIntegerToFloat", "com.microsoft"),
+        matmul_integer_to_float,
+        "as MatMul",
+        "contraction",
+        "B, scale, zero point, bias",
+    ),
+    Row(
+        ops("DynamicQuantizeMatMul", "com.microsoft"),
+        dynamic_quantize_matmul,
+        "as MatMul; removed slots of A are masked before its range is taken",
+        "contraction",
+        "B, scale, bias",
+    ),
     Row(ops("QGemm", "com.microsoft"), q_gemm, "as Gemm", "contraction", "B, scale, zero point, bias"),
-    Row(ops("DynamicQuantizeLinear"), dynamic_quantize, "out = in; removed slots are masked before the range is taken",
-        "reduction"),
-    Row(ops("QuantizeLinear DequantizeLinear") + ops("QuantizeLinear DequantizeLinear", "com.microsoft"), quantize,
-        "out = in; scale = zero point = x.axis, blocked: whole blocks", "parallel", "x, scale, zero point"),
+    Row(
+        ops("DynamicQuantizeLinear"),
+        dynamic_quantize,
+        "out = in; removed slots are masked before the range is taken",
+        "reduction",
+    ),
+    Row(
+        ops("QuantizeLinear DequantizeLinear") + ops("QuantizeLinear DequantizeLinear", "com.microsoft"),
+        quantize,
+        "out = in; scale = zero point = x.axis, blocked: whole blocks",
+        "parallel",
+        "x, scale, zero point",
+    ),
     Row(ops("QLinearAdd QLinearMul", "com.microsoft"), qlinear_binary, "as Add", "parallel"),
     Row(ops("QLinearWhere", "com.microsoft"), qlinear_where, "as Where", "parallel"),
     Row(ops("QLinearLeakyRelu QLinearSigmoid", "com.microsoft"), qlinear_unary, "out = in", "parallel"),
-    Row(ops("QLinearSoftmax", "com.microsoft"), qlinear_softmax, "out = in; the normalised axis is fixed", "normaliser"),
-    Row(ops("QLinearAveragePool QLinearGlobalAveragePool", "com.microsoft"), qlinear_pool,
-        "batch and channels pass", "parallel"),
+    Row(
+        ops("QLinearSoftmax", "com.microsoft"),
+        qlinear_softmax,
+        "out = in; the normalised axis is fixed",
+        "normaliser",
+    ),
+    Row(
+        ops("QLinearAveragePool QLinearGlobalAveragePool", "com.microsoft"),
+        qlinear_pool,
+        "batch and channels pass",
+        "parallel",
+    ),
     Row(ops("QLinearReduceMean", "com.microsoft"), qlinear_reduce_mean, "reduced axes are fixed", "frozen"),
     Row(ops("QLinearConcat", "com.microsoft"), qlinear_concat, "as Concat", "structural"),
 )

@@ -15,7 +15,7 @@ GATES_FIXED = "gates are kept whole"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the axes of X, Y and the states are, by the `layout` attribute (0: sequence first, 1: batch first)."""
+    """Where the axes of X, Y and the states are (layout 0: sequence first, 1: batch first)."""
 
     batch_first: bool
 
@@ -37,8 +37,8 @@ class Layout:
 def recurrent(visit: Visit) -> None:
     """EQ(X.2, W.2); one hidden label for W, R, B, P, states and outputs of all directions.
 
-    The reference masks X on its input axis and R on the axis that reads the previous hidden state; gates, cell and
-    peepholes work slot by slot, so kept slots never see a removed one.
+    The reference masks X on its input axis and R on the axis that reads the last hidden state; gates, cell
+    and peepholes work slot by slot, so kept slots never see a removed one.
     """
     if visit.shape(0) is None or visit.shape(1) is None or visit.shape(2) is None:
         visit.fix_all("an operand's shape is not known")
@@ -111,7 +111,9 @@ def dynamic_quantize_lstm(visit: Visit) -> None:
     for position in range(1, visit.count):
         for axis in range(len(visit.axes(position)) if visit.has(position) else 0):
             if (position, axis) != (1, 1):
-                visit.fix(visit.axis(position, axis), "DynamicQuantizeLSTM quantises the hidden state as a whole")
+                visit.fix(
+                    visit.axis(position, axis), "DynamicQuantizeLSTM quantises the hidden state as a whole"
+                )
     visit.roles(1, "table")
     visit.role(1, 1, "sink")
     for label in visit.axes(0)[:2]:
@@ -121,8 +123,18 @@ def dynamic_quantize_lstm(visit: Visit) -> None:
 
 
 ROWS = (
-    Row(ops("LSTM GRU RNN"), recurrent, "X.2 = W.2; W.1, R.1, B.1 = gates x h; R.2 = Y.h = Y_h = Y_c = h",
-        "contraction", "`hidden_size`; W, R, B, P, initial states"),
-    Row(ops("DynamicQuantizeLSTM", "com.microsoft"), dynamic_quantize_lstm, "X.2 = W.1; hidden axis fixed",
-        "contraction", "W"),
+    Row(
+        ops("LSTM GRU RNN"),
+        recurrent,
+        "X.2 = W.2; W.1, R.1, B.1 = gates x h; R.2 = Y.h = Y_h = Y_c = h",
+        "contraction",
+        "`hidden_size`; W, R, B, P, initial states",
+    ),
+    Row(
+        ops("DynamicQuantizeLSTM", "com.microsoft"),
+        dynamic_quantize_lstm,
+        "X.2 = W.1; hidden axis fixed",
+        "contraction",
+        "W",
+    ),
 )

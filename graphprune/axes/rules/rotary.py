@@ -43,7 +43,7 @@ def _rotary(visit: Visit, cosine: int, sine: int) -> None:
 
 
 def _heads(visit: Visit, columns: int | None) -> tuple[Heads, int] | None:
-    """Heads and head dims of X, and the head size; a 3-D X without num_heads has heads of 2 x columns dims."""
+    """Heads and head dims of X, and the head size; without num_heads it is 2 x columns."""
     width = static(visit, 0, -1)
     if width is None or columns is None:
         return None
@@ -64,10 +64,24 @@ def _caches(visit: Visit, positions: tuple[int, int], pairs: Label) -> None:
 
 
 ROWS = (
-    Row(ops("RotaryEmbedding"), rotary, "X = H x D; pairs of D = cos.-1 = sin.-1", "parallel",
-        "caches, `num_heads`, `rotary_embedding_dim`"),
-    Row(ops("RotaryEmbedding", "com.microsoft"), contrib_rotary, "X = H x D; pairs of D = cos.-1 = sin.-1", "parallel",
-        "caches, `num_heads`, `rotary_embedding_dim`"),
-    Row(ops("GemmaRotaryEmbedding MRotaryEmbedding", "com.microsoft"),
-        lambda visit: visit.fix_all(f"{visit.node.op_type} is kept whole"), "all axes fixed", "frozen"),
+    Row(
+        ops("RotaryEmbedding"),
+        rotary,
+        "X = H x D; pairs of D = cos.-1 = sin.-1",
+        "parallel",
+        "caches, `num_heads`, `rotary_embedding_dim`",
+    ),
+    Row(
+        ops("RotaryEmbedding", "com.microsoft"),
+        contrib_rotary,
+        "X = H x D; pairs of D = cos.-1 = sin.-1",
+        "parallel",
+        "caches, `num_heads`, `rotary_embedding_dim`",
+    ),
+    Row(
+        ops("GemmaRotaryEmbedding MRotaryEmbedding", "com.microsoft"),
+        lambda visit: visit.fix_all(f"{visit.node.op_type} is kept whole"),
+        "all axes fixed",
+        "frozen",
+    ),
 )

@@ -240,7 +240,8 @@ def scatter_nd(visit: Visit) -> None:
     for label in (*out[:depth], visit.axis(1, -1)):
         visit.fix(label, "it is written at run-time positions")
     for axis, label in enumerate(visit.axes(1)[:-1]):
-        visit.equal(label, visit.axis(2, axis))
+        for written in (label, visit.axis(2, axis)):
+            visit.fix(written, "every update of ScatterND is written")
     for axis in range(depth, len(data)):
         visit.equal(out[axis], visit.axis(2, axis - len(data)))
     visit.out(out)
@@ -259,6 +260,8 @@ def scatter_elements(visit: Visit) -> None:
         visit.equal(out[axis], positions)
     else:
         visit.fix(out[axis], "it is written at run-time positions")
+    for label in (visit.axis(1, axis), visit.axis(2, axis)):
+        visit.fix(label, f"every update of {visit.node.op_type} is written")
     for other in range(len(data)):
         visit.equal(visit.axis(1, other), visit.axis(2, other))
         if other != axis and data[other] == index[other]:

@@ -1,0 +1,227 @@
+"""Scores per Unit from weights alone; higher = keep. One function per criterion."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.axes.analyse import Analysis
+from graphprune.axes.groups import Group, Slice
+from graphprune.errors import ArgumentError, ModelError
+
+Scores = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+@dataclass
+class Weights:
+    """Reads tensors and keeps the per-slot sums that several Groups need (each tensor is read once)."""
+
+    analysis: Analysis
+    _sums: dict[tuple[ir.Value, int, int, int], Scores] = field(default_factory=dict)
+
+    def tensor(self, touched: Slice) -> Floats:
+        """The initializer of a slice as floating numbers."""
+        constant = touched.use.value.const_value
+        assert constant is not None
+        array = np.asarray(constant.numpy())
+        return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+    def slot_sums(self, touched: Slice, power: int) -> Scores:
+        """Sum of |w|^power over everything but the slice's axis, per slot."""
+        key = (touched.use.value, power, touched.axis, touched.blocks)
+        if key not in self._sums:
+            self._read(touched, power)
+        return self._sums[key]
+
+    def _read(self, touched: Slice, power: int) -> None:
+        value, array = touched.use.value, self.tensor(touched)
+        rows = _matrix_sums(array, power)
+        blocks = touched.blocks
+        if array.ndim > 1:
+            self._sums[(value, power, 0, 1)] = rows.sum(axis=1)
+            grouped = rows.reshape(blocks, -1, rows.shape[1]) if blocks > 1 else rows[None]
+            self._sums[(value, power, 1, blocks)] = grouped.sum(axis=1).ravel()
+        else:
+            self._sums[(value, power, 0, 1)] = rows.ravel()
+        if touched.axis > 1:
+            magnitude = np.abs(array) if power == 1 else np.square(array)
+            others = tuple(axis for axis in range(array.ndim) if axis != touched.axis)
+            self._sums[(value, power, touched.axis, blocks)] = magnitude.sum(axis=others, dtype=np.float64)
+
+
+def _matrix_sums(array: Floats, power: int) -> Scores:
+    """[axis 0, axis 1] sums of |w|^power over all further axes, a block of rows at a time."""
+    if array.ndim < 2:
+        return (np.abs(array) if power == 1 else np.square(array)).astype(np.float64).reshape(-1, 1)
+    flat = array.reshape(array.shape[0], array.shape[1], -1)
+    out = np.empty(flat.shape[:2], np.float64)
+    step = max(1, (1 << 20) // max(1, flat[0].size))
+    for start in range(0, len(flat), step):
+        rows = flat[start : start + step]
+        if power == 2:
+            out[start : start + step] = np.einsum("abc,abc->ab", rows, rows)
+        else:
+            out[start : start + step] = np.abs(rows).sum(axis=2)
+    return out
+
+
+def per_unit(group: Group, touched: Slice, slots: Scores) -> Scores:
+    """Sums slot values over the slots that each Unit owns."""
+    units, positions = touched.pairs
+    return np.bincount(units, weights=slots[positions], minlength=group.size)
+
+
+def batch_norm_factor(touched: Slice) -> Scores | None:
+    """|gamma| / sqrt(var + eps) of a BatchNormalization that directly follows a source, per output channel.
+
+    Folding it into the norm makes folded and unfolded exports rank alike (methods-general B0).
+    """
+    node = touched.use.node
+    users = list(node.outputs[0].uses())
+    if touched.role != "source" or len(users) != 1 or users[0][0].op_type != "BatchNormalization":
+        return None
+    norm = users[0][0]
+    gamma, variance = norm.inputs[1], norm.inputs[4]
+    if gamma is None or variance is None or gamma.const_value is None or variance.const_value is None:
+        return None
+    epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
+    scale = np.abs(np.asarray(gamma.const_value.numpy(), np.float64))
+    factor = scale / np.sqrt(np.asarray(variance.const_value.numpy(), np.float64) + epsilon)
+    return factor if len(factor) == touched.length else None
+
+
+def scored_slices(group: Group) -> tuple[Slice, ...]:
+    """Source slices of weights; whatever floating slices there are when a Group has no source."""
+    floating = [s for s in group.slices if _is_float(s)]
+    sources = [s for s in floating if s.role == "source" and _rank(s) > 1]
+    return tuple(sources or [s for s in floating if s.role == "source"] or floating)
+
+
+def _is_float(touched: Slice) -> bool:
+    tensor = touched.use.value.const_value
+    return tensor is not None and tensor.dtype.is_floating_point()
+
+
+def _rank(touched: Slice) -> int:
+    tensor = touched.use.value.const_value
+    return 0 if tensor is None else len(tensor.shape)
+
+
+def _norm(power: int) -> Callable[[Group, Weights], Scores]:
+    def score(group: Group, weights: Weights) -> Scores:
+        parts = []
+        for touched in _once(scored_slices(group)):
+            slots = weights.slot_sums(touched, power)
+            factor = batch_norm_factor(touched)
+            total = per_unit(group, touched, slots if factor is None else slots * factor**power)
+            parts.append(total if power == 1 else np.sqrt(total))
+        return relative(group, parts)
+
+    return score
+
+
+def _once(slices: tuple[Slice, ...]) -> list[Slice]:
+    """Each initializer axis once: magnitude does not grow with the number of uses."""
+    seen: dict[tuple[ir.Value, int], Slice] = {}
+    for touched in slices:
+        seen.setdefault((touched.use.value, touched.axis), touched)
+    return list(seen.values())
+
+
+def relative(group: Group, parts: list[Scores]) -> Scores:
+    """Every part divided by its mean over the Group; the average of the parts."""
+    total = np.zeros(group.size)
+    for part in parts:
+        mean = part.mean()
+        total += part / mean if mean > 0 else part
+    return total / max(1, len(parts))
+
+
+def _lamp(group: Group, weights: Weights) -> Scores:
+    """w^2_(i) / sum_{j >= i} w^2_(j) in ascending order (LAMP, eq. 1, on Units)."""
+    squares = np.zeros(group.size)
+    for touched in _once(scored_slices(group)):
+        squares += per_unit(group, touched, weights.slot_sums(touched, 2))
+    order = np.argsort(squares, kind="stable")
+    tail = np.cumsum(squares[order][::-1])[::-1]
+    scores = np.empty(group.size)
+    scores[order] = np.divide(squares[order], tail, out=np.zeros(group.size), where=tail > 0)
+    return scores
+
+
+def _fpgm(group: Group, weights: Weights) -> Scores:
+    """Sum of distances to all other Units of the same weight; the most replaceable Unit scores least (FPGM, eq. 4)."""
+    return relative(group, [_distances(group, touched, weights) for touched in _once(scored_slices(group))])
+
+
+def _distances(group: Group, touched: Slice, weights: Weights) -> Scores:
+    units, slots = touched.pairs
+    rows = np.moveaxis(weights.tensor(touched), touched.axis, 0)
+    rows = rows.reshape(len(rows), -1).astype(np.float64)
+    if touched.blocks > 1 or len(units) % group.size:
+        return per_unit(group, touched, weights.slot_sums(touched, 2))
+    order = np.argsort(units, kind="stable")
+    factor = batch_norm_factor(touched)
+    if factor is not None:
+        rows = rows * factor[:, None]
+    flat = rows[slots[order]].reshape(group.size, -1)
+    squares = (flat * flat).sum(axis=1)
+    gram = flat @ flat.T
+    return np.asarray(np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * gram, 0)).sum(axis=1))
+
+
+def _random(seed: int) -> Callable[[Group, Weights], Scores]:
+    def score(group: Group, weights: Weights) -> Scores:
+        return np.random.default_rng([seed, zlib.crc32(group.id.encode())]).random(group.size)
+
+    return score
+
+
+def batch_norm_slices(group: Group) -> list[Slice]:
+    """The gammas of unfolded BatchNormalization nodes that a Group owns."""
+    return [s for s in group.slices if s.role == "scale" and s.use.node.op_type == "BatchNormalization" and s.use.position == 1]
+
+
+def _batch_norm(group: Group, weights: Weights) -> Scores:
+    """|gamma| (Network Slimming), averaged over the Group's BatchNormalization nodes."""
+    slices = batch_norm_slices(group)
+    if not slices:
+        raise ArgumentError(
+            f"criterion=bn-scale: no BatchNormalization scales group '{group.id}'",
+            "its scale was folded into the weights: give --calibration to estimate it, or use criterion=l2",
+        )
+    return np.asarray(np.mean([per_unit(group, s, weights.slot_sums(s, 1)) for s in slices], axis=0))
+
+
+CRITERIA: dict[str, Callable[[Group, Weights], Scores]] = {
+    "l1": _norm(1),
+    "l2": _norm(2),
+    "lamp": _lamp,
+    "fpgm": _fpgm,
+    "bn-scale": _batch_norm,
+}
+
+
+def score_groups(analysis: Analysis, groups: tuple[Group, ...], criterion: str, seed: int) -> dict[str, Scores]:
+    """Scores every Unit of every given Group.
+
+    Raises:
+        ModelError: a score is not finite, because a weight is not.
+    """
+    weights = Weights(analysis)
+    function = _random(seed) if criterion == "random" else CRITERIA[criterion]
+    scores: dict[str, Scores] = {}
+    for group in groups:
+        scores[group.id] = function(group, weights)
+        if not np.isfinite(scores[group.id]).all():
+            raise ModelError(
+                f"the weights of group '{group.id}' are not all finite, so they cannot be ranked",
+                "replace Inf and NaN in the model, or exclude the group with ignore=[...]",
+            )
+    return scores

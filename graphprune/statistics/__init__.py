@@ -1,0 +1,1 @@
+"""Sufficient statistics of activations, streamed through ONNX Runtime."""

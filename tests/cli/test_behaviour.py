@@ -1,0 +1,185 @@
+"""What commands do besides printing: exit codes, files, signals, JSON, hostile names."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from .conftest import Run, small_model
+
+PRUNE = ("--passes", "prune(ratio=0.5, criterion=l1, align=1)")
+KEYS = {
+    "schema", "source", "output", "pipeline", "before", "after", "passes", "latency", "warnings", "versions",
+    "seed", "timings", "files",
+}  # fmt: skip
+
+
+def test_the_report_in_json_has_its_documented_keys(run: Run) -> None:
+    outcome = run("compile", "model.onnx", "-o", "small.onnx", *PRUNE, "--format", "json")
+    report = json.loads(outcome.out)
+    assert set(report) == KEYS
+    assert report["schema"] == 1
+    assert report["passes"][0]["proof"]["ok"] is True
+    assert report["after"]["params"] < report["before"]["params"]
+    assert report["latency"]["verdict"] in ("faster", "slower", "no measurable difference")
+    assert report["files"] == ["small.onnx", "small.plan.json"] or report["files"][0].endswith("small.onnx")
+
+
+def test_the_printed_plan_is_the_saved_plan(run: Run, folder: Path) -> None:
+    printed = run("compile", "model.onnx", *PRUNE, "--print-plan", "--no-bench")
+    run("compile", "model.onnx", "-o", "small.onnx", *PRUNE, "--no-bench", "--quiet")
+    assert json.loads(printed.out) == json.loads((folder / "small.plan.json").read_text())
+
+
+def test_a_recipe_runs_and_the_command_line_wins(run: Run, folder: Path) -> None:
+    text = f'pipeline = "{PRUNE[1]}"\n[options]\nseed = 7\nbench = false\n'
+    (folder / "recipe.toml").write_text(text)
+    arguments = (
+        "compile",
+        "model.onnx",
+        "-o",
+        "small.onnx",
+        "--recipe",
+        "recipe.toml",
+        "--format",
+        "json",
+        "--force",
+    )
+    first, second = (json.loads(run(*arguments, *more).out) for more in ((), ("--seed", "3")))
+    assert (first["seed"], second["seed"]) == (7, 3)
+    assert first["latency"] is None
+
+
+def test_two_runs_write_the_same_bytes(run: Run, folder: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        assert run("compile", "model.onnx", "-o", name, *PRUNE, "--no-bench").code == 0
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+    assert (folder / "a.plan.json").read_bytes() == (folder / "b.plan.json").read_bytes()
+
+
+def test_models_that_disagree_exit_1(run: Run, folder: Path) -> None:
+    ir.save(small_model(seed=1), folder / "other.onnx")
+    outcome = run("validate", "model.onnx", "other.onnx", "--format", "json")
+    assert outcome.code == 1
+    result = json.loads(outcome.out)
+    assert result["ok"] is False and result["outputs"][0]["relative"] > 1e-4
+    np.savez(folder / "x.npz", image=np.ones((4, 3, 8, 8), np.float32))
+    assert run("validate", "model.onnx", "model.onnx", "--inputs", "x.npz").code == 0
+
+
+def test_bench_compares_with_the_first(run: Run) -> None:
+    outcome = run("bench", "model.onnx", "model.onnx", "--format", "json")
+    first, second = json.loads(outcome.out)["models"]
+    assert first["verdict"] == "baseline" and first["speedup"] is None
+    assert second["verdict"] == "no measurable difference"
+
+
+def test_quiet_says_nothing(run: Run) -> None:
+    outcome = run("compile", "model.onnx", "-o", "small.onnx", *PRUNE, "--no-bench", "--quiet")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+
+
+class _Tags(HTMLParser):
+    """Open tags, and whether anything is fetched from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.foreign: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.foreign += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "rect"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag != "rect":
+            assert self.open.pop() == tag
+
+
+def test_the_html_report_is_one_well_formed_file(run: Run, folder: Path) -> None:
+    run("compile", "model.onnx", "-o", "small.onnx", *PRUNE, "--report", "report.html")
+    text = (folder / "report.html").read_text()
+    tags = _Tags()
+    tags.feed(text)
+    assert tags.open == [] and tags.foreign == []
+    assert "<svg" in text and "conv1.weight:0" in text and "Latency" in text
+
+
+def test_names_cannot_write_to_the_terminal(run: Run, folder: Path) -> None:
+    model = small_model()
+    model.graph.initializers["conv1.weight"].name = "\x1b[2J<b>evil\nname"
+    ir.save(model, folder / "evil.onnx")
+    commands = (
+        ("inspect", "evil.onnx"),
+        ("explain", "evil.onnx", "conv3.weight"),
+        ("compile", "evil.onnx", "-o", "small.onnx", *PRUNE, "--no-bench", "--report", "r.html"),
+        ("explain", "evil.onnx", "\x1b[2J"),
+    )
+    for command in commands:
+        outcome = run(*command)
+        assert "\x1b" not in outcome.out + outcome.err
+    assert r"\x1b[2J&lt;b&gt;evil\nname" in (folder / "r.html").read_text()
+
+
+def test_an_internal_error_is_one_line_unless_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("graphprune.pipeline.inspection.inspect", fail)
+    outcome = run("inspect", "model.onnx")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: internal error: ZeroDivisionError: a bug")
+    assert "Traceback" not in outcome.err
+    assert "Traceback" in run("--debug", "inspect", "model.onnx").err
+    monkeypatch.setenv("GRAPHPRUNE_DEBUG", "1")
+    assert "Traceback" in run("inspect", "model.onnx").err
+
+
+KILLED = """
+import sys, time
+import graphprune.pipeline.output as output
+def save(*arguments):
+    print("saving", flush=True)
+    time.sleep(60)
+output.save = save
+from graphprune.cli.main import main
+sys.exit(main(["compile", "model.onnx", "-o", "small.onnx", "--passes", "prune(ratio=0.5)", "--no-bench"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_killed_compile_leaves_nothing_half_done(number: signal.Signals, folder: Path) -> None:
+    command, pipe = [sys.executable, "-c", KILLED], subprocess.PIPE
+    process = subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "saving\n"
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error == "error: interrupted; nothing was left behind\n"
+    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+
+
+def test_a_reader_that_leaves_is_not_an_error(folder: Path) -> None:
+    command = f"{sys.executable} -m graphprune compile --help | head -1"
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stderr == "" and done.stdout.startswith("Usage")
+
+
+def test_a_graph_without_tensors_has_nothing_to_prune(run: Run, folder: Path) -> None:
+    model = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["" : 21]>\ng (float[n,4] x) => (float[n,4] y) { y = Relu(x) }'
+    )
+    ir.save(model, folder / "relu.onnx")
+    outcome = run("compile", "relu.onnx", "-o", "small.onnx", *PRUNE)
+    assert outcome.code == 1 and "nothing" in outcome.err
+    assert not (folder / "small.onnx").exists()
