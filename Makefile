@@ -18,11 +18,11 @@ lint: $(VENV)/dev.done
 	$(BIN)/lint-imports
 
 $(VENV)/core.done: pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --editable .
 	touch $@
 
 $(VENV)/dev.done: pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[dev]"
 	touch $@
 
 $(BIN)/pip:

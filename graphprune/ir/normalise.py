@@ -26,15 +26,25 @@ def normalise(model: ir.Model) -> Sizes:
     for graph in graphs:
         _resolve_aliases(graph)
     sizes = infer(model)
+    unread = {value for graph in graphs for value in graph.initializers.values() if not value.uses()}
     for graph in graphs:
         _fold_shapes(graph, sizes)
         _fold_weights(graph, sizes)
+    for graph in graphs:
+        _drop_unread(graph, unread)
     return sizes
 
 
 def is_constant(value: ir.Value | None) -> bool:
     """Whether this value is an initializer with a tensor that callers cannot override."""
     return value is not None and value.const_value is not None and value.producer() is None
+
+
+def _drop_unread(graph: ir.Graph, already: set[ir.Value]) -> None:
+    """Removes initializers that only folded nodes read; those that nothing read before stay."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and value not in already and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]
 
 
 def _resolve_aliases(graph: ir.Graph) -> None:

@@ -95,7 +95,8 @@ class _Writer:
         for name, value in graph.initializers.items():
             if value.const_value is None:
                 continue
-            free = main or (hoist and name not in outputs and self.names[name] == 1)
+            # ONNX Runtime drops initializers that nothing reads, and then cannot find them by name.
+            free = bool(value.uses()) and (main or (hoist and name not in outputs and self.names[name] == 1))
             stub = self.tensor(name, value.const_value, by_pointer=free)
             (self.hoisted if not main and stub.data_location else proto.initializer).append(stub)
         for node in graph:

@@ -96,7 +96,8 @@ def _unlike(survivors: Survivors, declared: Declared, use: Use, actual: ir.Tenso
         return ""
     if actual.dtype != tensor.dtype:
         return f"its type became {actual.dtype.name}"
-    expected = sliced(repaired(survivors, name, tensor), masks, survivors.analysis.state.blocks.get((use, 1), 1))
+    blocks = survivors.analysis.state.blocks.get((use, 1), 1)
+    expected = sliced(repaired(survivors, name, tensor), masks, blocks)
     found = np.asarray(actual.numpy())
     if found.shape != expected.shape:
         return f"its shape is {found.shape}, the plan says {expected.shape}"
@@ -147,32 +148,37 @@ def _difference(expected: Array, found: Array, scale: float) -> str:
 
 
 def _bits(array: Array) -> Array:
-    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}" if array.dtype.itemsize <= 8 else np.uint64)
+    width = min(array.dtype.itemsize, 8)  # complex numbers are two words
+    return np.atleast_1d(np.ascontiguousarray(array)).view(f"u{width}")
 
 
 def _expanded(survivors: Survivors, pairing: Pairing, node: ir.Node) -> tuple[int, list[str]]:
     """The weights of a replaced node must be read, as the plan says, by the nodes that stand for it."""
-    held = [v.const_value for n in pairing.inserted for v in n.inputs if v is not None and v.producer() is None]
+    read = (v for n in pairing.inserted for v in n.inputs if v is not None and v.producer() is None)
+    held = [value.const_value for value in read if value.const_value is not None]
+    known = survivors.analysis.uses
+    weights = [p for p, v in enumerate(node.inputs) if is_constant(v) and Use(node, p) in known]
     missing = []
-    weights = [p for p, v in enumerate(node.inputs) if is_constant(v) and Use(node, p) in survivors.analysis.uses]
     for position in weights:
         use = Use(node, position)
-        if not any(tensor is not None and not _unlike(survivors, Declared(), use, tensor) for tensor in held):
-            missing.append(f"tensor {use.value.name!r} of {title(node)} is not read by the nodes that replace it")
+        if all(_unlike(survivors, Declared(), use, tensor) for tensor in held):
+            name = use.value.name
+            missing.append(f"tensor {name!r} of {title(node)} is not read by the nodes that replace it")
     return len(weights), missing
 
 
 def _attributes(dense: ir.Node, pruned: ir.Node, declared: Declared) -> Iterator[str]:
-    names = sorted({*dense.attributes, *pruned.attributes, *(n for d, n in declared.changes if d is dense and isinstance(n, str))})
-    for name in names:
+    added = (name for node, name in declared.changes if node is dense and isinstance(name, str))
+    for name in sorted({*dense.attributes, *pruned.attributes, *added}):
         place: Place = (dense, name)
         old, new = dense.attributes.get(name), pruned.attributes.get(name)
         if place in declared.free or (old is None and new is None and place not in declared.changes):
             continue
         if place in declared.changes:
-            expected = declared.expected(place, _numbers(old))
-            if not _same_numbers(expected, _numbers(new)):
-                yield f"attribute {name!r} of {title(dense)} must be {_show(expected)}, not {_show(_numbers(new))}"
+            expected, actual = declared.expected(place, _numbers(old)), _numbers(new)
+            if not _same_numbers(expected, actual):
+                wrong = f"must be {_show(expected)}, not {_show(actual)}"
+                yield f"attribute {name!r} of {title(dense)} {wrong}"
         elif not _same_attribute(old, new):
             yield f"attribute {name!r} of {title(dense)} changed although nothing declares it"
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.visit import Axes
-from graphprune.proof.decisions import Decision, Tap, behind, unexplained
+from graphprune.proof.decisions import Decision, Tap, behind, find_holders, unexplained
 from graphprune.proof.survivors import Array, Survivors
 from graphprune.runtime.compare import OutputAgreement, agreement
 from graphprune.runtime.session import Outputs
@@ -19,9 +19,11 @@ class Comparison:
     incomparable on that input; the proof then rests on the other inputs.
     """
 
-    def __init__(self, survivors: Survivors, dense: ir.Model, decisions: list[Decision], tolerance: float) -> None:
+    def __init__(
+        self, survivors: Survivors, dense: ir.Model, decisions: list[Decision], tolerance: float
+    ) -> None:
         self._survivors, self._dense, self._decisions = survivors, dense, decisions
-        self._tolerance = tolerance
+        self._tolerance, self._holders = tolerance, find_holders(dense)
         self._failures: list[str] = []
         self._notes: list[str] = []
         self._proved: set[str] = set()
@@ -34,7 +36,7 @@ class Comparison:
         """Compares one run of both models."""
         self._runs += 1
         tipped = self._compare_decisions(reference, pruned)
-        hidden = behind(tipped)
+        hidden = behind(tipped, self._holders)
         for value in self._dense.graph.outputs:
             if value in hidden:
                 continue
@@ -87,7 +89,7 @@ class Comparison:
             if decision.outputs and self._differs(decision, a, b):
                 self._tip(decision, a, b, slack)
                 tipped.append(decision.node)
-                hidden |= behind([decision.node])
+                hidden |= behind([decision.node], self._holders)
         return tipped
 
     def _read(self, tap: Tap, reference: Outputs) -> Array:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.proof.pairing import Pairing, every_node, is_constant
+from graphprune.proof.pairing import Pairing, every_node, is_constant, subgraphs
 from graphprune.proof.reference import Reference
 from graphprune.proof.survivors import Array, Survivors
 
-COMPARISONS = frozenset("Equal Less LessOrEqual Greater GreaterOrEqual".split())
-ROUNDINGS = frozenset("Round Floor Ceil Cast QuantizeLinear DynamicQuantizeLinear".split())
-SEARCHES = frozenset("ArgMax ArgMin TopK".split())
-DISCONTINUOUS = COMPARISONS | ROUNDINGS | SEARCHES | frozenset("NonMaxSuppression NonZero Sign Hardmax MoE QMoE".split())
-FLOATING = frozenset(
-    {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
-)
+COMPARISONS = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
+ROUNDINGS = frozenset({"Round", "Floor", "Ceil", "Cast", "QuantizeLinear", "DynamicQuantizeLinear"})
+SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK"})
+OTHERS = frozenset({"NonMaxSuppression", "NonZero", "Sign", "Hardmax", "MoE", "QMoE"})
+DISCONTINUOUS = COMPARISONS | ROUNDINGS | SEARCHES | OTHERS
+FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+
+Holders = dict[ir.Graph | ir.Function | None, ir.Node]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +40,18 @@ class Tap:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """A discontinuous node with its float inputs and its results."""
+    """A discontinuous node.
+
+    Attributes:
+        node: the dense node.
+        inputs: its computed float inputs.
+        constants: its constant inputs, kept slots only.
+        outputs: its results that something reads.
+    """
 
     node: ir.Node
     inputs: tuple[Tap, ...]
+    constants: tuple[Array, ...]
     outputs: tuple[Tap, ...]
 
 
@@ -49,19 +59,23 @@ def affected(dense: ir.Model, survivors: Survivors) -> set[ir.Node]:
     """Nodes whose inputs the Plan can change: those that hold or follow an edited or cut tensor."""
     edited = {*survivors.plan.replaced, *survivors.plan.masks}
     holders = {use.node for use, labels in survivors.analysis.uses.items() if survivors.touched(*labels)}
+    outer = find_holders(dense)
     found: set[ir.Node] = set()
     changed: set[ir.Value] = set()
     for node in every_node(dense.graph):
         if node in holders or any(v is not None and (v in changed or v.name in edited) for v in node.inputs):
-            found.add(node)
-            changed.update(node.outputs)
+            work: ir.Node | None = node
+            while work is not None and work not in found:
+                found.add(work)
+                changed.update(work.outputs)
+                work = outer.get(work.graph)
     return found
 
 
 def find_decisions(
     dense: ir.Model, survivors: Survivors, reference: Reference, pairing: Pairing
 ) -> tuple[list[Decision], list[str]]:
-    """Discontinuous nodes of the main graph that a Plan can sway, in order, and those inside branches, by name."""
+    """Discontinuous nodes that a Plan can sway: in the main graph, and in branches (by name)."""
     reached = affected(dense, survivors)
     decisions, hidden = [], []
     for node in every_node(dense.graph):
@@ -70,7 +84,7 @@ def find_decisions(
         if node.graph is not dense.graph:
             hidden.append(node.name or node.op_type)
         elif node in pairing.nodes:
-            decisions.append(_decision(node, reference.nodes[node], pairing.nodes[node]))
+            decisions.append(_decision(survivors, node, reference.nodes[node], pairing.nodes[node]))
     return decisions, hidden
 
 
@@ -82,37 +96,40 @@ def _floats(node: ir.Node) -> list[int]:
     return [i for i, v in inputs if v is not None and not is_constant(v) and v.dtype in FLOATING]
 
 
-def _decision(node: ir.Node, masked: ir.Node, pruned: ir.Node) -> Decision:
+def _decision(survivors: Survivors, node: ir.Node, masked: ir.Node, pruned: ir.Node) -> Decision:
+    fixed = []
+    for position, value in enumerate(node.inputs):
+        if is_constant(value) and value is not None and value.const_value is not None:
+            array = np.asarray(value.const_value.numpy())
+            fixed.append(survivors.restrict(array, survivors.edge(node, position)))
     inputs = []
     for position in _floats(node):
         value, one, two = node.inputs[position], masked.inputs[position], pruned.inputs[position]
         if value is not None and one is not None and two is not None:
             inputs.append(Tap(value, one.name or "", two.name or ""))
     triples = zip(node.outputs, masked.outputs, pruned.outputs, strict=True)
-    outputs = tuple(Tap(a, b.name or "", c.name or "") for a, b, c in triples if a.uses() or a.is_graph_output())
-    return Decision(node, tuple(inputs), outputs)
+    read = [triple for triple in triples if triple[0].uses() or triple[0].is_graph_output()]
+    outputs = tuple(Tap(value, one.name or "", two.name or "") for value, one, two in read)
+    return Decision(node, tuple(inputs), tuple(fixed), outputs)
 
 
-def behind(nodes: Iterable[ir.Node]) -> set[ir.Value]:
+def behind(nodes: Iterable[ir.Node], holders: Holders) -> set[ir.Value]:
     """Every value that is computed from the results of these nodes."""
     found: set[ir.Value] = set()
     work = list(nodes)
     while work:
-        for out in work.pop().outputs:
-            if out not in found:
-                found.add(out)
-                work.extend(user for user, _ in _readers(out))
+        node = work.pop()
+        if node.graph in holders:
+            work.append(holders[node.graph])
+        for out in set(node.outputs) - found:
+            found.add(out)
+            work.extend(user for user, _ in out.uses())
     return found
 
 
-def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
-    """Who reads a value; a reader inside a branch stands for the node that holds the branch too."""
-    for user, position in value.uses():
-        yield user, position
-        graph = user.graph
-        while isinstance(graph, ir.Graph) and graph.parent_node is not None:
-            yield graph.parent_node, 0
-            graph = graph.parent_node.graph
+def find_holders(model: ir.Model) -> Holders:
+    """The node that holds each nested graph."""
+    return {graph: node for node in every_node(model.graph) for graph in subgraphs(node)}
 
 
 def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], slack: float) -> str:
@@ -129,10 +146,12 @@ def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], sl
     if one.shape != two.shape:
         return "" if kind in ("NonMaxSuppression", "NonZero") else f"{name}: results differ in shape"
     wrong = one != two
-    if kind in COMPARISONS and len(decision.inputs) == 2:
-        left, right = (a[tap.reference] for tap in decision.inputs)
+    operands = [*(a[tap.reference] for tap in decision.inputs), *decision.constants]
+    if kind in COMPARISONS and len(operands) == 2:
+        left, right = operands
         close = np.abs(np.asarray(left, np.float64) - np.asarray(right, np.float64)) <= 2 * slack
-        return "" if np.broadcast_to(close, wrong.shape)[wrong].all() else f"{name}: results differ, but not at ties"
+        ties = bool(np.broadcast_to(close, wrong.shape)[wrong].all())
+        return "" if ties else f"{name}: results differ, but not at ties"
     if kind in ROUNDINGS:
         step = np.abs(one.astype(np.float64) - two.astype(np.float64))
         return "" if (step <= 1).all() else f"{name}: results differ by more than one step"
@@ -143,12 +162,14 @@ def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], sl
 
 def _search(decision: Decision, a: dict[str, Array], b: dict[str, Array], slack: float, name: str) -> str:
     """Both picks must be ties in the reference's own values."""
-    node, values = decision.node, np.asarray(a[decision.inputs[0].reference], np.float64)
+    node = decision.node
+    values: npt.NDArray[np.float64] = a[decision.inputs[0].reference].astype(np.float64)
     picks = decision.outputs[-1].reference
-    one, two = np.asarray(a[picks]), np.asarray(b[picks])
-    if one.dtype.kind not in "iu":
+    if a[picks].dtype.kind not in "iu":
         return ""
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else (-1 if node.op_type == "TopK" else 0)
+    one, two = a[picks].astype(np.int64), b[picks].astype(np.int64)
+    default = -1 if node.op_type == "TopK" else 0
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else default
     if one.ndim < values.ndim:
         one, two = np.expand_dims(one, axis), np.expand_dims(two, axis)
     if max(one.max(initial=0), two.max(initial=0)) >= values.shape[axis]:

@@ -37,6 +37,7 @@ class Declared:
     open: set[ir.Node] = field(default_factory=set)
 
     def add(self, place: Place, change: Change) -> None:
+        """Declares one more change of a place."""
         self.changes.setdefault(place, []).append(change)
 
     def expected(self, place: Place, dense: Array | None) -> Array | None:
@@ -57,7 +58,8 @@ def declare(survivors: Survivors) -> Declared:
 def _count(declared: Declared, survivors: Survivors, edit: kinds.AttributeCount) -> None:
     if survivors.touched(edit.label):
         kept, dense = survivors.counts(edit.label)
-        declared.add((edit.node, edit.name), lambda old: np.array(int(1 if old is None else old) * kept // dense))
+        place: Place = (edit.node, edit.name)
+        declared.add(place, lambda old: np.array(int(1 if old is None else old) * kept // dense))
 
 
 def _counts(declared: Declared, survivors: Survivors, edit: kinds.AttributeCounts) -> None:

@@ -18,7 +18,8 @@ class Graft:
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         graphs = (model.graph, *model.graph.subgraphs())
-        self._taken = {v.name for g in graphs for n in g for v in n.outputs} | {n for g in graphs for n in g.initializers}
+        self._taken = {value.name for graph in graphs for node in graph for value in node.outputs}
+        self._taken.update(name for graph in graphs for name in graph.initializers)
 
     def _fresh(self) -> str:
         while True:

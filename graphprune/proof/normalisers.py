@@ -23,7 +23,8 @@ def over_kept(graft: Graft, node: ir.Node, mask: Mask) -> None:
     if write is None:
         raise CannotNormaliseError(f"{title(node)} has no reference over kept slots")
     write(graft, node, mask)
-    if not any(out.uses() or out.is_graph_output() for out in node.outputs) and isinstance(node.graph, ir.Graph):
+    unread = not any(out.uses() or out.is_graph_output() for out in node.outputs)
+    if unread and isinstance(node.graph, ir.Graph):
         node.graph.remove(node, safe=True)
 
 
@@ -45,7 +46,7 @@ def _layer_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
 
 
 def _skip_layer_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
-    """input + skip + bias, then the norm; output 3 is the sum."""
+    """Input + skip + bias, then the norm; output 3 is the sum."""
     first, skip = node.inputs[0], node.inputs[1]
     assert first is not None and skip is not None
     total = _behind(graft, node, "Add", first, skip)
@@ -63,14 +64,20 @@ def _embed_layer_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
         node.resize_outputs(3)
     total = node.outputs[2]
     total.name = total.name or f"{node.outputs[0].name}.sum"
-    total.dtype = total.dtype or node.outputs[0].dtype
+    total.dtype = total.dtype or node.outputs[0].dtype or ir.DataType.FLOAT
     _write(graft, node, total, _at(node, 5), _at(node, 6), mask, 1e-12)
 
 
 def _write(
-    graft: Graft, node: ir.Node, x: ir.Value, scale: ir.Value | None, bias: ir.Value | None, mask: Mask, default: float
+    graft: Graft,
+    node: ir.Node,
+    x: ir.Value,
+    scale: ir.Value | None,
+    bias: ir.Value | None,
+    mask: Mask,
+    default: float,
 ) -> None:
-    """y = (x - mean) / sqrt(variance + epsilon) * scale + bias; both moments are products with the mask."""
+    """Y = (x - mean) / sqrt(variance + epsilon) * scale + bias; both moments are products with the mask."""
     kind = x.dtype or ir.DataType.FLOAT
     epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else default
     weights = graft.constant(mask.astype(np.float32).reshape(-1, 1))

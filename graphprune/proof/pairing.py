@@ -27,7 +27,7 @@ class Pairing:
 
     nodes: dict[ir.Node, ir.Node] = field(default_factory=dict)
     values: dict[ir.Value, ir.Value] = field(default_factory=dict)
-    replaced: set[ir.Node] = field(default_factory=set)
+    replaced: list[ir.Node] = field(default_factory=list)
     inserted: set[ir.Node] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
@@ -57,7 +57,7 @@ def pair(dense: ir.Model, pruned: ir.Model, declared: Declared) -> Pairing:
         if rest and _alike(node, rest[-1]):
             pairing.nodes[node] = rest.pop()
         elif node in declared.open:
-            pairing.replaced.add(node)
+            pairing.replaced.append(node)
         else:
             pairing.problems.append(f"{title(node)} has no counterpart in the pruned model")
             return pairing
@@ -84,11 +84,13 @@ def _values(dense: ir.Model, pruned: ir.Model, pairing: Pairing) -> None:
             pairing.problems.append(f"graph input {one.name!r} became {two.name!r}")
     for first, second in pairing.nodes.items():
         pairing.values.update(zip(first.outputs, second.outputs, strict=True))
-        inner = zip(_subgraphs(first), _subgraphs(second), strict=False)
-        pairing.values.update((a, b) for one, two in inner for a, b in zip(one.inputs, two.inputs, strict=False))
+        inner = zip(subgraphs(first), subgraphs(second), strict=False)
+        for graph, other in inner:
+            pairing.values.update(zip(graph.inputs, other.inputs, strict=False))
 
 
-def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
+def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs that a node holds."""
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             yield attribute.as_graph()
@@ -102,7 +104,7 @@ def _wiring(dense: ir.Model, pruned: ir.Model, pairing: Pairing) -> None:
             other = second.inputs[position] if position < len(second.inputs) else None
             if not _follows(value, other, pairing):
                 pairing.problems.append(f"input {position} of {title(first)} is wired to something else")
-        for one, two in zip(_subgraphs(first), _subgraphs(second), strict=False):
+        for one, two in zip(subgraphs(first), subgraphs(second), strict=False):
             _results(one, two, pairing)
     _results(dense.graph, pruned.graph, pairing)
 

@@ -112,7 +112,7 @@ class _Masks:
         return self._selected(value, shaped, number, dtype)
 
     def _scaled(self, value: ir.Value, shaped: Mask, fill: str, dtype: ir.DataType) -> ir.Value:
-        """x * mask + (1 - mask) * filler: exact on kept slots, and in every opset."""
+        """X * mask + (1 - mask) * filler: exact on kept slots, and in every opset."""
         masked = self.graft.after(value, "Mul", value, self.graft.constant(shaped.astype(dtype.numpy())))
         if fill == "zero":
             return masked

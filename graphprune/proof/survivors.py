@@ -109,6 +109,11 @@ def illegal(analysis: Analysis, plan: Plan) -> list[str]:
             found.append(f"the plan cuts group {name!r}, which is pinned: {group.pin.reason}")
         elif len(kept) < group.floor:
             found.append(f"the plan keeps {len(kept)} units of group {name!r}, which needs {group.floor}")
-        elif group.block is not None and len(set(np.bincount(group.block[list(kept)], minlength=group.block.max() + 1))) > 1:
+        elif group.block is not None and len(set(_per_block(group.block, kept))) > 1:
             found.append(f"the plan keeps unequal blocks of group {name!r}")
     return found
+
+
+def _per_block(block: Ids, kept: tuple[int, ...]) -> list[int]:
+    counts: list[int] = np.bincount(block[list(kept)], minlength=int(block.max()) + 1).tolist()
+    return counts

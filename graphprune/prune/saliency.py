@@ -40,35 +40,34 @@ class Weights:
         return self._sums[key]
 
     def _read(self, touched: Slice, power: int) -> None:
-        value, array = touched.use.value, self.tensor(touched)
-        rows = _matrix_sums(array, power)
-        blocks = touched.blocks
+        value, array, blocks = touched.use.value, self.tensor(touched), touched.blocks
+        height = len(array) // blocks
+        parts = [_both_sums(array[start : start + height], power) for start in range(0, len(array), height)]
+        self._sums[(value, power, 0, 1)] = np.concatenate([rows for rows, _ in parts])
         if array.ndim > 1:
-            self._sums[(value, power, 0, 1)] = rows.sum(axis=1)
-            grouped = rows.reshape(blocks, -1, rows.shape[1]) if blocks > 1 else rows[None]
-            self._sums[(value, power, 1, blocks)] = grouped.sum(axis=1).ravel()
-        else:
-            self._sums[(value, power, 0, 1)] = rows.ravel()
+            columns = np.concatenate([found for _, found in parts])
+            self._sums[(value, power, 1, blocks)] = columns.reshape(blocks * array.shape[1], -1).sum(axis=1)
         if touched.axis > 1:
             magnitude = np.abs(array) if power == 1 else np.square(array)
             others = tuple(axis for axis in range(array.ndim) if axis != touched.axis)
             self._sums[(value, power, touched.axis, blocks)] = magnitude.sum(axis=others, dtype=np.float64)
 
 
-def _matrix_sums(array: Floats, power: int) -> Scores:
-    """[axis 0, axis 1] sums of |w|^power over all further axes, a block of rows at a time."""
-    if array.ndim < 2:
-        return (np.abs(array) if power == 1 else np.square(array)).astype(np.float64).reshape(-1, 1)
-    flat = array.reshape(array.shape[0], array.shape[1], -1)
-    out = np.empty(flat.shape[:2], np.float64)
-    step = max(1, (1 << 20) // max(1, flat[0].size))
+CHUNK = 1 << 19
+"""Elements whose magnitudes are held at a time: they stay in the cache, so a weight is read from memory once."""
+
+
+def _both_sums(array: Floats, power: int) -> tuple[Scores, Scores]:
+    """Sums of |w|^power of every row, and of every position within a row."""
+    flat = array.reshape(len(array), -1)
+    rows, columns = np.empty(len(flat)), np.zeros(flat.shape[1])
+    step = max(1, CHUNK // max(1, flat.shape[1]))
     for start in range(0, len(flat), step):
-        rows = flat[start : start + step]
-        if power == 2:
-            out[start : start + step] = np.einsum("abc,abc->ab", rows, rows)
-        else:
-            out[start : start + step] = np.abs(rows).sum(axis=2)
-    return out
+        part = flat[start : start + step]
+        magnitude = np.abs(part) if power == 1 else np.square(part)
+        rows[start : start + step] = magnitude.sum(axis=1)
+        columns += magnitude.sum(axis=0)
+    return rows, columns
 
 
 def per_unit(group: Group, touched: Slice, slots: Scores) -> Scores:

@@ -181,7 +181,8 @@ def _bind_rest(inputs: Sequence[ir.Value], bound: dict[str, int], sizes: Sizes) 
                 else:
                     bound[symbol] = sizes.of(_role(value, axis))
     for symbol, value, axis in later:
-        bound.setdefault(symbol, _evaluate(symbol, bound) or sizes.of(_role(value, axis)))
+        total = _total(inputs, bound) if symbol.startswith("total") else _evaluate(symbol, bound)
+        bound.setdefault(symbol, total or sizes.of(_role(value, axis)))
 
 
 def _derived(symbol: str) -> bool:
@@ -189,15 +190,21 @@ def _derived(symbol: str) -> bool:
 
 
 def _evaluate(symbol: str, bound: Mapping[str, int]) -> int | None:
-    """E.g. `past_sequence_length + 1`; a bare `total...` of a decoder is its past plus its new length."""
-    if symbol.startswith("total"):
-        parts = [size for name, size in bound.items() if re.match(r"past|seq", name)]
-        return sum(parts) if len(parts) == 2 else None
+    """E.g. `past_sequence_length + 1`."""
     try:
         size = ir.SymbolicDim(symbol).evaluate(bound)
     except (ValueError, TypeError, ArithmeticError, SyntaxError):
         return None  # a name with odd characters, not an expression
     return size if isinstance(size, int) and size > 0 else None
+
+
+def _total(inputs: Sequence[ir.Value], bound: Mapping[str, int]) -> int | None:
+    """A decoder's `total...`: its past plus its new length, the static length of its tokens if need be."""
+    past = [size for name, size in bound.items() if name.startswith("past")]
+    new = [size for name, size in bound.items() if name.startswith("seq")]
+    tokens = (_dims(v)[1] for v in inputs if v.shape is not None and len(v.shape) == 2)
+    new += [dim for dim in tokens if isinstance(dim, int)]
+    return past[0] + new[0] if past and new else None
 
 
 def _sizes(value: ir.Value, bound: Mapping[str, int], sizes: Sizes) -> Iterator[int]:

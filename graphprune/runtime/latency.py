@@ -1,10 +1,10 @@
 """Which of two models is faster, and whether the measurement can tell.
 
-A round runs every model forth and back (A B B A), so drift of the machine hits all alike, and the
-ratio is taken within the round. Each sample follows an untimed run of the same model: whoever ran
-before leaves cold caches, which cost the second of two equal models up to 7 %. With one thread the
-clock is the CPU time of the calling thread, which other processes cannot inflate much; wall time is
-reported beside it.
+Rounds run every model forth and back (A B B A, then B A A B), so drift of the machine hits all alike,
+and the ratio is taken within two such rounds. Each sample follows an untimed run of the same model:
+whoever ran before leaves cold caches, which cost one of two equal models up to 7 %. With one thread
+the clock is the CPU time of the calling thread, which other processes cannot inflate much; wall time
+is reported beside it.
 
 Two traps. More threads than idle cores spin and cost wall time: the default is one thread. Denormal
 floats (saturated softmax of random weights) can slow a model 17-fold, and a cut that removes them
@@ -23,12 +23,15 @@ import numpy as np
 from graphprune.errors import ArgumentError
 from graphprune.runtime.session import Feeds, Session
 
-# Two sessions of one model differ by up to this much, through the placement of their memory alone.
-MARGIN = 0.03
+# Two sessions of one small model differ by up to this much, through the placement of their memory alone.
+MARGIN = 0.05
 CONFIDENCE = 0.99
 RESAMPLES = 1000
-BLOCK = 4  # neighbouring rounds share the machine's mood: resample them together
-CHUNK = 5  # rounds between two looks at the spread
+BLOCK = 3  # neighbouring rounds share the machine's mood: resample them together
+MIN_ROUNDS = 6
+STEADY_ROUNDS = 40  # a narrow interval of fewer rounds is luck
+FEW = 10  # pairs below which the bootstrap is too sure of itself
+CHUNK = 10  # rounds between two looks at the spread
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class _Samples:
 def measure(
     subjects: Sequence[Subject],
     *,
-    rounds: int = 100,
+    rounds: int = 200,
     warmup: int = 3,
     min_seconds: float = 1.0,
     max_seconds: float = 30.0,
@@ -107,7 +110,7 @@ def measure(
         rounds: the most rounds; each times every subject twice, forth and back.
         warmup: untimed rounds before.
         min_seconds: measure at least this long, whatever the spread.
-        max_seconds: stop here even if the spread is still wide (at least three rounds are run).
+        max_seconds: stop here even if the spread is still wide (but not before six rounds).
         sample_seconds: short models are run several times per sample, to last about this long.
         spread: stop early once every interval is narrower than this.
         seed: of the bootstrap.
@@ -123,14 +126,15 @@ def measure(
     repeats = _repeats(subjects, sample_seconds)
     samples = _Samples()
     start = time.perf_counter()
-    while len(samples.cpu) < max(rounds, 3):
+    while len(samples.cpu) < max(rounds, MIN_ROUNDS):
         _round(subjects, repeats, clock, samples)
         done, elapsed = len(samples.cpu), time.perf_counter() - start
-        if done < 3 or elapsed < min_seconds:
+        if done < MIN_ROUNDS or elapsed < min_seconds:
             continue
         if elapsed > max_seconds:
             break
-        if done % CHUNK == 0 and all(r.high - r.low <= spread for r in _ratios(subjects, samples, seed)):
+        steady = done >= STEADY_ROUNDS and done % CHUNK == 0
+        if steady and all(r.high - r.low <= spread for r in _ratios(subjects, samples, seed)):
             break
     return Latency(
         timings=tuple(_timing(subject, index, samples) for index, subject in enumerate(subjects)),
@@ -160,7 +164,9 @@ def _repeats(subjects: Sequence[Subject], sample_seconds: float) -> int:
 
 def _round(subjects: Sequence[Subject], repeats: int, clock: Callable[[], float], samples: _Samples) -> None:
     cpu, wall = [0.0] * len(subjects), [0.0] * len(subjects)
-    order = range(len(subjects))
+    order = list(range(len(subjects)))
+    if len(samples.cpu) % 2:
+        order.reverse()
     for index in (*order, *reversed(order)):
         session, feeds = subjects[index].session, subjects[index].feeds
         session.call(feeds)
@@ -187,6 +193,7 @@ def _timing(subject: Subject, index: int, samples: _Samples) -> Timing:
 
 def _ratios(subjects: Sequence[Subject], samples: _Samples, seed: int) -> tuple[Ratio, ...]:
     times = np.array(samples.cpu)
+    times = times[: len(times) // 2 * 2].reshape(-1, 2, len(subjects)).sum(axis=1)
     pairs = (times[:, 1:] / times[:, :1]).T
     return tuple(
         Ratio(subject.name, float(np.median(pair)), *interval(pair, seed))
@@ -197,9 +204,11 @@ def _ratios(subjects: Sequence[Subject], samples: _Samples, seed: int) -> tuple[
 def interval(pairs: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """The 99 % interval of the median of paired ratios, by circular block bootstrap.
 
-    Politis and Romano, 1992.
+    Politis and Romano, 1992. Fewer than ten pairs give their whole range instead.
     """
     count = len(pairs)
+    if count < FEW:
+        return float(np.min(pairs)), float(np.max(pairs))
     block = min(BLOCK, count)
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, count, (RESAMPLES, -(-count // block)))

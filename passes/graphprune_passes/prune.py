@@ -62,7 +62,7 @@ class Prune(Pass):
                 "layernorm=slice changes what LayerNorm computes", "add allow-inexact=true, or use layernorm=expand"
             )
 
-    def analysis_options(self) -> Options:
+    def options(self) -> Options:
         """What the analysis may assume under these arguments."""
         return Options(self.layernorm, self.allow_inexact, self.share, self.io)
 
@@ -71,14 +71,14 @@ class Prune(Pass):
         analysis = subject.analysis
         groups = self._groups(analysis)
         if self.ratio == 0 and not self.ratios:
-            return Plan(options=self.analysis_options())
+            return Plan(options=self.options())
         if not groups:
             raise PromiseError(*_nothing(analysis, bool(self.only or self.ignore)))
         scores = self._scores(analysis, groups, context)
         cuts = self._choose(analysis, groups, scores, context)
         widths = {group.id: group.size for group in groups if group.id in cuts}
         ranked = {name: tuple(scores[name].tolist()) for name in cuts}
-        return Plan(options=self.analysis_options(), cuts=cuts, widths=widths, scores=ranked)
+        return Plan(options=self.options(), cuts=cuts, widths=widths, scores=ranked)
 
     def _groups(self, analysis: Analysis) -> tuple[Group, ...]:
         for pattern in (*self.only, *self.ignore, *self.ratios):

@@ -73,7 +73,9 @@ def keep(analysis: Analysis, share: float, seed: int = 3) -> Plan:
     return Plan(analysis.options, cuts, {name: analysis.group(name).size for name in cuts})
 
 
-def cut(dense: ir.Model, options: Options | None = None, share: float = 0.5, plan: Plan | None = None) -> Case:
+def cut(
+    dense: ir.Model, options: Options | None = None, share: float = 0.5, plan: Plan | None = None
+) -> Case:
     analysis = analyse(dense, options)
     plan = plan or keep(analysis, share)
     assert any(len(kept) < plan.widths[name] for name, kept in plan.cuts.items()), "nothing is cut"

@@ -19,7 +19,12 @@ def conv() -> Case:
                 [act] d = Relu(c)
                 [second] y = Conv <pads = [1, 1, 1, 1]> (d, w2)
             }""",
-            w1=(8, 3, 3, 3), b1=(8,), gamma=(8,), beta=(8,), mean=(8,), var=np.linspace(1, 2, 8, dtype=np.float32),
+            w1=(8, 3, 3, 3),
+            b1=(8,),
+            gamma=(8,),
+            beta=(8,),
+            mean=(8,),
+            var=np.linspace(1, 2, 8, dtype=np.float32),
             w2=(5, 8, 3, 3),
         )
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from graphprune.axes import Options
+
 from .building import Case, cut, model
 
 EXPAND = Options(layernorm="expand")
@@ -28,81 +30,136 @@ ATTENTION = """(float[n,6,12] x) => (float[n,6,12] y) {
     y = MatMul(o, wo)
 }"""
 ATTENTION_WEIGHTS = {
-    "wq": (12, 12), "wk": (12, 12), "wv": (12, 12), "wo": (12, 12),
-    "split": np.array([0, 0, 4, 3]), "join": np.array([0, 0, 12]),
+    "wq": (12, 12),
+    "wk": (12, 12),
+    "wv": (12, 12),
+    "wo": (12, 12),
+    "split": np.array([0, 0, 4, 3]),
+    "join": np.array([0, 0, 12]),
 }
 
 GRAPHS = {
-    "mlp": ("(float[n,6] x) => (float[n,4] y) { h = Gemm(x, w1, b1)\n r = Sigmoid(h)\n y = MatMul(r, w2) }",
-            {"w1": (6, 8), "b1": (8,), "w2": (8, 4)}),
-    "transposed": ("(float[n,6] x) => (float[n,4] y) { h = Gemm <transB = 1> (x, w1)\n y = Gemm <transB = 1> (h, w2) }",
-                   {"w1": (8, 6), "w2": (4, 8)}),
-    "residual": ("""(float[n,6] x) => (float[n,4] y) {
+    "mlp": (
+        "(float[n,6] x) => (float[n,4] y) { h = Gemm(x, w1, b1)\n r = Sigmoid(h)\n y = MatMul(r, w2) }",
+        {"w1": (6, 8), "b1": (8,), "w2": (8, 4)},
+    ),
+    "transposed": (
+        "(float[n,6] x) => (float[n,4] y) { h = Gemm <transB = 1> (x, w1)\n y = Gemm <transB = 1> (h, w2) }",
+        {"w1": (8, 6), "w2": (4, 8)},
+    ),
+    "residual": (
+        """(float[n,6] x) => (float[n,4] y) {
         a = MatMul(x, w1)
         b = MatMul(x, w2)
         c = Add(a, b)
         d = Softplus(c)
-        y = MatMul(d, w3) }""", {"w1": (6, 8), "w2": (6, 8), "w3": (8, 4)}),
-    "concat": ("""(float[n,6] x) => (float[n,4] y) {
+        y = MatMul(d, w3) }""",
+        {"w1": (6, 8), "w2": (6, 8), "w3": (8, 4)},
+    ),
+    "concat": (
+        """(float[n,6] x) => (float[n,4] y) {
         a = MatMul(x, w1)
         b = MatMul(x, w2)
         c = Concat <axis = 1> (a, b)
-        y = MatMul(c, w3) }""", {"w1": (6, 8), "w2": (6, 4), "w3": (12, 4)}),
-    "gate": ("""(float[n,6] x) => (float[n,4] y) {
+        y = MatMul(c, w3) }""",
+        {"w1": (6, 8), "w2": (6, 4), "w3": (12, 4)},
+    ),
+    "gate": (
+        """(float[n,6] x) => (float[n,4] y) {
         a = MatMul(x, w1)
-        b, c = Split <axis = 1, num_outputs = 2> (a)
+        b, c = Split <axis = 1> (a, sizes)
         d = Sigmoid(b)
         e = Mul(d, c)
-        y = MatMul(e, w2) }""", {"w1": (6, 16), "w2": (8, 4)}),
-    "flatten": ("""(float[n,3,4,4] x) => (float[n,5] y) {
+        y = MatMul(e, w2) }""",
+        {"w1": (6, 16), "w2": (8, 4), "sizes": np.array([8, 8])},
+    ),
+    "flatten": (
+        """(float[n,3,4,4] x) => (float[n,5] y) {
         a = Conv <pads = [1, 1, 1, 1]> (x, w1)
         b = Flatten(a)
-        y = MatMul(b, w2) }""", {"w1": (6, 3, 3, 3), "w2": (96, 5)}),
-    "depthwise": ("""(float[n,3,8,8] x) => (float[n,5,6,6] y) {
+        y = MatMul(b, w2) }""",
+        {"w1": (6, 3, 3, 3), "w2": (96, 5)},
+    ),
+    "depthwise": (
+        """(float[n,3,8,8] x) => (float[n,5,6,6] y) {
         a = Conv(x, w1)
         b = Conv <group = 8> (a, w2)
-        y = Conv(b, w3) }""", {"w1": (8, 3, 1, 1), "w2": (8, 1, 3, 3), "w3": (5, 8, 1, 1)}),
-    "grouped": ("""(float[n,3,8,8] x) => (float[n,5,6,6] y) {
+        y = Conv(b, w3) }""",
+        {"w1": (8, 3, 1, 1), "w2": (8, 1, 3, 3), "w3": (5, 8, 1, 1)},
+    ),
+    "grouped": (
+        """(float[n,3,8,8] x) => (float[n,5,6,6] y) {
         a = Conv(x, w1)
         b = Conv <group = 2> (a, w2)
-        y = Conv(b, w3) }""", {"w1": (8, 3, 1, 1), "w2": (12, 4, 3, 3), "w3": (5, 12, 1, 1)}),
-    "transpose_conv": ("""(float[n,3,5,5] x) => (float[n,2,10,10] y) {
+        y = Conv(b, w3) }""",
+        {"w1": (8, 3, 1, 1), "w2": (12, 4, 3, 3), "w3": (5, 12, 1, 1)},
+    ),
+    "transpose_conv": (
+        """(float[n,3,5,5] x) => (float[n,2,10,10] y) {
         a = Conv(x, w1)
-        y = ConvTranspose <strides = [2, 2]> (a, w2) }""", {"w1": (8, 3, 1, 1), "w2": (8, 2, 2, 2)}),
+        y = ConvTranspose <strides = [2, 2]> (a, w2) }""",
+        {"w1": (8, 3, 1, 1), "w2": (8, 2, 2, 2)},
+    ),
     "attention": (ATTENTION, ATTENTION_WEIGHTS),
-    "lstm": ("""(float[7,n,5] x) => (float[7,n,3] y) {
+    "lstm": (
+        """(float[7,n,5] x) => (float[7,n,3] y) {
         e = MatMul(x, w0)
         h, hn, cn = LSTM <hidden_size = 8> (e, w, r, b)
         s = Squeeze(h, one)
         y = MatMul(s, w1) }""",
-        {"w0": (5, 6), "w": (1, 32, 6), "r": (1, 32, 8), "b": (1, 64), "w1": (8, 3), "one": np.array([1])}),
-    "mean": ("""(float[n,6] x) => (float[n,9] y) {
+        {"w0": (5, 6), "w": (1, 32, 6), "r": (1, 32, 8), "b": (1, 64), "w1": (8, 3), "one": np.array([1])},
+    ),
+    "mean": (
+        """(float[n,6] x) => (float[n,9] y) {
         a = MatMul(x, w1)
         b = ReduceMean <axes = [1], keepdims = 1> (a)
         c = Relu(b)
-        y = MatMul(c, w2) }""", {"w1": (6, 8), "w2": (1, 9)}),
-    "maximum": ("""(float[n,6] x) => (float[n,9] y) {
+        y = MatMul(c, w2) }""",
+        {"w1": (6, 8), "w2": (1, 9)},
+    ),
+    "maximum": (
+        """(float[n,6] x) => (float[n,9] y) {
         a = MatMul(x, w1)
         b = ReduceMax <axes = [1], keepdims = 1> (a)
-        y = MatMul(b, w2) }""", {"w1": (6, 8), "w2": (1, 9)}),
-    "pad": ("""(float[n,3,4,4] x) => (float[n,5,4,4] y) {
+        y = MatMul(b, w2) }""",
+        {"w1": (6, 8), "w2": (1, 9)},
+    ),
+    "pad": (
+        """(float[n,3,4,4] x) => (float[n,5,4,4] y) {
         a = Conv(x, w1)
         b = Pad(a, pads)
         c = Conv(x, w2)
         d = Add(b, c)
         y = Conv(d, w3) }""",
-        {"w1": (4, 3, 1, 1), "w2": (8, 3, 1, 1), "w3": (5, 8, 1, 1), "pads": np.array([0, 2, 0, 0, 0, 2, 0, 0])}),
-    "shuffle": ("""(float[n,3,4,4] x) => (float[n,5,4,4] y) {
+        {
+            "w1": (4, 3, 1, 1),
+            "w2": (8, 3, 1, 1),
+            "w3": (5, 8, 1, 1),
+            "pads": np.array([0, 2, 0, 0, 0, 2, 0, 0]),
+        },
+    ),
+    "shuffle": (
+        """(float[n,3,4,4] x) => (float[n,5,4,4] y) {
         a = Conv(x, w1)
         b = Gather <axis = 1> (a, order)
-        y = Conv(b, w2) }""", {"w1": (6, 3, 1, 1), "w2": (5, 6, 1, 1), "order": np.array([0, 3, 1, 4, 2, 5])}),
-    "strided": ("""(float[n,6] x) => (float[n,4] y) {
+        y = Conv(b, w2) }""",
+        {"w1": (6, 3, 1, 1), "w2": (5, 6, 1, 1), "order": np.array([0, 3, 1, 4, 2, 5])},
+    ),
+    "strided": (
+        """(float[n,6] x) => (float[n,4] y) {
         a = MatMul(x, w1)
         b = Slice(a, start, end, axis, step)
         c = Tanh(b)
         y = MatMul(c, w2) }""",
-        {"w1": (6, 12), "w2": (6, 4), "start": np.array([1]), "end": np.array([12]), "axis": np.array([1]),
-         "step": np.array([2])}),
+        {
+            "w1": (6, 12),
+            "w2": (6, 4),
+            "start": np.array([1]),
+            "end": np.array([12]),
+            "axis": np.array([1]),
+            "step": np.array([2]),
+        },
+    ),
 }
 
 
@@ -191,7 +248,7 @@ def test_cache_heads_are_cut_in_inputs_and_outputs() -> None:
         o = Reshape(o1, join)
         y = MatMul(o, wo)
     }"""
-    weights = {name: (12, 12) for name in ("wk", "wq", "wo")}
+    weights = dict.fromkeys(("wk", "wq", "wo"), (12, 12))
     case = cut(model(text, split=np.array([0, 0, 4, 3]), join=np.array([0, 0, 12]), **weights))
     assert case.pruned.graph.inputs[1].shape is not None
     proof = case.prove()

@@ -118,6 +118,17 @@ def test_expressions_of_symbols_are_computed(build):
     assert default_inputs(model)["mask"].shape == (2, 17)
 
 
+@pytest.mark.parametrize(("tokens", "total"), [("1", 17), ("sequence", 32)])
+def test_the_total_length_of_a_decoder_is_past_plus_new(build, tokens, total):
+    model = build(
+        f"(int64[batch,{tokens}] ids, int64[batch,total_sequence] attention_mask, float[batch,4,past,8] k)"
+        " => (float[batch,4,past,8] y) { y = Relu(k) }"
+    )
+    feeds = default_inputs(model)
+    assert feeds["attention_mask"].shape == (2, total)
+    assert feeds["k"].shape == (2, 4, 16, 8)
+
+
 def test_images_grow_until_they_fit(build):
     assert runnable_inputs(build(IMAGE, k=(4, 3, 3, 3)))["x"].shape == (2, 3, 32, 32)
     assert runnable_inputs(build(IMAGE, k=(4, 3, 150, 3)))["x"].shape == (2, 3, 160, 160)

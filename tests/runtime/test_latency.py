@@ -23,8 +23,8 @@ FEEDS = {"x0": np.zeros((64, 256), np.float32)}
         (1.20, 1.30, "slower"),
         (0.95, 1.05, "no measurable difference"),
         (0.80, 1.01, "no measurable difference"),
-        (0.975, 0.985, "no measurable difference"),
-        (1.015, 1.025, "no measurable difference"),
+        (0.96, 0.98, "no measurable difference"),
+        (1.02, 1.04, "no measurable difference"),
     ],
 )
 def test_a_verdict_needs_the_whole_interval(low, high, verdict):
@@ -38,6 +38,10 @@ def test_the_interval_covers_the_median_of_noise():
         low, high = interval(np.exp(rng.normal(0, 0.1, 60)), seed)
         hits += low <= 1.0 <= high
     assert hits >= 93
+
+
+def test_few_pairs_give_their_range():
+    assert interval(np.array([1.0, 0.9, 1.2])) == (0.9, 1.2)
 
 
 def test_noise_is_no_difference_and_a_real_one_is_found(build):
@@ -61,14 +65,14 @@ def test_timings_are_plausible(build):
     (timing,) = result.timings
     assert result.ratios == ()
     assert result.clock == "thread CPU"
-    assert result.rounds >= 3
+    assert result.rounds >= 6
     assert 0 < timing.cpu_p10 <= timing.cpu_median < 1
     assert timing.wall_p10 <= timing.wall_median
 
 
 def test_a_steady_result_ends_early(build):
     subjects = [Subject("one", chain(build, 2), FEEDS)] * 2
-    assert measure(subjects, rounds=1000, min_seconds=0, spread=10).rounds == 5
+    assert measure(subjects, rounds=1000, min_seconds=0, spread=10).rounds == 40
 
 
 def test_bad_feeds_are_reported(build):

@@ -217,6 +217,15 @@ def _transformers(entry: Entry) -> tuple[nn.Module, nn.Module, Example]:
 _BUILDERS = {"torchvision": _torchvision, "timm": _timm, "transformers": _transformers}
 
 
+def _settle(entry: Entry, module: nn.Module, source: nn.Module, example: Example) -> Callable[[], object]:
+    """A forward pass over twice the batch, because BatchNorm after a global pool needs several items."""
+    if entry.inputs == "detection":
+        image = next(iter(example.tensors.values()))
+        return lambda: source([image, image.flip(0)])
+    inputs = [torch.cat([tensor, tensor.flip(0)]) for tensor in example.tensors.values()]
+    return lambda: module(*inputs)
+
+
 def build(entry: Entry) -> Built:
     """Builds the module with fixed random weights that leave no output constant."""
     shim.install()
@@ -225,9 +234,5 @@ def build(entry: Entry) -> Built:
     torch.manual_seed(weights.SEED)
     source, module, example = _BUILDERS[entry.library](entry)
     module.eval()
-    inputs = [
-        tensor if entry.inputs == "detection" else torch.cat([tensor, tensor.flip(0)])
-        for tensor in example.tensors.values()
-    ]
-    weights.randomise(source, lambda: module(*inputs))
+    weights.randomise(source, _settle(entry, module, source, example))
     return Built(module, example, source)

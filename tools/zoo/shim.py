@@ -9,25 +9,18 @@ import torch
 
 
 def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    """Greedy non-maximum suppression, the textbook loop."""
-    order = scores.argsort(descending=True).tolist()
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    kept: list[int] = []
-    for index in order:
-        if not kept:
-            kept.append(index)
-            continue
-        rest = boxes[kept]
-        width = (
-            torch.minimum(rest[:, 2], boxes[index, 2]) - torch.maximum(rest[:, 0], boxes[index, 0])
-        ).clamp(0)
-        height = (
-            torch.minimum(rest[:, 3], boxes[index, 3]) - torch.maximum(rest[:, 1], boxes[index, 1])
-        ).clamp(0)
-        overlap = width * height
-        if bool((overlap / (area[kept] + area[index] - overlap) <= iou_threshold).all()):
-            kept.append(index)
-    return torch.tensor(kept, dtype=torch.int64)
+    """Greedy non-maximum suppression: keep the best box, drop what overlaps it, repeat."""
+    order = scores.argsort(descending=True)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    kept: list[torch.Tensor] = []
+    while order.numel():
+        best, order = order[0], order[1:]
+        kept.append(best)
+        low = torch.maximum(boxes[order, :2], boxes[best, :2])
+        high = torch.minimum(boxes[order, 2:], boxes[best, 2:])
+        overlap = (high - low).clamp(0).prod(1)
+        order = order[overlap <= iou_threshold * (area[order] + area[best] - overlap)]
+    return torch.stack(kept) if kept else torch.empty(0, dtype=torch.int64)
 
 
 def _roi_align(
@@ -43,6 +36,10 @@ def _roi_align(
     from torchvision.ops import roi_align
 
     return roi_align._roi_align(features, rois, scale, height, width, sampling, aligned)  # type: ignore[no-any-return]
+
+
+def _has_ops() -> bool:  # not a lambda: TorchScript compiles it with the detectors
+    return True
 
 
 @functools.cache
@@ -63,5 +60,5 @@ def install() -> Any:
     library.impl("roi_align", _roi_align, "CPU")
     import torchvision
 
-    torchvision.extension._has_ops = lambda: True
+    torchvision.extension._has_ops = _has_ops
     return library

@@ -1,0 +1,162 @@
+"""Discontinuous operators: positions are renumbered; rounding may tip a decision without failing a proof."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from graphprune.proof.compare import Comparison
+from graphprune.proof.decisions import find_decisions, unexplained
+from graphprune.proof.declared import declare
+from graphprune.proof.pairing import pair
+from graphprune.proof.reference import build_reference
+from graphprune.proof.survivors import Survivors
+
+from .building import Case, cut, model
+
+ROUTED = """(float[n,6] x) => (float[n,4] y) {
+    [router] r = MatMul(x, wr)
+    [best] i = ArgMax <axis = 1, keepdims = 0> (r)
+    [pick] e = Gather <axis = 0> (table, i)
+    [last] y = MatMul(e, w2)
+}"""
+GATED = """(float[n,6] x) => (float[n,4] y, float[n,3] z) {
+    [wide] a = MatMul(x, w1)
+    [test] b = Greater(a, limit)
+    [mask] c = Where(b, a, limit)
+    [last] y = MatMul(c, w2)
+    [plain] z = MatMul(x, w3)
+}"""
+
+
+def routed() -> Case:
+    return cut(model(ROUTED, wr=(6, 8), table=(8, 5), w2=(5, 4)))
+
+
+def gated() -> Case:
+    return cut(model(GATED, w1=(6, 8), limit=np.array(0.1, np.float32), w2=(8, 4), w3=(6, 3)))
+
+
+def comparison(case: Case) -> Comparison:
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    decisions, _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
+    assert [decision.node.op_type for decision in decisions] == ["Greater"]
+    return Comparison(survivors, case.dense, decisions, 1e-4)
+
+
+@pytest.mark.parametrize("make", [routed, gated])
+def test_decisions_agree(make) -> None:
+    proof = make().prove()
+    assert proof.ok, proof.details
+
+
+def test_a_table_that_is_not_renumbered_fails() -> None:
+    case = routed()
+    case.tensor("table", lambda a: a[::-1])
+    assert any("'table'" in line for line in case.prove().failures)
+
+
+def test_a_wrong_decision_is_found_where_its_output_hides_it() -> None:
+    """The inputs of a comparison are compared although only booleans leave it."""
+    case = gated()
+    survivors = Survivors(case.analysis, case.plan)
+    kept = survivors.mask(case.analysis.values[case.dense.graph.node("wide").outputs[0]][1])
+    assert kept is not None
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((2, 8)).astype(np.float32)
+    y, z = np.ones((2, 4), np.float32), rng.standard_normal((2, 3)).astype(np.float32)
+    reference = {"a": a, "b": a > 0.1, "y": y * rng.random((2, 4)).astype(np.float32), "z": z}
+    good = {**reference, "a": a[:, kept], "b": (a > 0.1)[:, kept]}
+    same = comparison(case)
+    same.add(reference, good)
+    assert not same.failures()
+
+    shifted = comparison(case)
+    shifted.add(reference, {**good, "a": good["a"] + 0.01})
+    assert any("input 'a' of Greater 'test'" in line for line in shifted.failures())
+
+
+def test_rounding_that_tips_a_tie_hides_what_follows_it() -> None:
+    case = gated()
+    survivors = Survivors(case.analysis, case.plan)
+    kept = survivors.mask(case.analysis.values[case.dense.graph.node("wide").outputs[0]][1])
+    assert kept is not None
+    rng = np.random.default_rng(0)
+    a = np.full((1, 8), 3, np.float32)
+    first = int(np.flatnonzero(kept)[0])
+    a[0, first] = 0.1
+    reference = {"a": a, "b": a > 0.1, "y": rng.random((1, 4)), "z": rng.random((1, 3))}
+    nudged = a.copy()
+    nudged[0, first] += 1e-6
+    other = {**reference, "a": nudged[:, kept], "b": (nudged > 0.1)[:, kept], "y": rng.random((1, 4))}
+    found = comparison(case)
+    found.add(reference, other)
+    assert not found.failures()
+    assert any("rounding tipped Greater" in note for note in found.notes())
+    assert any("output 'y' was never compared" in note for note in found.notes())
+
+    wrong = comparison(case)
+    wrong.add(reference, {**other, "b": ~other["b"]})
+    assert any("not at ties" in line for line in wrong.failures())
+
+
+def test_a_search_may_only_tip_between_ties() -> None:
+    case = routed()
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    (decision,), _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
+    scores, picks = decision.inputs[0].reference, decision.outputs[0].reference
+    values = np.array([[1.0, 1.0, 0.0]])
+    a = {scores: values, picks: np.array([0])}
+    assert not unexplained(decision, a, {scores: values, picks: np.array([1])}, 1e-4)
+    assert "not at ties" in unexplained(decision, a, {scores: values, picks: np.array([2])}, 1e-4)
+    assert "not there" in unexplained(decision, a, {scores: values, picks: np.array([7])}, 1e-4)
+
+
+def test_decisions_that_the_plan_cannot_sway_are_not_tapped() -> None:
+    text = """(float[n,6] x) => (float[n,4] y) {
+        t = Greater(x, limit)
+        u = Where(t, x, limit)
+        a = MatMul(u, w1)
+        y = MatMul(a, w2)
+    }"""
+    case = cut(model(text, limit=np.array(0.0, np.float32), w1=(6, 8), w2=(8, 4)))
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    decisions, hidden = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
+    assert not decisions and not hidden
+    assert case.prove().ok
+
+
+def test_a_branch_is_certified_and_noted() -> None:
+    text = """(float[n,6] x, bool c) => (float[n,4] y) {
+        h = MatMul(x, w1)
+        y = If (c) <
+            then_branch = t () => (float[n,4] p) { u = Round(h)
+                p = MatMul(u, w2) },
+            else_branch = e () => (float[n,4] q) { q = MatMul(h, w3) }
+        >
+    }"""
+    case = cut(model(text, w1=(6, 8), w2=(8, 4), w3=(8, 4)))
+    proof = case.prove()
+    assert proof.ok, proof.details
+    assert proof.certificate.compared == 3
+    assert any("inside a branch" in note for note in proof.notes)
+    name = next(n for n, v in case.pruned.graph.initializers.items() if n == "w3")
+    case.tensor(name, lambda a: -a)
+    wrong = case.prove()
+    assert any("'w3'" in line for line in wrong.failures), "the branch that is not taken is certified too"
+
+
+def test_replaced_weights_make_a_model_swayable() -> None:
+    case = gated()
+    plan = replace(case.plan, cuts={}, widths={}, replaced={"w1": np.ones((6, 8), np.float32)})
+    survivors = Survivors(case.analysis, plan)
+    reference = build_reference(case.dense, survivors)
+    value = reference.model.graph.initializers["w1"].const_value
+    assert isinstance(value, ir.Tensor) and np.array_equal(value.numpy(), np.ones((6, 8)))
+    assert case.dense.graph.initializers["w1"].const_value is not value

@@ -1,0 +1,1 @@
+"""Random graphs whose removable Units are known by construction, and campaigns over them."""
