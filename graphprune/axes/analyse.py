@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from graphprune.axes.caches import cache_pairs
 from graphprune.axes.groups import Group, form_groups
-from graphprune.axes.labels import Label, fixed
+from graphprune.axes.labels import Label, fixed, is_fixed
 from graphprune.axes.options import Options
 from graphprune.axes.regions import find_regions
 from graphprune.axes.rules import row_for
@@ -197,10 +197,7 @@ def _spread(state: State, node: ir.Node, exactness: str) -> None:
     """Carries 'derived from a mean' along, and pins axes whose positions are read as plain numbers."""
     facts = state.facts
     if exactness != "contraction" and node not in facts.regions:
-        for value in node.inputs:
-            if value is not None and value in facts.means:
-                for out in node.outputs:
-                    facts.means.setdefault(out, facts.means[value])
+        _spread_means(state, node)
     for position, value in enumerate(node.inputs):
         if value is None or value not in facts.indices:
             continue
@@ -208,3 +205,31 @@ def _spread(state: State, node: ir.Node, exactness: str) -> None:
         if node.op_type not in INDEX_AWARE or not addresses:
             why = state.event(f"{node.op_type} reads its positions as numbers", node.name or node.op_type)
             state.algebra.pin(facts.indices[value], why)
+
+
+def _spread_means(state: State, node: ir.Node) -> None:
+    """Follows values that derive from a mean over a labelled axis.
+
+    Scaling a width by them leaves zeros zero. Adding them to it shifts removed slots away from zero, and a later
+    reduction over such a width means something else (a LayerNorm that was not recognised).
+    """
+    means = state.facts.means
+    for position, value in enumerate(node.inputs):
+        if value is None or value not in means:
+            continue
+        for out in node.outputs:
+            scales = node.op_type == "Mul" or (node.op_type == "Div" and position == 1)
+            widened = _widens(state, value, out)
+            if widened and scales and not means[value]:
+                continue
+            means[out] = means.get(out, False) or means[value] or widened
+
+
+def _widens(state: State, value: ir.Value, out: ir.Value) -> bool:
+    """Whether a value is broadcast along a labelled axis of an output."""
+    before, after = state.sizes.shapes.get(value) or (), state.facts.values.get(out, ())
+    for axis, label in enumerate(reversed(after)):
+        narrow = axis >= len(before) or before[-1 - axis] == (1, 1)
+        if narrow and not is_fixed(label):
+            return True
+    return False

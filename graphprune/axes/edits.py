@@ -131,3 +131,10 @@ class SqueezeAxes(Edit):
     """A Squeeze without axes: write down the ones it drops, so that a width cut to 1 is not dropped too."""
 
     axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DenseShape(Edit):
+    """A Shape that is computed with: restore original sizes, which the arithmetic around it was written for."""
+
+    labels: tuple[Label, ...]

@@ -58,6 +58,11 @@ class Slice:
     def node(self) -> str:
         return self.use.node.name or self.use.node.op_type
 
+    @property
+    def count(self) -> int:
+        """Slots of the axis that the Group's Units own, counted once per owner."""
+        return len(self.units) * self.length // self.span
+
     @cached_property
     def pairs(self) -> tuple[Ids, Ids]:
         """(unit, slot) pairs: every slot of the axis that a Unit owns."""

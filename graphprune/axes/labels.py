@@ -230,5 +230,14 @@ class Algebra:
 
     def _conjunction(self, outer: Ids, inner: Ids, key: Hashable) -> Ids:
         both = self._remembered(key, len(outer) * len(inner))
-        self.atoms.expand(both, np.repeat(outer, len(inner)), np.tile(inner, len(outer)))
+        left, right = np.repeat(outer, len(inner)), np.tile(inner, len(outer))
+        if self._all_pinned(inner):
+            self.atoms.union(both, left)
+        elif self._all_pinned(outer):
+            self.atoms.union(both, right)
+        else:
+            self.atoms.expand(both, left, right)
         return both
+
+    def _all_pinned(self, atoms: Ids) -> bool:
+        return bool((self.atoms.pins(atoms) != NOTHING).all())

@@ -75,7 +75,7 @@ class Facts:
     floors: list[tuple[Label, int]] = field(default_factory=list)
     inexact: dict[ir.Node, Label] = field(default_factory=dict)
     indices: dict[ir.Value, Label] = field(default_factory=dict)
-    means: dict[ir.Value, str] = field(default_factory=dict)
+    means: dict[ir.Value, bool] = field(default_factory=dict)
     regions: dict[ir.Node, object] = field(default_factory=dict)
 
 

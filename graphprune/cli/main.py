@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -75,10 +76,11 @@ class _Commands(click.Group):
 @click.option(
     "--debug", is_flag=True, help="Show the traceback of an internal error (or set GRAPHPRUNE_DEBUG=1)."
 )
-@click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
+def cli(debug: bool) -> None:
     """Make ONNX models smaller and faster by removing structure, and prove every cut."""
-    ctx.obj = {"debug": debug}
+    if not debug:
+        # Warnings of libraries are for developers; users get errors and the lines of a report.
+        warnings.simplefilter("ignore")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

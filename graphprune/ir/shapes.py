@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
 from graphprune.ir.contrib import contrib_shapes, element_type
+from graphprune.ir.fast_shapes import fast_shape
 from graphprune.ir.evaluate import MOVES, Array, CannotEvaluateError, evaluator, integer
 
 Size = tuple[int, int]
@@ -166,6 +167,8 @@ class _Inference:
             one, two = self.sizes.shapes.get(a), self.sizes.shapes.get(b)
             same = one is not None and one == two
             self.sizes.shapes[out] = one if same else self._declared(out)
+            if out.dtype is None and a.dtype is not None:
+                out.dtype = a.dtype
 
     def _node(self, node: ir.Node) -> None:
         if self._evaluate(node):
@@ -242,13 +245,15 @@ class _Inference:
             return [shapes[0]]
         if node.op_type in BROADCAST and all(s is not None for s in shapes):
             return [_broadcast([s for s in shapes if s is not None])]
-        return None
+        fast = fast_shape(node, shapes)
+        return None if fast is None else [fast]
 
     @staticmethod
     def _type(node: ir.Node) -> None:
         for position, out in enumerate(node.outputs):
-            if out.dtype is None:
-                out.dtype = element_type(node, position)
+            kind = element_type(node, position) if out.dtype is None else None
+            if kind is not None:
+                out.dtype = kind
 
     def _slow(self, node: ir.Node) -> list[Shape | None]:
         try:

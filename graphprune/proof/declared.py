@@ -51,7 +51,9 @@ def declare(survivors: Survivors) -> Declared:
     """Collects the edits whose labels really shrink."""
     declared = Declared()
     for edit in survivors.analysis.edits:
-        TABLE[type(edit)](declared, survivors, edit)
+        state = TABLE.get(type(edit))
+        if state is not None:  # an edit that is not known here declares nothing, so what it changes fails
+            state(declared, survivors, edit)
     return declared
 
 
@@ -168,6 +170,11 @@ def _expansion(declared: Declared, survivors: Survivors, edit: Any) -> None:
         declared.open.add(edit.node)
 
 
+def _restored(declared: Declared, survivors: Survivors, edit: kinds.DenseShape) -> None:
+    if survivors.touched(*edit.labels):
+        declared.open.add(edit.node)
+
+
 def _clamp(declared: Declared, survivors: Survivors, edit: kinds.ClampCount) -> None:
     kept, _ = survivors.counts(edit.label)
     if survivors.touched(edit.label):
@@ -195,4 +202,5 @@ TABLE: dict[type, Callable[[Declared, Survivors, Any], None]] = {
     kinds.LayerNormExpansion: _expansion,
     kinds.ClampCount: _clamp,
     kinds.SqueezeAxes: _squeeze,
+    kinds.DenseShape: _restored,
 }

@@ -228,7 +228,11 @@ def _layer_norm(rewriting: Rewriting, edit: kinds.LayerNormExpansion) -> None:
     unseen = chain("Mul", chain("Mul", mean, mean), missing)
     variance = chain("Mul", chain("Add", seen, unseen), one_over_n)
     out = chain("Mul", chain("Div", centred, chain("Sqrt", chain("Add", variance, eps))), gamma)
-    rewriting.replace(node.outputs[0], out if beta is None else chain("Add", out, beta), chain)
+    rewriting.moved[Use(edit.node, 1)] = (chain.last, 1)
+    if beta is not None:
+        out = chain("Add", out, beta)
+        rewriting.moved[Use(edit.node, 2)] = (chain.last, 1)
+    rewriting.replace(node.outputs[0], out, chain)
     graph_of(node).remove(node, safe=True)
 
 
@@ -238,6 +242,19 @@ def _clamp(rewriting: Rewriting, edit: kinds.ClampCount) -> None:
     count = _input_array(node, edit.position)
     if count is not None and _shrinks(rewriting, edit.label):
         _set_input(rewriting, node, edit.position, np.minimum(count, rewriting.kept.count(edit.label)), "k")
+
+
+def _dense_shape(rewriting: Rewriting, edit: kinds.DenseShape) -> None:
+    """sizes := sizes * original / kept, element by element."""
+    if not _shrinks(rewriting, *edit.labels):
+        return
+    node = rewriting.node(edit.node)
+    factors = [tuple(f for f in label if f.atoms is not None) for label in edit.labels]
+    dense = np.array([size_of(label)[0] for label in factors], np.int64)
+    kept = np.array([rewriting.kept.count(label) for label in factors], np.int64)
+    chain = Chain(rewriting, node)
+    scaled = chain("Mul", node.outputs[0], rewriting.constant(node, dense, "dense"))
+    rewriting.replace(node.outputs[0], chain("Div", scaled, rewriting.constant(node, kept, "kept")), chain)
 
 
 def _squeeze(rewriting: Rewriting, edit: kinds.SqueezeAxes) -> None:
@@ -266,4 +283,5 @@ APPLY: dict[type, Callable[[Rewriting, Any], None]] = {
     kinds.LayerNormExpansion: _layer_norm,
     kinds.ClampCount: _clamp,
     kinds.SqueezeAxes: _squeeze,
+    kinds.DenseShape: _dense_shape,
 }

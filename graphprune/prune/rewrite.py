@@ -115,7 +115,7 @@ def _cut_value(rewriting: Rewriting, value: ir.Value, per_use: dict[Use, Cut]) -
     by_key: dict[tuple[object, ...], tuple[Cut, list[Use]]] = {}
     for user, position in value.uses():
         use = Use(user, position)
-        if user not in rewriting.copy.nodes or rewriting.node(user).graph is None:
+        if user not in rewriting.copy.nodes or rewriting.reader(use)[0].graph is None:
             continue
         cut = per_use.get(use, whole)
         assert cut is not None
@@ -126,11 +126,11 @@ def _cut_value(rewriting: Rewriting, value: ir.Value, per_use: dict[Use, Cut]) -
             continue
         clone = ir.Value(name=rewriting.fresh_name(value.name or "clone"), type=value.type)
         _set_tensor(rewriting, clone, value, cut)
-        graph_of(rewriting.node(uses[0].node)).register_initializer(clone)
+        graph_of(rewriting.reader(uses[0])[0]).register_initializer(clone)
         for use in uses:
-            node = rewriting.node(use.node)
-            if node.inputs[use.position] is target:
-                node.replace_input_with(use.position, clone)
+            node, position = rewriting.reader(use)
+            if node.inputs[position] is target:
+                node.replace_input_with(position, clone)
 
 
 def _first(uses: list[Use]) -> tuple[str, int]:

@@ -30,6 +30,7 @@ class Rewriting:
         copy: the model under change and its correspondence to the dense one.
         scales: factors that initializer uses get after slicing.
         corrected: replacement of a dense value whose mean was corrected.
+        moved: node and input position that read an initializer in place of a dense use that is gone.
     """
 
     analysis: Analysis
@@ -38,6 +39,7 @@ class Rewriting:
     copy: Copy
     scales: dict[Use, float] = field(default_factory=dict)
     corrected: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    moved: dict[Use, tuple[ir.Node, int]] = field(default_factory=dict)
     _count: int = 0
 
     @property
@@ -47,6 +49,10 @@ class Rewriting:
     def node(self, original: ir.Node) -> ir.Node:
         """The copy of a dense node."""
         return self.copy.nodes[original]
+
+    def reader(self, use: Use) -> tuple[ir.Node, int]:
+        """Where the copy reads what this dense use reads."""
+        return self.moved.get(use, (self.copy.nodes[use.node], use.position))
 
     def fresh_name(self, hint: str) -> str:
         self._count += 1

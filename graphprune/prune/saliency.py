@@ -26,10 +26,12 @@ class Weights:
     _sums: dict[tuple[ir.Value, int, int, int], Scores] = field(default_factory=dict)
 
     def tensor(self, touched: Slice) -> Floats:
-        """The initializer of a slice as floating numbers."""
+        """The initializer of a slice as floating numbers, dequantised if that is how it is read."""
         constant = touched.use.value.const_value
         assert constant is not None
         array = np.asarray(constant.numpy())
+        if is_quantised(touched):
+            return dequantised(touched.use.node, array)
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
     def slot_sums(self, touched: Slice, power: int) -> Scores:
@@ -104,7 +106,36 @@ def scored_slices(group: Group) -> tuple[Slice, ...]:
 
 def _is_float(touched: Slice) -> bool:
     tensor = touched.use.value.const_value
-    return tensor is not None and tensor.dtype.is_floating_point()
+    return tensor is not None and (tensor.dtype.is_floating_point() or is_quantised(touched))
+
+
+def is_quantised(touched: Slice) -> bool:
+    """Whether the tensor is the integer weight of a DequantizeLinear with constant parameters."""
+    node = touched.use.node
+    parameters = [value for value in node.inputs[1:] if value is not None]
+    constant = all(value.const_value is not None for value in parameters)
+    return node.op_type == "DequantizeLinear" and touched.use.position == 0 and constant
+
+
+def dequantised(node: ir.Node, array: npt.NDArray[np.generic]) -> Floats:
+    """(q - zero point) * scale, for one scale, one per slot of an axis, or one per block of it."""
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    numbers = array.astype(np.float32)
+    parameters = [_aligned(node, position, numbers.shape, axis) for position in (2, 1)]
+    return np.asarray((numbers - parameters[0]) * parameters[1], np.float32)
+
+
+def _aligned(node: ir.Node, position: int, shape: tuple[int, ...], axis: int) -> Floats:
+    """A scale or zero point, repeated to broadcast against the weight."""
+    value = node.inputs[position] if position < len(node.inputs) else None
+    if value is None or value.const_value is None:
+        return np.zeros((), np.float32)
+    parameter = np.asarray(value.const_value.numpy()).astype(np.float32)
+    if parameter.size == 1:
+        return parameter.reshape(())
+    if parameter.ndim == 1:
+        return parameter.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))])
+    return parameter.repeat(-(-shape[axis] // parameter.shape[axis]), axis=axis)[tuple(map(slice, shape))]
 
 
 def _rank(touched: Slice) -> int:

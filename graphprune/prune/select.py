@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd, inf
+from math import gcd
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from graphprune.axes.groups import Group
+from graphprune.axes.atoms import Ids
+from graphprune.axes.groups import Group, Slice
 
 Scores = npt.NDArray[np.float64]
 Scope = Literal["global", "local", "isomorphic"]
 
 
-@dataclass(frozen=True)
-class Step:
-    """A legal removal from one Group, on top of all its earlier steps.
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """All legal removals from one Group, each on top of the earlier ones.
 
     Attributes:
         group: number of the Group.
-        units: Units that go with this step.
-        removed: Units gone after it.
-        score: highest mean score of a step so far, so that steps of a Group stay in order.
+        order: Units in the order in which they go.
+        removed: Units gone after each step; step k takes order[removed[k-1]:removed[k]].
+        scores: highest mean score of a step so far, so that the steps of a Group stay in order.
     """
 
     group: int
-    units: tuple[int, ...]
-    removed: int
-    score: float
+    order: Ids
+    removed: Ids
+    scores: Scores
 
 
 def alignment(group: Group, align: int | str) -> int:
@@ -47,91 +48,113 @@ def alignment(group: Group, align: int | str) -> int:
 
 def _per_conv(group: Group) -> int:
     """Slots of a convolution's width that one Unit owns."""
-    counts = [len(s.pairs[0]) // group.size for s in group.slices if s.use.node.op_type in ("Conv", "ConvTranspose")]
+    counts = [s.count // group.size for s in group.slices if s.use.node.op_type in ("Conv", "ConvTranspose")]
     return max(1, min(counts, default=1))
 
 
-def ladder(number: int, group: Group, scores: Scores, multiple: int, min_keep: float) -> list[Step]:
+def ladder(number: int, group: Group, scores: Scores, multiple: int, min_keep: float) -> Ladder:
     """All legal steps of one Group, least salient Units first.
 
     Balanced Groups lose one Unit of every block at a time; kept counts are multiples of `multiple`, and never
     below the Group's floor or `min_keep` of its Units.
     """
     rows = _rows(group, scores)
-    width, per_row = group.size, len(rows[0]) if rows else 1
-    floor = max(1, group.floor, int(np.ceil(min_keep * width)))
-    steps: list[Step] = []
-    start, best = 0, -inf
-    for end in range(1, len(rows)):
-        kept = width - end * per_row
-        if kept < floor:
-            break
-        if kept % multiple:
-            continue
-        units = tuple(unit for row in rows[start:end] for unit in row)
-        best = max(best, float(np.mean(scores[list(units)])))
-        steps.append(Step(number, units, end * per_row, best))
-        start = end
-    return steps
+    floor = max(1, group.floor, int(np.ceil(min_keep * group.size)))
+    removed = np.arange(1, len(rows)) * rows.shape[1]
+    kept = group.size - removed
+    removed = removed[(kept >= floor) & (kept % multiple == 0)]
+    order = rows.ravel()
+    total = np.concatenate([[0.0], np.cumsum(scores[order])])
+    starts = np.concatenate([[0], removed[:-1]])
+    means = (total[removed] - total[starts]) / (removed - starts) if removed.size else np.empty(0)
+    return Ladder(number, order, removed, np.maximum.accumulate(means))
 
 
-def _rows(group: Group, scores: Scores) -> list[tuple[int, ...]]:
-    """Units in the order of removal; with blocks, the j-th least of every block together."""
-    order = np.lexsort((np.arange(group.size), scores))
+def _rows(group: Group, scores: Scores) -> Ids:
+    """Units in the order of removal, one per row; with blocks, the j-th least of every block in row j."""
+    order = np.argsort(scores, kind="stable")
     if group.block is None:
-        return [(int(unit),) for unit in order]
-    columns = [[int(u) for u in order if group.block[u] == block] for block in np.unique(group.block)]
-    rows = list(zip(*columns, strict=True))
-    return sorted(rows, key=lambda row: float(np.mean(scores[list(row)])))
+        return order[:, None]
+    blocks = group.block[order]
+    columns = np.stack([order[blocks == block] for block in np.unique(blocks)], axis=1)
+    return columns[np.argsort(scores[columns].mean(axis=1), kind="stable")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Order:
-    """Steps of all Groups in the order they are taken, and the key that orders them."""
+    """Steps of all Groups in the order they are taken.
 
-    steps: tuple[Step, ...]
-    keys: tuple[float, ...]
+    Attributes:
+        ladders: by number of the Group; Groups without steps may be missing.
+        group, removed: of each step.
+        keys: what the steps are ordered by.
+    """
+
+    ladders: dict[int, Ladder]
+    group: Ids
+    removed: Ids
+    keys: Scores
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @property
+    def taken(self) -> Ids:
+        """Units gone in all Groups after each step."""
+        before = np.zeros(len(self), np.int64)
+        for number in self.ladders:
+            mine = np.flatnonzero(self.group == number)
+            before[mine[1:]] = self.removed[mine[:-1]]
+        return np.cumsum(self.removed - before)
 
     def kept(self, count: int, groups: Sequence[Group]) -> dict[str, tuple[int, ...]]:
         """Kept Units per Group id after the first `count` steps."""
-        gone: dict[int, set[int]] = {}
-        for step in self.steps[:count]:
-            gone.setdefault(step.group, set()).update(step.units)
+        gone = np.zeros(len(groups), np.int64)
+        np.maximum.at(gone, self.group[:count], self.removed[:count])
         return {
-            groups[number].id: tuple(u for u in range(groups[number].size) if u not in units)
-            for number, units in sorted(gone.items())
+            groups[number].id: tuple(np.sort(self.ladders[number].order[gone[number] :]).tolist())
+            for number in np.flatnonzero(gone).tolist()
         }
 
 
-def in_order(ladders: Sequence[list[Step]], groups: Sequence[Group], scope: Scope) -> Order:
+def in_order(ladders: Sequence[Ladder], groups: Sequence[Group], scope: Scope) -> Order:
     """Merges ladders: by score (global), by removed share of the Group (local) or of its class (isomorphic)."""
-    keys = KEYS[scope](ladders, groups)
-    pairs = sorted(zip(keys, (s for steps in ladders for s in steps), strict=True), key=lambda p: (p[0], p[1].group, p[1].removed))
-    return Order(tuple(step for _, step in pairs), tuple(key for key, _ in pairs))
+    by_number = {steps.group: steps for steps in ladders if steps.removed.size}
+    group = _joined([np.full(len(steps.removed), number) for number, steps in by_number.items()])
+    removed = _joined([steps.removed for steps in by_number.values()])
+    scores = np.concatenate([np.empty(0), *(steps.scores for steps in by_number.values())])
+    sizes = np.array([each.size for each in groups], np.int64)
+    keys = KEYS[scope](group, removed, scores, sizes, [isomorphic_key(each) for each in groups])
+    order = np.lexsort((removed, group, keys))
+    return Order(by_number, group[order], removed[order], keys[order])
 
 
-def _global_keys(ladders: Sequence[list[Step]], groups: Sequence[Group]) -> list[float]:
-    return [step.score for steps in ladders for step in steps]
+def _joined(parts: list[Ids]) -> Ids:
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
-def _local_keys(ladders: Sequence[list[Step]], groups: Sequence[Group]) -> list[float]:
-    return [step.removed / groups[step.group].size for steps in ladders for step in steps]
+def _global_keys(group: Ids, removed: Ids, scores: Scores, sizes: Ids, classes: list[str]) -> Scores:
+    return scores
 
 
-def _isomorphic_keys(ladders: Sequence[list[Step]], groups: Sequence[Group]) -> list[float]:
+def _local_keys(group: Ids, removed: Ids, scores: Scores, sizes: Ids, classes: list[str]) -> Scores:
+    return np.asarray(removed / sizes[group])
+
+
+def _isomorphic_keys(group: Ids, removed: Ids, scores: Scores, sizes: Ids, classes: list[str]) -> Scores:
     """Removed share of the class after each step, in the class's own global order."""
-    classes: dict[str, list[Step]] = {}
-    for steps in ladders:
-        for step in steps:
-            classes.setdefault(isomorphic_key(groups[step.group]), []).append(step)
-    share: dict[Step, float] = {}
-    for members in classes.values():
-        total = sum(groups[number].size for number in {step.group for step in members})
-        removed = 0
-        for step in sorted(members, key=lambda s: (s.score, s.group, s.removed)):
-            removed += len(step.units)
-            share[step] = removed / total
-    return [share[step] for steps in ladders for step in steps]
+    _, number = np.unique(classes, return_inverse=True)
+    keys = np.empty(len(group))
+    for each in np.unique(number[group]):
+        mine = np.flatnonzero(number[group] == each)
+        mine = mine[np.lexsort((removed[mine], group[mine], scores[mine]))]
+        gone = np.zeros(len(sizes), np.int64)
+        steps = np.empty(len(mine), np.int64)
+        for position, step in enumerate(mine):
+            steps[position] = removed[step] - gone[group[step]]
+            gone[group[step]] = removed[step]
+        keys[mine] = np.cumsum(steps) / sizes[number == each].sum()
+    return keys
 
 
 def isomorphic_key(group: Group) -> str:
@@ -140,13 +163,12 @@ def isomorphic_key(group: Group) -> str:
     return "|".join(parts)
 
 
-def _kernel(touched: object) -> str:
-    use = touched.use  # type: ignore[attr-defined]
-    tensor = use.value.const_value
+def _kernel(touched: Slice) -> str:
+    tensor = touched.use.value.const_value
     return "" if tensor is None else "x".join(str(d) for d in tensor.shape[2:])
 
 
-KEYS: dict[str, Callable[[Sequence[list[Step]], Sequence[Group]], list[float]]] = {
+KEYS: dict[str, Callable[[Ids, Ids, Scores, Ids, list[str]], Scores]] = {
     "global": _global_keys,
     "local": _local_keys,
     "isomorphic": _isomorphic_keys,
@@ -157,16 +179,15 @@ def take_ratio(order: Order, groups: Sequence[Group], ratio: float, scope: Scope
     """How many steps a ratio of Units allows: the next one would remove more than it."""
     if scope == "global":
         allowed = int(ratio * sum(group.size for group in groups) + 1e-9)
-        removed = np.cumsum([len(step.units) for step in order.steps])
-        return int(np.searchsorted(removed, allowed, side="right"))
-    return int(np.searchsorted(np.asarray(order.keys), ratio + 1e-9, side="right"))
+        return int(np.searchsorted(order.taken, allowed, side="right"))
+    return int(np.searchsorted(order.keys, ratio + 1e-9, side="right"))
 
 
 def take_until(order: Order, groups: Sequence[Group], met: Callable[[Mapping[str, tuple[int, ...]]], bool]) -> int | None:
     """The fewest steps after which a budget is met, None when all of them do not meet it."""
-    if not met(order.kept(len(order.steps), groups)):
+    if not met(order.kept(len(order), groups)):
         return None
-    low, high = 0, len(order.steps)
+    low, high = 0, len(order)
     while low < high:
         middle = (low + high) // 2
         if met(order.kept(middle, groups)):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.axes.edits import ShapeInput
+from graphprune.axes.edits import DenseShape, ShapeInput
 from graphprune.axes.labels import Label, Size, size_of
 from graphprune.ir.evaluate import MOVES, CannotEvaluateError
 from graphprune.prune.rewriting import Chain, Rewriting
@@ -129,7 +129,8 @@ def _origin(rewriting: Rewriting, value: ir.Value, known: dict[ir.Value, Ints]) 
         return None
     producer = value.producer()
     if producer is not None and producer.op_type == "Shape":
-        return np.full(data.a.shape, LIVE, np.int64)
+        restored = any(isinstance(e, DenseShape) and e.node is producer for e in rewriting.analysis.edits)
+        return np.full(data.a.shape, COMPUTED if restored else LIVE, np.int64)
     if producer is None or producer.op_type not in MOVES:
         return np.full(data.a.shape, COMPUTED, np.int64)
     moved = len(producer.inputs) if producer.op_type == "Concat" else 1

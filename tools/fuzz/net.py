@@ -135,11 +135,11 @@ class Net:
         return sorted(size for size in sizes if size)
 
     def dead(self, slots: Slots, readers: bool = False) -> Array:
-        """Slots that hold zeros, or (`readers`) that nothing may read."""
+        """Slots whose weights are zero, or (`readers`) whose readers are, because copies cannot hold zeros."""
         self._used.update(n for slot in slots for n, _ in slot)
         if not self.planted:
             return np.zeros(len(slots), bool)
-        units = [[u for u in slot if self.widths[u[0]].copies == readers] for slot in slots]
+        units = [[u for u in slot if self.widths[u[0]].copies or not readers] for slot in slots]
         return np.array([any(self.widths[n].dead[i] for n, i in slot) for slot in units], bool)
 
     # -- values -------------------------------------------------------------------------------------------------

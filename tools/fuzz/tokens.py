@@ -20,7 +20,7 @@ def linear(net: Net, x: Signal, out: Slots, bias: bool | None = None) -> Signal:
     elif form == 3:
         kernel = net.const(np.ascontiguousarray(w.T)[:, :, None], "conv1d_w")
         value = net.transpose(net.op("Conv", net.transpose(x.value, 0, 2, 1), kernel), 0, 2, 1)
-    elif form == 1:
+    elif form == 1 and net.style.opset >= 12:
         value = net.op("Einsum", x.value, net.const(w), equation="nsd,de->nse")
     else:
         value = net.op("MatMul", x.value, net.const(w, "mm_w"))

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from graphprune.axes.labels import ONE, is_static
 from graphprune.axes.rules.elementwise import scan, unary
-from graphprune.axes.rules.operands import all_fixed, per_slot
+from graphprune.axes.rules.operands import all_fixed, fix_positions, per_slot
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 
@@ -108,6 +108,7 @@ def col2im(visit: Visit) -> None:
 def deform_conv(visit: Visit) -> None:
     """group=1 with one set of offsets: as Conv. Otherwise channels are fixed."""
     visit.kernel(1)
+    fix_positions(visit)
     x, weight = visit.axis(0, 1), visit.axes(1)
     visit.roles(1, "source")
     visit.role(1, 1, "sink")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from graphprune.axes.labels import ONE, Label
+import onnx_ir as ir
+
+from graphprune.axes.edits import DenseShape
+from graphprune.axes.labels import ONE, Label, is_fixed
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 
@@ -111,20 +114,36 @@ def mean_variance(visit: Visit) -> None:
     visit.out(axes)
 
 
-SHAPE_READERS = frozenset(
-    "Gather Slice Concat Reshape Expand ConstantOfShape Resize Squeeze Unsqueeze Tile Split Cast Identity".split()
-)
-"""Readers of a Shape whose use of a size survives a change of that size."""
+SHAPE_MOVES = frozenset("Gather Slice Concat Squeeze Unsqueeze Cast Identity Split Reshape".split())
+"""Operators that hand sizes on unchanged."""
+SHAPE_INPUTS = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Resize": 3, "Tile": 1}
+"""Readers that only want to know how many slots there are: they want the kept count."""
 
 
 def shape_of(visit: Visit) -> None:
-    """Sizes are read again at run time; arithmetic on the size of a labelled axis would change, so it is fixed."""
+    """Sizes are read again at run time; where they are computed with, the original size is restored."""
     start, end = visit.int_attr("start", 0), visit.int_attr("end", visit.rank(0))
-    computed = {user.op_type for user, _ in visit.node.outputs[0].uses()} - SHAPE_READERS
-    for label in visit.axes(0)[start:end]:
-        if computed or visit.node.op_type == "Size":
-            visit.fix(label, f"{min(computed, default='Size')} computes with its size")
+    labels = visit.axes(0)[start:end]
+    if visit.node.op_type == "Size":
+        for label in labels:
+            visit.fix(label, "Size counts its slots")
+    elif not all(is_fixed(label) for label in labels) and _computed_with(visit.node.outputs[0]):
+        visit.edit(DenseShape(visit.node, labels))
     visit.out(visit.top())
+
+
+def _computed_with(sizes: ir.Value) -> bool:
+    """Whether anything but a shape input reads these sizes, directly or through operators that move them."""
+    work, seen = [sizes], {sizes}
+    while work:
+        for user, position in work.pop().uses():
+            if SHAPE_INPUTS.get(user.op_type) == position:
+                continue
+            if user.op_type not in SHAPE_MOVES or (position > 0 and user.op_type != "Concat"):
+                return True
+            work.extend(out for out in user.outputs if out not in seen)
+            seen.update(user.outputs)
+    return False
 
 
 def generated(visit: Visit) -> None:
@@ -148,7 +167,8 @@ ROWS = (
     Row(ops("LpNormalization"), lp_norm, "out = in", "reduction"),
     Row(ops("MeanVarianceNormalization"), mean_variance, "out = in; normalised axes are fixed", "frozen"),
     Row(ops("Trilu CumSum"), scan, "out = in; the walked axes are fixed", "frozen"),
-    Row(ops("Shape Size"), shape_of, "read again at run time; arithmetic on a labelled size fixes it", "structural"),
+    Row(ops("Shape Size"), shape_of, "read again at run time", "structural",
+        "original sizes where they are computed with"),
     Row(ops("Range EyeLike RandomNormal RandomUniform"), generated, "new fixed axes", "parallel"),
     Row(ops("RandomNormalLike RandomUniformLike Multinomial"), random_like, "all axes fixed", "frozen"),
 )

@@ -7,7 +7,7 @@ from graphprune.axes.labels import ONE, Label, is_fixed, is_static
 from graphprune.axes.rules.elementwise import broadcast, elementwise, scan
 from graphprune.axes.rules.linear import gemm
 from graphprune.axes.rules.norm import admit
-from graphprune.axes.rules.operands import Convolution, Product, all_fixed, per_slot
+from graphprune.axes.rules.operands import Convolution, Product, all_fixed, fix_positions, per_slot
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 
@@ -174,6 +174,7 @@ def nhwc_conv(visit: Visit) -> None:
 
 def nhwc_pool(visit: Visit) -> None:
     """Batch and channels (last) pass; spatial axes are fixed."""
+    fix_positions(visit, channel=-1)
     out = all_fixed(visit, visit.rank(0))
     out[0], out[-1] = visit.axis(0, 0), visit.axis(0, -1)
     visit.out(out)
@@ -187,6 +188,7 @@ def group_norm(visit: Visit) -> None:
     if shape is None or not is_static(shape[channel]) or not groups:
         visit.fix_all("its shape is not known here")
         return
+    fix_positions(visit, channel=channel)
     x, width = visit.axis(0, channel), shape[channel][0]
     refined = visit.refine(x, (groups, width // groups))
     if refined is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from graphprune.axes.edits import AttributeCount
 from graphprune.axes.labels import ONE, Label, is_static
 from graphprune.axes.rules.elementwise import broadcast
+from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 
@@ -118,6 +119,7 @@ def conv(visit: Visit) -> None:
     else:
         out = _conv_grouped(visit, groups, weight_out=0)
     _conv_bias(visit, out)
+    fix_positions(visit)
     visit.out([visit.axis(0, 0), out, *visit.top()[2:]])
 
 
@@ -219,6 +221,7 @@ def conv_transpose(visit: Visit) -> None:
     else:
         out = _conv_grouped(visit, groups, weight_out=1)
     _conv_bias(visit, out)
+    fix_positions(visit)
     visit.out([visit.axis(0, 0), out, *visit.top()[2:]])
 
 

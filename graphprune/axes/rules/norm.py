@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphprune.axes.edits import AttributeCount, LayerNormExpansion, RmsCompensation
 from graphprune.axes.labels import Label, is_fixed, is_static
+from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 
@@ -50,6 +51,7 @@ def group_norm(visit: Visit) -> None:
     if shape is None or not is_static(shape[1]):
         visit.fix_all("its shape is not known here")
         return
+    fix_positions(visit)
     groups, channels = visit.int_attr("num_groups", 1), shape[1][0]
     refined = visit.refine(visit.axis(0, 1), (groups, channels // groups))
     if refined is not None:

@@ -36,6 +36,14 @@ def all_fixed(visit: Visit, rank: int) -> list[Label]:
     return visit.top() if visit.out_shape() is not None else [()] * rank
 
 
+def fix_positions(visit: Visit, position: int = 0, channel: int = 1) -> None:
+    """Every axis but batch and channel is fixed: the operator reads its neighbouring positions together."""
+    axes = visit.axes(position)
+    for axis, label in enumerate(axes):
+        if axis not in (0, channel % len(axes)):
+            visit.fix(label, f"{visit.node.op_type} works along it")
+
+
 def per_slot(visit: Visit, position: int, label: Label, role: str = "scale") -> None:
     """A scale, zero point or bias with one element per slot of `label`; a single element is left alone."""
     if not visit.has(position):
@@ -167,6 +175,7 @@ class Convolution:
 
     def result(self, visit: Visit, channels: Label) -> list[Label]:
         """The labels of the result: batch and channels pass, spatial axes are fixed."""
+        fix_positions(visit, self.x, self.channel)
         out = all_fixed(visit, visit.rank(self.x))
         out[0], out[self.channel] = visit.axis(self.x, 0), channels
         return out

@@ -6,7 +6,7 @@ import numpy as np
 
 from graphprune.axes.labels import ONE, Label, is_static
 from graphprune.axes.rules.elementwise import broadcast
-from graphprune.axes.rules.operands import Convolution, Product, all_fixed, per_slot, whole_blocks
+from graphprune.axes.rules.operands import Convolution, Product, all_fixed, fix_positions, per_slot, whole_blocks
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit, factor_of
 
@@ -206,6 +206,7 @@ def qlinear_pool(visit: Visit) -> None:
     """Batch and channels pass."""
     single(visit, 1, 2, 3, 4)
     channel = -1 if visit.int_attr("channels_last", 0) else 1
+    fix_positions(visit, channel=channel)
     out = all_fixed(visit, visit.rank(0))
     out[0], out[channel] = visit.axis(0, 0), visit.axis(0, channel)
     visit.out(out)

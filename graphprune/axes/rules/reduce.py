@@ -6,6 +6,7 @@ from graphprune.axes.edits import MeanCount, ShapeInput, VarianceCount
 from graphprune.axes.labels import Label, is_fixed
 from graphprune.axes.regions import VarianceRegion
 from graphprune.axes.rules.norm import admit
+from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 from graphprune.ir.evaluate import axes_of
@@ -48,9 +49,9 @@ def _sum(visit: Visit, axes: list[int]) -> None:
 
 
 def _guard_means(visit: Visit, axes: list[int]) -> None:
-    if axes and visit.value(0) in visit.state.facts.means:
+    if axes and visit.state.facts.means.get(visit.value(0)):
         for axis in axes:
-            visit.fix(visit.axis(0, axis), "it is reduced again after a mean over it")
+            visit.fix(visit.axis(0, axis), "it is reduced again after a mean over it was added")
 
 
 def _mean(visit: Visit, axes: list[int]) -> None:
@@ -63,7 +64,7 @@ def _mean(visit: Visit, axes: list[int]) -> None:
     _guard_means(visit, axes)
     if axes:
         visit.edit(MeanCount(visit.node, tuple(visit.axis(0, axis) for axis in axes)))
-        visit.state.facts.means[visit.node.outputs[0]] = visit.name
+        visit.state.facts.means[visit.node.outputs[0]] = False
 
 
 def _region_mean(visit: Visit, region: VarianceRegion, axes: list[int]) -> None:
@@ -107,6 +108,7 @@ REDUCTIONS = {
 
 def pool(visit: Visit) -> None:
     """Batch and channels pass; spatial axes are fixed."""
+    fix_positions(visit)
     for position in range(len(visit.node.outputs)):
         visit.out([*visit.axes(0)[:2], *visit.top(position)[2:]], position)
     if len(visit.node.outputs) > 1:

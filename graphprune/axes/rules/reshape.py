@@ -8,6 +8,7 @@ import numpy as np
 
 from graphprune.axes.edits import PadCounts, ShapeInput, SqueezeAxes
 from graphprune.axes.labels import ONE, Factor, Label, Size, chain, is_fixed, is_static, prefixes, size_of, times
+from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit, factor_of
 from graphprune.ir.evaluate import axes_of
@@ -228,6 +229,7 @@ def depth_to_space(visit: Visit) -> None:
     if shape is None or not is_static(shape[1]):
         visit.fix_all("its shape is not known here")
         return
+    fix_positions(visit)
     block = visit.int_attr("blocksize", 1)
     channels = shape[1][0] // (block * block)
     blocks_first = visit.str_attr("mode", "DCR") == "DCR"
@@ -244,6 +246,7 @@ def depth_to_space(visit: Visit) -> None:
 
 def space_to_depth(visit: Visit) -> None:
     """out.1 = fixed block factors times in.1."""
+    fix_positions(visit)
     block = visit.int_attr("blocksize", 1)
     blocks = visit.fixed((block * block, block * block), "SpaceToDepth makes it from pixels")
     visit.out([visit.axis(0, 0), (*blocks, *visit.axis(0, 1)), *visit.top()[2:]])
