@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphprune.axes.caches import cache_pairs
+from graphprune.axes.caches import cache_pairs, token_axis
 from graphprune.axes.groups import Group, form_groups
 from graphprune.axes.labels import Label, fixed, is_fixed
 from graphprune.axes.options import Options
@@ -152,8 +152,10 @@ def _inputs(state: State, graph: ir.Graph, pairs: dict[ir.Value, ir.Value]) -> N
         why = state.event(f"graph input '{value.name}'", value.name or "")
         shape = state.sizes.shapes.get(value) or ()
         if value in pairs:
+            tokens = token_axis(value)
             state.facts.values[value] = tuple(
-                state.algebra.fresh(size, (value, axis)) for axis, size in enumerate(shape)
+                fixed(size, why) if axis == tokens else state.algebra.fresh(size, (value, axis))
+                for axis, size in enumerate(shape)
             )
         else:
             state.facts.values[value] = tuple(fixed(size, why) for size in shape)

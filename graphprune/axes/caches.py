@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
 PAST_PRESENT = {
@@ -18,11 +20,30 @@ def cache_pairs(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
     outputs = set(graph.outputs)
     pairs: dict[ir.Value, ir.Value] = {}
     for value in graph.inputs:
-        for node, position in value.uses():
+        for node, position in _readers(value):
             present = _present(node, position)
-            if present is not None and present in outputs and len(value.uses()) == 1:
+            if present is not None and present in outputs:
                 pairs[value] = present
     return pairs
+
+
+def token_axis(past: ir.Value) -> int | None:
+    """The axis on which a Concat appends new tokens to a past; None where an attention operator does."""
+    for node, _ in _readers(past):
+        if node.op_type == "Concat":
+            rank = len(past.shape) if past.shape is not None else 1
+            return node.attributes["axis"].as_int() % rank
+    return None
+
+
+def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
+    """Uses of a value, looking through operators that only pass it on (a Concat of one input is one)."""
+    for node, position in value.uses():
+        passes = node.op_type == "Identity" or (node.op_type == "Concat" and len(node.inputs) == 1)
+        if passes and not node.outputs[0].is_graph_output():
+            yield from _readers(node.outputs[0])
+        else:
+            yield node, position
 
 
 def _present(node: ir.Node, position: int) -> ir.Value | None:

@@ -190,6 +190,7 @@ COMPUTES: dict[str, Evaluator] = {
     "Where": _where,
     "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),
+    "ReduceMean": _reduce(np.mean),
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
 }

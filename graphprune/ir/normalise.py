@@ -6,11 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 
-from graphprune.ir.evaluate import evaluator
+from graphprune.ir.fold_weights import fold_weights, is_constant
 from graphprune.ir.shapes import Data, Sizes, infer
-
-FOLDABLE = frozenset("Transpose Reshape Squeeze Unsqueeze Identity Cast Slice Concat Neg Mul Div Add Sub Sqrt".split())
-"""Operators folded when all their inputs are weights and nothing grows."""
 
 
 def normalise(model: ir.Model) -> Sizes:
@@ -33,11 +30,6 @@ def normalise(model: ir.Model) -> Sizes:
     for graph in graphs:
         _drop_unread(graph, unread)
     return sizes
-
-
-def is_constant(value: ir.Value | None) -> bool:
-    """Whether this value is an initializer with a tensor that callers cannot override."""
-    return value is not None and value.const_value is not None and value.producer() is None
 
 
 def _drop_unread(graph: ir.Graph, already: set[ir.Value]) -> None:
@@ -104,37 +96,9 @@ def _sweep(nodes: list[ir.Node]) -> None:
 
 
 def _fold_weights(graph: ir.Graph, sizes: Sizes) -> None:
-    for node in list(graph):
-        if node.op_type not in FOLDABLE or node.domain or len(node.outputs) != 1:
-            continue
-        inputs = [value for value in node.inputs if value is not None]
-        if not inputs or not all(is_constant(v) and not v.is_graph_input() for v in inputs):
-            continue
-        if node.outputs[0].is_graph_output() or _grows(node, inputs, sizes):
-            continue
-        _fold_node(graph, node, sizes)
-
-
-def _grows(node: ir.Node, inputs: list[ir.Value], sizes: Sizes) -> bool:
-    """Whether storing the result costs more bytes than the inputs that nothing else uses."""
-    shape = sizes.shapes.get(node.outputs[0])
-    if shape is None or any(v.const_value is None or v.const_value.dtype.bitwidth < 8 for v in inputs):
-        return True
-    dtype = ir.DataType(node.attributes["to"].as_int()) if node.op_type == "Cast" else inputs[0].const_value.dtype  # type: ignore[union-attr]
-    cost = int(np.prod([d[0] for d in shape], dtype=np.int64)) * dtype.itemsize
-    freed = sum(v.const_value.nbytes for v in inputs if len(v.uses()) == 1 and v.const_value is not None)
-    return cost > max(freed, 64)
-
-
-def _fold_node(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> None:
-    function = evaluator(node.op_type)
-    assert function is not None
-    arrays = [None if v is None or v.const_value is None else np.asarray(v.const_value.numpy()) for v in node.inputs]
-    try:
-        array = function(arrays, node.attributes)
-    except (ValueError, IndexError, TypeError, KeyError):
-        return
-    out = node.outputs[0]
-    sizes.data[out] = Data(array, array, np.zeros(array.shape, bool))
-    _materialise(graph, out, sizes)
-    graph.remove(node, safe=True)
+    producers = []
+    for out, array in fold_weights(graph).items():
+        sizes.data[out] = Data(array, array, np.zeros(array.shape, bool))
+        producers.append(out.producer())
+        _materialise(graph, out, sizes)
+    _sweep([node for node in producers if node is not None])

@@ -81,13 +81,29 @@ def infer(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None) ->
     """Computes sizes for the whole model; with `shapes`, at those concrete input shapes instead of generic ones."""
     best: Sizes | None = None
     for spatial in (224, 1, 840):
-        sizes = _Inference(model, spatial, shapes or {}).run()
+        sizes = _consistent(model, spatial, shapes or {})
         if best is None or len(sizes.failures) < len(best.failures):
             best = sizes
         if not best.failures:
             break
     assert best is not None
     return best
+
+
+def _consistent(model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]]) -> Sizes:
+    """Starts again with what a clash of two sizes says about a symbol (total length = past + present)."""
+    values: dict[object, Size] = {}
+    while True:
+        inference = _Inference(model, spatial, given, values)
+        sizes = inference.run()
+        if inference.clash is None or len(values) >= CLASH_LIMIT:
+            return sizes
+        symbol, size = inference.clash
+        values[symbol] = size
+
+
+CLASH_LIMIT = 12
+"""Symbols whose value may be learned from clashes before inference goes on without them."""
 
 
 def _primes() -> Iterator[int]:
@@ -97,8 +113,11 @@ def _primes() -> Iterator[int]:
 
 
 class _Inference:
-    def __init__(self, model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]]) -> None:
-        self.model, self.spatial, self.given = model, spatial, given
+    def __init__(
+        self, model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]], values: Mapping[object, Size]
+    ) -> None:
+        self.model, self.spatial, self.given, self.values = model, spatial, given, values
+        self.clash: tuple[object, Size] | None = None
         self.opsets = dict(model.opset_imports)
         self.sizes = Sizes()
         self.symbols: dict[object, Size] = {}
@@ -111,6 +130,8 @@ class _Inference:
         return self.sizes
 
     def _symbol(self, key: object, factor: int = 1) -> Size:
+        if key in self.values:
+            return self.values[key]
         if key not in self.symbols:
             self.symbols[key] = (next(self.primes) * factor, next(self.primes) * factor)
         return self.symbols[key]
@@ -236,15 +257,31 @@ class _Inference:
         except ValueError:
             return np.ones(result.shape, bool)
 
-    @staticmethod
-    def _fast(node: ir.Node, shapes: Sequence[Shape | None]) -> list[Shape | None] | None:
+    def _broadcast(self, shapes: Sequence[Shape]) -> Shape | None:
+        rank = max(len(s) for s in shapes)
+        out: list[Size] = []
+        for position in range(rank):
+            sizes = {s[position - rank] for s in shapes if rank - position <= len(s)} - {(1, 1)}
+            if len(sizes) > 1:
+                self._learn(sorted(sizes))
+                return None
+            out.append(sizes.pop() if sizes else (1, 1))
+        return tuple(out)
+
+    def _learn(self, sizes: Sequence[Size]) -> None:
+        """Two different sizes meet where they must be equal: the one that is a bare symbol has the other's value."""
+        for symbol, size in self.symbols.items():
+            if size in sizes and self.clash is None:
+                self.clash = (symbol, next(other for other in sizes if other != size))
+
+    def _fast(self, node: ir.Node, shapes: Sequence[Shape | None]) -> list[Shape | None] | None:
         contrib = contrib_shapes(node, shapes)
         if contrib is not None:
             return contrib
         if node.op_type in SAME_AS_FIRST and shapes and shapes[0] is not None and len(node.outputs) == 1:
             return [shapes[0]]
         if node.op_type in BROADCAST and all(s is not None for s in shapes):
-            return [_broadcast([s for s in shapes if s is not None])]
+            return [self._broadcast([s for s in shapes if s is not None])]
         fast = fast_shape(node, shapes)
         return None if fast is None else [fast]
 
@@ -296,14 +333,3 @@ def _dims(kind: onnx.TypeProto) -> list[int | None] | None:
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
     return [d.dim_value if d.HasField("dim_value") else None for d in kind.tensor_type.shape.dim]
-
-
-def _broadcast(shapes: Sequence[Shape]) -> Shape | None:
-    rank = max(len(s) for s in shapes)
-    out: list[Size] = []
-    for position in range(rank):
-        sizes = {s[position - rank] for s in shapes if rank - position <= len(s)} - {(1, 1)}
-        if len(sizes) > 1:
-            return None
-        out.append(sizes.pop() if sizes else (1, 1))
-    return tuple(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -55,8 +56,19 @@ class Rewriting:
         return self.moved.get(use, (self.copy.nodes[use.node], use.position))
 
     def fresh_name(self, hint: str) -> str:
-        self._count += 1
-        return f"{INSERTED}{hint}/{self._count}"
+        """A name that nothing in the model has, also when an earlier pass inserted nodes."""
+        while True:
+            self._count += 1
+            name = f"{INSERTED}{hint}/{self._count}"
+            if name not in self.taken:
+                return name
+
+    @cached_property
+    def taken(self) -> set[str]:
+        """Names that earlier passes gave to what they inserted."""
+        nodes = {node.name or "" for node in self.copy.nodes.values()}
+        values = {value.name or "" for value in self.copy.values.values()}
+        return {name for name in nodes | values if name.startswith(INSERTED)}
 
     def constant(self, near: ir.Node, array: Array, hint: str) -> ir.Value:
         """Adds an initializer to the graph of `near`."""

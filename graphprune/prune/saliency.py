@@ -50,7 +50,7 @@ class Weights:
             columns = np.concatenate([found for _, found in parts])
             self._sums[(value, power, 1, blocks)] = columns.reshape(blocks * array.shape[1], -1).sum(axis=1)
         if touched.axis > 1:
-            magnitude = np.abs(array) if power == 1 else np.square(array)
+            magnitude = _magnitude(array, power)
             others = tuple(axis for axis in range(array.ndim) if axis != touched.axis)
             self._sums[(value, power, touched.axis, blocks)] = magnitude.sum(axis=others, dtype=np.float64)
 
@@ -66,10 +66,19 @@ def _both_sums(array: Floats, power: int) -> tuple[Scores, Scores]:
     step = max(1, CHUNK // max(1, flat.shape[1]))
     for start in range(0, len(flat), step):
         part = flat[start : start + step]
-        magnitude = np.abs(part) if power == 1 else np.square(part)
+        magnitude = _magnitude(part, power)
         rows[start : start + step] = magnitude.sum(axis=1)
         columns += magnitude.sum(axis=0)
     return rows, columns
+
+
+def _magnitude(array: Floats, power: int) -> Floats:
+    """|w|^power, in double precision where single precision overflows."""
+    if power == 1:
+        return np.abs(array)
+    with np.errstate(over="ignore"):
+        squares = np.square(array)
+    return squares if np.isfinite(squares).all() else np.square(array, dtype=np.float64)
 
 
 def per_unit(group: Group, touched: Slice, slots: Scores) -> Scores:

