@@ -11,7 +11,7 @@ from graphprune.axes.caches import cache_pairs, token_axis
 from graphprune.axes.groups import Group, form_groups
 from graphprune.axes.labels import Label, fixed, is_fixed
 from graphprune.axes.options import Options
-from graphprune.axes.regions import find_regions
+from graphprune.axes.regions import VarianceRegion, find_regions
 from graphprune.axes.rules import row_for
 from graphprune.axes.visit import Axes, Contraction, Event, Facts, State, Use, Visit
 from graphprune.axes.edits import Edit
@@ -107,7 +107,7 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
 
 
 def _fixpoint(
-    state: State, model: ir.Model, nodes: list[ir.Node], regions: dict[ir.Node, object], pairs: dict[ir.Value, ir.Value]
+    state: State, model: ir.Model, nodes: list[ir.Node], regions: dict[ir.Node, VarianceRegion], pairs: dict[ir.Value, ir.Value]
 ) -> int:
     for count in range(1, PASS_LIMIT + 1):
         before = state.atoms.version

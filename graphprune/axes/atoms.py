@@ -34,7 +34,7 @@ class Atoms:
         """Returns `count` fresh atoms, each alone in its class."""
         start, self._size = self._size, self._size + count
         if self._size > len(self._parent):
-            self._grow(max(self._size, 2 * len(self._parent), 1024))
+            self._grow(max(self._size, 2 * len(self._parent), 1 << 15))
         return np.arange(start, self._size)
 
     def _grow(self, capacity: int) -> None:
@@ -97,7 +97,7 @@ class Atoms:
             return []
         self.version += 1
         a, b = a[apart], b[apart]
-        olds = np.unique(np.concatenate([a, b]))
+        olds = np.concatenate([a, b])
         while True:
             low, high = np.minimum(a, b), np.maximum(a, b)
             np.minimum.at(self._parent, high, low)
@@ -117,7 +117,8 @@ class Atoms:
         expanded = self._left[olds] != NOTHING
         if not expanded.any():
             return []
-        olds, new = olds[expanded], new[expanded]
+        olds = np.unique(olds[expanded])
+        new = self.find(olds)
         roots, first, inverse = np.unique(new, return_index=True, return_inverse=True)
         left, right = self._left[olds], self._right[olds]
         self._left[roots], self._right[roots] = left[first], right[first]
@@ -160,7 +161,7 @@ class Atoms:
 
     def _heads(self) -> Ids:
         everything = np.arange(self._size)
-        roots = everything[self._parent[: self._size] == everything]
+        roots: Ids = everything[self._parent[: self._size] == everything]
         return roots[self._left[roots] != NOTHING]
 
     def _spread_pins(self) -> None:
@@ -211,7 +212,7 @@ class Atoms:
             left, right = self.parts(heads)
             rows, columns = np.concatenate([heads, heads]), np.concatenate([left, right])
             graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(self._size, self._size))
-            count, component = connected_components(graph, directed=True, connection="strong")
+            _, component = connected_components(graph, directed=True, connection="strong")
             cyclic = (component[left] == component[heads]) | (component[right] == component[heads])
             if not cyclic.any():
                 return

@@ -181,8 +181,9 @@ def _build(state: State, touches: list[_Touch], signature: npt.NDArray[np.uint64
     group_of[leaves] = group_of_leaf.ravel()
     parts: dict[int, list[_Touch]] = {}
     for touch in touches:
-        for number in np.unique(group_of[touch.leaves]):
-            parts.setdefault(int(number), []).append(touch)
+        numbers = group_of[touch.leaves]
+        for first in np.sort(np.unique(numbers, return_index=True)[1]):  # in the order of their slots
+            parts.setdefault(int(numbers[first]), []).append(touch)
     taken: dict[str, int] = {}
     groups = [_group(state, number, mine, group_of, taken) for number, mine in parts.items()]
     return groups

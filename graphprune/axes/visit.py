@@ -13,6 +13,7 @@ from graphprune.axes.atoms import Atoms
 from graphprune.axes.edits import Edit
 from graphprune.axes.labels import ONE, Algebra, Factor, Label, Size, fixed, is_fixed, size_of
 from graphprune.axes.options import Options
+from graphprune.axes.regions import VarianceRegion
 from graphprune.ir.shapes import Data, Shape, Sizes
 
 Axes = tuple[Label, ...]
@@ -76,7 +77,7 @@ class Facts:
     inexact: dict[ir.Node, Label] = field(default_factory=dict)
     indices: dict[ir.Value, Label] = field(default_factory=dict)
     means: dict[ir.Value, bool] = field(default_factory=dict)
-    regions: dict[ir.Node, object] = field(default_factory=dict)
+    regions: dict[ir.Node, VarianceRegion] = field(default_factory=dict)
 
 
 class State:

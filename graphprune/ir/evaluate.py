@@ -57,7 +57,7 @@ def _slice(inputs: Inputs, attributes: Attributes) -> Array:
 def slice_bounds(inputs: Inputs, attributes: Attributes, rank: int) -> list[tuple[int, int, int, int]]:
     """(axis, start, end, step) of a Slice in either of its forms."""
     if len(inputs) == 1:
-        starts, ends = attributes["starts"].as_ints(), attributes["ends"].as_ints()
+        starts, ends = list(attributes["starts"].as_ints()), list(attributes["ends"].as_ints())
         axes = list(attributes["axes"].as_ints()) if "axes" in attributes else list(range(len(starts)))
         steps = [1] * len(starts)
     else:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
+from onnx_ir.passes.common import InlinePass
 
 from graphprune.ir.fold_weights import fold_weights, is_constant
 from graphprune.ir.shapes import Data, Sizes, infer
+
+CONSTANT_KINDS = {
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_float": np.float32,
+    "value_floats": np.float32,
+}
+"""Attributes of Constant other than `value`, with the element type they stand for."""
 
 
 def normalise(model: ir.Model) -> Sizes:
@@ -18,9 +26,9 @@ def normalise(model: ir.Model) -> Sizes:
     """
     if model.functions:
         InlinePass()(model)
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     graphs = [model.graph, *model.graph.subgraphs()]
     for graph in graphs:
+        _lift_constants(graph)
         _resolve_aliases(graph)
     sizes = infer(model)
     unread = {value for graph in graphs for value in graph.initializers.values() if not value.uses()}
@@ -37,6 +45,33 @@ def _drop_unread(graph: ir.Graph, already: set[ir.Value]) -> None:
     for name, value in list(graph.initializers.items()):
         if not value.uses() and value not in already and not value.is_graph_output() and not value.is_graph_input():
             del graph.initializers[name]
+
+
+def _lift_constants(graph: ir.Graph) -> None:
+    """Turns Constant nodes into initializers of the same name."""
+    for node in list(graph):
+        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+            continue
+        out = node.outputs[0]
+        tensor = _constant_tensor(node)
+        if tensor is None or out.is_graph_output():
+            continue
+        value = ir.Value(name=out.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype))
+        value.const_value = tensor
+        out.replace_all_uses_with(value)
+        graph.remove(node, safe=True)
+        graph.register_initializer(value)
+
+
+def _constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
+    if "value" in node.attributes:
+        # Attr.as_tensor checks a run-time protocol, which costs more than the rest of this pass.
+        tensor: ir.TensorProtocol = node.attributes["value"].value
+        return tensor
+    for name, kind in CONSTANT_KINDS.items():
+        if name in node.attributes:
+            return ir.Tensor(np.array(node.attributes[name].value, kind), name=node.outputs[0].name)
+    return None
 
 
 def _resolve_aliases(graph: ir.Graph) -> None:

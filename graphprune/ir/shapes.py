@@ -92,18 +92,44 @@ def infer(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None) ->
 
 def _consistent(model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]]) -> Sizes:
     """Starts again with what a clash of two sizes says about a symbol (total length = past + present)."""
-    values: dict[object, Size] = {}
+    known = Learned()
+    best: Sizes | None = None
     while True:
-        inference = _Inference(model, spatial, given, values)
+        inference = _Inference(model, spatial, given, known)
         sizes = inference.run()
-        if inference.clash is None or len(values) >= CLASH_LIMIT:
-            return sizes
-        symbol, size = inference.clash
-        values[symbol] = size
+        if best is None or len(sizes.failures) <= len(best.failures):
+            best = sizes
+        if inference.clash is None or known.count >= CLASH_LIMIT:
+            return best
+        known = inference.clash
 
 
 CLASH_LIMIT = 12
-"""Symbols whose value may be learned from clashes before inference goes on without them."""
+"""What may be learned about symbols from clashes before inference goes on without it."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What clashes said about symbols.
+
+    Attributes:
+        values: sizes of symbols that are not free.
+        rests: of a symbol that is longer than a stretch cut off it, the rest (both of unknown length).
+        count: how many things were learned.
+    """
+
+    values: Mapping[object, Size] = field(default_factory=dict)
+    rests: Mapping[object, Size] = field(default_factory=dict)
+    count: int = 0
+
+    def equal(self, symbol: object, size: Size) -> Learned:
+        """Adds the size of a symbol."""
+        return Learned({**self.values, symbol: size}, self.rests, self.count + 1)
+
+    def longer(self, symbol: object, start: Size, rest: Size) -> Learned:
+        """Adds that a symbol is `start` plus a rest."""
+        values = {**self.values, symbol: (start[0] + rest[0], start[1] + rest[1])}
+        return Learned(values, {**self.rests, symbol: rest}, self.count + 1)
 
 
 def _primes() -> Iterator[int]:
@@ -114,10 +140,10 @@ def _primes() -> Iterator[int]:
 
 class _Inference:
     def __init__(
-        self, model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]], values: Mapping[object, Size]
+        self, model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]], known: Learned
     ) -> None:
-        self.model, self.spatial, self.given, self.values = model, spatial, given, values
-        self.clash: tuple[object, Size] | None = None
+        self.model, self.spatial, self.given, self.known = model, spatial, given, known
+        self.clash: Learned | None = None
         self.opsets = dict(model.opset_imports)
         self.sizes = Sizes()
         self.symbols: dict[object, Size] = {}
@@ -130,11 +156,9 @@ class _Inference:
         return self.sizes
 
     def _symbol(self, key: object, factor: int = 1) -> Size:
-        if key in self.values:
-            return self.values[key]
         if key not in self.symbols:
             self.symbols[key] = (next(self.primes) * factor, next(self.primes) * factor)
-        return self.symbols[key]
+        return self.known.values.get(key, self.symbols[key])
 
     def _declared(self, value: ir.Value, given: Sequence[int] | None = None) -> Shape | None:
         if value.shape is None:
@@ -176,7 +200,7 @@ class _Inference:
             tensor = value.const_value
             if tensor is None:
                 continue
-            dims = tuple(int(d) for d in tensor.shape)
+            dims = tuple(tensor.shape.numpy())
             self.sizes.shapes[value] = tuple((d, d) for d in dims)
             if tensor.size <= DATA_LIMIT and tensor.dtype != ir.DataType.STRING:
                 array = np.asarray(tensor.numpy())
@@ -204,6 +228,8 @@ class _Inference:
             self.sizes.shapes[out] = shape if shape is not None else self._declared(out)
         if node.op_type == "Shape" and node.domain == "":
             self._shape_node(node, shapes[0])
+        elif node.op_type == "Slice":
+            self._emptied(node, shapes[0], self.sizes.shapes[node.outputs[0]])
 
     def _shape_node(self, node: ir.Node, shape: Shape | None) -> None:
         if shape is None:
@@ -224,8 +250,8 @@ class _Inference:
             return False
         try:
             with np.errstate(all="ignore"):
-                a = function([k and k.a for k in known], node.attributes)
-                b = function([k and k.b for k in known], node.attributes)
+                a = function([None if k is None else k.a for k in known], node.attributes)
+                b = function([None if k is None else k.b for k in known], node.attributes)
                 dynamic = self._taint(node, known, a)
         except (CannotEvaluateError, ValueError, IndexError, TypeError, KeyError, OverflowError, ZeroDivisionError):
             return False
@@ -245,8 +271,8 @@ class _Inference:
             return np.zeros(result.shape, bool)
         first = 1 if node.op_type != "Concat" else len(known)
         if node.op_type in MOVES and all(k is None or k.static for k in known[first:]):
-            moved: list[Array | None] = [k and k.dynamic for k in known[:first]]
-            moved += [k and k.a for k in known[first:]]
+            moved: list[Array | None] = [None if k is None else k.dynamic for k in known[:first]]
+            moved += [None if k is None else k.a for k in known[first:]]
             return MOVES[node.op_type](moved, node.attributes)
         arrays = [k.dynamic for k in known if k is not None]
         try:
@@ -272,7 +298,25 @@ class _Inference:
         """Two different sizes meet where they must be equal: the one that is a bare symbol has the other's value."""
         for symbol, size in self.symbols.items():
             if size in sizes and self.clash is None:
-                self.clash = (symbol, next(other for other in sizes if other != size))
+                self.clash = self.known.equal(symbol, next(other for other in sizes if other != size))
+        for symbol, rest in self.known.rests.items():
+            (a, b), (c, d) = sizes[:2]
+            for more in ((a - c, b - d), (c - a, d - b)):
+                if self.clash is None and min(rest[0] + more[0], rest[1] + more[1]) > 0:
+                    whole = self.known.values[symbol]
+                    start = (whole[0] - rest[0], whole[1] - rest[1])
+                    self.clash = self.known.longer(symbol, start, (rest[0] + more[0], rest[1] + more[1]))
+
+    def _emptied(self, node: ir.Node, before: Shape | None, after: Shape | None) -> None:
+        """A Slice that leaves nothing of a symbol starts behind its end: the symbol is longer than that start."""
+        starts = self.sizes.data.get(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+        if self.clash is not None or before is None or after is None or starts is None or starts.a.size != 1:
+            return
+        start = int(starts.a.ravel()[0]), int(starts.b.ravel()[0])
+        for old, new in zip(before, after, strict=False):
+            symbol = next((key for key, size in self.symbols.items() if size == old), None)
+            if new == (0, 0) and old != new and symbol is not None and min(start) >= max(old):
+                self.clash = self.known.longer(symbol, start, (next(self.primes), next(self.primes)))
 
     def _fast(self, node: ir.Node, shapes: Sequence[Shape | None]) -> list[Shape | None] | None:
         contrib = contrib_shapes(node, shapes)

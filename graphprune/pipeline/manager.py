@@ -102,6 +102,7 @@ class Manager:
             plan = item.decide(subject, self._context())
         with self.clock.phase("rewrite"):
             pruned = rewrite(model, subject.analysis, plan)
+        self.warnings.extend(summary.resized(model, pruned))
         self._check(pruned, item, last)
         proof = self._prove(item, subject, plan, pruned)
         groups = summary.groups(subject.analysis, plan)

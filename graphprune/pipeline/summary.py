@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from graphprune.pipeline.report import GroupReport, Scores
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from graphprune.axes import Analysis
     from graphprune.prune.plan import Plan
 
@@ -40,3 +42,16 @@ def _scores(values: Sequence[float] | None, kept: tuple[int, ...]) -> Scores | N
     array = np.asarray(values, dtype=np.float64)
     threshold = float(array[list(kept)].min()) if 0 < len(kept) < array.size else None
     return Scores(float(array.min()), float(np.median(array)), float(array.max()), threshold)
+
+
+def resized(dense: ir.Model, pruned: ir.Model) -> Iterator[str]:
+    """One line per graph input or output that a rewrite gave another shape (the two ends of a cache)."""
+    for what in ("inputs", "outputs"):
+        for before, after in zip(getattr(dense.graph, what), getattr(pruned.graph, what), strict=True):
+            old, new = _dims(before), _dims(after)
+            if old != new:
+                yield f"{what[:-1]} '{before.name}' changed its shape from {old} to {new}"
+
+
+def _dims(value: ir.Value) -> str:
+    return "unknown" if value.shape is None else f"[{', '.join(str(dim) for dim in value.shape)}]"

@@ -145,10 +145,10 @@ def _set_tensor(rewriting: Rewriting, target: ir.Value, source: ir.Value, cut: C
     if cut.trivial and replaced is None and mask is None:
         if target.const_value is None:
             target.const_value = tensor
-            target.shape = ir.Shape(tensor.shape)
+            target.shape = ir.Shape(tensor.shape.numpy())
         return
     target.const_value = _tensor(tensor, _maker(tensor, replaced, mask, cut), cut, target.name or name)
-    target.shape = ir.Shape(target.const_value.shape)
+    target.shape = ir.Shape(target.const_value.shape.numpy())
 
 
 def _maker(tensor: ir.TensorProtocol, replaced: Array | None, mask: Array | None, cut: Cut) -> Callable[[], Array]:
@@ -165,7 +165,7 @@ def _tensor(tensor: ir.TensorProtocol, make: Callable[[], Array], cut: Cut, name
     streamed = isinstance(tensor, ir.ExternalTensor) or (isinstance(tensor, ir.LazyTensor) and tensor.nbytes > LARGE)
     if not streamed:
         return ir.Tensor(make(), dtype=tensor.dtype, name=name)
-    shape = ir.Shape(cut.shape(tuple(int(d) for d in tensor.shape)))
+    shape = ir.Shape(cut.shape(tuple(tensor.shape.numpy())))
 
     def lazily() -> ir.TensorProtocol:
         return ir.Tensor(make(), dtype=tensor.dtype, name=name)

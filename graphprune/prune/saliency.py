@@ -84,7 +84,8 @@ def _magnitude(array: Floats, power: int) -> Floats:
 def per_unit(group: Group, touched: Slice, slots: Scores) -> Scores:
     """Sums slot values over the slots that each Unit owns."""
     units, positions = touched.pairs
-    return np.bincount(units, weights=slots[positions], minlength=group.size)
+    sums: Scores = np.bincount(units, weights=slots[positions], minlength=group.size)
+    return sums
 
 
 def batch_norm_factor(touched: Slice) -> Scores | None:

@@ -171,7 +171,7 @@ def _run(steps: Sequence[tuple[str, int, int, int]]) -> tuple[Atoms, Naive]:
     return atoms, naive
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(STEPS)
 def test_classes_are_those_of_the_naive_model(steps: list[tuple[str, int, int, int]]) -> None:
     atoms, naive = _run(steps)
@@ -180,7 +180,7 @@ def test_classes_are_those_of_the_naive_model(steps: list[tuple[str, int, int, i
         assert atoms.pins(ids(atom))[0] != NOTHING
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(STEPS)
 def test_settling_ends_is_sound_and_happens_once(steps: list[tuple[str, int, int, int]]) -> None:
     atoms, naive = _run(steps)

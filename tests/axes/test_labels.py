@@ -76,7 +76,8 @@ def test_axes_whose_cuts_do_not_nest_are_pinned(algebra: Algebra) -> None:
     algebra.equate(algebra.refine(a, [(2, 2)]), algebra.refine(b, [(3, 3)]), 9)
     algebra.atoms.settle()
     for label in (a, b):
-        assert label[0].atoms is not None and (algebra.atoms.pins(label[0].atoms) == 9).all()
+        slots = leaves(algebra, label)
+        assert all((algebra.atoms.pins(np.array(sorted(slot))) == 9).all() for slot in slots)
 
 
 def test_an_axis_tied_to_a_fixed_one_is_pinned_with_its_reason(algebra: Algebra) -> None:
@@ -119,7 +120,7 @@ def test_prefix_products_merge_into_a_divisor_chain() -> None:
 FACTORS = st.lists(st.sampled_from([2, 2, 3, 4]), min_size=1, max_size=4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(FACTORS, st.data())
 def test_equated_axes_are_removed_slot_by_slot_together(factors: list[int], data: st.DataObject) -> None:
     """Two axes with cuts at random places: tied, they have the same leaves at every slot, or are pinned."""
@@ -141,7 +142,7 @@ def test_equated_axes_are_removed_slot_by_slot_together(factors: list[int], data
             assert all((algebra.atoms.pins(f.atoms) == 3).all() for f in label if f.atoms is not None)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(FACTORS)
 def test_refining_never_changes_what_removes_a_slot(factors: list[int]) -> None:
     algebra, whole = Algebra(Atoms()), prod(factors)

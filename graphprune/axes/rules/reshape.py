@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from graphprune.axes.edits import PadCounts, ShapeInput, SqueezeAxes
 from graphprune.axes.labels import ONE, Factor, Label, Size, chain, is_fixed, is_static, prefixes, size_of, times
@@ -218,7 +219,7 @@ def _padded(visit: Visit, axis: int, label: Label, before: int, after: int) -> L
     return factor_of(np.concatenate([pieces[0], inner, pieces[1]]))
 
 
-def factor_label(atoms: np.ndarray) -> Label:  # type: ignore[type-arg]
+def factor_label(atoms: npt.NDArray[np.int64]) -> Label:
     """A label with one atom per slot, also for zero or one slot."""
     return (Factor((len(atoms), len(atoms)), atoms),)
 
