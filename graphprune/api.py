@@ -90,6 +90,7 @@ def compile(
         output=Path(output) if output is not None else None,
         calibration=_given(calibration),
         inputs=_given(inputs),
+        also_read=(Path(plan),) if isinstance(plan, str | os.PathLike) else (),
     )
     settings = Settings(
         shapes=dict(shapes or {}),

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphprune.axes.branches import find_branches
 from graphprune.axes.caches import cache_pairs, token_axis
 from graphprune.axes.groups import Group, form_groups
 from graphprune.axes.labels import Label, fixed, is_fixed
 from graphprune.axes.options import Options
+from graphprune.axes.positions import carry
 from graphprune.axes.regions import VarianceRegion, find_regions
+from graphprune.axes.routers import find_routers
 from graphprune.axes.rules import row_for
 from graphprune.axes.visit import Axes, Contraction, Event, Facts, State, Use, Visit
 from graphprune.axes.edits import Edit
 from graphprune.ir.shapes import Sizes, infer
-
-INDEX_AWARE = frozenset(
-    "Cast Identity Gather OneHot ScatterElements Squeeze Unsqueeze Reshape Flatten Transpose Slice Split".split()
-)
-"""Operators that keep integer values meaning positions on an axis; any other reader makes those public."""
 
 PASS_LIMIT = 24
 
@@ -95,6 +93,8 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
     state = State(sizes, options, model.opset_imports)
     nodes = list(walk(model.graph))
     regions = find_regions(nodes)
+    state.branches = find_branches(model.graph, sizes)
+    state.routers = find_routers(nodes, sizes, state.branches)
     pairs = cache_pairs(model.graph) if options.io == "auto" else {}
     passes = 0
     while True:
@@ -187,12 +187,24 @@ def _transfer(state: State, node: ir.Node) -> None:
     if row is None:
         name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
         visit.fix_all(f"operator {name} is not known", "add a row for it (CONTRIBUTING.md)")
-    elif any(value is not None and state.sizes.shapes.get(value) is None for value in node.inputs):
-        visit.fix_all("an operand's shape is not known")
+    elif _unknown(state, node):
+        visit.fix_all("its shape is not known here")
     else:
         row.transfer(visit)
         visit.fix_unread()
     _spread(state, node, "" if row is None else row.exactness)
+
+
+BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+
+def _unknown(state: State, node: ir.Node) -> bool:
+    """Whether the rule would miss a shape; rules of nodes with bodies only freeze, and must always run."""
+    shapes = state.sizes.shapes
+    if node.op_type in BODIES:
+        return False
+    inputs = any(value is not None and shapes.get(value) is None for value in node.inputs)
+    return inputs or any(out.uses() and shapes.get(out) is None for out in node.outputs)
 
 
 def _spread(state: State, node: ir.Node, exactness: str) -> None:
@@ -200,13 +212,7 @@ def _spread(state: State, node: ir.Node, exactness: str) -> None:
     facts = state.facts
     if exactness != "contraction" and node not in facts.regions:
         _spread_means(state, node)
-    for position, value in enumerate(node.inputs):
-        if value is None or value not in facts.indices:
-            continue
-        addresses = node.op_type not in ("Gather", "ScatterElements") or position == 1
-        if node.op_type not in INDEX_AWARE or not addresses:
-            why = state.event(f"{node.op_type} reads its positions as numbers", node.name or node.op_type)
-            state.algebra.pin(facts.indices[value], why)
+    carry(state, node)
 
 
 def _spread_means(state: State, node: ir.Node) -> None:

@@ -161,8 +161,9 @@ class Atoms:
 
     def _heads(self) -> Ids:
         everything = np.arange(self._size)
-        roots: Ids = everything[self._parent[: self._size] == everything]
-        return roots[self._left[roots] != NOTHING]
+        roots = everything[self._parent[: self._size] == everything]
+        heads: Ids = roots[self._left[roots] != NOTHING]
+        return heads
 
     def _spread_pins(self) -> None:
         while True:

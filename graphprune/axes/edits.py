@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphprune.axes.branches import Branch
 from graphprune.axes.labels import Label
 
 
@@ -138,3 +139,11 @@ class DenseShape(Edit):
     """A Shape that is computed with: restore original sizes, which the arithmetic around it was written for."""
 
     labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BranchRemoval(Edit):
+    """Everything that belongs to one slot of a routing axis goes when that slot (`label`) does."""
+
+    label: Label
+    branch: Branch

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.atoms import Atoms
+from graphprune.axes.branches import Branch, Branches
 from graphprune.axes.edits import Edit
 from graphprune.axes.labels import ONE, Algebra, Factor, Label, Size, fixed, is_fixed, size_of
 from graphprune.axes.options import Options
@@ -17,6 +18,8 @@ from graphprune.axes.regions import VarianceRegion
 from graphprune.ir.shapes import Data, Shape, Sizes
 
 Axes = tuple[Label, ...]
+Table = npt.NDArray[np.generic]
+"""What an index-typed value reads for every position, where it is not the position itself."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Facts:
     floors: list[tuple[Label, int]] = field(default_factory=list)
     inexact: dict[ir.Node, Label] = field(default_factory=dict)
     indices: dict[ir.Value, Label] = field(default_factory=dict)
+    tables: dict[ir.Value, Table] = field(default_factory=dict)
+    slots: dict[Branch, npt.NDArray[np.int64]] = field(default_factory=dict)
     means: dict[ir.Value, bool] = field(default_factory=dict)
     regions: dict[ir.Node, VarianceRegion] = field(default_factory=dict)
 
@@ -94,6 +99,8 @@ class State:
         self.events: list[Event] = [Event("fixed by the operator")]
         self._event_ids: dict[Event, int] = {self.events[0]: 0}
         self.tied: set[tuple[ir.Node, int]] = set()
+        self.branches = Branches()
+        self.routers: frozenset[ir.Node] = frozenset()
         self.facts = Facts()
 
     def event(self, reason: str, node: str = "", unblock: str = "") -> int:
@@ -383,7 +390,9 @@ class Visit:
 
     def index_of(self, position: int) -> Label | None:
         """The axis that the elements of an integer input are positions on, if known."""
-        return self._facts.indices.get(self.value(position)) if self.has(position) else None
+        if not self.has(position) or self.value(position) in self._facts.tables:
+            return None
+        return self._facts.indices.get(self.value(position))
 
     def set_index(self, label: Label, position: int = 0) -> None:
         self._facts.indices[self.node.outputs[position]] = label

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -10,8 +9,11 @@ import click
 
 from graphprune.cli import options
 from graphprune.errors import ArgumentError, OutputError
+from graphprune.ir.names import quote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from graphprune.pipeline.compile import Job, Result
     from graphprune.pipeline.recipe import Recipe
     from graphprune.pipeline.report import Report
@@ -112,11 +114,12 @@ def command(model: str, **given: Unpack[_Given]) -> None:
     from graphprune.cli.output import Progress
     from graphprune.pipeline.compile import run
 
+    report = _report_path(model, given)
     with Progress(given["quiet"], given["verbose"]) as progress:
         job, settings = _job(model, given), _settings(given, progress)
         result = run(job, settings)
-    if given["report_file"]:
-        _write_report(Path(given["report_file"]), result.report)
+    if report is not None:
+        _write_report(report, result.report)
     if not given["quiet"]:
         _show(result, given)
 
@@ -142,6 +145,7 @@ def _job(model: str, given: _Given) -> Job:
         output=Path(given["output"]) if given["output"] is not None else None,
         calibration=Path(given["calibration"]) if given["calibration"] is not None else None,
         inputs=Path(given["inputs"]) if given["inputs"] is not None else None,
+        also_read=tuple(Path(name) for name in (given["plan"], given["recipe"]) if name is not None),
     )
 
 
@@ -153,7 +157,7 @@ def _recipe(given: _Given) -> Recipe:
     return recipe.Recipe(given["pipeline"] or "")
 
 
-def _settings(given: _Given, progress: object) -> Settings:
+def _settings(given: _Given, progress: Callable[[int, int, str], None]) -> Settings:
     """The command line over the recipe over the defaults."""
     from graphprune.pipeline.recipe import OPTIONS
     from graphprune.pipeline.settings import Settings
@@ -170,7 +174,7 @@ def _settings(given: _Given, progress: object) -> Settings:
         max_bytes=given["max_bytes"],
         allow_external_links=given["allow_external_links"],
         reproducer=Path(given["reproducer"]) if given["reproducer"] is not None else None,
-        progress=progress,  # type: ignore[arg-type]
+        progress=progress,
     )
 
 
@@ -189,16 +193,29 @@ def _show(result: Result, given: _Given) -> None:
         say(f"wrote {escape(name)}")
 
 
+def _report_path(model: str, given: _Given) -> Path | None:
+    """Where the report goes, refused before any work if it cannot go there."""
+    from graphprune.ir.publish import refuse_unsafe
+    from graphprune.pipeline.output import plan_path
+
+    if given["report_file"] is None:
+        return None
+    path = Path(given["report_file"])
+    if path.suffix not in (".html", ".json"):
+        raise ArgumentError(f"--report {quote(str(path))} ends neither in .html nor in .json")
+    read = (model, given["plan"], given["recipe"], given["calibration"], given["inputs"])
+    refuse_unsafe([path], [Path(name) for name in read if name is not None])
+    if given["output"] is not None and path.resolve() == plan_path(Path(given["output"])).resolve():
+        raise OutputError(f"--report {quote(str(path))} is where the plan goes", "choose another name")
+    return path
+
+
 def _write_report(path: Path, report: Report) -> None:
+    from graphprune.ir.publish import write_file
     from graphprune.report import html
 
-    writers: dict[str, Callable[[Report], str]] = {".html": html.render, ".json": _json}
-    if path.suffix not in writers:
-        raise ArgumentError(f"--report '{path}' ends neither in .html nor in .json")
-    try:
-        path.write_text(writers[path.suffix](report), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write the report '{path}': {error.strerror}") from None
+    text = html.render(report) if path.suffix == ".html" else _json(report)
+    write_file(path, text.encode())
 
 
 def _json(report: Report) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from graphprune.cli import options
 from graphprune.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from graphprune.axes.options import LayerNorm
 
 
 @click.command("explain")
@@ -21,7 +25,7 @@ def command(
     subject: str,
     name: str | None,
     other: str | None,
-    layernorm: str,
+    layernorm: LayerNorm,
     allow_inexact: bool,
     max_bytes: int | None,
     allow_external_links: bool,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from graphprune.cli import options
+
+if TYPE_CHECKING:
+    from graphprune.axes.options import LayerNorm
 
 
 @click.command("inspect")
@@ -16,7 +21,7 @@ from graphprune.cli import options
 def command(
     model: str,
     shapes: dict[str, tuple[int, ...]],
-    layernorm: str,
+    layernorm: LayerNorm,
     allow_inexact: bool,
     max_bytes: int | None,
     allow_external_links: bool,

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -29,6 +29,9 @@ _WIDTH = 100
 _BUG = (
     "this is a bug in graphprune; `graphprune --debug ...` and `compile --reproducer DIR` help to report it"
 )
+
+
+Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupted(BaseException):
@@ -100,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _say(error.format_message())
     except (Interrupted, KeyboardInterrupt, click.Abort):
-        return _say("interrupted; nothing was left behind")
+        return _say("interrupted; no file was left unfinished")
     except BrokenPipeError:
         # The reader of the pipe left: say nothing, and keep Python from complaining while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -113,13 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _restore(previous)
 
 
-def _catch_signals() -> dict[int, object]:
+def _catch_signals() -> dict[int, Handler]:
     """Turn SIGTERM and SIGINT into an exception; only the main thread may."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise Interrupted
 
-    previous: dict[int, object] = {}
+    previous: dict[int, Handler] = {}
     for number in (signal.SIGTERM, signal.SIGINT):
         try:
             previous[number] = signal.signal(number, interrupt)
@@ -128,9 +131,9 @@ def _catch_signals() -> dict[int, object]:
     return previous
 
 
-def _restore(previous: dict[int, object]) -> None:
+def _restore(previous: dict[int, Handler]) -> None:
     for number, handler in previous.items():
-        signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.signal(number, handler)
 
 
 def _say(message: str, hint: str = "", code: int = 2) -> int:

@@ -12,6 +12,7 @@ from graphprune.errors import ArgumentError
 
 if TYPE_CHECKING:
     from graphprune.axes import Options
+    from graphprune.axes.options import LayerNorm
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -140,11 +141,11 @@ def analysis() -> Callable[[F], F]:
     return decorate
 
 
-def analysis_options(layernorm: str, allow_inexact: bool) -> Options:
+def analysis_options(layernorm: LayerNorm, allow_inexact: bool) -> Options:
     """The same as a value."""
     from graphprune.axes import Options
 
-    return Options(layernorm=layernorm, allow_inexact=allow_inexact)  # type: ignore[arg-type]
+    return Options(layernorm=layernorm, allow_inexact=allow_inexact)
 
 
 def limits() -> Callable[[F], F]:

@@ -27,6 +27,7 @@ from graphprune.ir.preflight.proto import check_proto, graphs
 from graphprune.ir.preflight.sparse import densify
 from graphprune.ir.preflight.tensors import Located, TensorCheck
 from graphprune.ir.preflight.wire import INLINE_BYTES, strip
+from graphprune.ir.skeleton import forget_unknown_dims
 from graphprune.ir.swap import Tensor, swap
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def _convert(file: _File, limits: Limits) -> ir.Model:
     """From a checked proto to the IR, with every weight that was cut out or external put in place."""
     for graph in graphs(file.proto.graph):
         densify(graph)
+        forget_unknown_dims(graph)
     shapes: Shapes = {}
     if file.flow.sorted:
         private = onnx.ModelProto()

@@ -56,7 +56,7 @@ def _lift_constants(graph: ir.Graph) -> None:
         tensor = _constant_tensor(node)
         if tensor is None or out.is_graph_output():
             continue
-        value = ir.Value(name=out.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype))
+        value = ir.Value(name=out.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype))
         value.const_value = tensor
         out.replace_all_uses_with(value)
         graph.remove(node, safe=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,10 +18,11 @@ from graphprune.ir.mapped import MappedTensor
 from graphprune.ir.names import quote
 from graphprune.ir.preflight.proto import graphs
 from graphprune.ir.preflight.wire import varint
-from graphprune.ir.signals import interruptible, uninterrupted
+from graphprune.ir.publish import Staged, create, publish, refuse_unsafe, temporaries, unwritable
 from graphprune.ir.skeleton import Skeleton, is_stub, skeleton
 from graphprune.ir.swap import Tensor, tensors
 
+EXTERNAL_THRESHOLD = 256 * 2**20
 _PROTOBUF_LIMIT = 2**31 - 1
 _EMBEDDED_MAX = _PROTOBUF_LIMIT - 2**24  # leaves room for the graph itself
 _PAGE = 4096  # big weights start on a page, so that runtimes can map them
@@ -37,13 +36,15 @@ def save(
     out: str | os.PathLike[str],
     source: Source | None,
     *,
-    external_threshold: int = 256 * 2**20,
+    external_threshold: int = EXTERNAL_THRESHOLD,
+    beside: Sequence[Staged] = (),
 ) -> tuple[Path, ...]:
     """Write a model; the files written, the model first.
 
     Weights go to `<out>.data` where the source kept them outside the model or they exceed
     `external_threshold` bytes. Nothing appears under the final names before it was written, flushed
-    and read back; the model in memory stays as it is.
+    and read back; the model in memory stays as it is. The files in `beside` get their names together
+    with the model.
 
     Raises:
         OutputError: the output would overwrite an input, cannot be written, or does not read back.
@@ -51,20 +52,16 @@ def save(
     target = Path(os.path.realpath(out))
     size = sum(tensor.nbytes for tensor in tensors(model) if tensor.dtype != ir.DataType.STRING)
     external = size > min(external_threshold, _EMBEDDED_MAX) or (source is not None and source.had_external)
-    sidecar = target.with_name(target.name + ".data")
+    sidecar = sidecar_of(out)
     finals = (target, sidecar) if external else (target,)
     try:
-        _refuse_unsafe(finals, _inputs(model, source))
-        with interruptible(), _temporaries(finals) as temporaries:
-            _write(model, temporaries, sidecar.name if external else None)
-            _read_back(temporaries, finals)
-            with uninterrupted():
-                for temporary, final in reversed(list(zip(temporaries, finals, strict=True))):
-                    temporary.replace(final)
-            _flush_folder(target.parent)
+        refuse_unsafe((*finals, *(final for _, final in beside)), _inputs(model, source))
+        with temporaries(finals) as staged:
+            _write(model, staged, sidecar.name if external else None)
+            _read_back(staged, finals)
+            publish((staged[0], target), (*zip(staged[1:], finals[1:], strict=True), *beside))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"cannot write {quote(str(target))}: {reason}", "nothing was left behind") from None
+        raise unwritable(target, error) from None
     return finals
 
 
@@ -77,61 +74,19 @@ def _inputs(model: ir.Model, source: Source | None) -> set[Path]:
     return {path for path in paths if path is not None}
 
 
-def _refuse_unsafe(finals: tuple[Path, ...], inputs: set[Path]) -> None:
-    taken = {_identity(path) for path in inputs} - {None}
-    if not finals[0].parent.is_dir():
-        raise OutputError(f"there is no folder {quote(str(finals[0].parent))}", "create it first")
-    for final in finals:
-        if _identity(final) in taken:
-            raise OutputError(f"{quote(str(final))} is an input of this model", "choose another output name")
-        # A link in place of the sidecar would be replaced; one in place of the model was resolved.
-        if final.exists() and not stat.S_ISREG(final.stat().st_mode):
-            raise OutputError(f"{quote(str(final))} exists and is not a regular file")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-@contextmanager
-def _temporaries(finals: tuple[Path, ...]) -> Iterator[tuple[Path, ...]]:
-    """Names beside the final ones, removed on the way out whatever happens."""
-    names = tuple(final.with_name(f"{final.name}.tmp.{os.getpid()}") for final in finals)
-    try:
-        yield names
-    finally:
-        for name in names:
-            name.unlink(missing_ok=True)
-
-
 def _write(model: ir.Model, paths: tuple[Path, ...], location: str | None) -> None:
     bare = skeleton(model)
     if location is None:
         inner = (graph.initializer for graph in graphs(bare.proto.graph) if graph is not bare.proto.graph)
         _inline(bare, (tensor for group in inner for tensor in group if is_stub(tensor)))
         _inline(bare, bare.attributes())
-        with _create(paths[0]) as file:
+        with create(paths[0]) as file:
             _write_embedded(bare, file)
         return
-    with _create(paths[1]) as file:
+    with create(paths[1]) as file:
         _write_sidecar(bare, location, file)
-    with _create(paths[0]) as file:
+    with create(paths[0]) as file:
         file.write(_serialise(bare.proto))
-
-
-@contextmanager
-def _create(path: Path) -> Iterator[BinaryIO]:
-    """A new file that is on disk when the block ends."""
-    path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o666), "wb", buffering=2**20) as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _write_embedded(bare: Skeleton, file: BinaryIO) -> None:
@@ -225,9 +180,7 @@ def _read_back(written: tuple[Path, ...], finals: tuple[Path, ...]) -> None:
         raise OutputError(problem, "please report this") from None
 
 
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sidecar_of(out: str | os.PathLike[str]) -> Path:
+    """Where `save` puts weights that do not go into the model file."""
+    target = Path(os.path.realpath(out))
+    return target.with_name(target.name + ".data")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
+from google.protobuf.message import EncodeError
 from onnx_ir import serde
 
 from graphprune.errors import ArgumentError, ModelError, did_you_mean
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 PROTOBUF_LIMIT = 2**31 - 1
 # Small tensors stay in the file: shape inference reads shapes, axes and scales from there.
@@ -136,7 +140,7 @@ class _Writer:
             serde.serialize_attribute_into(proto, attribute)
             return
         proto.name = attribute.name
-        proto.type = attribute.type.value  # type: ignore[assignment]
+        proto.type = cast("onnx.AttributeProto.AttributeType", attribute.type.value)
         if attribute.type == kinds.TENSOR:
             proto.t.CopyFrom(self.tensor(attribute.as_tensor().name, attribute.as_tensor()))
         elif attribute.type == kinds.TENSORS:
@@ -176,10 +180,10 @@ def _strings(tensor: Tensor) -> Iterator[bytes]:
         yield item if isinstance(item, bytes) else str(item).encode()
 
 
-def _value_info(target: Iterable[onnx.ValueInfoProto], values: Iterable[ir.Value]) -> None:
+def _value_info(target: RepeatedCompositeFieldContainer[onnx.ValueInfoProto], values: Iterable[ir.Value]) -> None:
     for value in values:
         if value.name and value.type is not None:
-            serde.serialize_value_into(target.add(), value)  # type: ignore[attr-defined]
+            serde.serialize_value_into(target.add(), value)
 
 
 def _value_names(graph: ir.Graph) -> Iterator[str]:
@@ -191,7 +195,8 @@ def _value_names(graph: ir.Graph) -> Iterator[str]:
 
 
 def _add_outputs(proto: onnx.GraphProto, names: Sequence[str]) -> None:
-    known = {value.name for value in (*proto.input, *proto.initializer, *proto.output)}
+    known = {value.name for value in (*proto.input, *proto.output)}
+    known.update(tensor.name for tensor in proto.initializer)
     known.update(name for node in proto.node for name in node.output)
     present = {value.name for value in proto.output}
     for name in dict.fromkeys(names):

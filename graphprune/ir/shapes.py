@@ -33,7 +33,7 @@ SAME_AS_FIRST = frozenset(
     "SimplifiedLayerNormalization BiasGelu FastGelu QuickGelu SkipLayerNormalization Trilu CumSum Sign IsNaN "
     "SkipSimplifiedLayerNormalization LRN MeanVarianceNormalization LpNormalization ThresholdedRelu Hardmax "
     "RotaryEmbedding Cast Dropout CastLike DequantizeLinear QuantizeLinear ScatterND ScatterElements "
-    "Scatter TensorScatter MoE QMoE".split()
+    "Scatter TensorScatter MoE QMoE Scaler Imputer Normalizer Binarizer".split()
 )
 BROADCAST = frozenset(
     "Add Sub Mul Div Pow Min Max Sum Mean And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual Where Mod "
@@ -327,7 +327,18 @@ class _Inference:
         if node.op_type in BROADCAST and all(s is not None for s in shapes):
             return [self._broadcast([s for s in shapes if s is not None])]
         fast = fast_shape(node, shapes)
+        if fast is None and node.op_type == "Concat":
+            self._compare_joined(node, [s for s in shapes if s is not None])
         return None if fast is None else [fast]
+
+    def _compare_joined(self, node: ir.Node, shapes: Sequence[Shape]) -> None:
+        """Concat wants equal sizes on all other axes."""
+        if len({len(shape) for shape in shapes}) != 1:
+            return
+        joined = integer(node.attributes, "axis", 0) % len(shapes[0])
+        for axis, sizes in enumerate(zip(*shapes, strict=True)):
+            if axis != joined and len(set(sizes)) > 1:
+                self._learn(sorted(set(sizes)))
 
     @staticmethod
     def _type(node: ir.Node) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import onnx
 import onnx_ir as ir
@@ -21,9 +21,12 @@ _MAX_ZEROS = 2**28
 _STUB_LOCATION = "weight"
 
 
-class _Repeated(Protocol):
+_Item = TypeVar("_Item", contravariant=True)
+
+
+class _Repeated(Protocol[_Item]):
     def __delitem__(self, index: slice, /) -> None: ...
-    def extend(self, items: list[onnx.TensorProto] | list[onnx.NodeProto], /) -> None: ...
+    def extend(self, elem_seq: Iterable[_Item], /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,14 @@ def forget_value_info(model: onnx.ModelProto) -> None:
         graph.value_info.extend(kept)
 
 
+def forget_unknown_dims(graph: onnx.GraphProto) -> None:
+    """Read a declared dimension of -1, which Paddle exports write, as the unknown one that it stands for."""
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value == -1:
+                dim.ClearField("dim_value")
+
+
 def _opaque_outputs(nodes: Nodes, versions: dict[str, int]) -> Iterator[str]:
     for node in nodes:
         domain = main_domain(node.domain)
@@ -126,10 +137,11 @@ def _stub(tensor: Tensor, originals: list[Tensor]) -> Tensor:
 def _lift(graph: onnx.GraphProto, prefix: str, lifted: dict[str, onnx.TensorProto]) -> None:
     """Take the stubs of one graph out; those of subgraphs get a name that is unique in the model."""
     stubs = [tensor for tensor in graph.initializer if is_stub(tensor)]
-    constants = [node for node in graph.node if _stub_constant(node) is not None]
-    for node in constants:
+    found = [(node, _stub_constant(node)) for node in graph.node]
+    constants = [(node, tensor) for node, tensor in found if tensor is not None]
+    for node, tensor in constants:
         stub = onnx.TensorProto()
-        stub.CopyFrom(_stub_constant(node))
+        stub.CopyFrom(tensor)
         stub.name = node.output[0]
         stubs.append(stub)
     outputs = {value.name for value in graph.output}
@@ -139,7 +151,7 @@ def _lift(graph: onnx.GraphProto, prefix: str, lifted: dict[str, onnx.TensorProt
         _rename_reads(graph.node, {name: prefix + name for name in movable})
     lifted.update((prefix + name, tensor) for name, tensor in movable.items())
     _keep(graph.initializer, [t for t in graph.initializer if t.name not in movable])
-    gone = {id(node) for node in constants if node.output[0] in movable}
+    gone = {id(node) for node, _ in constants if node.output[0] in movable}
     if gone:
         _keep(graph.node, [node for node in graph.node if id(node) not in gone])
 
@@ -174,6 +186,6 @@ def _fill(tensors: Iterable[onnx.TensorProto]) -> None:
         tensor.raw_data = bytes(nbytes)
 
 
-def _keep(field: _Repeated, kept: list[onnx.TensorProto] | list[onnx.NodeProto]) -> None:
+def _keep(field: _Repeated[_Item], kept: list[_Item]) -> None:
     del field[:]
     field.extend(kept)

@@ -59,7 +59,7 @@ def bench(
     feeds = [feeds_for(model, inputs, settings)[0] for model in loaded]
     sessions = [open_session(model, threads=settings.threads) for model in loaded]
     subjects = [Subject(*subject) for subject in zip(names, sessions, feeds, strict=True)]
-    latency = time_models(subjects, seed=settings.seed)
+    latency = time_models(subjects, seed=settings.seed, timeout_s=settings.timeout)
     ratios = [None, *latency.ratios]
     rows = []
     for model, timing, ratio in zip(loaded, latency.timings, ratios, strict=True):

@@ -37,6 +37,14 @@ class Job:
     output: Path | None = None
     calibration: Given = None
     inputs: Given = None
+    also_read: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read besides the model, and so never written."""
+        tensors = (path.with_suffix(".safetensors") for path in self.also_read)
+        data = (item for item in (self.calibration, self.inputs) if isinstance(item, Path))
+        return (*self.also_read, *tensors, *data)
 
     @property
     def source(self) -> str:
@@ -76,6 +84,8 @@ def run(job: Job, settings: Settings) -> Result:
     Raises:
         GraphpruneError: bad input, a promise that could not be kept, or an output that cannot be written.
     """
+    if settings.reproducer is not None:
+        reproducer.require_free(settings.reproducer)
     try:
         return _Compile(job, settings).run()
     except Exception as error:
@@ -110,19 +120,20 @@ class _Compile:
         self.settings.progress(0, 0, "load")
         source = load(self.job.model, self.settings.limits)
         if self.job.output is not None:
-            require_free(self.job.output, source, self.settings.overwrite)
+            require_free(self.job.output, source, self.job.files, self.settings.overwrite)
         return source
 
     def _finish(self, source: Source, dense: ir.Model, steps: tuple[Step, ...], samples: Samples) -> Result:
         pruned = steps[-1].model
         latency = self._latency(dense, pruned, samples)
-        self.settings.progress(0, 0, "save")
-        with self.clock.phase("save"):
-            plan_file = from_steps(dense, steps, self.job.pipeline)
-            files = write(pruned, self.job.output, source, plan_file) if self.job.output is not None else ()
         with self.clock.phase("report"):
             models = (dense, *(step.model for step in steps))
             sizes = [measure.size(model, self.settings.shapes) for model in models]
+        self.settings.progress(0, 0, "save")
+        with self.clock.phase("save"):
+            # Last, so that whatever goes wrong before leaves nothing.
+            plan_file = from_steps(dense, steps, self.job.pipeline)
+            files = write(pruned, self.job.output, source, plan_file) if self.job.output is not None else ()
         report = self._report(sizes, steps, latency, files)
         return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
 
@@ -162,9 +173,9 @@ class _Compile:
     def _copied(self, source: Source) -> Result:
         """An empty pipeline: the same bytes under another name."""
         files: tuple[str, ...] = ()
+        size = measure.size(source.model, self.settings.shapes)
         if self.job.output is not None:
             with self.clock.phase("save"):
                 files = copy(source, self.job.output)
-        size = measure.size(source.model, self.settings.shapes)
         report = self._report([size], (), None, files)
         return Result(source.model, (), from_steps(source.model, (), ""), report)

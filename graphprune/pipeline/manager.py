@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphprune.errors import GraphpruneError, PromiseError
 from graphprune.ir.check import check
-from graphprune.ir.names import escape
+from graphprune.ir.names import escape, quote
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.pipeline import summary
 from graphprune.pipeline.agreement import agree
@@ -113,6 +113,7 @@ class Manager:
         proof = self._proof(subject, plan, pruned)
         if proof.ok:
             return proof
+        self._require_provable(subject.model)
         cut = [group for group, kept in plan.cuts.items() if len(kept) < plan.widths[group]]
         self.settings.progress(0, 0, f"bisect {item}")
         guilty = smallest_failing(cut, lambda groups: self._breaks(subject, plan, groups)) if cut else ()
@@ -122,6 +123,18 @@ class Manager:
         hint = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
         details = "".join(f"\n  {escape(line)}" for line in proof.details)
         raise ProofError(message + details, hint, tuple(guilty), plan)
+
+    def _require_provable(self, model: ir.Model) -> None:
+        """Blame the model where its own outputs say nothing: NaN equals nothing, not even itself."""
+        with self.clock.phase("prove"):
+            own = agree(model, model, self.samples.feeds, self.settings)
+        if own.ok and own.proves:
+            return
+        notes = "".join(f"\n  output {quote(o.name)}: {o.note}" for o in own.outputs if o.note)
+        hint = "give inputs on which it computes something (--inputs), or repair its weights"
+        raise PromiseError(
+            f"nothing can be proved: the model itself computes nothing to compare{notes}", hint
+        )
 
     def _proof(self, subject: Subject, plan: Plan, pruned: ir.Model) -> ProofReport:
         from graphprune.proof import prove
@@ -136,6 +149,7 @@ class Manager:
                 self.samples.feeds,
                 tolerance=given.tolerance,
                 threads=given.threads,
+                timeout_s=given.timeout,
             )
         return ProofReport(proof.ok, proof.error, proof.tolerance, tuple(proof.inexact), tuple(proof.details))
 

@@ -32,7 +32,7 @@ def latency(
         Subject(name, open_session(model, threads=settings.threads), given)
         for name, model, given in zip(("before", "after"), (before, after), feeds, strict=True)
     ]
-    result = measure(subjects, seed=settings.seed)
+    result = measure(subjects, seed=settings.seed, timeout_s=settings.timeout)
     dense, pruned = result.timings
     ratio = result.ratios[0]
     return LatencyReport(

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphprune.errors import OutputError
 from graphprune.ir.load import Source
 from graphprune.ir.names import quote
-from graphprune.ir.save import save
+from graphprune.ir.publish import create, identity, publish, refuse_unsafe, temporaries, unwritable
+from graphprune.ir.save import save, sidecar_of
 from graphprune.pipeline.planfile import PlanFile
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+_NO_MODEL = ("", ".json", ".safetensors", ".data", ".toml", ".npz", ".npy", ".html")
 
 
 def plan_path(output: Path) -> Path:
@@ -25,15 +27,21 @@ def plan_path(output: Path) -> Path:
     return output.with_suffix(".plan.json")
 
 
-def require_free(output: Path, source: Source, overwrite: bool) -> None:
-    """Refuse an output that is the input, has no folder, or exists.
+def require_free(output: Path, source: Source, others: Sequence[Path], overwrite: bool) -> None:
+    """Refuse an output that is an input, has no folder, or exists, whatever name or link leads to it.
+
+    Args:
+        output: where the model goes.
+        source: the model's own files are inputs.
+        others: more inputs: a plan, samples.
+        overwrite: accept files that exist.
 
     Raises:
         OutputError: saying which.
     """
     name = quote(str(output))
-    inputs = [path for path in (source.path, *source.external_files) if path is not None]
-    if output.exists() and any(output.samefile(path) for path in inputs):
+    inputs = [path for path in (source.path, *source.external_files, *others) if path is not None]
+    if identity(output) in {identity(path) for path in inputs} - {None}:
         raise OutputError(f"the output {name} is the input", "choose another name: inputs are never touched")
     if output.is_dir():
         raise OutputError(f"the output {name} is a folder", f"name a file in it: {output / 'model.onnx'}")
@@ -41,51 +49,48 @@ def require_free(output: Path, source: Source, overwrite: bool) -> None:
         raise OutputError(
             f"the output's folder {quote(str(output.parent))} does not exist", "create it first"
         )
-    if output.suffix in ("", ".json", ".safetensors", ".data"):
+    if output.suffix in _NO_MODEL:
         raise OutputError(f"the output {name} has no model suffix", f"name it {output.stem}.onnx")
-    if output.exists() and not overwrite:
-        raise OutputError(f"the output {name} exists", "--force replaces it")
+    plan = plan_path(output)
+    finals = (output, sidecar_of(output), plan, plan.with_suffix(".safetensors"))
+    for final in finals if not overwrite else ():
+        if os.path.lexists(final):
+            raise OutputError(f"the output {quote(str(final))} exists", "--force replaces it")
+    refuse_unsafe(finals, inputs)
 
 
 def write(model: ir.Model, output: Path, source: Source, plan: PlanFile) -> tuple[str, ...]:
-    """Save the model with its plan beside it; the plan is staged first, so that either all or none appear.
+    """Save the model with its plan beside it; either all files appear or none.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    with _staged(output, plan) as staged:
-        files = save(model, output, source)
-        for temporary, final in staged:
-            temporary.replace(final)
-    if not plan.tensors:
-        plan_path(output).with_suffix(".safetensors").unlink(missing_ok=True)  # of an earlier compile
-    return (*_as_given(output, files), *(str(final) for _, final in staged))
+    final = plan_path(output)
+    finals = (final, final.with_suffix(".safetensors"))
+    kept = finals if plan.tensors else finals[:1]
+    try:
+        with temporaries(kept) as staged:
+            _stage(plan, staged)
+            gone = [(None, path) for path in finals[len(kept) :]]  # of an earlier compile
+            files = save(model, output, source, beside=[*zip(staged, kept, strict=True), *gone])
+    except OSError as error:
+        raise unwritable(final, error) from None
+    return (*_as_given(output, files), *map(str, kept))
+
+
+def _stage(plan: PlanFile, paths: Sequence[Path]) -> None:
+    with create(paths[0]) as file:
+        file.write((json.dumps(plan.to_json(), indent=1) + "\n").encode())
+    if plan.tensors:
+        from safetensors.numpy import save as serialise
+
+        with create(paths[1]) as file:
+            file.write(serialise(plan.tensors))
 
 
 def _as_given(output: Path, files: tuple[Path, ...]) -> tuple[str, ...]:
     """The written files as the user would name them, unless a link leads elsewhere."""
     return tuple(str(path if output.is_symlink() else output.with_name(path.name)) for path in files)
-
-
-@contextmanager
-def _staged(output: Path, plan: PlanFile) -> Iterator[list[tuple[Path, Path]]]:
-    """Plan files under temporary names, and the names they will get."""
-    final = plan_path(output)
-    finals = [final, final.with_suffix(".safetensors")] if plan.tensors else [final]
-    pairs = [(path.with_name(f"{path.name}.tmp.{os.getpid()}"), path) for path in finals]
-    try:
-        pairs[0][0].write_text(json.dumps(plan.to_json(), indent=1) + "\n", encoding="utf-8")
-        if plan.tensors:
-            from safetensors.numpy import save_file
-
-            save_file(plan.tensors, pairs[1][0])
-        yield pairs
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"cannot write {quote(str(final))}: {reason}", "nothing was left behind") from None
-    finally:
-        for temporary, _ in pairs:
-            temporary.unlink(missing_ok=True)
 
 
 def copy(source: Source, output: Path) -> tuple[str, ...]:
@@ -96,13 +101,13 @@ def copy(source: Source, output: Path) -> tuple[str, ...]:
     """
     if source.path is None or source.had_external:
         return _as_given(output, save(source.model, output, source))
-    temporary = output.with_name(f"{output.name}.tmp.{os.getpid()}")
+    target = Path(os.path.realpath(output))
     try:
-        shutil.copyfile(source.path, temporary)
-        temporary.replace(output)
+        refuse_unsafe([target], [source.path])
+        with temporaries([target]) as (temporary,):
+            with source.path.open("rb") as data, create(temporary) as file:
+                shutil.copyfileobj(data, file)
+            publish((temporary, target))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"cannot write {quote(str(output))}: {reason}", "nothing was left behind") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise unwritable(output, error) from None
     return (str(output),)

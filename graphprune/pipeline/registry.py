@@ -60,14 +60,14 @@ def _load(name: str, span: Span) -> type[Pass]:
         )
         raise span.error(f"no pass named '{name}'", hint)
     try:
-        kind = entry.load()
+        kind: type[Pass] = entry.load()
     except Exception as error:  # a plugin may fail in any way; it must not take the command down with it
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise PluginError(name, entry, f"does not load: {reason}") from error
     fault = _fault(kind)
     if fault:
         raise PluginError(name, entry, fault)
-    return kind  # type: ignore[no-any-return]
+    return kind
 
 
 def _fault(kind: object) -> str:

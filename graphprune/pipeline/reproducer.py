@@ -8,10 +8,29 @@ import traceback
 from pathlib import Path
 
 from graphprune.errors import OutputError
-from graphprune.ir.names import escape
+from graphprune.ir.names import escape, quote
 from graphprune.pipeline.recipe import Recipe, write
 from graphprune.pipeline.report import installed_versions
 from graphprune.pipeline.settings import Settings
+
+
+_NAMES = frozenset({"recipe.toml", "model.txt", "error.txt", "versions.json", "README.txt", "plan.json"})
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier reproducer.
+
+    Raises:
+        OutputError: files in it could be overwritten.
+    """
+    try:
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    except OSError as problem:
+        raise OutputError(
+            f"cannot read the reproducer folder {quote(str(folder))}: {problem.strerror}"
+        ) from None
+    if names and not ("error.txt" in names and names <= _NAMES):
+        raise OutputError(f"the reproducer folder {quote(str(folder))} is not empty", "name a new one")
 
 
 def store(folder: Path, source: str, pipeline: str, settings: Settings, error: BaseException) -> None:

@@ -56,7 +56,8 @@ def _operand(
 ) -> Iterator[str]:
     """Differences of one input, if it is (or becomes) an initializer."""
     place: Place = (dense, position)
-    old, new = _input(dense, position), _input(pruned, position)
+    source, at = declared.gone.read(dense, position)
+    old, new = _input(source, at), _input(pruned, position)
     if place in declared.free or not (is_constant(old) or is_constant(new) or position >= len(dense.inputs)):
         return
     name = (old.name if old is not None else "") or f"input {position}"
@@ -67,7 +68,7 @@ def _operand(
         if old is not new:
             yield f"input {position} of {title(dense)} is not an initializer in both models"
         return
-    reason = _unlike(survivors, declared, Use(dense, position), new.const_value)
+    reason = _unlike(survivors, declared, Use(source, at), new.const_value)
     if reason:
         yield f"tensor {name!r} at {title(dense)}: {reason}"
 

@@ -60,9 +60,12 @@ class Comparison:
         """Positions on a cut axis in kept numbering; a position that is gone becomes -1."""
         label = self._survivors.analysis.state.facts.indices.get(value)
         mask = None if label is None else self._survivors.mask(label)
-        if mask is None or array.dtype.kind not in "iu":
+        if mask is None:
             return array
         number = np.where(mask, np.cumsum(mask) - 1, -1)
+        table = self._survivors.analysis.state.facts.tables.get(value)
+        if table is not None or array.dtype.kind not in "iu":
+            return _renumbered(array, number, np.arange(len(mask)) if table is None else table)
         return np.asarray(number[array.astype(np.int64) % len(mask)]).astype(array.dtype)
 
     def _agree(self, what: str, a: Array, b: Array | None) -> OutputAgreement:
@@ -131,6 +134,13 @@ class Comparison:
             *(f"output {name!r} proves nothing: {note}" for name, note in silent.items()),
             *(f"output {name!r} was never compared" for name in never),
         ]
+
+
+def _renumbered(array: Array, number: Array, table: Array) -> Array:
+    """Functions of positions: what the same function makes of the position in kept numbering."""
+    numbers = np.asarray(table, np.float64)
+    position = np.abs(np.asarray(array, np.float64)[..., None] - numbers).argmin(-1)
+    return np.where(number[position] < 0, -1.0, numbers[number[position]]).astype(array.dtype)
 
 
 def _belongs(name: str, value: ir.Value) -> bool:

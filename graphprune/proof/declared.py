@@ -10,7 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes import edits as kinds
+from graphprune.axes.branches import Branch
 from graphprune.axes.labels import is_static, size_of
+from graphprune.proof.gone import Gone, without
 from graphprune.proof.survivors import Array, Survivors
 
 Change = Callable[[Array | None], Array | None]
@@ -29,12 +31,16 @@ class Declared:
         free: places that may change freely, because only a run can judge them (bounds of a Slice).
         scales: factors on sliced initializers (RMS compensation).
         open: nodes that may be replaced by, or surrounded with, inserted nodes.
+        removed: experts that go with all their nodes.
+        gone: what that leaves.
     """
 
     changes: dict[Place, list[Change]] = field(default_factory=dict)
     free: set[Place] = field(default_factory=set)
     scales: dict[Place, float] = field(default_factory=dict)
     open: set[ir.Node] = field(default_factory=set)
+    removed: list[Branch] = field(default_factory=list)
+    gone: Gone = field(default_factory=Gone)
 
     def add(self, place: Place, change: Change) -> None:
         """Declares one more change of a place."""
@@ -54,6 +60,10 @@ def declare(survivors: Survivors) -> Declared:
         state = TABLE.get(type(edit))
         if state is not None:  # an edit that is not known here declares nothing, so what it changes fails
             state(declared, survivors, edit)
+    declared.gone = without(declared.removed)
+    for node, positions in declared.gone.dropped.items():
+        if positions:
+            declared.free.update((node, position) for position in range(len(node.inputs)))
     return declared
 
 
@@ -181,6 +191,11 @@ def _clamp(declared: Declared, survivors: Survivors, edit: kinds.ClampCount) -> 
         declared.add((edit.node, edit.position), lambda old: None if old is None else np.minimum(old, kept))
 
 
+def _branch(declared: Declared, survivors: Survivors, edit: kinds.BranchRemoval) -> None:
+    if survivors.touched(edit.label):
+        declared.removed.append(edit.branch)
+
+
 def _squeeze(declared: Declared, survivors: Survivors, edit: kinds.SqueezeAxes) -> None:
     """Writing the dropped axes down never changes what Squeeze does, so it is allowed at any time."""
     place = "axes" if survivors.analysis.model.opset_imports.get("", 1) < 13 else 1
@@ -203,4 +218,5 @@ TABLE: dict[type, Callable[[Declared, Survivors, Any], None]] = {
     kinds.ClampCount: _clamp,
     kinds.SqueezeAxes: _squeeze,
     kinds.DenseShape: _restored,
+    kinds.BranchRemoval: _branch,
 }

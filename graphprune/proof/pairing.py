@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from graphprune.proof.declared import Declared
+from graphprune.proof.gone import Gone
 
 INSERTED = "graphprune/"
 """Prefix of the names of nodes that a rewrite adds."""
@@ -52,6 +53,8 @@ def pair(dense: ir.Model, pruned: ir.Model, declared: Declared) -> Pairing:
     pairing = Pairing()
     rest = list(every_node(pruned.graph))[::-1]
     for node in every_node(dense.graph):
+        if node in declared.gone.nodes:
+            continue
         while rest and not _alike(node, rest[-1]) and (rest[-1].name or "").startswith(INSERTED):
             pairing.inserted.add(rest.pop())
         if rest and _alike(node, rest[-1]):
@@ -66,7 +69,7 @@ def pair(dense: ir.Model, pruned: ir.Model, declared: Declared) -> Pairing:
     if pairing.inserted and not declared.open:
         pairing.problems.append(f"{len(pairing.inserted)} nodes were inserted that nothing declares")
     _values(dense, pruned, pairing)
-    _wiring(dense, pruned, pairing)
+    _wiring(dense, pruned, pairing, declared.gone)
     return pairing
 
 
@@ -98,23 +101,23 @@ def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
             yield from attribute.as_graphs()
 
 
-def _wiring(dense: ir.Model, pruned: ir.Model, pairing: Pairing) -> None:
+def _wiring(dense: ir.Model, pruned: ir.Model, pairing: Pairing, gone: Gone) -> None:
     for first, second in pairing.nodes.items():
-        for position, value in enumerate(first.inputs):
+        for position, value in enumerate(gone.inputs(first)):
             other = second.inputs[position] if position < len(second.inputs) else None
             if not _follows(value, other, pairing):
                 pairing.problems.append(f"input {position} of {title(first)} is wired to something else")
         for one, two in zip(subgraphs(first), subgraphs(second), strict=False):
-            _results(one, two, pairing)
-    _results(dense.graph, pruned.graph, pairing)
+            _results(one, two, pairing, gone)
+    _results(dense.graph, pruned.graph, pairing, gone)
 
 
-def _results(one: ir.Graph, two: ir.Graph, pairing: Pairing) -> None:
+def _results(one: ir.Graph, two: ir.Graph, pairing: Pairing, gone: Gone) -> None:
     names = [[value.name for value in graph.outputs] for graph in (one, two)]
     if names[0] != names[1]:
         pairing.problems.append(f"graph outputs {names[0]} became {names[1]}")
     for value, other in zip(one.outputs, two.outputs, strict=False):
-        if not _follows(value, other, pairing):
+        if not _follows(gone.stands_for(value), other, pairing):
             pairing.problems.append(f"graph output {value.name!r} comes from something else")
 
 

@@ -19,7 +19,7 @@ from graphprune.proof.reference import build_reference
 from graphprune.proof.survivors import Survivors, illegal
 from graphprune.prune.plan import Plan
 from graphprune.runtime.compare import TOLERANCE
-from graphprune.runtime.session import Outputs, open_session
+from graphprune.runtime.session import Outputs, RunTimeoutError, open_session
 
 HALF = {ir.DataType.FLOAT16: 5e-3, ir.DataType.BFLOAT16: 4e-2}
 """Bounds for models that compute in half precision: five, and five, steps of the format."""
@@ -67,6 +67,7 @@ def prove(
     *,
     tolerance: float = TOLERANCE,
     threads: int = 1,
+    timeout_s: float | None = None,
 ) -> Proof:
     """Proves that `pruned` is what `plan` makes of `dense`, and computes what M_R computes.
 
@@ -78,8 +79,12 @@ def prove(
         inputs: feeds of the dense model; cache inputs are cut for the pruned model here.
         tolerance: bound on max|a - b| / max|a| per value; half precision has a bound of its own.
         threads: threads of one operator.
+        timeout_s: seconds that one run of either model may take.
 
     A proof that fails is a result, not an exception.
+
+    Raises:
+        RunTimeoutError: a run was stopped, so nothing is known.
     """
     bound = max([tolerance, *(HALF[kind] for kind in _kinds(dense) & set(HALF))])
     refused = illegal(analysis, plan)
@@ -98,9 +103,11 @@ def prove(
     taps = [tap for decision in decisions for tap in (*decision.inputs, *decision.outputs)]
     comparison = Comparison(survivors, dense, decisions, bound)
     try:
-        masked = _run(reference.model, inputs, [tap.reference for tap in taps], threads)
+        masked = _run(reference.model, inputs, [tap.reference for tap in taps], threads, timeout_s)
         cut = [_cut(dense, survivors, feeds) for feeds in inputs]
-        result = _run(pruned, cut, [tap.pruned for tap in taps], threads)
+        result = _run(pruned, cut, [tap.pruned for tap in taps], threads, timeout_s)
+    except RunTimeoutError:
+        raise
     except GraphpruneError as error:
         return _verdict(certificate, None, reference.inexact, notes, [error.message], bound)
     for one, two in zip(masked, result, strict=True):
@@ -115,11 +122,13 @@ def _kinds(model: ir.Model) -> set[ir.DataType]:
     return found | {value.dtype for value in model.graph.outputs if value.dtype is not None}
 
 
-def _run(model: ir.Model, inputs: Sequence[Feeds], extra: Sequence[str], threads: int) -> list[Outputs]:
+def _run(
+    model: ir.Model, inputs: Sequence[Feeds], extra: Sequence[str], threads: int, timeout_s: float | None
+) -> list[Outputs]:
     """Every input through one session, which is gone before the next one is opened."""
     names = list(dict.fromkeys(extra))
     session = open_session(model, threads=threads, extra_outputs=names)
-    return [session.run(feeds) for feeds in inputs]
+    return [session.run(feeds, timeout_s) for feeds in inputs]
 
 
 def _cut(dense: ir.Model, survivors: Survivors, feeds: Feeds) -> dict[str, np.ndarray]:

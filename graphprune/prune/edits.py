@@ -284,4 +284,5 @@ APPLY: dict[type, Callable[[Rewriting, Any], None]] = {
     kinds.ClampCount: _clamp,
     kinds.SqueezeAxes: _squeeze,
     kinds.DenseShape: _dense_shape,
+    kinds.BranchRemoval: lambda rewriting, edit: None,  # when everything else is done: prune.branches
 }

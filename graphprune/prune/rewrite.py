@@ -13,6 +13,7 @@ from graphprune.axes.kept import Kept, Mask
 from graphprune.axes.labels import Label
 from graphprune.axes.visit import Use
 from graphprune.ir.clone import copy_model
+from graphprune.prune.branches import remove_branches
 from graphprune.prune.edits import apply_edits
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewriting import Array, Rewriting, graph_of
@@ -80,6 +81,7 @@ def rewrite(model: ir.Model, analysis: Analysis, plan: Plan) -> ir.Model:
     """Returns a new model with everything removed that the plan does not keep; `model` is only read."""
     rewriting = Rewriting(analysis, plan, Kept(analysis, plan.cuts), copy_model(model))
     apply_edits(rewriting)
+    remove_branches(rewriting)
     _cut_initializers(rewriting)
     _refresh_shapes(rewriting)
     _drop_unused(rewriting)
@@ -126,7 +128,9 @@ def _cut_value(rewriting: Rewriting, value: ir.Value, per_use: dict[Use, Cut]) -
             continue
         clone = ir.Value(name=rewriting.fresh_name(value.name or "clone"), type=value.type)
         _set_tensor(rewriting, clone, value, cut)
-        graph_of(rewriting.reader(uses[0])[0]).register_initializer(clone)
+        # Beside the original, where every reader of the original can see it (readers may sit in If branches).
+        owner = target.graph
+        (owner if isinstance(owner, ir.Graph) else rewriting.copy.model.graph).register_initializer(clone)
         for use in uses:
             node, position = rewriting.reader(use)
             if node.inputs[position] is target:
@@ -189,8 +193,8 @@ def _refresh_shapes(rewriting: Rewriting) -> None:
 def _drop_unused(rewriting: Rewriting) -> None:
     """Removes initializers that the rewrite left without a reader (those unused before stay)."""
     for value, copy in rewriting.copy.values.items():
-        graph = copy.graph
+        graph, name = copy.graph, copy.name or ""
         if value.const_value is None or not value.uses() or copy.uses() or copy.is_graph_output():
             continue
-        if isinstance(graph, ir.Graph) and copy.name in graph.initializers and not copy.is_graph_input():
-            del graph.initializers[copy.name]
+        if isinstance(graph, ir.Graph) and name in graph.initializers and not copy.is_graph_input():
+            del graph.initializers[name]

@@ -84,8 +84,7 @@ def _magnitude(array: Floats, power: int) -> Floats:
 def per_unit(group: Group, touched: Slice, slots: Scores) -> Scores:
     """Sums slot values over the slots that each Unit owns."""
     units, positions = touched.pairs
-    sums: Scores = np.bincount(units, weights=slots[positions], minlength=group.size)
-    return sums
+    return np.bincount(units, weights=slots[positions], minlength=group.size).astype(np.float64, copy=False)
 
 
 def batch_norm_factor(touched: Slice) -> Scores | None:
@@ -93,11 +92,9 @@ def batch_norm_factor(touched: Slice) -> Scores | None:
 
     Folding it into the norm makes folded and unfolded exports rank alike (methods-general B0).
     """
-    node = touched.use.node
-    users = list(node.outputs[0].uses())
-    if touched.role != "source" or len(users) != 1 or users[0][0].op_type != "BatchNormalization":
+    norm = _only_reader(touched.use.node)
+    if touched.role != "source" or norm is None or norm.op_type != "BatchNormalization":
         return None
-    norm = users[0][0]
     gamma, variance = norm.inputs[1], norm.inputs[4]
     if gamma is None or variance is None or gamma.const_value is None or variance.const_value is None:
         return None
@@ -105,6 +102,14 @@ def batch_norm_factor(touched: Slice) -> Scores | None:
     scale = np.abs(np.asarray(gamma.const_value.numpy(), np.float64))
     factor = scale / np.sqrt(np.asarray(variance.const_value.numpy(), np.float64) + epsilon)
     return factor if len(factor) == touched.length else None
+
+
+def _only_reader(node: ir.Node) -> ir.Node | None:
+    """The one node that reads a node's result, through Identity nodes; None when there are several."""
+    users = list(node.outputs[0].uses())
+    while len(users) == 1 and users[0][0].op_type == "Identity":
+        users = list(users[0][0].outputs[0].uses())
+    return users[0][0] if len(users) == 1 else None
 
 
 def scored_slices(group: Group) -> tuple[Slice, ...]:
@@ -167,10 +172,10 @@ def _norm(power: int) -> Callable[[Group, Weights], Scores]:
 
 
 def _once(slices: tuple[Slice, ...]) -> list[Slice]:
-    """Each initializer axis once: magnitude does not grow with the number of uses."""
-    seen: dict[tuple[ir.Value, int], Slice] = {}
+    """The same slots of an initializer once: magnitude does not grow with the number of uses."""
+    seen: dict[tuple[ir.Value, int, bytes], Slice] = {}
     for touched in slices:
-        seen.setdefault((touched.use.value, touched.axis), touched)
+        seen.setdefault((touched.use.value, touched.axis, touched.positions.tobytes()), touched)
     return list(seen.values())
 
 
@@ -179,7 +184,7 @@ def relative(group: Group, parts: list[Scores]) -> Scores:
     total = np.zeros(group.size)
     for part in parts:
         mean = part.mean()
-        total += part / mean if mean > 0 else part
+        total += part / mean if 0 < mean < np.inf else part
     return total / max(1, len(parts))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -58,8 +58,8 @@ def fancy(table: Table) -> RichTable:
         show_header=shown,
     )
     for name in table.columns:
-        justify = "right" if name.startswith(">") else "left"
-        drawn.add_column(name.removeprefix(">"), justify=justify, overflow="fold")  # type: ignore[arg-type]
+        justify: Literal["left", "right"] = "right" if name.startswith(">") else "left"
+        drawn.add_column(name.removeprefix(">"), justify=justify, overflow="fold")
     for row in table.rows:
         # Text, not str: a node may be named "[red]", and that is a name, not markup.
         drawn.add_row(*(Text(cell) for cell in row))

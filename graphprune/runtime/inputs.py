@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -12,9 +12,17 @@ import onnx_ir as ir
 from graphprune.errors import ModelError
 from graphprune.runtime.dimensions import SHAPE_HINT, Sizes, candidates, data_inputs, is_rate, resolve
 from graphprune.runtime.indices import index_bound
-from graphprune.runtime.session import RunTimeoutError, Session, open_session
+from graphprune.runtime.session import Outputs, RunTimeoutError, Session, open_session
 
 MAX_TRIES = 100
+Noise = Callable[[np.ndarray], np.ndarray]
+# What becomes of N(0, 1). A logarithm or root wants positive numbers, huge weights want small ones.
+NOISES: tuple[Noise, ...] = (
+    lambda x: x,
+    np.abs,
+    lambda x: 1e-3 * np.abs(x),
+    lambda x: 1e-9 * np.abs(x),
+)
 
 
 def default_inputs(
@@ -23,6 +31,7 @@ def default_inputs(
     seed: int = 0,
     batch: int = 2,
     sizes: Sizes | None = None,
+    noise: Noise = NOISES[0],
 ) -> dict[str, np.ndarray]:
     """Feeds for every input of a model that has no initializer.
 
@@ -36,6 +45,7 @@ def default_inputs(
         seed: of the random numbers; input i uses stream (seed, i).
         batch: the size of batch dimensions.
         sizes: another guess at the open dimensions (see `runnable_inputs`).
+        noise: what becomes of numbers drawn from N(0, 1).
 
     Raises:
         ArgumentError: `shapes` does not fit the model.
@@ -44,7 +54,7 @@ def default_inputs(
     sizes = sizes or Sizes(batch=batch)
     concrete = resolve(model, shapes or {}, sizes)
     return {
-        name: _values(value, concrete[name], np.random.default_rng([seed, index]), sizes)
+        name: _values(value, concrete[name], np.random.default_rng([seed, index]), sizes, noise)
         for index, value in enumerate(data_inputs(model))
         if (name := value.name or "")
     }
@@ -60,6 +70,8 @@ def runnable_inputs(
     timeout_s: float = 120.0,
 ) -> dict[str, np.ndarray]:
     """The first default inputs, over growing sizes, on which the model really runs.
+
+    Where its outputs are not finite there, positive and small inputs are tried at the same sizes.
 
     Args:
         model: the model.
@@ -78,18 +90,37 @@ def runnable_inputs(
     for sizes in itertools.islice(candidates(model, shapes or {}, batch), MAX_TRIES):
         feeds = default_inputs(model, shapes, seed, batch, sizes)
         try:
-            session.run(feeds, timeout_s=max(deadline - time.monotonic(), 0.01))
+            if _finite(session.run(feeds, timeout_s=max(deadline - time.monotonic(), 0.01))):
+                return feeds
         except RunTimeoutError:
             raise
         except ModelError as error:
             first = first or error
             continue
-        return feeds
+        gentle = (default_inputs(model, shapes, seed, batch, sizes, noise) for noise in NOISES[1:])
+        return next((other for other in gentle if _runs_finite(session, other, deadline)), feeds)
     reason = first.message if first else "no sizes to try"
     raise ModelError(f"no synthetic input runs: {reason}", SHAPE_HINT)
 
 
-def _values(value: ir.Value, shape: tuple[int, ...], rng: np.random.Generator, sizes: Sizes) -> np.ndarray:
+def _runs_finite(session: Session, feeds: dict[str, np.ndarray], deadline: float) -> bool:
+    try:
+        return _finite(session.run(feeds, timeout_s=max(deadline - time.monotonic(), 0.01)))
+    except RunTimeoutError:
+        raise
+    except ModelError:
+        return False
+
+
+def _finite(outputs: Outputs) -> bool:
+    """No NaN in any output, and some finite number in each: what a comparison can use."""
+    floats = [array for array in outputs.values() if array.size and array.dtype.kind in "fc"]
+    return all(not np.isnan(array).any() and np.isfinite(array).any() for array in floats)
+
+
+def _values(
+    value: ir.Value, shape: tuple[int, ...], rng: np.random.Generator, sizes: Sizes, noise: Noise
+) -> np.ndarray:
     dtype = value.dtype
     if dtype is None or dtype == ir.DataType.UNDEFINED:
         raise ModelError(f"the input {value.name!r} has no element type")
@@ -103,7 +134,7 @@ def _values(value: ir.Value, shape: tuple[int, ...], rng: np.random.Generator, s
     if bound is not None:
         return rng.integers(0, bound, shape).astype(native)
     if not dtype.is_integer():
-        return rng.standard_normal(shape).astype(native)
+        return noise(rng.standard_normal(shape)).astype(native)
     return _integers(value, shape, rng, sizes).astype(native)
 
 

@@ -102,6 +102,7 @@ def measure(
     sample_seconds: float = 0.01,
     spread: float = 0.02,
     seed: int = 0,
+    timeout_s: float | None = None,
 ) -> Latency:
     """Time models against the first of them.
 
@@ -114,6 +115,7 @@ def measure(
         sample_seconds: short models are run several times per sample, to last about this long.
         spread: stop early once every interval is narrower than this.
         seed: of the bootstrap.
+        timeout_s: seconds that one of the untimed runs may take.
 
     Raises:
         ArgumentError: no subject, or subjects with different thread counts.
@@ -122,7 +124,8 @@ def measure(
     clock_name, clock = _clock(subjects)
     for _ in range(max(warmup, 1)):
         for subject in subjects:
-            subject.session.run(subject.feeds)  # checks the feeds and reports errors; `call` does not
+            # Checks the feeds and reports errors; `call` does not.
+            subject.session.run(subject.feeds, timeout_s)
     repeats = _repeats(subjects, sample_seconds)
     samples = _Samples()
     start = time.perf_counter()

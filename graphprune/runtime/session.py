@@ -6,7 +6,7 @@ import ctypes
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ EXOTIC = {
 }
 FATAL = 4  # ONNX Runtime's own lines on stderr would repeat what the exception says
 MESSAGE_LIMIT = 400
+GRACE_SECONDS = 5.0
 TEXT_LIMIT = 8000  # names in a hostile model, and so in its errors, may be very long
 
 
@@ -63,18 +64,19 @@ class Session:
         self._check_names(feeds)
         options = ort.RunOptions()
         options.log_severity_level = FATAL
-        timer = _terminate_after(options, timeout_s)
+        run = _Run(lambda: self._call(feeds, options))
         try:
-            values = self._call(feeds, options)
-        except Exception as error:  # ONNX Runtime raises a dozen types that share no base
-            if options.terminate:
-                message = f"the model was still running after {timeout_s:g} s"
-                raise RunTimeoutError(message, "use smaller inputs (--shape)") from error
-            raise ModelError(f"the model does not run: {one_line(error)}") from error
-        finally:
-            if timer is not None:
-                timer.cancel()
-        return dict(_flat(self.outputs, values))
+            in_time = run.wait(timeout_s)
+        except BaseException:  # a signal: without the main thread in ONNX Runtime it comes at once
+            _stop(run, options)
+            raise
+        if not in_time:
+            _stop(run, options)
+            message = f"the model was still running after {timeout_s:g} s"
+            raise RunTimeoutError(message, "use smaller inputs (--shape), or allow more (--timeout)")
+        if run.error is not None:  # ONNX Runtime raises a dozen types that share no base
+            raise ModelError(f"the model does not run: {one_line(run.error)}") from run.error
+        return dict(_flat(self.outputs, run.values))
 
     def call(self, feeds: Feeds) -> None:
         """Run and drop the result: the bare call that a latency measurement times."""
@@ -197,13 +199,32 @@ def _pointer(weight: Weight) -> ort.OrtValue:
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weight.array, weight.dtype.value)
 
 
-def _terminate_after(options: ort.RunOptions, seconds: float | None) -> threading.Timer | None:
-    if seconds is None:
-        return None
-    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
-    timer.daemon = True
-    timer.start()
-    return timer
+class _Run:
+    """A call in a thread of its own, so that waiting for it has an end and signals are heard."""
+
+    def __init__(self, call: Callable[[], list[object]]) -> None:
+        self.values: list[object] = []
+        self.error: Exception | None = None
+        self._call = call
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.values = self._call()
+        except Exception as error:  # handed to the thread that waits
+            self.error = error
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether the call ended within this time."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+
+def _stop(run: _Run, options: ort.RunOptions) -> None:
+    """Ask ONNX Runtime to stop. It looks between two nodes: a single endless one is left behind."""
+    options.terminate = True
+    run.wait(GRACE_SECONDS)
 
 
 def _ort_value(array: np.ndarray) -> ort.OrtValue:

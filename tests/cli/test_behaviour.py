@@ -147,7 +147,7 @@ def test_an_internal_error_is_one_line_unless_asked(run: Run, monkeypatch: pytes
 KILLED = """
 import sys, time
 import graphprune.pipeline.output as output
-def save(*arguments):
+def save(*arguments, **options):
     print("saving", flush=True)
     time.sleep(60)
 output.save = save
@@ -165,7 +165,7 @@ def test_a_killed_compile_leaves_nothing_half_done(number: signal.Signals, folde
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert error == "error: interrupted; nothing was left behind\n"
+    assert error == "error: interrupted; no file was left unfinished\n"
     assert [path.name for path in folder.iterdir()] == ["model.onnx"]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.edits import DenseShape
-from graphprune.axes.labels import ONE, Label, is_fixed
+from graphprune.axes.edits import DenseShape, IndexMap
+from graphprune.axes.labels import ONE, Label, is_fixed, size_of
+from graphprune.axes.rules.branching import single_slot
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 
@@ -53,9 +55,30 @@ def elementwise(visit: Visit) -> None:
     if any(visit.shape(p) is None for p in positions):
         visit.fix_all("an operand's shape is not known")
         return
+    if visit.node.op_type == "Equal" and equal_position(visit):
+        return
     for position in positions:
         visit.roles(position, CONSTANT_ROLE.get(visit.node.op_type, "table"))
     visit.out(broadcast(visit, positions))
+
+
+def equal_position(visit: Visit) -> bool:
+    """Positions compared with the numbers of experts: one number, or all of them along the last axis."""
+    for position in (0, 1):
+        index, numbers = visit.index_of(position), visit.constant(1 - position)
+        if index is None or is_fixed(index) or numbers is None:
+            continue
+        axes, size = list(visit.axes(position)), size_of(index)[0]
+        if numbers.size == 1 and single_slot(visit, index) is not None:
+            visit.edit(IndexMap(visit.node, 1 - position, index))
+            visit.out([*[()] * (numbers.ndim - len(axes)), *axes])
+            return True
+        if np.array_equal(numbers.ravel(), np.arange(size)) and numbers.shape[-1] == size and size_of(axes[-1]) == ONE:
+            visit.edit(IndexMap(visit.node, 1 - position, index))
+            visit.out([*[()] * (numbers.ndim - len(axes)), *axes[:-1], index])
+            return True
+        visit.fix(index, "its positions are compared with numbers")
+    return False
 
 
 def prelu(visit: Visit) -> None:
@@ -71,7 +94,10 @@ def softmax(visit: Visit) -> None:
     axis = visit.int_attr("axis", -1 if visit.opset() >= 13 else 1) % rank
     normalised = range(axis, rank) if visit.opset() < 13 else [axis]
     for position in normalised:
-        visit.fix(axes[position], f"{visit.node.op_type} normalises over it")
+        if visit.node in visit.state.routers:
+            visit.contract(0, position, "-inf")
+        else:
+            visit.fix(axes[position], f"{visit.node.op_type} normalises over it")
     visit.out(axes)
 
 
@@ -91,7 +117,7 @@ def lp_norm(visit: Visit) -> None:
 
 
 def scan(visit: Visit) -> None:
-    """out = in; the axes that the operator walks along are fixed."""
+    """out = in; a removed slot adds nothing to a running sum; Trilu reads positions, so they are fixed."""
     axes = visit.axes(0)
     if visit.node.op_type == "Trilu":
         walked = [-1, -2]
@@ -102,7 +128,10 @@ def scan(visit: Visit) -> None:
             for label in axes:
                 visit.fix(label, "its axis is not constant")
     for axis in walked:
-        visit.fix(axes[axis], f"{visit.node.op_type} runs along it")
+        if visit.node.op_type == "CumSum":
+            visit.contract(0, axis)
+        else:
+            visit.fix(axes[axis], f"{visit.node.op_type} runs along it")
     visit.out(axes)
 
 
@@ -166,7 +195,7 @@ ROWS = (
     Row(ops("LRN"), channel_window, "out = in; channels are fixed", "frozen"),
     Row(ops("LpNormalization"), lp_norm, "out = in", "reduction"),
     Row(ops("MeanVarianceNormalization"), mean_variance, "out = in; normalised axes are fixed", "frozen"),
-    Row(ops("Trilu CumSum"), scan, "out = in; the walked axes are fixed", "frozen"),
+    Row(ops("Trilu CumSum"), scan, "out = in; the axes of Trilu are fixed", "reduction"),
     Row(ops("Shape Size"), shape_of, "read again at run time", "structural",
         "original sizes where they are computed with"),
     Row(ops("Range EyeLike RandomNormal RandomUniform"), generated, "new fixed axes", "parallel"),

@@ -185,7 +185,8 @@ def tile(visit: Visit) -> None:
 def pad(visit: Visit) -> None:
     """Constant padding of a labelled axis adds real slots: fresh atoms before and after."""
     shape = visit.shape(0)
-    pads = visit.data(1).a if visit.data(1) is not None else visit.ints_attr("pads")  # type: ignore[union-attr]
+    given = visit.data(1)
+    pads = given.a if given is not None else visit.ints_attr("pads")
     if shape is None or pads is None:
         visit.fix_all("its pads are not known")
         return

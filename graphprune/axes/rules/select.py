@@ -7,6 +7,7 @@ import numpy as np
 from graphprune.axes.atoms import Ids
 from graphprune.axes.edits import ClampCount, IndexMap, ShapeInput, SliceBounds, SplitSizes
 from graphprune.axes.labels import Label, is_fixed, is_static, size_of
+from graphprune.axes.rules.branching import piece, single_slot, why_not
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit, factor_of
 from graphprune.ir.evaluate import Array, slice_bounds
@@ -30,7 +31,7 @@ def picked(visit: Visit, label: Label, indices: Ids, tag: object) -> Label:
 
 def _leading(visit: Visit, atoms: Ids) -> Label:
     if len(atoms) == 1:
-        visit.fix_atoms(atoms, "it is the only slot of its axis")
+        visit.fix_atoms(atoms, why_not(visit) or "it is the only slot of its axis")
     return factor_of(atoms)
 
 
@@ -62,14 +63,17 @@ def _joined(visit: Visit, axis: int) -> Label:
     if visit.count == 1:
         return labels[0]
     total = (visit.out_shape() or ())[axis]
-    if all(is_fixed(label) for label in labels):
+    if all(is_fixed(label) for label in labels) and not any(piece(visit, p) is not None for p in range(visit.count)):
         why = max((f.why for label in labels for f in label), default=0)
         return visit.fixed_why(total, why)
     if not all(is_static(size) for size in sizes):
         for label in labels:
             visit.fix(label, "Concat joins it with an axis of unknown size")
         return visit.fixed(total)
-    pieces = [visit.flat_or_pinned(label, size[0], p) for p, (label, size) in enumerate(zip(labels, sizes, strict=True))]
+    pieces = []
+    for position, (label, size) in enumerate(zip(labels, sizes, strict=True)):
+        own = piece(visit, position)
+        pieces.append(visit.flat_or_pinned(label, size[0], position) if own is None else own)
     return factor_of(np.concatenate(pieces))
 
 
@@ -86,8 +90,11 @@ def split(visit: Visit) -> None:
         sizes = [(visit.out_shape(i) or ((0, 0),) * len(shape))[axis] for i in range(len(visit.node.outputs))]
         parts = [visit.fixed(size) for size in sizes]
     else:
-        parts = _stretches(visit, visit.axis(0, axis), [size[0] for size in sizes])
-        visit.edit(SplitSizes(visit.node, tuple(parts)))
+        slots = [single_slot(visit, visit.axis(0, axis), output) for output in range(len(sizes))]
+        parts = [()] * len(sizes)
+        if any(slot is None for slot in slots):
+            parts = _stretches(visit, visit.axis(0, axis), [size[0] for size in sizes])
+        visit.edit(SplitSizes(visit.node, tuple(s if s is not None else p for s, p in zip(slots, parts, strict=True))))
     visit.roles(0, "source")
     for position, part in enumerate(parts):
         labels = list(visit.axes(0))
@@ -126,7 +133,8 @@ def slice_(visit: Visit) -> None:
             continue
         if not is_fixed(out[axis]):
             visit.edit(SliceBounds(visit.node, axis, out[axis], start, end, step))
-        out[axis] = picked(visit, out[axis], indices, ("slice", axis))
+        slot = single_slot(visit, out[axis])
+        out[axis] = picked(visit, out[axis], indices, ("slice", axis)) if slot is None else ()
     visit.roles(0, "source")
     visit.out(out)
     index = visit.index_of(0)
@@ -187,11 +195,13 @@ def _constant_pick(visit: Visit, label: Label, indices: Array) -> list[Label]:
     if indices.ndim > 1:
         visit.fix(label, "a table of constant indices reads it")
         return [visit.fixed((n, n)) for n in indices.shape]
+    visit.edit(IndexMap(visit.node, 1, label))
+    if single_slot(visit, label) is not None:
+        return [()] * indices.ndim
     if indices.ndim == 0:
         atoms = visit.flat(label, "gather")
         if atoms is not None:
-            visit.fix_atoms(atoms[flat], "a constant index picks it")
-    visit.edit(IndexMap(visit.node, 1, label))
+            visit.fix_atoms(atoms[flat], why_not(visit) or "a constant index picks it")
     return [] if indices.ndim == 0 else [picked(visit, label, flat, "gather")]
 
 
@@ -203,7 +213,11 @@ def gather_elements(visit: Visit) -> None:
         return
     axis = visit.int_attr("axis", 0) % len(data)
     out = list(visit.axes(1))
-    visit.fix(visit.axis(0, axis), "it is indexed at run time")
+    positions = visit.index_of(1)
+    if positions is not None:
+        visit.equal(visit.axis(0, axis), positions)
+    else:
+        visit.fix(visit.axis(0, axis), "it is indexed at run time")
     for other in range(len(data)):
         if other == axis:
             continue
@@ -318,7 +332,7 @@ ROWS = (
     Row(ops("Slice"), slice_, "a strided stretch", "structural", "starts and ends; a Gather where a stride breaks"),
     Row(ops("Gather"), gather, "constant indices pick slots; run-time indices fix the axis unless index-typed",
         "structural", "constant indices"),
-    Row(ops("GatherElements"), gather_elements, "indexed axis fixed; others tied", "structural"),
+    Row(ops("GatherElements"), gather_elements, "indexed axis fixed unless index-typed; others tied", "structural"),
     Row(ops("GatherND"), gather_nd, "addressed axes fixed; others pass", "structural"),
     Row(ops("ScatterND"), scatter_nd, "addressed axes fixed; others tied", "structural"),
     Row(ops("ScatterElements Scatter"), scatter_elements, "written axis fixed unless index-typed; others tied",

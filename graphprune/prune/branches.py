@@ -1,0 +1,95 @@
+"""Takes experts out of a copy: their ends are bypassed, and what is left without a reader is removed."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from graphprune.axes.branches import Branch, Sink
+from graphprune.axes.edits import BranchRemoval
+from graphprune.axes.visit import Use
+from graphprune.prune.rewriting import INSERTED, Chain, Rewriting, graph_of
+
+
+def remove_branches(rewriting: Rewriting) -> None:
+    """Carries out every BranchRemoval whose slot is removed."""
+    edits = [e for e in rewriting.analysis.edits if isinstance(e, BranchRemoval)]
+    gone = [e.branch for e in edits if rewriting.kept.count(e.label) == 0]
+    if not gone:
+        return
+    gone.sort(key=lambda branch: branch.pick.slot)
+    sinks = [sink for branch in gone for sink in branch.sinks]
+    for sink in sinks:
+        if sink.kind == "start" and sink.follows is not None:
+            start = rewriting.node(sink.follows).inputs[0]
+            rewriting.node(sink.node).replace_input_with(0, start)
+        elif sink.kind == "updates":
+            _bypass(rewriting, sink.node, 0)
+    _shorten(rewriting, sinks)
+    _sweep(rewriting, gone, sinks)
+
+
+def _bypass(rewriting: Rewriting, dense: ir.Node, position: int) -> None:
+    """Readers of the node read its input instead."""
+    node = rewriting.node(dense)
+    value = node.inputs[position]
+    assert value is not None
+    reader = next(iter(node.outputs[0].uses()), None)
+    rewriting.replace(node.outputs[0], value, Chain(rewriting, node))
+    for use, place in [*rewriting.moved.items(), (Use(dense, position), (node, position))]:
+        if reader is not None and place == (node, position):
+            rewriting.moved[use] = (reader[0], reader[1])
+
+
+def _shorten(rewriting: Rewriting, sinks: list[Sink]) -> None:
+    """Drops operands of sums and pieces of Concats; a sum of one operand is that operand."""
+    dropped: dict[ir.Node, set[int]] = {}
+    for sink in sinks:
+        if sink.kind in ("sum", "piece"):
+            dropped.setdefault(sink.node, set()).add(sink.position)
+    for node in [n for n in rewriting.copy.nodes if n in _closure(dropped)]:  # in graph order
+        positions = dropped.get(node, set())
+        left = [p for p in range(len(node.inputs)) if p not in positions]
+        copy = rewriting.node(node)
+        if node.op_type == "Concat" or len(left) > 1:
+            _keep_inputs(copy, left)
+        elif left:
+            _bypass(rewriting, node, left[0])
+        else:
+            for user, position in node.outputs[0].uses():
+                dropped.setdefault(user, set()).add(position)
+
+
+def _closure(dropped: dict[ir.Node, set[int]]) -> set[ir.Node]:
+    """The ends themselves, and sums behind sums, which may lose an operand in turn."""
+    found = set(dropped)
+    work = list(dropped)
+    while work:
+        node = work.pop()
+        if node.op_type in ("Add", "Sum"):
+            fresh = {u for u, _ in node.outputs[0].uses() if u.op_type in ("Add", "Sum")} - found
+            found |= fresh
+            work.extend(fresh)
+    return found
+
+
+def _keep_inputs(node: ir.Node, positions: list[int]) -> None:
+    if len(positions) == len(node.inputs):
+        return
+    values = [node.inputs[position] for position in positions]
+    for index, value in enumerate(values):
+        node.replace_input_with(index, value)
+    node.resize_inputs(len(values))
+
+
+def _sweep(rewriting: Rewriting, gone: list[Branch], sinks: list[Sink]) -> None:
+    """Removes the experts' nodes and whatever an edit inserted around them, readers first."""
+    dense = {node for branch in gone for node in branch.nodes}
+    dense |= {p.node for b in gone for p in (b.pick, *b.others) if p.node.op_type != "Split"}
+    dense |= _closure({sink.node: set() for sink in sinks})
+    mortal = {rewriting.node(node) for node in dense}
+    graph = graph_of(rewriting.node(gone[0].pick.node)) if gone else None
+    for node in reversed(list(graph or ())):
+        if node not in mortal and not (node.name or "").startswith(INSERTED):
+            continue
+        if not any(out.uses() or out.is_graph_output() for out in node.outputs):
+            graph_of(node).remove(node, safe=True)

@@ -1,0 +1,158 @@
+"""Ratios, alignment, balance and budgets: what is kept is what was promised."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import graphprune
+from graphprune.axes.groups import Group
+from graphprune.errors import PromiseError
+from graphprune.prune.select import in_order, ladder, take_ratio
+
+from .widths import convs, deep, grouped, params, plan_of, widths
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.25, 0.3, 0.5, 0.66, 0.9])
+def test_local_keeps_n_minus_the_floor_of_ratio_times_n(ratio: float) -> None:
+    kept = widths(plan_of(deep(), f"prune(ratio={ratio}, scope=local, min-keep=0)"))
+    for name, n in {"w1:1": 20, "w2:1": 40, "w3:1": 12}.items():
+        assert kept.get(name, n) == n - int(ratio * n + 1e-9)
+
+
+def test_global_removes_that_share_of_all_units() -> None:
+    kept = widths(plan_of(deep(), "prune(ratio=0.4)"))
+    assert sum({"w1:1": 20, "w2:1": 40, "w3:1": 12}[name] - count for name, count in kept.items()) == int(0.4 * 72)
+
+
+def test_isomorphic_removes_the_share_of_every_class() -> None:
+    from graphprune.prune.select import isomorphic_key
+    from tests.axes.claims import sketch
+
+    from .widths import DEEP
+
+    found = sketch(DEEP, w1=(6, 20), w2=(20, 40), w3=(40, 12), w4=(12, 4))
+    classes = {isomorphic_key(group) for group in found.prunable}
+    kept = widths(plan_of(deep(), "prune(ratio=0.4, scope=isomorphic)"))
+    assert len(classes) == 1
+    assert sum({"w1:1": 20, "w2:1": 40, "w3:1": 12}[name] - count for name, count in kept.items()) == int(0.4 * 72)
+
+
+def test_isomorphic_treats_kernel_sizes_apart() -> None:
+    """Each class loses its share, where a global order would take all from the weaker class."""
+    from tests.axes.claims import sketch
+
+    draw = np.random.default_rng(0)
+    weights = {"w1": draw.standard_normal((20, 3, 1, 1)), "w2": draw.standard_normal((20, 20, 3, 3)), "w3": draw.standard_normal((4, 20, 5, 5))}
+    body = "(float[n,3,9,9] x) => (float[n,4,3,3] y) { a = Conv(x, w1)\n b = Relu(a)\n c = Conv(b, w2)\n d = Relu(c)\n y = Conv(d, w3) }"
+    model = sketch(body, **{name: array.astype(np.float32) for name, array in weights.items()}).model
+    assert widths(plan_of(model, "prune(ratio=0.5, scope=isomorphic, align=1)")) == {"w1:0": 10, "w2:0": 10}
+
+
+@pytest.mark.parametrize(("width", "ratio", "kept"), [(32, 0.5, 16), (32, 0.3, 32), (64, 0.3, 48), (24, 0.5, 16), (12, 0.5, 8), (40, 0.5, 32)])
+def test_automatic_alignment_rounds_kept_channels_up(width: int, ratio: float, kept: int) -> None:
+    """Steps of 16 from 32 channels on, of 8 from 16, else of 4; a width between two steps shrinks to the upper one."""
+    found = widths(plan_of(convs(width, 64), f"prune(ratio={ratio}, scope=local)"))
+    assert found.get("w1:0", width) == kept
+
+
+@pytest.mark.parametrize("align", [1, 3, 8])
+def test_kept_widths_are_multiples_of_the_alignment(align: int) -> None:
+    for count in widths(plan_of(convs(24, 48), f"prune(ratio=0.6, align={align})")).values():
+        assert count % align == 0
+
+
+def test_widths_of_matrices_are_not_aligned() -> None:
+    assert widths(plan_of(deep(), "prune(ratio=0.25, scope=local)"))["w2:1"] == 30
+
+
+def test_a_tenth_of_every_group_stays() -> None:
+    kept = widths(plan_of(deep(), "prune(params=0.07)"))
+    assert all(kept[name] >= np.ceil(0.1 * n) for name, n in {"w1:1": 20, "w2:1": 40, "w3:1": 12}.items())
+
+
+def test_min_keep_is_kept() -> None:
+    kept = widths(plan_of(deep(), "prune(ratio=0.9, scope=local, min-keep=0.5)"))
+    assert kept == {"w1:1": 10, "w2:1": 20, "w3:1": 6}
+
+
+@pytest.mark.parametrize("g", [2, 4, 8])
+def test_blocks_of_grouped_convolutions_keep_equal_counts(g: int) -> None:
+    plan = plan_of(grouped(g), "prune(ratio=0.5, align=1)")
+    assert plan.cuts
+    for name, kept in plan.cuts.items():
+        size = plan.widths[name] // g
+        assert len(set(np.bincount(np.array(kept) // size, minlength=g))) == 1, name
+
+
+def test_one_unit_per_block_goes_the_least_salient_first() -> None:
+    block = np.repeat([0, 1], 4)
+    group = Group("g", np.arange(8), (), None, block=block)
+    scores = np.array([4.0, 3, 2, 1, 8, 7, 6, 5])
+    steps = ladder(0, group, scores, 1, 0.0)
+    order = in_order([steps], [group], "local")
+    assert order.kept(1, [group]) == {"g": (0, 1, 2, 4, 5, 6)}
+    assert order.kept(3, [group]) == {"g": (0, 4)}
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.25])
+@pytest.mark.parametrize("what", ["params", "macs"])
+def test_a_budget_is_met_and_not_by_more_than_needed(what: str, share: float) -> None:
+    for model in (deep(), convs(16, 32)):
+        result = graphprune.compile(model, f"prune({what}={share}, align=1)")
+        before, after = (getattr(size, what) for size in (result.report.before, result.report.after))
+        assert after <= share * before
+        assert after >= share * before - before * 0.15, "a smaller cut would have done"
+    assert params(result.model) == result.report.after.params
+
+
+def test_a_budget_that_cannot_be_met_is_an_error_that_says_what_is_possible() -> None:
+    with pytest.raises(PromiseError, match=r"params=0.01 cannot be met: .* at least 0\.\d+ of the params stay") as caught:
+        graphprune.compile(deep(), "prune(params=0.01)")
+    assert caught.value.exit_code == 1 and "min-keep" in caught.value.hint
+
+
+def test_a_missed_budget_can_be_allowed() -> None:
+    result = graphprune.compile(deep(), "prune(params=0.01)", allow_short=True)
+    assert result.report.warnings and result.report.after.params < result.report.before.params
+
+
+@pytest.mark.parametrize("scope", ["global", "local", "isomorphic"])
+def test_larger_ratios_keep_subsets(scope: str) -> None:
+    plans = [plan_of(deep(), f"prune(ratio={ratio}, scope={scope})") for ratio in (0.2, 0.4, 0.6, 0.8)]
+    for small, large in zip(plans[1:], plans[:-1], strict=True):
+        assert set(large.cuts) <= set(small.cuts)
+        for name, kept in large.cuts.items():
+            assert set(small.cuts[name]) <= set(kept)
+
+
+def test_equal_scores_are_broken_by_group_and_index() -> None:
+    group = Group("g", np.arange(6), (), None)
+    order = in_order([ladder(0, group, np.ones(6), 1, 0.0)], [group], "global")
+    assert order.kept(2, [group]) == {"g": (2, 3, 4, 5)}
+
+
+SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=2, max_size=12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(SCORES, min_size=1, max_size=4), st.floats(0, 0.99), st.sampled_from(["global", "local", "isomorphic"]), st.integers(1, 4))
+def test_every_choice_is_legal_nested_and_within_the_ratio(
+    scores: list[list[float]], ratio: float, scope: str, multiple: int
+) -> None:
+    groups = [Group(str(n), np.arange(len(each)), (), None) for n, each in enumerate(scores)]
+    ladders = [ladder(n, g, np.array(scores[n]), multiple, 0.1) for n, g in enumerate(groups)]
+    order = in_order(ladders, groups, scope)  # type: ignore[arg-type]
+    count = take_ratio(order, groups, ratio, scope)  # type: ignore[arg-type]
+    kept = order.kept(count, groups)
+    total = sum(g.size for g in groups)
+    assert total - sum(len(kept.get(g.id, range(g.size))) for g in groups) <= ratio * total + 1e-9 or scope == "local"
+    for group in groups:
+        mine = kept.get(group.id, tuple(range(group.size)))
+        assert len(mine) >= 1 and (len(mine) == group.size or len(mine) % multiple == 0)
+        assert min((scores[int(group.id)][u] for u in mine)) >= max((scores[int(group.id)][u] for u in range(group.size) if u not in mine), default=0.0)
+    for fewer in range(count):
+        for name, units in order.kept(fewer, groups).items():
+            assert set(kept[name]) <= set(units)

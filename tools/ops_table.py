@@ -1,0 +1,98 @@
+"""Writes docs/ops.md from the transfer table: `python -m tools.ops_table`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from graphprune.axes.rules import BY_OP, MODULES
+from graphprune.axes.rules import __name__ as PACKAGE
+from graphprune.axes.rules.row import Row
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "ops.md"
+TITLES = {
+    "elementwise": "Element by element",
+    "linear": "Products and convolutions",
+    "norm": "Normalisers",
+    "reduce": "Reductions, pooling, resampling",
+    "reshape": "Regrouping",
+    "select": "Joining, parting, picking",
+    "recurrent": "Recurrent",
+    "attention": "Fused attention",
+    "rotary": "Rotary position embedding",
+    "linear_attention": "Linear attention and caches",
+    "quantised": "Quantised",
+    "blocks": "Weights in quantisation blocks",
+    "fused": "Fused by a runtime",
+    "experts": "Mixtures of experts",
+    "control": "Control flow, and operators that read axes by position",
+}
+INTRO = """# Operators
+
+<!-- generated: python -m tools.ops_table -->
+
+What graphprune knows about each operator, generated from the table that the analysis itself reads
+(`graphprune/axes/rules/`): {known} operators in {rows} rows. Opsets 7 to 26; names after a domain belong to it.
+An operator that is not here, whatever its domain, is a barrier: every axis it touches is pinned, and `inspect`
+names it. To teach graphprune one more, see [CONTRIBUTING](../CONTRIBUTING.md#add-an-operator).
+
+**Rule** says which axes shrink together: `x.1` is axis 1 of input x, `W.0` axis 0 of the weight, `=` ties two
+axes slot by slot, `a x b` is an axis made of two factors, *fixed* never shrinks. **Edits** says what the rewriter
+changes besides slicing the weights that the rule names.
+
+**Exactness** says why the cut model computes what the masked one does:
+
+| class | why |
+|---|---|
+| parallel | every slot is computed on its own |
+| contraction | a removed slot contributes nothing to a sum of products |
+| structural | slots are moved, not computed with |
+| reduction | removed slots are masked where they enter the reduction |
+| count | as reduction, after the number of slots that are averaged over is corrected |
+| normaliser | statistics run over the slots: pinned, or cut as [`layernorm=`](pruning.md#layernorm) says |
+| frozen | the axes it works along, or all of them, never shrink |
+"""
+
+
+def render() -> str:
+    """The page."""
+    rows = [row for module in MODULES for row in _rows(module)]
+    parts = [INTRO.format(known=len(BY_OP), rows=len(rows))]
+    parts += [_section(TITLES[module], _rows(module)) for module in MODULES]
+    return "\n".join(parts)
+
+
+def _rows(module: str) -> tuple[Row, ...]:
+    rows: tuple[Row, ...] = importlib.import_module(f"{PACKAGE}.{module}").ROWS
+    return rows
+
+
+def _section(title: str, rows: tuple[Row, ...]) -> str:
+    lines = [f"## {title}", "", "| operators | rule | exactness | edits |", "|---|---|---|---|"]
+    lines += [
+        f"| {'; '.join(_operators(row.ops))} | {_cell(row.labels)} | {row.exactness} | {_cell(row.edits)} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _operators(ops: tuple[str, ...]) -> Iterator[str]:
+    """The operators of each domain, the domain named once."""
+    for domain, members in groupby(ops, key=lambda op: op.rpartition(":")[0]):
+        names = " ".join(f"`{op.rpartition(':')[2]}`" for op in members)
+        yield f"{domain}: {names}" if domain else names
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
