@@ -39,7 +39,9 @@ class DataError(GraphpruneError):
 
 
 class PromiseError(GraphpruneError):
-    """The input was valid, but what was asked could not be kept: nothing prunable, budget missed, proof failed."""
+    """The input was valid, but what was asked could not be kept: nothing prunable, budget missed, proof
+    failed.
+    """
 
     exit_code = 1
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from graphprune.axes.branches import find_branches
 from graphprune.axes.caches import cache_pairs, token_axis
+from graphprune.axes.edits import Edit
 from graphprune.axes.groups import Group, form_groups
 from graphprune.axes.labels import Label, fixed, is_fixed
 from graphprune.axes.options import Options
@@ -17,7 +18,6 @@ from graphprune.axes.regions import VarianceRegion, find_regions
 from graphprune.axes.routers import find_routers
 from graphprune.axes.rules import row_for
 from graphprune.axes.visit import Axes, Contraction, Event, Facts, State, Use, Visit
-from graphprune.axes.edits import Edit
 from graphprune.ir.shapes import Sizes, infer
 
 PASS_LIMIT = 24
@@ -107,7 +107,11 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
 
 
 def _fixpoint(
-    state: State, model: ir.Model, nodes: list[ir.Node], regions: dict[ir.Node, VarianceRegion], pairs: dict[ir.Value, ir.Value]
+    state: State,
+    model: ir.Model,
+    nodes: list[ir.Node],
+    regions: dict[ir.Node, VarianceRegion],
+    pairs: dict[ir.Value, ir.Value],
 ) -> int:
     for count in range(1, PASS_LIMIT + 1):
         before = state.atoms.version
@@ -218,8 +222,8 @@ def _spread(state: State, node: ir.Node, exactness: str) -> None:
 def _spread_means(state: State, node: ir.Node) -> None:
     """Follows values that derive from a mean over a labelled axis.
 
-    Scaling a width by them leaves zeros zero. Adding them to it shifts removed slots away from zero, and a later
-    reduction over such a width means something else (a LayerNorm that was not recognised).
+    Scaling a width by them leaves zeros zero. Adding them to it shifts removed slots away from zero, and a
+    later reduction over such a width means something else (a LayerNorm that was not recognised).
     """
     means = state.facts.means
     for position, value in enumerate(node.inputs):

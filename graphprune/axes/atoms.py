@@ -1,8 +1,8 @@
 """Union-find over removable atoms, some of which are conjunctions of two others.
 
 An atom is what one slot of an axis is tied to. It is either a leaf, or *expanded* into a pair (left, right):
-"removed iff left or right is removed". This is first-order unification with one binary constructor; it is what
-lets heads and head dims live on one axis (theory.md A.2). All operations take whole index arrays.
+"removed iff left or right is removed". This is first-order unification with one binary constructor; it is
+what lets heads and head dims live on one axis (theory.md A.2). All operations take whole index arrays.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ class Atoms:
         self.union(self._right[root], right)
 
     def settle(self) -> None:
-        """Pins the parts of pinned conjunctions, drops parts that cannot be removed, breaks cyclic conjunctions."""
+        """Pins the parts of pinned conjunctions, drops parts that cannot be removed, breaks cyclic
+        conjunctions.
+        """
         while True:
             before = self.version
             self._spread_pins()
@@ -228,8 +230,8 @@ class Atoms:
         """Resolves atoms to leaves.
 
         Returns:
-            (position, leaf, path): for each leaf that removes atoms[position], and the left/right path that led
-            to it (1 at the root; 2p for a left, 2p+1 for a right step).
+            (position, leaf, path): for each leaf that removes atoms[position], and the left/right path that
+            led to it (1 at the root; 2p for a left, 2p+1 for a right step).
         """
         position, root = np.arange(len(atoms)), self.find(atoms)
         path = np.ones(len(atoms), np.int64)
@@ -241,7 +243,9 @@ class Atoms:
             left, right = self.find(self._left[root]), self.find(self._right[root])
             position = np.concatenate([position, position])
             root, path = np.concatenate([left, right]), np.concatenate([2 * path, 2 * path + 1])
-        columns = [np.concatenate(column) for column in zip(*done, strict=True)] if done else [atoms, atoms, atoms]
+        columns = (
+            [np.concatenate(column) for column in zip(*done, strict=True)] if done else [atoms, atoms, atoms]
+        )
         return columns[0], columns[1], columns[2]
 
     def kept(self, removed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

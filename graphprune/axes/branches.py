@@ -1,9 +1,11 @@
-"""Unrolled experts: the part of a graph that belongs to one slot of a routing axis, recognised before labelling.
+"""Unrolled experts: the part of a graph that belongs to one slot of a routing axis, recognised before
+labelling.
 
-Exporters write a mixture of experts as one subgraph per expert. The expert's slot is *picked* off a routing axis
-(a Gather, Slice or Split of one slot, or a comparison with its number), and what is computed with it ends where it
-adds nothing: as one operand of a sum, one piece of a Concat, the updates of a Scatter. If the slot is removed, the
-picked value is zero (or selects nothing) in the masked reference; this module follows that through the graph.
+Exporters write a mixture of experts as one subgraph per expert. The expert's slot is *picked* off a routing
+axis (a Gather, Slice or Split of one slot, or a comparison with its number), and what is computed with it
+ends where it adds nothing: as one operand of a sum, one piece of a Concat, the updates of a Scatter. If the
+slot is removed, the picked value is zero (or selects nothing) in the masked reference; this module follows
+that through the graph.
 """
 
 from __future__ import annotations
@@ -91,7 +93,9 @@ def find_branches(nodes: Iterable[ir.Node], sizes: Sizes) -> Branches:
         if failed is None and _same_sums(branches):
             found += _with_weights(branches, stacked, order)
         else:
-            reasons |= {(pick.node, pick.output): failed or "its experts end in different sums" for pick in family}
+            reasons |= {
+                (pick.node, pick.output): failed or "its experts end in different sums" for pick in family
+            }
     return Branches(tuple(found), reasons)
 
 
@@ -116,7 +120,9 @@ class _Growth:
             if why:
                 return why
             if node in self.nodes:
-                waiting.update(user for out in node.outputs for user, _ in out.uses() if user not in self.nodes)
+                waiting.update(
+                    user for out in node.outputs for user, _ in out.uses() if user not in self.nodes
+                )
         if any(out.is_graph_output() for value in self.effects for out in (value,)):
             return "what a single expert computes is a graph output"
         if not self.sinks:
@@ -198,4 +204,8 @@ def _holds_weights(branch: Branch) -> bool:
     if branch.others:
         return True
     weighted = (node for node in branch.nodes if node.op_type in ("MatMul", "Gemm", "Conv", "Einsum"))
-    return any(v is not None and v.const_value is not None and v.producer() is None for n in weighted for v in n.inputs)
+    return any(
+        v is not None and v.const_value is not None and v.producer() is None
+        for n in weighted
+        for v in n.inputs
+    )

@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of a model, and of what would be left of it after a cut.
 
-Parameters: elements of floating initializers, each stored tensor once. MACs: multiply-adds of convolutions, matrix
-products, attention and recurrent operators at concrete shapes.
+Parameters: elements of floating initializers, each stored tensor once. MACs: multiply-adds of convolutions,
+matrix products, attention and recurrent operators at concrete shapes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,12 @@ def _matmul(a: int, b: int) -> Counter:
 def _gemm(node: ir.Node, shapes: Shapes) -> list[Term]:
     transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1
     inner = 0 if transposed else 1
-    return [Term(_volume(shapes("out", 0)) * shapes("in", 0)[inner][0], (("out", 0, 0), ("out", 0, 1), ("in", 0, inner)))]
+    return [
+        Term(
+            _volume(shapes("out", 0)) * shapes("in", 0)[inner][0],
+            (("out", 0, 0), ("out", 0, 1), ("in", 0, inner)),
+        )
+    ]
 
 
 def _einsum(node: ir.Node, shapes: Shapes) -> list[Term]:
@@ -111,7 +116,9 @@ def _attention(node: ir.Node, shapes: Shapes) -> list[Term]:
     """Scores and weighted sum; 3-D [B,S,H*D] and 4-D [B,H,S,D] forms."""
     query, out = shapes("in", 0), shapes("out", 0)
     sequence = (shapes("in", 1) or query)[-2][0]
-    width: tuple[Place, ...] = (("in", 0, len(query) - 1),) if len(query) == 3 else (("in", 0, 1), ("in", 0, 3))
+    width: tuple[Place, ...] = (
+        (("in", 0, len(query) - 1),) if len(query) == 3 else (("in", 0, 1), ("in", 0, 3))
+    )
     last: tuple[Place, ...] = (("out", 0, len(out) - 1),) if len(out) == 3 else (("out", 0, 1), ("out", 0, 3))
     return [Term(_volume(query) * sequence, width), Term(_volume(out) * sequence, last)]
 
@@ -148,15 +155,20 @@ def concrete_shapes(model: ir.Model, given: Mapping[str, Sequence[int]]) -> dict
             shapes[name] = tuple(given[name])
         elif value.shape is not None:
             image = len(value.shape) >= 4
-            guesses = [1 if axis == 0 else 224 if image and axis > 1 else 16 for axis in range(len(value.shape))]
+            guesses = [
+                1 if axis == 0 else 224 if image and axis > 1 else 16 for axis in range(len(value.shape))
+            ]
             dims = zip(value.shape, guesses, strict=True)
             shapes[name] = tuple(dim if isinstance(dim, int) else guess for dim, guess in dims)
     return shapes
 
 
 def terms(node: ir.Node, sizes: Sizes) -> list[Term]:
-    """The multiply-adds of a node; none for operators that multiply nothing, or whose shapes are not known."""
-    counter = COUNTERS.get(f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type)
+    """The multiply-adds of a node; none for operators that multiply nothing, or whose shapes are not known.
+    """
+    counter = COUNTERS.get(
+        f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    )
     if counter is None:
         return []
 
@@ -251,5 +263,9 @@ def _label(analysis: Analysis, node: ir.Node, place: Place) -> Label:
     value = values[position] if position < len(values) else None
     if value is None:
         return ()
-    labels = analysis.values.get(value) or analysis.uses.get(Use(node, position), ()) if side == "in" else analysis.values.get(value, ())
+    labels = (
+        analysis.values.get(value) or analysis.uses.get(Use(node, position), ())
+        if side == "in"
+        else analysis.values.get(value, ())
+    )
     return labels[axis] if axis < len(labels) else ()

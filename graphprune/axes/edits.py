@@ -1,7 +1,7 @@
 """What a rewriter must change at a node when labelled axes shrink, as data.
 
-A rule states an edit next to the label algebra that makes it necessary; `prune.edits` carries it out. All sizes
-are given as labels, so "the kept size of" is always well defined.
+A rule states an edit next to the label algebra that makes it necessary; `prune.edits` carries it out. All
+sizes are given as labels, so "the kept size of" is always well defined.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class AttributeCounts(Edit):
 
 @dataclass(frozen=True, eq=False)
 class AttributeFloat(Edit):
-    """Attribute `name` := `value`, when any slot of `label` is removed (a default that depended on the size)."""
+    """Attribute `name` := `value`, when any slot of `label` is removed (a default that depended on the size).
+    """
 
     name: str
     value: float
@@ -72,7 +73,8 @@ class SliceBounds(Edit):
 
 @dataclass(frozen=True, eq=False)
 class IndexMap(Edit):
-    """Constant indices at input `position` point into `label`: renumber to kept slots, drop removed entries."""
+    """Constant indices at input `position` point into `label`: renumber to kept slots, drop removed entries.
+    """
 
     position: int
     label: Label
@@ -136,7 +138,8 @@ class SqueezeAxes(Edit):
 
 @dataclass(frozen=True, eq=False)
 class DenseShape(Edit):
-    """A Shape that is computed with: restore original sizes, which the arithmetic around it was written for."""
+    """A Shape that is computed with: restore original sizes, which the arithmetic around it was written for.
+    """
 
     labels: tuple[Label, ...]
 

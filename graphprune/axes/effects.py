@@ -14,15 +14,90 @@ Effect = Literal["zero", "empty", "offset", "any"]
 """Zero everywhere; without rows; equal to the slot before it (a running count); of no interest."""
 Outcome = Effect | Literal["sum", "piece", "updates", "start"] | None
 
-MOVES = frozenset("Reshape Squeeze Unsqueeze Transpose Flatten Expand Slice Split Identity Cast Gather".split())
+MOVES = frozenset(
+    [
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Transpose",
+        "Flatten",
+        "Expand",
+        "Slice",
+        "Split",
+        "Identity",
+        "Cast",
+        "Gather",
+    ]
+)
 """What a moved value is, it stays."""
-ZERO_STAYS = frozenset("Neg Abs Relu Sqrt Sign Tanh Sin Floor Ceil Round LeakyRelu ReduceSum ReduceMax ReduceMin".split())
-PRODUCTS = frozenset("Mul And MatMul Einsum BitwiseAnd".split())
-ROWS = frozenset(
-    "Add Sub Mul Div Pow And Or Not Neg Abs Relu Sigmoid Tanh Erf Gelu Exp Sqrt Softmax Clip Min Max Equal Less "
-    "Greater Mod LayerNormalization RMSNormalization HardSigmoid HardSwish Swish Elu Selu Softplus Mish Where "
-    "LeakyRelu PRelu Reciprocal Pow Sin Cos Log".split()
-) | MOVES
+ZERO_STAYS = frozenset(
+    [
+        "Neg",
+        "Abs",
+        "Relu",
+        "Sqrt",
+        "Sign",
+        "Tanh",
+        "Sin",
+        "Floor",
+        "Ceil",
+        "Round",
+        "LeakyRelu",
+        "ReduceSum",
+        "ReduceMax",
+        "ReduceMin",
+    ]
+)
+PRODUCTS = frozenset(["Mul", "And", "MatMul", "Einsum", "BitwiseAnd"])
+ROWS = (
+    frozenset(
+        [
+            "Add",
+            "Sub",
+            "Mul",
+            "Div",
+            "Pow",
+            "And",
+            "Or",
+            "Not",
+            "Neg",
+            "Abs",
+            "Relu",
+            "Sigmoid",
+            "Tanh",
+            "Erf",
+            "Gelu",
+            "Exp",
+            "Sqrt",
+            "Softmax",
+            "Clip",
+            "Min",
+            "Max",
+            "Equal",
+            "Less",
+            "Greater",
+            "Mod",
+            "LayerNormalization",
+            "RMSNormalization",
+            "HardSigmoid",
+            "HardSwish",
+            "Swish",
+            "Elu",
+            "Selu",
+            "Softplus",
+            "Mish",
+            "Where",
+            "LeakyRelu",
+            "PRelu",
+            "Reciprocal",
+            "Pow",
+            "Sin",
+            "Cos",
+            "Log",
+        ]
+    )
+    | MOVES
+)
 """Slot by slot along the rows: no rows in, no rows out."""
 
 

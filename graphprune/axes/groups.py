@@ -128,7 +128,15 @@ def form_groups(model: ir.Model, state: State) -> tuple[tuple[Group, ...], set[t
     if not touches:
         return (), set()
     order = _file_order(model)
-    touches.sort(key=lambda t: (order.get(t.use.value, len(order)), state.roles.get((t.use, t.axis)) == "sink", t.axis, t.part, t.path))
+    touches.sort(
+        key=lambda t: (
+            order.get(t.use.value, len(order)),
+            state.roles.get((t.use, t.axis)) == "sink",
+            t.axis,
+            t.part,
+            t.path,
+        )
+    )
     groups = _build(state, touches, _signatures(state, touches))
     return _balance(state, groups)
 
@@ -159,7 +167,18 @@ def _label_touches(state: State, use: Use, axis: int, label: Label) -> Iterator[
         position, leaf, path = state.atoms.base(factor.atoms)
         for step in np.unique(path):
             chosen = path == step
-            yield _Touch(use, axis, part, int(step), blocks, length, leaf[chosen], position[chosen], factor.size[0], inner)
+            yield _Touch(
+                use,
+                axis,
+                part,
+                int(step),
+                blocks,
+                length,
+                leaf[chosen],
+                position[chosen],
+                factor.size[0],
+                inner,
+            )
 
 
 def _signatures(state: State, touches: list[_Touch]) -> npt.NDArray[np.uint64]:
@@ -214,7 +233,17 @@ def _slice(state: State, touch: _Touch, unit_of: Ids) -> Slice:
     units = unit_of[touch.leaves]
     mine = units != NOTHING
     role = state.roles.get((touch.use, touch.axis), "source")
-    return Slice(touch.use, touch.axis, role, touch.blocks, touch.length, units[mine], touch.positions[mine], touch.span, touch.inner)
+    return Slice(
+        touch.use,
+        touch.axis,
+        role,
+        touch.blocks,
+        touch.length,
+        units[mine],
+        touch.positions[mine],
+        touch.span,
+        touch.inner,
+    )
 
 
 def _identity(slices: tuple[Slice, ...], taken: dict[str, int]) -> str:
@@ -258,7 +287,9 @@ def _balance(state: State, groups: list[Group]) -> tuple[tuple[Group, ...], set[
     return done, failed
 
 
-def _assign(state: State, groups: list[Group], owner: Ids, blocks: dict[int, Ids], atoms: Ids, count: int) -> bool:
+def _assign(
+    state: State, groups: list[Group], owner: Ids, blocks: dict[int, Ids], atoms: Ids, count: int
+) -> bool:
     position, leaf, _ = state.atoms.base(atoms)
     if len(position) != len(atoms):
         return False

@@ -1,7 +1,8 @@
 """Labels of axes: products of factors, and the algebra that rules use on them (theory.md A.1, A.2).
 
-Sizes are pairs: the size of an axis at two generic points of the model's symbolic dimensions. Equal components
-mean a static size; everything a Reshape needs (prefix products, divisor chains) works on pairs as on integers.
+Sizes are pairs: the size of an axis at two generic points of the model's symbolic dimensions. Equal
+components mean a static size; everything a Reshape needs (prefix products, divisor chains) works on pairs as
+on integers.
 """
 
 from __future__ import annotations
@@ -220,7 +221,9 @@ class Algebra:
         return atoms
 
     def _atoms_of(self, factor: Factor, key: Hashable) -> Ids:
-        return factor.atoms if factor.atoms is not None else self.pinned(factor.size[0], key, max(factor.why, 0))
+        return (
+            factor.atoms if factor.atoms is not None else self.pinned(factor.size[0], key, max(factor.why, 0))
+        )
 
     def pinned(self, count: int, key: Hashable, event: int) -> Ids:
         """Atoms that may not be removed, the same ones for the same key."""

@@ -13,11 +13,13 @@ class Options:
     """What the analysis may assume.
 
     Attributes:
-        layernorm: widths under LayerNorm: `refuse` pins them, `expand` keeps the function exactly with primitive
-            operators, `slice` normalises over the kept slots (changes the function; needs allow_inexact).
+        layernorm: widths under LayerNorm: `refuse` pins them, `expand` keeps the function exactly with
+            primitive operators, `slice` normalises over the kept slots (changes the function; needs
+            allow_inexact).
         allow_inexact: permit cuts after which a normaliser computes another function.
         share: `split` gives every use of a shared initializer its own labels; `tie` one.
-        io: `auto` frees the heads and head dims of cache inputs that are joined to an output; `fixed` does not.
+        io: `auto` frees the heads and head dims of cache inputs that are joined to an output; `fixed` does
+            not.
     """
 
     layernorm: LayerNorm = "refuse"

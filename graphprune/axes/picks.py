@@ -1,4 +1,6 @@
-"""Where a graph picks single slots off an axis: all slots of a routing axis, or of stacked weights, one by one."""
+"""Where a graph picks single slots off an axis: all slots of a routing axis, or of stacked weights, one by
+one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from graphprune.axes.effects import Effect
 from graphprune.ir.evaluate import slice_bounds
 from graphprune.ir.shapes import Sizes
 
-ROUTES = frozenset("TopK ScatterElements OneHot Softmax Sigmoid Equal Scatter ArgMax".split())
+ROUTES = frozenset(["TopK", "ScatterElements", "OneHot", "Softmax", "Sigmoid", "Equal", "Scatter", "ArgMax"])
 """Operators that make routing weights."""
 DEPTH = 12
 FAMILY_LIMIT = 512
@@ -84,7 +86,9 @@ def _gathered(node: ir.Node, sizes: Sizes) -> Iterator[tuple[int, int, int]]:
 
 def _sliced(node: ir.Node, sizes: Sizes) -> Iterator[tuple[int, int, int]]:
     inputs = [None, *(_constant(node, position) for position in range(1, len(node.inputs)))]
-    if any(array is None and value is not None for array, value in zip(inputs[1:], node.inputs[1:], strict=True)):
+    if any(
+        array is None and value is not None for array, value in zip(inputs[1:], node.inputs[1:], strict=True)
+    ):
         return
     shape = sizes.shapes.get(node.inputs[0]) or () if node.inputs[0] is not None else ()
     bounds = slice_bounds([np.empty(0), *inputs[1:]], node.attributes, len(shape))
@@ -108,7 +112,13 @@ def _compared(node: ir.Node, sizes: Sizes) -> Iterator[tuple[int, int, int]]:
     """Positions of a TopK compared with the number of one expert; the first item is the input they are."""
     for position in (0, 1):
         number, value = _constant(node, 1 - position), node.inputs[position]
-        if number is not None and number.size == 1 and number.dtype.kind == "i" and value is not None and _chosen(value):
+        if (
+            number is not None
+            and number.size == 1
+            and number.dtype.kind == "i"
+            and value is not None
+            and _chosen(value)
+        ):
             yield position, 0, int(number.ravel()[0])
 
 
@@ -130,7 +140,12 @@ PICKERS = {"Gather": _gathered, "Slice": _sliced, "Split": _split, "Equal": _com
 
 def _constant(node: ir.Node, position: int) -> np.ndarray | None:
     value = node.inputs[position] if position < len(node.inputs) else None
-    if value is None or value.producer() is not None or value.const_value is None or value.const_value.size > 64:
+    if (
+        value is None
+        or value.producer() is not None
+        or value.const_value is None
+        or value.const_value.size > 64
+    ):
         return None
     return np.asarray(value.const_value.numpy())
 
@@ -156,4 +171,18 @@ def _state(value: ir.Value) -> Effect | None:
     return None
 
 
-THROUGH = frozenset("Mul Div Add Cast Reshape Transpose Squeeze Unsqueeze Identity ReduceSum Where".split())
+THROUGH = frozenset(
+    [
+        "Mul",
+        "Div",
+        "Add",
+        "Cast",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "ReduceSum",
+        "Where",
+    ]
+)

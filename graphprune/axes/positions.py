@@ -9,11 +9,15 @@ from graphprune.axes.labels import Label, size_of
 from graphprune.axes.visit import State, Table
 from graphprune.ir.evaluate import CannotEvaluateError, evaluator
 
-MOVING = frozenset("Identity Squeeze Unsqueeze Reshape Flatten Transpose Slice Split Gather".split())
+MOVING = frozenset(
+    ["Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Slice", "Split", "Gather"]
+)
 """Operators that move positions about; their rules say what their results point to."""
 ADDRESSING = {"Gather": 1, "ScatterElements": 1, "GatherElements": 1, "OneHot": 0}
 """Operators that look positions up, and the input that holds them."""
-COMPUTING = frozenset("Cast Div Mul Add Sub Floor Ceil Clip Min Max Mod Reshape".split())
+COMPUTING = frozenset(
+    ["Cast", "Div", "Mul", "Add", "Sub", "Floor", "Ceil", "Clip", "Min", "Max", "Mod", "Reshape"]
+)
 """Operators after which a position is still known, as a number that depends on nothing else."""
 LARGEST = 1 << 16
 
@@ -85,10 +89,14 @@ def _computed(state: State, node: ir.Node, position: int, value: ir.Value, label
 
 def _evaluated(node: ir.Node, position: int, table: Table) -> Table | None:
     function = evaluator(node.op_type)
-    inputs = [None if v is None or v.const_value is None else np.asarray(v.const_value.numpy()) for v in node.inputs]
+    inputs = [
+        None if v is None or v.const_value is None else np.asarray(v.const_value.numpy()) for v in node.inputs
+    ]
     inputs[position] = table
     if node.op_type == "Clip":
-        return np.asarray(np.clip(table, *[None if a is None else a.ravel()[0] for a in (*inputs, None, None)[1:3]]))
+        return np.asarray(
+            np.clip(table, *[None if a is None else a.ravel()[0] for a in (*inputs, None, None)[1:3]])
+        )
     if function is None or any(a is not None and a.ndim and a is not table for a in inputs):
         return None
     try:

@@ -35,7 +35,11 @@ def _region(variance: ir.Node) -> VarianceRegion | None:
     if square is None or square.op_type not in ("Pow", "Mul"):
         return None
     centred = _producer(square, 0)
-    if centred is None or centred.op_type != "Sub" or (square.op_type == "Mul" and _producer(square, 1) is not centred):
+    if (
+        centred is None
+        or centred.op_type != "Sub"
+        or (square.op_type == "Mul" and _producer(square, 1) is not centred)
+    ):
         return None
     mean = _producer(centred, 1)
     if mean is None or mean.op_type != "ReduceMean" or mean.inputs[0] is not centred.inputs[0]:

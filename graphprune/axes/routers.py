@@ -1,4 +1,5 @@
-"""Which Softmax chooses experts: its axis may shrink, because a removed expert is one with logit -infinity."""
+"""Which Softmax chooses experts: its axis may shrink, because a removed expert is one with logit -infinity.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +11,15 @@ from graphprune.axes.branches import Branches
 from graphprune.ir.shapes import Sizes
 
 CHOOSERS = frozenset({"TopK", "ArgMax"})
-ALONG = frozenset("Mul Div Add Sub Cast Identity Unsqueeze Squeeze Reshape Transpose".split())
+ALONG = frozenset(
+    ["Mul", "Div", "Add", "Sub", "Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose"]
+)
 DEPTH = 8
 
 
 def find_routers(nodes: Iterable[ir.Node], sizes: Sizes, branches: Branches) -> frozenset[ir.Node]:
     """Softmax nodes over an axis of which a TopK chooses, or whose every slot weighs an expert of its own."""
-    picked = {pick.node for branch in branches.found for pick in (branch.pick,)}
+    picked = {branch.pick.node for branch in branches.found} | {node for node, _ in branches.reasons}
     return frozenset(n for n in nodes if n.op_type == "Softmax" and _routes(n, picked, sizes))
 
 

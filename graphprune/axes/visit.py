@@ -113,7 +113,8 @@ class State:
 
 
 class Visit:
-    """One node under analysis. Axis numbers may be negative; `Label` algebra goes through the methods here."""
+    """One node under analysis. Axis numbers may be negative; `Label` algebra goes through the methods here.
+    """
 
     def __init__(self, state: State, node: ir.Node) -> None:
         self.state, self.node = state, node
@@ -122,7 +123,8 @@ class Visit:
         self._facts = state.facts
         self._read: set[int] = set()
 
-    # -- reading -----------------------------------------------------------------------------------------------
+    # -- reading
+    # -----------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -183,7 +185,8 @@ class Visit:
     def opset(self, domain: str = "") -> int:
         return self.state.opsets.get(domain, 1)
 
-    # -- labels ------------------------------------------------------------------------------------------------
+    # -- labels
+    # ------------------------------------------------------------------------------------------------
 
     def axes(self, position: int) -> Axes:
         """The labels of an input's axes; an initializer has labels of its own at each use."""
@@ -219,7 +222,9 @@ class Visit:
             for label in labels:
                 self.fix(label, "its shape is not known here")
             labels = self._unknown(shape)
-        self._facts.values[value] = tuple(self._sized(label, size) for label, size in zip(labels, shape or (), strict=True))
+        self._facts.values[value] = tuple(
+            self._sized(label, size) for label, size in zip(labels, shape or (), strict=True)
+        )
 
     def _sized(self, label: Label, size: Size) -> Label:
         if size_of(label) == size:
@@ -273,7 +278,9 @@ class Visit:
         return self._algebra.refine(factors, boundaries)
 
     def refine(self, label: Label, sizes: Sequence[int]) -> Label | None:
-        """Factors an axis into the given sizes (size-1 factors omitted); freezes it and returns None if it cannot."""
+        """Factors an axis into the given sizes (size-1 factors omitted); freezes it and returns None if it
+        cannot.
+        """
         label = self._algebra.normal(label)
         boundaries: list[Size] = [ONE]
         for size in sizes:
@@ -293,14 +300,17 @@ class Visit:
             done *= factor.size[0]
         return tuple(out)
 
-    # -- constraints -------------------------------------------------------------------------------------------
+    # -- constraints
+    # -------------------------------------------------------------------------------------------
 
     def _event(self, reason: str, unblock: str = "") -> int:
         return self.state.event(reason, self.name, unblock)
 
     def equal(self, first: Label, second: Label) -> None:
         """Ties two axes slot by slot."""
-        self._algebra.equate(first, second, self._event(f"{self.node.op_type} ties it to an axis that is fixed"))
+        self._algebra.equate(
+            first, second, self._event(f"{self.node.op_type} ties it to an axis that is fixed")
+        )
 
     def fix(self, label: Label, reason: str, unblock: str = "") -> None:
         """No slot of this axis may be removed."""
@@ -338,10 +348,12 @@ class Visit:
                 for label in self._facts.values.get(value, ()):
                     self.fix(label, f"{self.node.op_type} reads it as a whole")
 
-    # -- facts for the rewriter, the scorer and the proof -------------------------------------------------------
+    # -- facts for the rewriter, the scorer and the proof
+    # -------------------------------------------------------
 
     def role(self, position: int, axis: int, role: str) -> None:
-        """Says what an axis of an initializer is to its node: source, sink, scale, bias, stat, table, index."""
+        """Says what an axis of an initializer is to its node: source, sink, scale, bias, stat, table, index.
+        """
         if self.has(position) and self.is_constant(position):
             self.state.roles[(Use(self.node, position), axis % self.rank(position))] = role
 
@@ -352,7 +364,8 @@ class Visit:
                 self.role(position, axis, role)
 
     def blocked(self, position: int, axis: int, blocks: int, label: Label) -> None:
-        """An axis of an initializer that holds one block of `label` per block of its axis 0 (grouped Conv)."""
+        """An axis of an initializer that holds one block of `label` per block of its axis 0 (grouped Conv).
+        """
         if not self.is_constant(position):
             return
         use = Use(self.node, position)
@@ -386,7 +399,8 @@ class Visit:
         """Removing slots of this axis changes the function of this node."""
         self._facts.inexact[self.node] = label
 
-    # -- index-typed values (theory.md A.7) ---------------------------------------------------------------------
+    # -- index-typed values (theory.md A.7)
+    # ---------------------------------------------------------------------
 
     def index_of(self, position: int) -> Label | None:
         """The axis that the elements of an integer input are positions on, if known."""

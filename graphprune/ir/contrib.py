@@ -268,7 +268,9 @@ TYPE_SOURCE: Mapping[str, int] = {
 """Input whose element type the outputs have, where it is not input 0."""
 
 
-PREDICATES = frozenset("Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not IsNaN IsInf".split())
+PREDICATES = frozenset(
+    ["Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"]
+)
 
 
 def element_type(node: ir.Node, position: int) -> ir.DataType | None:

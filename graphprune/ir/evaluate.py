@@ -42,7 +42,9 @@ def _gather(inputs: Inputs, attributes: Attributes) -> Array:
 
 
 def _concat(inputs: Inputs, attributes: Attributes) -> Array:
-    return np.concatenate([_required(inputs, i) for i in range(len(inputs))], axis=integer(attributes, "axis", 0))
+    return np.concatenate(
+        [_required(inputs, i) for i in range(len(inputs))], axis=integer(attributes, "axis", 0)
+    )
 
 
 def _slice(inputs: Inputs, attributes: Attributes) -> Array:
@@ -66,7 +68,9 @@ def slice_bounds(inputs: Inputs, attributes: Attributes, rank: int) -> list[tupl
         axes = list(range(len(starts))) if given is None else np.ravel(given).tolist()
         stride = inputs[4] if len(inputs) > 4 else None
         steps = [1] * len(starts) if stride is None else np.ravel(stride).tolist()
-    return [(int(a) % rank, int(s), int(e), int(t)) for a, s, e, t in zip(axes, starts, ends, steps, strict=True)]
+    return [
+        (int(a) % rank, int(s), int(e), int(t)) for a, s, e, t in zip(axes, starts, ends, steps, strict=True)
+    ]
 
 
 def _squeeze(inputs: Inputs, attributes: Attributes) -> Array:

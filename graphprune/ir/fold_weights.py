@@ -11,8 +11,27 @@ import onnx_ir as ir
 from graphprune.ir.evaluate import Array, CannotEvaluateError, Inputs, evaluator
 
 FOLDABLE = frozenset(
-    "Transpose Reshape Squeeze Unsqueeze Identity Cast Slice Concat Neg Mul Div Add Sub Sqrt Pow Reciprocal "
-    "ReduceMean ReduceSum Expand".split()
+    [
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Cast",
+        "Slice",
+        "Concat",
+        "Neg",
+        "Mul",
+        "Div",
+        "Add",
+        "Sub",
+        "Sqrt",
+        "Pow",
+        "Reciprocal",
+        "ReduceMean",
+        "ReduceSum",
+        "Expand",
+    ]
 )
 SMALL = 64
 """Bytes that a folded result may always cost."""
@@ -69,12 +88,21 @@ def _is_foldable(node: ir.Node) -> bool:
 def _is_standardisation(node: ir.Node) -> bool:
     """Weight standardisation, as PyTorch exports it: a BatchNormalization in training mode over a weight."""
     training = node.attributes["training_mode"].as_int() if "training_mode" in node.attributes else 0
-    return node.op_type == "BatchNormalization" and training == 1 and not any(out.uses() for out in node.outputs[1:])
+    return (
+        node.op_type == "BatchNormalization"
+        and training == 1
+        and not any(out.uses() for out in node.outputs[1:])
+    )
 
 
 def _is_weight(value: ir.Value) -> bool:
     tensor = value.const_value
-    return is_constant(value) and not value.is_graph_input() and tensor is not None and tensor.dtype.bitwidth >= 8
+    return (
+        is_constant(value)
+        and not value.is_graph_input()
+        and tensor is not None
+        and tensor.dtype.bitwidth >= 8
+    )
 
 
 def _leaves(out: ir.Value, inside: set[ir.Node]) -> bool:

@@ -1,4 +1,6 @@
-"""The one form of a graph that the analysis reads: no functions, no Constant nodes, no static shape arithmetic."""
+"""The one form of a graph that the analysis reads: no functions, no Constant nodes, no static shape
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,12 @@ def normalise(model: ir.Model) -> Sizes:
 def _drop_unread(graph: ir.Graph, already: set[ir.Value]) -> None:
     """Removes initializers that only folded nodes read; those that nothing read before stay."""
     for name, value in list(graph.initializers.items()):
-        if not value.uses() and value not in already and not value.is_graph_output() and not value.is_graph_input():
+        if (
+            not value.uses()
+            and value not in already
+            and not value.is_graph_output()
+            and not value.is_graph_input()
+        ):
             del graph.initializers[name]
 
 
@@ -56,7 +63,9 @@ def _lift_constants(graph: ir.Graph) -> None:
         tensor = _constant_tensor(node)
         if tensor is None or out.is_graph_output():
             continue
-        value = ir.Value(name=out.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype))
+        value = ir.Value(
+            name=out.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype)
+        )
         value.const_value = tensor
         out.replace_all_uses_with(value)
         graph.remove(node, safe=True)
@@ -108,7 +117,9 @@ def _materialise(graph: ir.Graph, out: ir.Value, sizes: Sizes) -> None:
     array = np.array(data.a, order="C")
     name = out.name or ""
     out.name = f"{name}.folded"
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)))
+    value = ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype))
+    )
     value.const_value = ir.Tensor(array, name=name)
     graph.register_initializer(value)
     sizes.data[value] = Data(array, array, np.zeros(array.shape, bool))

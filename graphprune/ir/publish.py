@@ -51,8 +51,9 @@ def temporaries(finals: Iterable[Path]) -> Iterator[tuple[Path, ...]]:
         try:
             yield names
         finally:
-            for name in names:
-                name.unlink(missing_ok=True)
+            with uninterrupted():
+                for name in names:
+                    name.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -180,7 +180,9 @@ def _strings(tensor: Tensor) -> Iterator[bytes]:
         yield item if isinstance(item, bytes) else str(item).encode()
 
 
-def _value_info(target: RepeatedCompositeFieldContainer[onnx.ValueInfoProto], values: Iterable[ir.Value]) -> None:
+def _value_info(
+    target: RepeatedCompositeFieldContainer[onnx.ValueInfoProto], values: Iterable[ir.Value]
+) -> None:
     for value in values:
         if value.name and value.type is not None:
             serde.serialize_value_into(target.add(), value)

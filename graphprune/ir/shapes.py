@@ -1,8 +1,8 @@
 """Sizes of every value at two generic points of the symbolic dimensions, and the values of shape arithmetic.
 
 Each symbolic dimension gets two primes. A size whose two components agree is static; comparing and factoring
-sizes then needs no symbolic algebra. Shape arithmetic is evaluated at both points; an element is `dynamic` when
-it depends on a symbolic dimension, even if both points give the same number.
+sizes then needs no symbolic algebra. Shape arithmetic is evaluated at both points; an element is `dynamic`
+when it depends on a symbolic dimension, even if both points give the same number.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
 from graphprune.ir.contrib import contrib_shapes, element_type
-from graphprune.ir.fast_shapes import fast_shape
 from graphprune.ir.evaluate import MOVES, Array, CannotEvaluateError, evaluator, integer
+from graphprune.ir.fast_shapes import fast_shape
 
 Size = tuple[int, int]
 Shape = tuple[Size, ...]
@@ -27,17 +27,103 @@ DATA_LIMIT = 4096
 """Values with more elements than this are never shape arithmetic."""
 
 SAME_AS_FIRST = frozenset(
-    "Relu Sigmoid Tanh Erf Gelu Exp Log Sqrt Neg Abs Clip Identity Softmax LogSoftmax HardSigmoid HardSwish "
-    "LeakyRelu Elu Selu Softplus Softsign Mish Not Floor Ceil Round Reciprocal BatchNormalization "
-    "InstanceNormalization LayerNormalization RMSNormalization GroupNormalization PRelu Sin Cos Celu Swish "
-    "SimplifiedLayerNormalization BiasGelu FastGelu QuickGelu SkipLayerNormalization Trilu CumSum Sign IsNaN "
-    "SkipSimplifiedLayerNormalization LRN MeanVarianceNormalization LpNormalization ThresholdedRelu Hardmax "
-    "RotaryEmbedding Cast Dropout CastLike DequantizeLinear QuantizeLinear ScatterND ScatterElements "
-    "Scatter TensorScatter MoE QMoE Scaler Imputer Normalizer Binarizer".split()
+    [
+        "Relu",
+        "Sigmoid",
+        "Tanh",
+        "Erf",
+        "Gelu",
+        "Exp",
+        "Log",
+        "Sqrt",
+        "Neg",
+        "Abs",
+        "Clip",
+        "Identity",
+        "Softmax",
+        "LogSoftmax",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Elu",
+        "Selu",
+        "Softplus",
+        "Softsign",
+        "Mish",
+        "Not",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Reciprocal",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "RMSNormalization",
+        "GroupNormalization",
+        "PRelu",
+        "Sin",
+        "Cos",
+        "Celu",
+        "Swish",
+        "SimplifiedLayerNormalization",
+        "BiasGelu",
+        "FastGelu",
+        "QuickGelu",
+        "SkipLayerNormalization",
+        "Trilu",
+        "CumSum",
+        "Sign",
+        "IsNaN",
+        "SkipSimplifiedLayerNormalization",
+        "LRN",
+        "MeanVarianceNormalization",
+        "LpNormalization",
+        "ThresholdedRelu",
+        "Hardmax",
+        "RotaryEmbedding",
+        "Cast",
+        "Dropout",
+        "CastLike",
+        "DequantizeLinear",
+        "QuantizeLinear",
+        "ScatterND",
+        "ScatterElements",
+        "Scatter",
+        "TensorScatter",
+        "MoE",
+        "QMoE",
+        "Scaler",
+        "Imputer",
+        "Normalizer",
+        "Binarizer",
+    ]
 )
 BROADCAST = frozenset(
-    "Add Sub Mul Div Pow Min Max Sum Mean And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual Where Mod "
-    "BitShift BitwiseAnd BitwiseOr BitwiseXor".split()
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pow",
+        "Min",
+        "Max",
+        "Sum",
+        "Mean",
+        "And",
+        "Or",
+        "Xor",
+        "Equal",
+        "Less",
+        "LessOrEqual",
+        "Greater",
+        "GreaterOrEqual",
+        "Where",
+        "Mod",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseOr",
+        "BitwiseXor",
+    ]
 )
 INFERENCE_ERRORS = (
     shape_inference.InferenceError,
@@ -78,7 +164,9 @@ class Sizes:
 
 
 def infer(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Sizes:
-    """Computes sizes for the whole model; with `shapes`, at those concrete input shapes instead of generic ones."""
+    """Computes sizes for the whole model; with `shapes`, at those concrete input shapes instead of generic
+    ones.
+    """
     best: Sizes | None = None
     for spatial in (224, 1, 840):
         sizes = _consistent(model, spatial, shapes or {})
@@ -253,7 +341,15 @@ class _Inference:
                 a = function([None if k is None else k.a for k in known], node.attributes)
                 b = function([None if k is None else k.b for k in known], node.attributes)
                 dynamic = self._taint(node, known, a)
-        except (CannotEvaluateError, ValueError, IndexError, TypeError, KeyError, OverflowError, ZeroDivisionError):
+        except (
+            CannotEvaluateError,
+            ValueError,
+            IndexError,
+            TypeError,
+            KeyError,
+            OverflowError,
+            ZeroDivisionError,
+        ):
             return False
         self.sizes.shapes[node.outputs[0]] = (
             tuple(zip(a.shape, b.shape, strict=True)) if a.ndim == b.ndim else None
@@ -295,7 +391,9 @@ class _Inference:
         return tuple(out)
 
     def _learn(self, sizes: Sequence[Size]) -> None:
-        """Two different sizes meet where they must be equal: the one that is a bare symbol has the other's value."""
+        """Two different sizes meet where they must be equal: the one that is a bare symbol has the other's
+        value.
+        """
         for symbol, size in self.symbols.items():
             if size in sizes and self.clash is None:
                 self.clash = self.known.equal(symbol, next(other for other in sizes if other != size))
@@ -308,8 +406,14 @@ class _Inference:
                     self.clash = self.known.longer(symbol, start, (rest[0] + more[0], rest[1] + more[1]))
 
     def _emptied(self, node: ir.Node, before: Shape | None, after: Shape | None) -> None:
-        """A Slice that leaves nothing of a symbol starts behind its end: the symbol is longer than that start."""
-        starts = self.sizes.data.get(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+        """A Slice that leaves nothing of a symbol starts behind its end: the symbol is longer than that
+        start.
+        """
+        starts = (
+            self.sizes.data.get(node.inputs[1])
+            if len(node.inputs) > 1 and node.inputs[1] is not None
+            else None
+        )
         if self.clash is not None or before is None or after is None or starts is None or starts.a.size != 1:
             return
         start = int(starts.a.ravel()[0]), int(starts.b.ravel()[0])

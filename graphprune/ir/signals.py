@@ -55,12 +55,25 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block is over."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    """Hold SIGINT and SIGTERM back until the block is over.
+
+    Blocking them in this thread would not do: the system then hands them to another one, and Python
+    still runs the handler here.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
     try:
+        for number in ours:
+            signal.signal(number, lambda received, _: held.append(received))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _restore(before, ours)
+        for received in dict.fromkeys(held):
+            signal.raise_signal(received)
 
 
 def _restore(before: dict[signal.Signals, signal._HANDLER], ours: list[signal.Signals]) -> None:

@@ -53,10 +53,10 @@ def require_free(output: Path, source: Source, others: Sequence[Path], overwrite
         raise OutputError(f"the output {name} has no model suffix", f"name it {output.stem}.onnx")
     plan = plan_path(output)
     finals = (output, sidecar_of(output), plan, plan.with_suffix(".safetensors"))
+    refuse_unsafe(finals, inputs)
     for final in finals if not overwrite else ():
         if os.path.lexists(final):
             raise OutputError(f"the output {quote(str(final))} exists", "--force replaces it")
-    refuse_unsafe(finals, inputs)
 
 
 def write(model: ir.Model, output: Path, source: Source, plan: PlanFile) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from graphprune.pipeline.recipe import Recipe, write
 from graphprune.pipeline.report import installed_versions
 from graphprune.pipeline.settings import Settings
 
-
 _NAMES = frozenset({"recipe.toml", "model.txt", "error.txt", "versions.json", "README.txt", "plan.json"})
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.visit import Axes
-from graphprune.proof.decisions import Decision, Tap, behind, find_holders, unexplained
+from graphprune.proof.decisions import Decision, Tap, behind, find_holders, squashes, unexplained
 from graphprune.proof.survivors import Array, Survivors
 from graphprune.runtime.compare import OutputAgreement, agreement
 from graphprune.runtime.session import Outputs
@@ -45,6 +45,8 @@ class Comparison:
 
     def _output(self, value: ir.Value, name: str, a: Array, b: Array | None) -> None:
         a = self._numbered(value, self._kept(value, a))
+        if squashes(value):
+            a, b = _full_scale(a), None if b is None else _full_scale(b)
         found = self._agree(f"output {name!r}", a, b)
         self.errors[name] = max(self.errors.get(name, 0.0), found.relative)
         if found.proves:
@@ -141,6 +143,11 @@ def _renumbered(array: Array, number: Array, table: Array) -> Array:
     numbers = np.asarray(table, np.float64)
     position = np.abs(np.asarray(array, np.float64)[..., None] - numbers).argmin(-1)
     return np.where(number[position] < 0, -1.0, numbers[number[position]]).astype(array.dtype)
+
+
+def _full_scale(array: Array) -> Array:
+    """The array with its full scale of 1 beside it, so that differences are relative to that."""
+    return np.append(np.ravel(array), np.ones(1, array.dtype))
 
 
 def _belongs(name: str, value: ir.Value) -> bool:

@@ -18,6 +18,10 @@ ROUNDINGS = frozenset({"Round", "Floor", "Ceil", "Cast", "QuantizeLinear", "Dyna
 SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK"})
 OTHERS = frozenset({"NonMaxSuppression", "NonZero", "Sign", "Hardmax", "MoE", "QMoE"})
 DISCONTINUOUS = COMPARISONS | ROUNDINGS | SEARCHES | OTHERS
+SQUASHING = frozenset({"Sigmoid", "Softmax", "HardSigmoid", "Tanh"})
+"""Where these make an output, it may saturate to numbers far below their full scale of 1: their input is
+compared too.
+"""
 FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 Holders = dict[ir.Graph | ir.Function | None, ir.Node]
@@ -79,13 +83,20 @@ def find_decisions(
     reached = affected(dense, survivors)
     decisions, hidden = [], []
     for node in every_node(dense.graph):
-        if node.op_type not in DISCONTINUOUS or node not in reached or not _floats(node):
+        decisive = node.op_type in DISCONTINUOUS or squashes(node.outputs[0])
+        if not decisive or node not in reached or not _floats(node):
             continue
         if node.graph is not dense.graph:
             hidden.append(node.name or node.op_type)
         elif node in pairing.nodes:
             decisions.append(_decision(survivors, node, reference.nodes[node], pairing.nodes[node]))
     return decisions, hidden
+
+
+def squashes(value: ir.Value) -> bool:
+    """Whether this is a graph output with a full scale of 1."""
+    node = value.producer()
+    return node is not None and node.op_type in SQUASHING and value.is_graph_output()
 
 
 def _floats(node: ir.Node) -> list[int]:
@@ -107,6 +118,8 @@ def _decision(survivors: Survivors, node: ir.Node, masked: ir.Node, pruned: ir.N
         value, one, two = node.inputs[position], masked.inputs[position], pruned.inputs[position]
         if value is not None and one is not None and two is not None:
             inputs.append(Tap(value, one.name or "", two.name or ""))
+    if node.op_type in SQUASHING:
+        return Decision(node, tuple(inputs), tuple(fixed), ())
     triples = zip(node.outputs, masked.outputs, pruned.outputs, strict=True)
     read = [triple for triple in triples if triple[0].uses() or triple[0].is_graph_output()]
     outputs = tuple(Tap(value, one.name or "", two.name or "") for value, one, two in read)

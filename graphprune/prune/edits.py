@@ -109,10 +109,16 @@ def _set_bounds(rewriting: Rewriting, node: ir.Node, axis: int, start: int, end:
         _set_bound_attributes(node, axis, start, end)
         return
     starts, ends, axes, steps = (_input_array(node, position) for position in (1, 2, 3, 4))
-    for position, array, new, hint in ((1, starts, start, "starts"), (2, ends, end, "ends"), (4, steps, step, "steps")):
+    for position, array, new, hint in (
+        (1, starts, start, "starts"),
+        (2, ends, end, "ends"),
+        (4, steps, step, "steps"),
+    ):
         count = len(starts if starts is not None else ())
         listed = np.arange(count) if axes is None else np.ravel(axes).astype(np.int64)
-        where = [i for i, a in enumerate(listed) if int(a) == axis or int(a) + _rank_of(rewriting, node) == axis]
+        where = [
+            i for i, a in enumerate(listed) if int(a) == axis or int(a) + _rank_of(rewriting, node) == axis
+        ]
         if array is None and (position != 4 or new == 1):
             continue
         changed = np.ones(count, np.int64) if array is None else np.array(array)
@@ -155,7 +161,11 @@ def _pad_counts(rewriting: Rewriting, edit: kinds.PadCounts) -> None:
     pads = _input_array(node, 1)
     amounts = np.array(node.attributes["pads"].as_ints(), np.int64) if pads is None else pads.astype(np.int64)
     axes = _input_array(node, 3)
-    listed = list(range(len(amounts) // 2)) if axes is None else [int(a) % _rank_of(rewriting, node) for a in np.ravel(axes)]
+    listed = (
+        list(range(len(amounts) // 2))
+        if axes is None
+        else [int(a) % _rank_of(rewriting, node) for a in np.ravel(axes)]
+    )
     index = listed.index(edit.axis)
     amounts[index], amounts[index + len(listed)] = counts
     if pads is None:
@@ -193,7 +203,7 @@ def _rms(rewriting: Rewriting, edit: kinds.RmsCompensation) -> None:
 
 
 def _variance_count(rewriting: Rewriting, edit: kinds.VarianceCount) -> None:
-    """v = (n'/n) * kept variance + ((n - n') / n) * mean^2 (theory.md A.3)."""
+    """V = (n'/n) * kept variance + ((n - n') / n) * mean^2 (theory.md A.3)."""
     if not _shrinks(rewriting, edit.label):
         return
     dense, kept = size_of(edit.label)[0], rewriting.kept.count(edit.label)
@@ -237,7 +247,7 @@ def _layer_norm(rewriting: Rewriting, edit: kinds.LayerNormExpansion) -> None:
 
 
 def _clamp(rewriting: Rewriting, edit: kinds.ClampCount) -> None:
-    """k never exceeds what is kept; the selector's floor normally sees to that already."""
+    """K never exceeds what is kept; the selector's floor normally sees to that already."""
     node = rewriting.node(edit.node)
     count = _input_array(node, edit.position)
     if count is not None and _shrinks(rewriting, edit.label):
@@ -245,7 +255,7 @@ def _clamp(rewriting: Rewriting, edit: kinds.ClampCount) -> None:
 
 
 def _dense_shape(rewriting: Rewriting, edit: kinds.DenseShape) -> None:
-    """sizes := sizes * original / kept, element by element."""
+    """Sizes := sizes * original / kept, element by element."""
     if not _shrinks(rewriting, *edit.labels):
         return
     node = rewriting.node(edit.node)

@@ -1,4 +1,6 @@
-"""The decision: which Units stay, which weights are replaced. A value that can be saved, compared and replayed."""
+"""The decision: which Units stay, which weights are replaced. A value that can be saved, compared and
+replayed.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ class Plan:
         try:
             return _read(document, dict(tensors or {}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArgumentError(f"the plan cannot be read: {error!r}", "was it written by this version?") from None
+            raise ArgumentError(
+                f"the plan cannot be read: {error!r}", "was it written by this version?"
+            ) from None
 
 
 def _read(document: Mapping[str, object], tensors: dict[str, Array]) -> Plan:
@@ -100,7 +104,9 @@ def _read(document: Mapping[str, object], tensors: dict[str, Array]) -> Plan:
         options=Options(**options),
         cuts=cuts,
         widths=widths,
-        scores={str(name): tuple(float(s) for s in entry.get("scores", ())) for name, entry in groups.items()},
+        scores={
+            str(name): tuple(float(s) for s in entry.get("scores", ())) for name, entry in groups.items()
+        },
         replaced={name: tensors[f"replaced/{name}"] for name in replaced},
         masks={name: tensors[f"masks/{name}"] for name in masks},
     )

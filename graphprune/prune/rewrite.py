@@ -16,7 +16,7 @@ from graphprune.ir.clone import copy_model
 from graphprune.prune.branches import remove_branches
 from graphprune.prune.edits import apply_edits
 from graphprune.prune.plan import Plan
-from graphprune.prune.rewriting import Array, Rewriting, graph_of
+from graphprune.prune.rewriting import Array, Rewriting
 
 LARGE = 1 << 24
 """Tensors of a mapped file above this many bytes are cut when they are written, not held in memory."""
@@ -107,7 +107,9 @@ def _cut_of(rewriting: Rewriting, use: Use, labels: tuple[Label, ...]) -> Cut:
     for axis, label in enumerate(labels):
         masks.append(kept.mask(label) if kept.touches(label) else None)
         blocks = max(blocks, rewriting.analysis.state.blocks.get((use, axis), 1))
-    return Cut(tuple(masks), blocks if any(m is not None for m in masks) else 1, rewriting.scales.get(use, 1.0))
+    return Cut(
+        tuple(masks), blocks if any(m is not None for m in masks) else 1, rewriting.scales.get(use, 1.0)
+    )
 
 
 def _cut_value(rewriting: Rewriting, value: ir.Value, per_use: dict[Use, Cut]) -> None:
@@ -155,7 +157,9 @@ def _set_tensor(rewriting: Rewriting, target: ir.Value, source: ir.Value, cut: C
     target.shape = ir.Shape(target.const_value.shape.numpy())
 
 
-def _maker(tensor: ir.TensorProtocol, replaced: Array | None, mask: Array | None, cut: Cut) -> Callable[[], Array]:
+def _maker(
+    tensor: ir.TensorProtocol, replaced: Array | None, mask: Array | None, cut: Cut
+) -> Callable[[], Array]:
     def make() -> Array:
         dense = np.asarray(tensor.numpy()) if replaced is None else replaced
         if mask is not None:
@@ -166,7 +170,9 @@ def _maker(tensor: ir.TensorProtocol, replaced: Array | None, mask: Array | None
 
 
 def _tensor(tensor: ir.TensorProtocol, make: Callable[[], Array], cut: Cut, name: str) -> ir.TensorProtocol:
-    streamed = isinstance(tensor, ir.ExternalTensor) or (isinstance(tensor, ir.LazyTensor) and tensor.nbytes > LARGE)
+    streamed = isinstance(tensor, ir.ExternalTensor) or (
+        isinstance(tensor, ir.LazyTensor) and tensor.nbytes > LARGE
+    )
     if not streamed:
         return ir.Tensor(make(), dtype=tensor.dtype, name=name)
     shape = ir.Shape(cut.shape(tuple(tensor.shape.numpy())))

@@ -1,4 +1,5 @@
-"""A rewrite in progress: the copy of the model, what is kept of it, and how nodes and constants are inserted."""
+"""A rewrite in progress: the copy of the model, what is kept of it, and how nodes and constants are inserted.
+"""
 
 from __future__ import annotations
 

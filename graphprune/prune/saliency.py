@@ -56,7 +56,8 @@ class Weights:
 
 
 CHUNK = 1 << 19
-"""Elements whose magnitudes are held at a time: they stay in the cache, so a weight is read from memory once."""
+"""Elements whose magnitudes are held at a time: they stay in the cache, so a weight is read from memory once.
+"""
 
 
 def _both_sums(array: Floats, power: int) -> tuple[Scores, Scores]:
@@ -201,7 +202,9 @@ def _lamp(group: Group, weights: Weights) -> Scores:
 
 
 def _fpgm(group: Group, weights: Weights) -> Scores:
-    """Sum of distances to all other Units of the same weight; the most replaceable Unit scores least (FPGM, eq. 4)."""
+    """Sum of distances to all other Units of the same weight; the most replaceable Unit scores least (FPGM,
+    eq. 4).
+    """
     return relative(group, [_distances(group, touched, weights) for touched in _once(scored_slices(group))])
 
 
@@ -230,7 +233,11 @@ def _random(seed: int) -> Callable[[Group, Weights], Scores]:
 
 def batch_norm_slices(group: Group) -> list[Slice]:
     """The gammas of unfolded BatchNormalization nodes that a Group owns."""
-    return [s for s in group.slices if s.role == "scale" and s.use.node.op_type == "BatchNormalization" and s.use.position == 1]
+    return [
+        s
+        for s in group.slices
+        if s.role == "scale" and s.use.node.op_type == "BatchNormalization" and s.use.position == 1
+    ]
 
 
 def _batch_norm(group: Group, weights: Weights) -> Scores:
@@ -253,7 +260,9 @@ CRITERIA: dict[str, Callable[[Group, Weights], Scores]] = {
 }
 
 
-def score_groups(analysis: Analysis, groups: tuple[Group, ...], criterion: str, seed: int) -> dict[str, Scores]:
+def score_groups(
+    analysis: Analysis, groups: tuple[Group, ...], criterion: str, seed: int
+) -> dict[str, Scores]:
     """Scores every Unit of every given Group.
 
     Raises:

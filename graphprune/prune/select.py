@@ -35,7 +35,8 @@ class Ladder:
 
 
 def alignment(group: Group, align: int | str) -> int:
-    """The multiple that kept Units must be: hardware.md for `auto`, which binds only widths of convolutions."""
+    """The multiple that kept Units must be: hardware.md for `auto`, which binds only widths of convolutions.
+    """
     if align == "auto":
         if not group.convolutional:
             return 1
@@ -118,7 +119,8 @@ class Order:
 
 
 def in_order(ladders: Sequence[Ladder], groups: Sequence[Group], scope: Scope) -> Order:
-    """Merges ladders: by score (global), by removed share of the Group (local) or of its class (isomorphic)."""
+    """Merges ladders: by score (global), by removed share of the Group (local) or of its class (isomorphic).
+    """
     by_number = {steps.group: steps for steps in ladders if steps.removed.size}
     group = _joined([np.full(len(steps.removed), number) for number, steps in by_number.items()])
     removed = _joined([steps.removed for steps in by_number.values()])
@@ -183,7 +185,9 @@ def take_ratio(order: Order, groups: Sequence[Group], ratio: float, scope: Scope
     return int(np.searchsorted(order.keys, ratio + 1e-9, side="right"))
 
 
-def take_until(order: Order, groups: Sequence[Group], met: Callable[[Mapping[str, tuple[int, ...]]], bool]) -> int | None:
+def take_until(
+    order: Order, groups: Sequence[Group], met: Callable[[Mapping[str, tuple[int, ...]]], bool]
+) -> int | None:
     """The fewest steps after which a budget is met, None when all of them do not meet it."""
     if not met(order.kept(len(order), groups)):
         return None

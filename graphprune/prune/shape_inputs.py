@@ -1,4 +1,6 @@
-"""Rescales the integer inputs that spell out sizes: Reshape targets, Expand shapes, Resize sizes, Tile repeats."""
+"""Rescales the integer inputs that spell out sizes: Reshape targets, Expand shapes, Resize sizes, Tile
+repeats.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,10 @@ def resize_shape_input(rewriting: Rewriting, edit: ShapeInput) -> None:
     known = rewriting.analysis.sizes.data.get(dense)
     sizes = [size_of(label) for label in edit.labels]
     if known is not None:
-        shares = [s if _spells(int(a), int(b), n) else None
-                  for s, a, b, n in zip(shares, np.ravel(known.a), np.ravel(known.b), sizes, strict=True)]
+        shares = [
+            s if _spells(int(a), int(b), n) else None
+            for s, a, b, n in zip(shares, np.ravel(known.a), np.ravel(known.b), sizes, strict=True)
+        ]
     if all(share is None for share in shares):
         return
     if dense.producer() is None and dense.const_value is not None:
@@ -154,7 +158,7 @@ def _origin(rewriting: Rewriting, value: ir.Value, known: dict[ir.Value, Ints]) 
 
 
 def _correct(rewriting: Rewriting, edit: ShapeInput, shares: list[Share | None]) -> None:
-    """target := target * kept / dense, element by element, at run time."""
+    """Target := target * kept / dense, element by element, at run time."""
     node = rewriting.node(edit.node)
     target = node.inputs[edit.position]
     assert target is not None

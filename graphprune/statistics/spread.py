@@ -50,7 +50,9 @@ def _output(touched: Slice) -> ir.Value:
     return touched.use.node.outputs[0]
 
 
-def _accumulate(sums: dict[str, Scores], analysis: Analysis, touched: Slice, array: npt.NDArray[np.generic]) -> None:
+def _accumulate(
+    sums: dict[str, Scores], analysis: Analysis, touched: Slice, array: npt.NDArray[np.generic]
+) -> None:
     axis = _axis(analysis.values.get(_output(touched), ()), touched.length)
     if axis is None:
         return

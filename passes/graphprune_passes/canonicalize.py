@@ -19,7 +19,8 @@ class Canonicalize(Pass):
     name: ClassVar[str] = "canonicalize"
 
     optimizer: Literal["none", "onnxscript"] = field(
-        default="none", metadata={"help": "further clean-up; onnxscript must be installed and takes 0.3 to 90 s"}
+        default="none",
+        metadata={"help": "further clean-up; onnxscript must be installed and takes 0.3 to 90 s"},
     )
 
     def transform(self, model: ir.Model, context: Context) -> ir.Model:

@@ -30,24 +30,47 @@ class Prune(Pass):
     criterion: Literal["l1", "l2", "lamp", "fpgm", "bn-scale", "random"] = field(
         default="l2", metadata={"help": "how Units are scored; higher scores stay"}
     )
-    scope: Scope = field(default="global", metadata={"help": "which Units compete: all, those of one Group, of like Groups"})
-    ratio: float | None = field(default=None, metadata={"help": f"share of Units to remove (default {DEFAULT_RATIO})"})
+    scope: Scope = field(
+        default="global", metadata={"help": "which Units compete: all, those of one Group, of like Groups"}
+    )
+    ratio: float | None = field(
+        default=None, metadata={"help": f"share of Units to remove (default {DEFAULT_RATIO})"}
+    )
     params: float | None = field(default=None, metadata={"help": "share of the model's parameters to keep"})
     macs: float | None = field(default=None, metadata={"help": "share of the model's multiply-adds to keep"})
-    align: int | Literal["auto"] = field(default="auto", metadata={"help": "kept widths are multiples of this"})
-    min_keep: float = field(default=0.1, metadata={"help": "share of every Group that stays in any case"})
-    only: tuple[str, ...] = field(default=(), metadata={"help": "globs: Groups, initializers or nodes to prune"})
-    ignore: tuple[str, ...] = field(default=(), metadata={"help": "globs: Groups, initializers or nodes to leave alone"})
-    ratios: Mapping[str, float] = field(default_factory=dict, metadata={"help": "ratios of their own for some Groups, by glob"})
-    layernorm: Literal["refuse", "expand", "slice"] = field(
-        default="refuse", metadata={"help": "widths under LayerNorm: leave, cut exactly, or cut and change the function"}
+    align: int | Literal["auto"] = field(
+        default="auto", metadata={"help": "kept widths are multiples of this"}
     )
-    allow_inexact: bool = field(default=False, metadata={"help": "permit cuts that change what a normaliser computes"})
-    share: Literal["split", "tie"] = field(default="split", metadata={"help": "uses of one tensor: independent, or one"})
-    io: Literal["auto", "fixed"] = field(default="auto", metadata={"help": "whether cache inputs may change their shape"})
+    min_keep: float = field(default=0.1, metadata={"help": "share of every Group that stays in any case"})
+    only: tuple[str, ...] = field(
+        default=(), metadata={"help": "globs: Groups, initializers or nodes to prune"}
+    )
+    ignore: tuple[str, ...] = field(
+        default=(), metadata={"help": "globs: Groups, initializers or nodes to leave alone"}
+    )
+    ratios: Mapping[str, float] = field(
+        default_factory=dict, metadata={"help": "ratios of their own for some Groups, by glob"}
+    )
+    layernorm: Literal["refuse", "expand", "slice"] = field(
+        default="refuse",
+        metadata={"help": "widths under LayerNorm: leave, cut exactly, or cut and change the function"},
+    )
+    allow_inexact: bool = field(
+        default=False, metadata={"help": "permit cuts that change what a normaliser computes"}
+    )
+    share: Literal["split", "tie"] = field(
+        default="split", metadata={"help": "uses of one tensor: independent, or one"}
+    )
+    io: Literal["auto", "fixed"] = field(
+        default="auto", metadata={"help": "whether cache inputs may change their shape"}
+    )
 
     def __post_init__(self) -> None:
-        for label, value in (("ratio", self.ratio), ("min-keep", self.min_keep), *((f"ratios['{k}']", v) for k, v in self.ratios.items())):
+        for label, value in (
+            ("ratio", self.ratio),
+            ("min-keep", self.min_keep),
+            *((f"ratios['{k}']", v) for k, v in self.ratios.items()),
+        ):
             if value is not None and not 0 <= value < 1:
                 raise ArgumentError(f"{label} must be in [0, 1), got {value}")
         for label, value in (("params", self.params), ("macs", self.macs)):
@@ -59,7 +82,8 @@ class Prune(Pass):
             raise ArgumentError(f"align must be at least 1, got {self.align}")
         if self.layernorm == "slice" and not self.allow_inexact:
             raise ArgumentError(
-                "layernorm=slice changes what LayerNorm computes", "add allow-inexact=true, or use layernorm=expand"
+                "layernorm=slice changes what LayerNorm computes",
+                "add allow-inexact=true, or use layernorm=expand",
             )
 
     def options(self) -> Options:
@@ -83,7 +107,9 @@ class Prune(Pass):
     def _groups(self, analysis: Analysis) -> tuple[Group, ...]:
         for pattern in (*self.only, *self.ignore, *self.ratios):
             if not any(_matches(group, pattern) for group in analysis.groups):
-                raise ArgumentError(f"nothing in the model is called '{pattern}'", "`graphprune inspect` lists the Groups")
+                raise ArgumentError(
+                    f"nothing in the model is called '{pattern}'", "`graphprune inspect` lists the Groups"
+                )
         chosen = [g for g in analysis.prunable if not self.only or any(_matches(g, p) for p in self.only)]
         return tuple(g for g in chosen if not any(_matches(g, p) for p in self.ignore))
 
@@ -95,7 +121,9 @@ class Prune(Pass):
 
         unfolded = tuple(g for g in groups if g not in folded)
         scores = score_groups(analysis, unfolded, self.criterion, context.seed) if unfolded else {}
-        return scores | output_spread(analysis, tuple(folded), context.calibration, context.threads, context.progress)
+        return scores | output_spread(
+            analysis, tuple(folded), context.calibration, context.threads, context.progress
+        )
 
     def _choose(
         self, analysis: Analysis, groups: tuple[Group, ...], scores: dict[str, Scores], context: Context
@@ -111,9 +139,13 @@ class Prune(Pass):
             if ratio is not None:
                 order = in_order([steps], groups, "local")
                 cuts |= order.kept(take_ratio(order, groups, ratio, "local"), groups)
-        order = in_order([steps for steps in ladders if own[groups[steps.group].id] is None], groups, self.scope)
+        order = in_order(
+            [steps for steps in ladders if own[groups[steps.group].id] is None], groups, self.scope
+        )
         cuts |= self._within_budget(analysis, groups, order, cuts, own, context)
-        if not any(len(kept) < group.size for group in groups for kept in [cuts.get(group.id, range(group.size))]):
+        if not any(
+            len(kept) < group.size for group in groups for kept in [cuts.get(group.id, range(group.size))]
+        ):
             raise PromiseError(*_too_small(self, groups))
         return cuts
 
@@ -132,10 +164,14 @@ class Prune(Pass):
         if self.params is None and self.macs is None:
             ratio = DEFAULT_RATIO if self.ratio is None else self.ratio
             rest = tuple(g for g in groups if own[g.id] is None)
-            return order.kept(take_ratio(order, rest if self.scope == "global" else groups, ratio, self.scope), groups)
+            return order.kept(
+                take_ratio(order, rest if self.scope == "global" else groups, ratio, self.scope), groups
+            )
         model = CostModel(analysis, context.shapes)
         what, share = ("params", self.params) if self.params is not None else ("macs", self.macs)
-        count, dense = (model.params, model.dense_params) if what == "params" else (model.macs, model.dense_macs)
+        count, dense = (
+            (model.params, model.dense_params) if what == "params" else (model.macs, model.dense_macs)
+        )
         target = int(np.floor((share or 0.0) * dense))
         taken = take_until(order, groups, lambda kept: count(Kept(analysis, cuts | dict(kept))) <= target)
         if taken is None:

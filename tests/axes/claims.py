@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from tests.proof.building import model
 
 from graphprune.axes import Analysis, Options, analyse
 from graphprune.proof.prove import prove
@@ -12,6 +11,7 @@ from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
 from graphprune.runtime import runnable_inputs
 from graphprune.runtime.session import open_session
+from tests.proof.building import model
 
 from .exotic_graphs import plans
 
@@ -62,7 +62,9 @@ def cut(analysis: Analysis, **kept: tuple[int, ...]) -> ir.Model:
 def run(model: ir.Model, **feeds: object) -> Array:
     """The first output of a model."""
     session = open_session(model)
-    return session.run({name: np.asarray(value, np.float32) for name, value in feeds.items()})[session.outputs[0]]
+    return session.run({name: np.asarray(value, np.float32) for name, value in feeds.items()})[
+        session.outputs[0]
+    ]
 
 
 def weight(model: ir.Model, name: str) -> Array:

@@ -152,7 +152,9 @@ def test_a_long_chain_of_unions_stays_cheap() -> None:
     assert (atoms.find(a) == 0).all()
 
 
-STEPS = st.lists(st.tuples(st.sampled_from(["union", "expand", "pin"]), *[st.integers(0, 11)] * 3), max_size=14)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["union", "expand", "pin"]), *[st.integers(0, 11)] * 3), max_size=14
+)
 
 
 def _run(steps: Sequence[tuple[str, int, int, int]]) -> tuple[Atoms, Naive]:

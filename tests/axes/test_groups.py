@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tests.proof.building import model
 
 from graphprune.axes import Options, analyse
 from graphprune.ir.normalise import normalise
+from tests.proof.building import model
 
 from .claims import cut, pins, proves, sketch, touched, units, weight
 
@@ -59,8 +59,8 @@ def test_slots_with_different_readers_are_different_groups() -> None:
 
 def test_a_constant_index_pins_the_slot_that_it_picks() -> None:
     found = sketch(
-        """(float[n,5] x) => (float[n,2] y) { a = MatMul(x, w1)\n b = Gather <axis = 1> (a, i)\n c = Unsqueeze(b, one)
-        d = MatMul(a, w2)\n y = Add(c, d) }""",
+        """(float[n,5] x) => (float[n,2] y) { a = MatMul(x, w1)\n b = Gather <axis = 1> (a, i)\n c =
+        Unsqueeze(b, one) d = MatMul(a, w2)\n y = Add(c, d) }""",
         w1=(5, 6), w2=(6, 2), i=np.array(4), one=np.array([1]),
     )  # fmt: skip
     assert units(found) == [5]
@@ -72,7 +72,12 @@ GROUPED = "(float[n,3,4,4] x) => (float[n,2,4,4] y) {{ a = Conv(x, w1)\n {middle
 
 
 def grouped(g: int, middle: str = "h = Relu(a)") -> dict[str, object]:
-    return {"body": GROUPED.format(g=g, middle=middle), "w1": (8, 3, 1, 1), "w2": (8, 8 // g, 3, 3), "w3": (2, 8, 1, 1)}
+    return {
+        "body": GROUPED.format(g=g, middle=middle),
+        "w1": (8, 3, 1, 1),
+        "w2": (8, 8 // g, 3, 3),
+        "w3": (2, 8, 1, 1),
+    }
 
 
 @pytest.mark.parametrize("g", [2, 4])
@@ -98,8 +103,8 @@ def test_a_weight_of_a_grouped_convolution_keeps_other_channels_in_every_block()
 
 def test_what_no_selection_can_balance_is_tied_or_pinned() -> None:
     found = sketch(
-        """(float[n,3,4,4] x) => (float[n,2,4,4] y) { a = Conv(x, w1)\n c = Conv(x, w4)\n h = Concat <axis = 1> (a, c)
-        b = Conv <group = 2> (h, w2)\n y = Conv(b, w3) }""",
+        """(float[n,3,4,4] x) => (float[n,2,4,4] y) { a = Conv(x, w1)\n c = Conv(x, w4)\n h = Concat <axis =
+        1> (a, c) b = Conv <group = 2> (h, w2)\n y = Conv(b, w3) }""",
         w1=(3, 3, 1, 1), w4=(5, 3, 1, 1), w2=(8, 4, 1, 1), w3=(2, 8, 1, 1),
     )  # fmt: skip
     if found.prunable:
@@ -127,7 +132,9 @@ ALONG = {
 
 @pytest.mark.parametrize("name", ALONG)
 def test_operators_that_mix_positions_pin_what_lies_along_them(name: str) -> None:
-    """A width that a Reshape turned into pixels may not lose some of them (found by tools.fuzz, block `pixels`)."""
+    """A width that a Reshape turned into pixels may not lose some of them (found by tools.fuzz, block
+    `pixels`).
+    """
     op, weights = ALONG[name]
     body = f"""(float[n,4,6] x) => (float[n,4,o,p] y) {{ a = MatMul(x, w1)\n b = Reshape(a, four)\n {op}
         y = Relu(c) }}"""
@@ -141,33 +148,45 @@ def test_operators_that_mix_positions_pin_what_lies_along_them(name: str) -> Non
     mean.outputs[0].name, mean.outputs[0].type = "total", ir.TensorType(ir.DataType.FLOAT)
     dense.graph.outputs.append(mean.outputs[0])
     found = analyse(dense)
-    assert not any(s.initializer == "w1" and s.axis == 1 for group in found.prunable for s in group.slices), units(found)
+    assert not any(s.initializer == "w1" and s.axis == 1 for group in found.prunable for s in group.slices), (
+        units(found)
+    )
 
 
 def chain(length: int) -> ir.Model:
     """Relu after Relu."""
     body = "\n".join(f"a{i + 1} = Relu(a{i})" for i in range(length))
     return model(
-        f"(float[n,8] x) => (float[n,4] y) {{ a0 = MatMul(x, w1)\n {body}\n y = MatMul(a{length}, w2) }}", w1=(8, 16), w2=(16, 4)
+        f"(float[n,8] x) => (float[n,4] y) {{ a0 = MatMul(x, w1)\n {body}\n y = MatMul(a{length}, w2) }}",
+        w1=(8, 16),
+        w2=(16, 4),
     )
 
 
 def blocks(count: int) -> ir.Model:
     """A residual stream with a hidden layer per block."""
     body = "\n".join(
-        f"b{i} = MatMul(a{i}, u{i})\n c{i} = Relu(b{i})\n d{i} = MatMul(c{i}, v{i})\n a{i + 1} = Add(a{i}, d{i})" for i in range(count)
+        f"b{i} = MatMul(a{i}, u{i})\n c{i} = Relu(b{i})\n d{i} = MatMul(c{i}, v{i})\n a{i + 1} = Add(a{i}, d{i})"
+        for i in range(count)
     )
     weights = {f"u{i}": (16, 8) for i in range(count)} | {f"v{i}": (8, 16) for i in range(count)}
     return model(
-        f"(float[n,8] x) => (float[n,4] y) {{ a0 = MatMul(x, w1)\n {body}\n y = MatMul(a{count}, w2) }}", w1=(8, 16), w2=(16, 4), **weights
+        f"(float[n,8] x) => (float[n,4] y) {{ a0 = MatMul(x, w1)\n {body}\n y = MatMul(a{count}, w2) }}",
+        w1=(8, 16),
+        w2=(16, 4),
+        **weights,
     )
 
 
 def diamonds(count: int) -> ir.Model:
     """Each value is added to itself along two ways: 2**count paths."""
-    body = "\n".join(f"b{i} = Relu(a{i})\n c{i} = Tanh(a{i})\n a{i + 1} = Add(b{i}, c{i})" for i in range(count))
+    body = "\n".join(
+        f"b{i} = Relu(a{i})\n c{i} = Tanh(a{i})\n a{i + 1} = Add(b{i}, c{i})" for i in range(count)
+    )
     return model(
-        f"(float[n,8] x) => (float[n,4] y) {{ a0 = MatMul(x, w1)\n {body}\n y = MatMul(a{count}, w2) }}", w1=(8, 16), w2=(16, 4)
+        f"(float[n,8] x) => (float[n,4] y) {{ a0 = MatMul(x, w1)\n {body}\n y = MatMul(a{count}, w2) }}",
+        w1=(8, 16),
+        w2=(16, 4),
     )
 
 
@@ -176,7 +195,9 @@ def diamonds(count: int) -> ir.Model:
     ("build", "size", "groups", "bound"),
     [(chain, 20_000, 1, 10.0), (blocks, 2_000, 2_001, 15.0), (diamonds, 400, 1, 3.0)],
 )
-def test_the_cost_is_near_linear(build: Callable[[int], ir.Model], size: int, groups: int, bound: float) -> None:
+def test_the_cost_is_near_linear(
+    build: Callable[[int], ir.Model], size: int, groups: int, bound: float
+) -> None:
     dense = build(size)
     sizes = normalise(dense)
     start = time.process_time()

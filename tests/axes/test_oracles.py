@@ -77,7 +77,9 @@ def test_a_reshape_makes_two_kinds_of_units_of_one_axis() -> None:
 
 
 def test_an_axis_added_to_a_product_has_the_same_units() -> None:
-    found = sketch(PRODUCT.format(more="b = MatMul(x, w3)\n c = Add(a, b)", last="c"), **PRODUCT_WEIGHTS, w3=(4, 6))
+    found = sketch(
+        PRODUCT.format(more="b = MatMul(x, w3)\n c = Add(a, b)", last="c"), **PRODUCT_WEIGHTS, w3=(4, 6)
+    )
     assert units(found) == [2, 3]
     assert touched(found, "w1:1", 1)["w3", 1] == [3, 4, 5]
     proves(found)
@@ -91,7 +93,10 @@ SHUFFLE_WEIGHTS = {"w1": (6, 3, 1, 1), "w2": (6, 1, 1, 1), "w3": (2, 6, 1, 1)}
 def test_a_channel_shuffle_of_reshapes_keeps_groups_and_positions() -> None:
     steps = "b = Reshape(a, s1)\n t = Transpose <perm = [0, 2, 1, 3, 4]> (b)\n c = Reshape(t, s2)"
     found = sketch(
-        SHUFFLE.format(shuffle=steps), **SHUFFLE_WEIGHTS, s1=np.array([0, 2, 3, 4, 4]), s2=np.array([0, 6, 4, 4])
+        SHUFFLE.format(shuffle=steps),
+        **SHUFFLE_WEIGHTS,
+        s1=np.array([0, 2, 3, 4, 4]),
+        s2=np.array([0, 6, 4, 4]),
     )
     assert units(found) == [2, 3]
     assert touched(found, "w1:0#2", 1) == {("w1", 0): [1, 4], ("w2", 0): [2, 3], ("w3", 1): [2, 3]}
@@ -100,7 +105,9 @@ def test_a_channel_shuffle_of_reshapes_keeps_groups_and_positions() -> None:
 
 def test_a_channel_shuffle_by_a_constant_gather_leaves_channels_free() -> None:
     found = sketch(
-        SHUFFLE.format(shuffle="c = Gather <axis = 1> (a, order)"), **SHUFFLE_WEIGHTS, order=np.array([0, 3, 1, 4, 2, 5])
+        SHUFFLE.format(shuffle="c = Gather <axis = 1> (a, order)"),
+        **SHUFFLE_WEIGHTS,
+        order=np.array([0, 3, 1, 4, 2, 5]),
     )
     assert units(found) == [6]
     assert touched(found, "w1:0", 3) == {("w1", 0): [3], ("w2", 0): [1], ("w3", 1): [1]}
@@ -178,7 +185,11 @@ def test_uses_of_a_shared_initializer_are_cut_apart_by_default() -> None:
     found = sketch(SHARED, **SHARED_WEIGHTS)
     assert units(found) == [8, 8]
     small = cut(found, w=(0, 1, 2))
-    widths = sorted(v.const_value.shape[1] for n, v in small.graph.initializers.items() if v.const_value and n not in ("w2", "w3"))
+    widths = sorted(
+        v.const_value.shape[1]
+        for n, v in small.graph.initializers.items()
+        if v.const_value and n not in ("w2", "w3")
+    )
     assert widths == [3, 8]
     proves(found)
 
@@ -232,8 +243,8 @@ def test_layer_norm_sliced_computes_over_what_is_kept() -> None:
 
 def test_cuts_that_do_not_nest_pin_the_axis_and_say_so() -> None:
     found = sketch(
-        """(float[n,4] x) => (float[n,5] y, float[n,5] z) { a = MatMul(x, w1)\n b = Reshape(a, two)\n c = Reshape(a, three)
-        d = MatMul(b, w2)\n e = MatMul(c, w3)\n y = ReduceMax <axes = [1], keepdims = 0> (d)
+        """(float[n,4] x) => (float[n,5] y, float[n,5] z) { a = MatMul(x, w1)\n b = Reshape(a, two)\n c =
+        Reshape(a, three) d = MatMul(b, w2)\n e = MatMul(c, w3)\n y = ReduceMax <axes = [1], keepdims = 0> (d)
         z = ReduceMax <axes = [1], keepdims = 0> (e) }""",
         opset=17, w1=(4, 6), w2=(3, 5), w3=(2, 5), two=np.array([0, 2, 3]), three=np.array([0, 3, 2]),
     )  # fmt: skip

@@ -46,5 +46,7 @@ def test_a_pass_is_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_generator_that_is_named_exists() -> None:
     named = section("CONTRIBUTING.md", "Generated pages")
-    assert all((ROOT / path).exists() for path in ("tools/ops_table.py", "tools/readme_table.py", "tools/zoo"))
+    assert all(
+        (ROOT / path).exists() for path in ("tools/ops_table.py", "tools/readme_table.py", "tools/zoo")
+    )
     assert "tools.ops_table" in named and "tools.readme_table" in named

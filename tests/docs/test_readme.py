@@ -49,7 +49,8 @@ def test_the_pass_is_the_one_that_is_tested() -> None:
     _, plugin = blocks(section("README.md", "Five minutes"), "python")
     assert plugin == (PLUGIN / "graphprune_every_other.py").read_text(encoding="utf-8")
     (entry,) = blocks(section("README.md", "Five minutes"), "toml")
-    assert entry in (PLUGIN / "pyproject.toml").read_text(encoding="utf-8").replace("broken =", "\nbroken =")
+    package = (PLUGIN / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    assert set(entry.splitlines()) <= set(package)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

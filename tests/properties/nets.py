@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
-from tools.fuzz.generate import Graph, generate
-from tools.fuzz.net import Style
 
 import graphprune
 from graphprune.axes import Analysis, Group, Options, analyse
 from graphprune.ir.normalise import normalise
 from graphprune.prune.plan import Plan
 from graphprune.runtime.session import open_session
+from tools.fuzz.generate import Graph, generate
+from tools.fuzz.net import Style
 
 Array = np.ndarray
 Outputs = dict[str, Array]
@@ -68,7 +68,8 @@ def same_bits(one: ir.Model, two: ir.Model) -> bool:
     """Whether nodes and initializers are the same."""
     first, second = tensors(one), tensors(two)
     equal = first.keys() == second.keys() and all(
-        first[name].dtype == second[name].dtype and np.array_equal(first[name], second[name]) for name in first
+        first[name].dtype == second[name].dtype and np.array_equal(first[name], second[name])
+        for name in first
     )
     return equal and [lines(node) for node in one.graph] == [lines(node) for node in two.graph]
 
@@ -76,7 +77,9 @@ def same_bits(one: ir.Model, two: ir.Model) -> bool:
 def lines(node: ir.Node) -> tuple[object, ...]:
     """A node as a value."""
     inputs = tuple(None if value is None else value.name for value in node.inputs)
-    attributes = sorted((name, str(a.value)) for name, a in node.attributes.items() if a.type != ir.AttributeType.GRAPH)
+    attributes = sorted(
+        (name, str(a.value)) for name, a in node.attributes.items() if a.type != ir.AttributeType.GRAPH
+    )
     return (node.domain, node.op_type, inputs, tuple(v.name for v in node.outputs), tuple(attributes))
 
 
@@ -97,7 +100,8 @@ def partition(analysis: Analysis, names: Mapping[str, str] | None = None) -> set
     old = names or {}
     return {
         frozenset(
-            frozenset((old.get(name, name), axis, slot) for name, axis, slot in unit(group, number)) for number in range(group.size)
+            frozenset((old.get(name, name), axis, slot) for name, axis, slot in unit(group, number))
+            for number in range(group.size)
         )
         for group in analysis.prunable
     }
@@ -148,7 +152,11 @@ def reordered(model: ir.Model, seed: int = 0) -> ir.Model:
     model.graph.remove(left)
     done: set[ir.Node] = set()
     while left:
-        ready = [n for n in left if all(v is None or v.producer() is None or v.producer() in done for v in n.inputs)]
+        ready = [
+            n
+            for n in left
+            if all(v is None or v.producer() is None or v.producer() in done for v in n.inputs)
+        ]
         node = ready[draw.integers(len(ready))]
         left.remove(node)
         done.add(node)

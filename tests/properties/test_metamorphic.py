@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tools.fuzz.check import cut_and_prove, dead_units_are_free
 
 import graphprune
 import graphprune.axes.rules
@@ -24,6 +23,7 @@ from graphprune.ir.normalise import normalise
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
 from graphprune.prune.rewriting import INSERTED
+from tools.fuzz.check import cut_and_prove, dead_units_are_free
 
 from . import nets
 from .nets import CHAINS, LOCAL, analysed, close, decided, kept_slots, net, outputs, partition
@@ -57,7 +57,9 @@ def test_4_the_order_of_units_does_not_matter(chain: tuple[str, ...]) -> None:
     graph = net(chain)
     found = analysed(graph.model)
     before = outputs(graph.model, graph.feeds)
-    for group in [g for g in found.prunable if g.block is None and all(s.blocks == 1 for s in g.slices)][1::2]:
+    for group in [g for g in found.prunable if g.block is None and all(s.blocks == 1 for s in g.slices)][
+        1::2
+    ]:
         order = np.random.default_rng(0).permutation(group.size)
         model = nets.permuted(found, group, order)
         if not close(before, outputs(model, graph.feeds)):
@@ -71,7 +73,9 @@ def test_5_the_scale_of_a_width_does_not_matter(criterion: str) -> None:
     """All rows of a Group times a, its readers times 1/a: same function, same choice in every scope."""
     graph = net(("inception",))
     model = graph.model.clone()
-    group = next(g for g in analysed(model).prunable if all(s.role in ("source", "bias", "sink") for s in g.slices))
+    group = next(
+        g for g in analysed(model).prunable if all(s.role in ("source", "bias", "sink") for s in g.slices)
+    )
     for owned in group.slices:
         value = model.graph.initializers[owned.initializer]
         assert value.const_value is not None
@@ -79,7 +83,15 @@ def test_5_the_scale_of_a_width_does_not_matter(criterion: str) -> None:
         where = (slice(None),) * owned.axis + (np.unique(owned.pairs[1]),)
         array[where] *= 0.125 if owned.role == "sink" else 8
         value.const_value = ir.tensor(array, name=value.name)
-    activations = {node.op_type for node in model.graph} - {"Conv", "Concat", "Gemm", "MatMul", "Flatten", "GlobalAveragePool", "ReduceMean"}
+    activations = {node.op_type for node in model.graph} - {
+        "Conv",
+        "Concat",
+        "Gemm",
+        "MatMul",
+        "Flatten",
+        "GlobalAveragePool",
+        "ReduceMean",
+    }
     if activations <= {"Relu", "LeakyRelu", "PRelu"}:
         assert close(outputs(graph.model, graph.feeds), outputs(model, graph.feeds))
     passes = f"prune(ratio=0.5, align=1, criterion={criterion}, scope=local)"
@@ -91,7 +103,9 @@ def test_6_names_order_and_unused_weights_do_not_matter(chain: tuple[str, ...]) 
     graph = net(chain)
     found, plan = analysed(graph.model), decided(graph.model)
     other, back = nets.renamed(nets.reordered(graph.model))
-    other.graph.register_initializer(ir.Value(name="unused", const_value=ir.tensor(np.ones(7, np.float32), name="unused")))
+    other.graph.register_initializer(
+        ir.Value(name="unused", const_value=ir.tensor(np.ones(7, np.float32), name="unused"))
+    )
     again = analysed(other)
     assert partition(again, back) == partition(found)
     assert kept_slots(again, decided(other), back) == kept_slots(found, plan)
@@ -124,7 +138,9 @@ def test_8_cuts_of_different_groups_commute(chain: tuple[str, ...]) -> None:
     graph = net(chain)
     found, plan = analysed(graph.model), decided(graph.model)
     # A width of one has no Group any more, and a clone of a shared weight has a name of its own.
-    names = sorted(name for name, kept in plan.cuts.items() if len(kept) > 1 and not name.startswith("shared"))
+    names = sorted(
+        name for name, kept in plan.cuts.items() if len(kept) > 1 and not name.startswith("shared")
+    )
     plan = plan.restricted(set(names))
     half = set(names[::2])
     parts = [plan.restricted(half), plan.restricted(set(names) - half)]
@@ -145,7 +161,10 @@ def test_8_cuts_of_different_groups_commute(chain: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("scope", ["global", "local", "isomorphic"])
 def test_9_a_larger_ratio_keeps_a_subset(chain: tuple[str, ...], scope: str) -> None:
     graph = net(chain)
-    results = [graphprune.compile(graph.model, f"prune(ratio={r}, scope={scope}, align=1)") for r in (0.25, 0.5, 0.75)]
+    results = [
+        graphprune.compile(graph.model, f"prune(ratio={r}, scope={scope}, align=1)")
+        for r in (0.25, 0.5, 0.75)
+    ]
     for large, small in zip(results, results[1:], strict=False):
         for name, kept in large.plans[0].cuts.items():
             assert set(small.plans[0].cuts[name]) <= set(kept)
@@ -164,7 +183,11 @@ def test_10_a_budget_is_kept_or_refused(chain: tuple[str, ...], what: str) -> No
             assert "cannot be met" in error.message or "constant output" in error.message
             continue
         assert getattr(result.report.after, what) <= share * getattr(result.report.before, what)
-        kernels = {name: array.shape[0] for name, array in nets.tensors(result.model).items() if name.startswith("conv_w")}
+        kernels = {
+            name: array.shape[0]
+            for name, array in nets.tensors(result.model).items()
+            if name.startswith("conv_w")
+        }
         dense = nets.tensors(graph.model)
         assert all(count % 2 == 0 or count == dense[name].shape[0] for name, count in kernels.items())
 
@@ -189,10 +212,24 @@ def test_12_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
         folder = tmp_path / ("x" * (number + 1))
         folder.mkdir()
         ir.save(graph.model, folder / "model.onnx")
-        command = [sys.executable, "-m", "graphprune", "compile", "model.onnx", "prune(ratio=0.4, align=1)", "-o", "small.onnx"]
+        command = [
+            sys.executable,
+            "-m",
+            "graphprune",
+            "compile",
+            "model.onnx",
+            "prune(ratio=0.4, align=1)",
+            "-o",
+            "small.onnx",
+        ]
         environment = {**os.environ, "PYTHONHASHSEED": str(number), "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(
-            [*command, "--threads", str(threads)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            [*command, "--threads", str(threads)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         files = [(folder / name).read_bytes() for name in ("small.onnx", "small.plan.json")]
@@ -215,9 +252,13 @@ def test_13_half_precision_keeps_the_same_units(chain: tuple[str, ...]) -> None:
     assert decided(half.model).cuts == decided(whole.model).cuts
 
 
-@pytest.mark.parametrize("chain", [("residual", "excite"), ("gate", "inception"), ("mlp", "attention")], ids="-".join)
+@pytest.mark.parametrize(
+    "chain", [("residual", "excite"), ("gate", "inception"), ("mlp", "attention")], ids="-".join
+)
 def test_13_the_opset_does_not_matter(chain: tuple[str, ...]) -> None:
-    plans = [decided(net(chain, opset=opset).model) for opset in (13, 17, 18)]  # constants have other names in each
+    plans = [
+        decided(net(chain, opset=opset).model) for opset in (13, 17, 18)
+    ]  # constants have other names in each
     assert len({tuple(plan.cuts.values()) for plan in plans}) == 1
 
 
@@ -256,16 +297,21 @@ def test_15_an_extra_output_pins_its_own_width_and_nothing_else(chain: tuple[str
 def test_16_an_unknown_operator_is_a_barrier(chain: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     graph = net(chain)
     before = analysed(graph.model)
-    unknown = sorted({node.op_type for node in graph.model.graph} - {"Conv", "MatMul", "Gemm", "Reshape", "Transpose"})[:3]
+    unknown = sorted(
+        {node.op_type for node in graph.model.graph} - {"Conv", "MatMul", "Gemm", "Reshape", "Transpose"}
+    )[:3]
     known = graphprune.axes.rules.row_for
 
     for name in unknown:
+
         def barrier(domain: str, op_type: str, name: str = name) -> Row | None:
             return None if op_type == name else known(domain, op_type)
 
         monkeypatch.setattr(sys.modules["graphprune.axes.analyse"], "row_for", barrier)
         after = analysed(graph.model)
-        assert {s for units in partition(after) for u in units for s in u} <= {s for units in partition(before) for u in units for s in u}
+        assert {s for units in partition(after) for u in units for s in u} <= {
+            s for units in partition(before) for u in units for s in u
+        }
         assert list(cut_and_prove(_without_expectation(graph), 2)) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from tools.fuzz import image, tokens
 from tools.fuzz.check import Failure, examine
 from tools.fuzz.generate import generate

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.axes.claims import sketch
 
 import graphprune
 from graphprune.errors import ArgumentError, PromiseError
+from tests.axes.claims import sketch
 
 from .widths import convs, deep, plan_of, widths
 

@@ -1,4 +1,6 @@
-"""A plan is a value: it survives JSON, repeats itself on another checkpoint, and refuses what it does not fit."""
+"""A plan is a value: it survives JSON, repeats itself on another checkpoint, and refuses what it does not
+fit.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tests.axes.claims import weight
 
 import graphprune
 from graphprune.axes import Options
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.prune.plan import Plan
+from tests.axes.claims import weight
 
 from .widths import convs, deep, plan_of
 

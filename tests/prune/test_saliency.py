@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.axes.claims import sketch
 
 from graphprune.errors import ArgumentError, ModelError
 from graphprune.prune.saliency import score_groups
+from tests.axes.claims import sketch
 
 from .widths import NORMED, rows, scores
 
@@ -66,7 +66,9 @@ def test_folding_a_batch_norm_does_not_change_the_scores(criterion: str) -> None
         "(float[n,3,6,6] x) => (float[n,2,6,6] y) { a = Conv(x, w1, b1)\n c = Relu(a)\n y = Conv(c, w2) }",
         w1=weights["w1"] * factor[:, None, None, None], b1=weights["s"] - weights["m"] * factor, w2=weights["w2"],
     )  # fmt: skip
-    np.testing.assert_allclose(scores(sketch(NORMED, **weights), criterion), scores(folded, criterion), rtol=1e-5)
+    np.testing.assert_allclose(
+        scores(sketch(NORMED, **weights), criterion), scores(folded, criterion), rtol=1e-5
+    )
 
 
 def test_random_scores_follow_the_seed() -> None:

@@ -24,7 +24,9 @@ def test_local_keeps_n_minus_the_floor_of_ratio_times_n(ratio: float) -> None:
 
 def test_global_removes_that_share_of_all_units() -> None:
     kept = widths(plan_of(deep(), "prune(ratio=0.4)"))
-    assert sum({"w1:1": 20, "w2:1": 40, "w3:1": 12}[name] - count for name, count in kept.items()) == int(0.4 * 72)
+    assert sum({"w1:1": 20, "w2:1": 40, "w3:1": 12}[name] - count for name, count in kept.items()) == int(
+        0.4 * 72
+    )
 
 
 def test_isomorphic_removes_the_share_of_every_class() -> None:
@@ -37,7 +39,9 @@ def test_isomorphic_removes_the_share_of_every_class() -> None:
     classes = {isomorphic_key(group) for group in found.prunable}
     kept = widths(plan_of(deep(), "prune(ratio=0.4, scope=isomorphic)"))
     assert len(classes) == 1
-    assert sum({"w1:1": 20, "w2:1": 40, "w3:1": 12}[name] - count for name, count in kept.items()) == int(0.4 * 72)
+    assert sum({"w1:1": 20, "w2:1": 40, "w3:1": 12}[name] - count for name, count in kept.items()) == int(
+        0.4 * 72
+    )
 
 
 def test_isomorphic_treats_kernel_sizes_apart() -> None:
@@ -45,15 +49,24 @@ def test_isomorphic_treats_kernel_sizes_apart() -> None:
     from tests.axes.claims import sketch
 
     draw = np.random.default_rng(0)
-    weights = {"w1": draw.standard_normal((20, 3, 1, 1)), "w2": draw.standard_normal((20, 20, 3, 3)), "w3": draw.standard_normal((4, 20, 5, 5))}
+    weights = {
+        "w1": draw.standard_normal((20, 3, 1, 1)),
+        "w2": draw.standard_normal((20, 20, 3, 3)),
+        "w3": draw.standard_normal((4, 20, 5, 5)),
+    }
     body = "(float[n,3,9,9] x) => (float[n,4,3,3] y) { a = Conv(x, w1)\n b = Relu(a)\n c = Conv(b, w2)\n d = Relu(c)\n y = Conv(d, w3) }"
     model = sketch(body, **{name: array.astype(np.float32) for name, array in weights.items()}).model
     assert widths(plan_of(model, "prune(ratio=0.5, scope=isomorphic, align=1)")) == {"w1:0": 10, "w2:0": 10}
 
 
-@pytest.mark.parametrize(("width", "ratio", "kept"), [(32, 0.5, 16), (32, 0.3, 32), (64, 0.3, 48), (24, 0.5, 16), (12, 0.5, 8), (40, 0.5, 32)])
+@pytest.mark.parametrize(
+    ("width", "ratio", "kept"),
+    [(32, 0.5, 16), (32, 0.3, 32), (64, 0.3, 48), (24, 0.5, 16), (12, 0.5, 8), (40, 0.5, 32)],
+)
 def test_automatic_alignment_rounds_kept_channels_up(width: int, ratio: float, kept: int) -> None:
-    """Steps of 16 from 32 channels on, of 8 from 16, else of 4; a width between two steps shrinks to the upper one."""
+    """Steps of 16 from 32 channels on, of 8 from 16, else of 4; a width between two steps shrinks to the
+    upper one.
+    """
     found = widths(plan_of(convs(width, 64), f"prune(ratio={ratio}, scope=local)"))
     assert found.get("w1:0", width) == kept
 
@@ -109,7 +122,9 @@ def test_a_budget_is_met_and_not_by_more_than_needed(what: str, share: float) ->
 
 
 def test_a_budget_that_cannot_be_met_is_an_error_that_says_what_is_possible() -> None:
-    with pytest.raises(PromiseError, match=r"params=0.01 cannot be met: .* at least 0\.\d+ of the params stay") as caught:
+    with pytest.raises(
+        PromiseError, match=r"params=0.01 cannot be met: .* at least 0\.\d+ of the params stay"
+    ) as caught:
         graphprune.compile(deep(), "prune(params=0.01)")
     assert caught.value.exit_code == 1 and "min-keep" in caught.value.hint
 
@@ -138,7 +153,12 @@ SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=2, max_size=12
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(SCORES, min_size=1, max_size=4), st.floats(0, 0.99), st.sampled_from(["global", "local", "isomorphic"]), st.integers(1, 4))
+@given(
+    st.lists(SCORES, min_size=1, max_size=4),
+    st.floats(0, 0.99),
+    st.sampled_from(["global", "local", "isomorphic"]),
+    st.integers(1, 4),
+)
 def test_every_choice_is_legal_nested_and_within_the_ratio(
     scores: list[list[float]], ratio: float, scope: str, multiple: int
 ) -> None:
@@ -148,11 +168,16 @@ def test_every_choice_is_legal_nested_and_within_the_ratio(
     count = take_ratio(order, groups, ratio, scope)  # type: ignore[arg-type]
     kept = order.kept(count, groups)
     total = sum(g.size for g in groups)
-    assert total - sum(len(kept.get(g.id, range(g.size))) for g in groups) <= ratio * total + 1e-9 or scope == "local"
+    assert (
+        total - sum(len(kept.get(g.id, range(g.size))) for g in groups) <= ratio * total + 1e-9
+        or scope == "local"
+    )
     for group in groups:
         mine = kept.get(group.id, tuple(range(group.size)))
         assert len(mine) >= 1 and (len(mine) == group.size or len(mine) % multiple == 0)
-        assert min((scores[int(group.id)][u] for u in mine)) >= max((scores[int(group.id)][u] for u in range(group.size) if u not in mine), default=0.0)
+        assert min((scores[int(group.id)][u] for u in mine)) >= max(
+            (scores[int(group.id)][u] for u in range(group.size) if u not in mine), default=0.0
+        )
     for fewer in range(count):
         for name, units in order.kept(fewer, groups).items():
             assert set(kept[name]) <= set(units)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from tests.axes.claims import sketch
 
 import graphprune
 from graphprune.axes import Analysis
 from graphprune.prune.plan import Plan
 from graphprune.prune.saliency import score_groups
+from tests.axes.claims import sketch
 
 Array = np.ndarray
 
@@ -41,7 +41,9 @@ def deep() -> ir.Model:
 
 
 def convs(*widths: int) -> ir.Model:
-    return sketch(CONVS, w1=(widths[0], 3, 3, 3), w2=(widths[1], widths[0], 3, 3), w3=(5, widths[1], 1, 1)).model
+    return sketch(
+        CONVS, w1=(widths[0], 3, 3, 3), w2=(widths[1], widths[0], 3, 3), w3=(5, widths[1], 1, 1)
+    ).model
 
 
 def grouped(g: int) -> ir.Model:

@@ -1,7 +1,8 @@
-"""`python -m tools.fuzz --count N --seed S --jobs J`: a campaign over random graphs, which can be interrupted and resumed.
+"""`python -m tools.fuzz --count N --seed S --jobs J`: a campaign over random graphs, which can be interrupted
+and resumed.
 
-Seeds S .. S+N-1 are examined; those already in FOLDER/done.jsonl are skipped. Every failing graph is written to FOLDER as
-ONNX, and its line in the summary says how to repeat it. Exit code 1 when anything failed.
+Seeds S .. S+N-1 are examined; those already in FOLDER/done.jsonl are skipped. Every failing graph is written
+to FOLDER as ONNX, and its line in the summary says how to repeat it. Exit code 1 when anything failed.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def read(done: Path, seeds: range) -> list[Outcome]:
     if not done.exists():
         return []
     rows = [json.loads(line) for line in done.read_text().splitlines()]
-    outcomes = [Outcome(r["seed"], tuple(r["blocks"]), tuple(map(tuple, r["failures"])), r["cpu_s"]) for r in rows]
+    outcomes = [
+        Outcome(r["seed"], tuple(r["blocks"]), tuple(map(tuple, r["failures"])), r["cpu_s"]) for r in rows
+    ]
     return [outcome for outcome in outcomes if outcome.seed in seeds]
 
 
@@ -80,21 +83,29 @@ def summary(outcomes: Iterable[Outcome]) -> str:
     bad = [row for row in rows if row.failures]
     cpu = sum(row.cpu_s for row in rows)
     lines = [f"seeds {len(rows)} (two graphs each), failing {len(bad)}, CPU {cpu:.0f} s"]
-    lines.append("failures: " + (", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) or "none"))
+    lines.append(
+        "failures: " + (", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) or "none")
+    )
     lines.append("blocks: " + ", ".join(f"{block} {count}" for block, count in sorted(blocks.items())))
     for row in bad:
         for kind, detail in row.failures:
-            lines.append(f"  {kind}: {detail[:300]}\n    repeat: python -m tools.fuzz --count 1 --seed {row.seed} --fresh")
+            lines.append(
+                f"  {kind}: {detail[:300]}\n    repeat: python -m tools.fuzz --count 1 --seed {row.seed} --fresh"
+            )
     return "\n".join(lines)
 
 
 def main() -> int:
     """Runs a campaign."""
-    parser = argparse.ArgumentParser(prog="python -m tools.fuzz", description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.fuzz", description=(__doc__ or "").split("\n", maxsplit=1)[0]
+    )
     parser.add_argument("--count", type=int, default=200, help="number of seeds")
     parser.add_argument("--seed", type=int, default=0, help="first seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="where results and failing graphs go")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/fuzz"), help="where results and failing graphs go"
+    )
     parser.add_argument("--fresh", action="store_true", help="examine seeds again that are already done")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)

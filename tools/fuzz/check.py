@@ -1,4 +1,6 @@
-"""What must hold for one generated graph: it runs, its Units are found, a random cut proves, dead Units are free."""
+"""What must hold for one generated graph: it runs, its Units are found, a random cut proves, dead Units are
+free.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def cut_and_prove(graph: Graph, seed: int) -> Iterator[Failure]:
         pruned = rewrite(model, analysis, plan)
         check(pruned)
         proof = prove(model, analysis, plan, pruned, [graph.feeds])
-        if not proof.ok and not all("proves" in line for line in proof.failures):  # a constant output shows nothing
+        if not proof.ok and not all(
+            "proves" in line for line in proof.failures
+        ):  # a constant output shows nothing
             yield Failure("proof", "; ".join(proof.details)[:600], graph)
 
 
@@ -86,7 +90,9 @@ def dead_units_are_free(graph: Graph) -> Iterator[Failure]:
     """A 50 % prune takes exactly the dead Units, so the outputs stay."""
     before = outputs(graph.model, graph)
     try:
-        result = graphprune.compile(graph.model, HALF.format(layernorm=graph.style.layernorm), inputs=graph.feeds)
+        result = graphprune.compile(
+            graph.model, HALF.format(layernorm=graph.style.layernorm), inputs=graph.feeds
+        )
     except GraphpruneError as error:
         if "nothing to prune" not in error.message and "constant output" not in error.message:
             yield Failure("dead", f"{type(error).__name__}: {error.message}", graph)

@@ -37,10 +37,14 @@ class Graph:
     def label(self) -> str:
         """One line that says what it is."""
         half = " fp16" if self.style.half else ""
-        return f"seed {self.seed} opset {self.style.opset}{half} {self.style.layernorm}: {' '.join(self.trail)}"
+        return (
+            f"seed {self.seed} opset {self.style.opset}{half} {self.style.layernorm}: {' '.join(self.trail)}"
+        )
 
 
-def generate(seed: int, planted: bool = False, blocks: Sequence[str] | None = None, style: Style | None = None) -> Graph:
+def generate(
+    seed: int, planted: bool = False, blocks: Sequence[str] | None = None, style: Style | None = None
+) -> Graph:
     """Builds the graph of a seed.
 
     Args:
@@ -68,7 +72,13 @@ def generate(seed: int, planted: bool = False, blocks: Sequence[str] | None = No
         x = block(net, x)
     _finish(net, x)
     return Graph(
-        seed, net.model(), net.feeds, net.style, net.expected if net.exact else None, net.plantable, tuple(net.trail)
+        seed,
+        net.model(),
+        net.feeds,
+        net.style,
+        net.expected if net.exact else None,
+        net.plantable,
+        tuple(net.trail),
     )
 
 
@@ -106,9 +116,15 @@ STARTS: dict[str, Callable[[Net], Signal]] = {"image": _image, "tokens": _tokens
 def _to_tokens(net: Net, x: Signal) -> Signal:
     pixels = x.space[0] * x.space[1]
     if pixels > 64:
-        x = Signal(net.op("AveragePool", x.value, kernel_shape=[3, 3], strides=[3, 3]), x.slots, tuple((n - 3) // 3 + 1 for n in x.space))
+        x = Signal(
+            net.op("AveragePool", x.value, kernel_shape=[3, 3], strides=[3, 3]),
+            x.slots,
+            tuple((n - 3) // 3 + 1 for n in x.space),
+        )
         pixels = x.space[0] * x.space[1]
-    flat = net.reshape(x.value, 0, x.width, pixels) if net.flip() else net.reshape(x.value, -1, x.width, pixels)
+    flat = (
+        net.reshape(x.value, 0, x.width, pixels) if net.flip() else net.reshape(x.value, -1, x.width, pixels)
+    )
     return Signal(net.transpose(flat, 0, 2, 1), x.slots, (pixels,))
 
 
@@ -146,7 +162,9 @@ def _flattened(net: Net, x: Signal) -> Signal:
     slots = repeated(x.slots, pixels)
     if net.flip():
         return Signal(net.op("Flatten", x.value), slots, ())
-    return Signal(net.reshape(x.value, -1, len(slots)) if net.flip() else net.reshape(x.value, 0, len(slots)), slots, ())
+    return Signal(
+        net.reshape(x.value, -1, len(slots)) if net.flip() else net.reshape(x.value, 0, len(slots)), slots, ()
+    )
 
 
 def _flattened_last(net: Net, x: Signal) -> Signal:

@@ -7,18 +7,37 @@ import onnx_ir as ir
 
 from tools.fuzz.net import Net, Signal, Slots, repeated, top
 
-ZERO_PRESERVING = ("Relu", "LeakyRelu", "Tanh", "Elu", "Softsign", "Clip", "PRelu", "Silu", "Gelu", "HardSwish")
+ZERO_PRESERVING = (
+    "Relu",
+    "LeakyRelu",
+    "Tanh",
+    "Elu",
+    "Softsign",
+    "Clip",
+    "PRelu",
+    "Silu",
+    "Gelu",
+    "HardSwish",
+)
 OTHERS = ("Sigmoid", "Softplus", "Exp")
 
 
 def conv(
-    net: Net, x: Signal, out: Slots, kernel: int = 3, stride: int = 1, group: int = 1, bias: bool | None = None
+    net: Net,
+    x: Signal,
+    out: Slots,
+    kernel: int = 3,
+    stride: int = 1,
+    group: int = 1,
+    bias: bool | None = None,
 ) -> Signal:
     """A convolution from x to the given channels."""
     inner = x.slots if group == 1 else top(x.width // group)
     shape = (len(out), len(inner), kernel, kernel)
     w = net.const(net.weight(shape, {0: out}, {1: inner}, len(inner) * kernel * kernel), "conv_w")
-    inputs = [x.value, w] + ([net.const(net.vector(out), "conv_b")] if (net.flip() if bias is None else bias) else [])
+    inputs = [x.value, w] + (
+        [net.const(net.vector(out), "conv_b")] if (net.flip() if bias is None else bias) else []
+    )
     half = kernel // 2
     attributes = {"pads": [half] * 4, "strides": [stride] * 2, "group": group}
     space = tuple((n + 2 * half - kernel) // stride + 1 for n in x.space)
@@ -49,7 +68,11 @@ def activated(net: Net, x: Signal, name: str) -> ir.Value:
         return net.op("Mul", x.value, net.op("Sigmoid", x.value))
     if name == "Gelu" and net.style.opset < 20:
         half = net.op("Mul", x.value, net.scalar(0.5))
-        return net.op("Mul", half, net.op("Add", net.op("Erf", net.op("Div", x.value, net.scalar(1.4142135))), net.scalar(1.0)))
+        return net.op(
+            "Mul",
+            half,
+            net.op("Add", net.op("Erf", net.op("Div", x.value, net.scalar(1.4142135))), net.scalar(1.0)),
+        )
     if name == "Exp":
         return net.op("Exp", net.op("Tanh", x.value))
     return net.op(name, x.value)
@@ -57,7 +80,9 @@ def activated(net: Net, x: Signal, name: str) -> ir.Value:
 
 def plain_conv(net: Net, x: Signal) -> Signal:
     """conv, perhaps norm, activation."""
-    y = conv(net, x, net.width(net.pick(4, 8, 12)), net.pick(1, 3), net.pick(1, 1, 2) if min(x.space) > 2 else 1)
+    y = conv(
+        net, x, net.width(net.pick(4, 8, 12)), net.pick(1, 3), net.pick(1, 1, 2) if min(x.space) > 2 else 1
+    )
     return act(net, norm(net, y) if net.flip() else y)
 
 
@@ -109,7 +134,9 @@ def grouped(net: Net, x: Signal) -> Signal:
 
 def inception(net: Net, x: Signal) -> Signal:
     """Branches side by side."""
-    parts = [act(net, conv(net, x, net.width(net.pick(2, 4, 6)), net.pick(1, 3))) for _ in range(net.pick(2, 3))]
+    parts = [
+        act(net, conv(net, x, net.width(net.pick(2, 4, 6)), net.pick(1, 3))) for _ in range(net.pick(2, 3))
+    ]
     slots = tuple(slot for part in parts for slot in part.slots)
     return Signal(net.op("Concat", *[part.value for part in parts], axis=1), slots, x.space)
 
@@ -172,10 +199,16 @@ def pool(net: Net, x: Signal) -> Signal:
     """Pooling or resampling."""
     if min(x.space) > 3 and net.flip(0.7):
         kind = "MaxPool" if net.flip() else "AveragePool"
-        return Signal(net.op(kind, x.value, kernel_shape=[2, 2], strides=[2, 2]), x.slots, tuple(n // 2 for n in x.space))
+        return Signal(
+            net.op(kind, x.value, kernel_shape=[2, 2], strides=[2, 2]),
+            x.slots,
+            tuple(n // 2 for n in x.space),
+        )
     scales = net.const(np.array([1, 1, 2, 2], np.float32), "scales")
     roi = net.const(np.zeros(0, np.float32), "roi") if net.style.opset < 13 else None
-    return Signal(net.op("Resize", x.value, roi, scales, mode="nearest"), x.slots, tuple(2 * n for n in x.space))
+    return Signal(
+        net.op("Resize", x.value, roi, scales, mode="nearest"), x.slots, tuple(2 * n for n in x.space)
+    )
 
 
 def transposed(net: Net, x: Signal) -> Signal:
@@ -217,7 +250,11 @@ def pixels(net: Net, x: Signal) -> Signal:
         value = net.op("DepthToSpace", y.value, blocksize=2, mode="DCR")
     else:
         y = conv(net, x, repeated(out, 4))
-        value = net.op("DepthToSpace", y.value, blocksize=2, mode="CRD") if form == 0 else _decomposed_pixels(net, y)
+        value = (
+            net.op("DepthToSpace", y.value, blocksize=2, mode="CRD")
+            if form == 0
+            else _decomposed_pixels(net, y)
+        )
     big = act(net, Signal(value, out, tuple(2 * n for n in x.space)))
     if net.flip():
         return conv(net, big, net.width(8), 3, 2)
@@ -249,7 +286,9 @@ def group_norm(net: Net, x: Signal) -> Signal:
 
 def instance_norm(net: Net, x: Signal) -> Signal:
     """Statistics per channel."""
-    value = net.op("InstanceNormalization", x.value, net.const(net.vector(x.slots, 1.0)), net.const(net.vector(x.slots)))
+    value = net.op(
+        "InstanceNormalization", x.value, net.const(net.vector(x.slots, 1.0)), net.const(net.vector(x.slots))
+    )
     return Signal(value, x.slots, x.space)
 
 
@@ -286,7 +325,13 @@ def quantised(net: Net, x: Signal) -> Signal:
     whole[:, net.dead(x.slots, readers=True)] = 0
     w = np.where(dead[:, None, None, None], 0, whole).astype(np.int8)
     scale = np.where(dead, 1e-9, net.numbers.uniform(0.002, 0.006, 8)).astype(np.float32)
-    weight = net.op("DequantizeLinear", net.const(w, "q_w"), net.const(scale, "q_s"), net.const(np.zeros(8, np.int8)), axis=0)
+    weight = net.op(
+        "DequantizeLinear",
+        net.const(w, "q_w"),
+        net.const(scale, "q_s"),
+        net.const(np.zeros(8, np.int8)),
+        axis=0,
+    )
     return act(net, Signal(net.op("Conv", value, weight, pads=[1] * 4), out, x.space))
 
 
@@ -310,6 +355,28 @@ def padded(net: Net, x: Signal) -> Signal:
 
 
 BLOCKS = (
-    plain_conv, residual, bottleneck, padded_shortcut, depthwise, grouped, inception, dense, doubled, gate, parted, excite,
-    spatial_gate, pool, transposed, shuffle, pixels, group_norm, instance_norm, affine, tiled, quantised, shared, padded,
+    plain_conv,
+    residual,
+    bottleneck,
+    padded_shortcut,
+    depthwise,
+    grouped,
+    inception,
+    dense,
+    doubled,
+    gate,
+    parted,
+    excite,
+    spatial_gate,
+    pool,
+    transposed,
+    shuffle,
+    pixels,
+    group_norm,
+    instance_norm,
+    affine,
+    tiled,
+    quantised,
+    shared,
+    padded,
 )

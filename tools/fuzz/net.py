@@ -94,7 +94,8 @@ class Net:
         self.choice = np.random.default_rng([self.seed, 0])
         self.numbers = np.random.default_rng([self.seed, 1])
 
-    # -- choices ------------------------------------------------------------------------------------------------
+    # -- choices
+    # ------------------------------------------------------------------------------------------------
 
     def flip(self, chance: float = 0.5) -> bool:
         return bool(self.choice.random() < chance)
@@ -106,7 +107,8 @@ class Net:
     def kind(self) -> type:
         return np.float16 if self.style.half else np.float32
 
-    # -- widths -------------------------------------------------------------------------------------------------
+    # -- widths
+    # -------------------------------------------------------------------------------------------------
 
     def width(self, size: int, copies: bool = False, dead: Array | None = None) -> Slots:
         """New Units, one per slot."""
@@ -131,23 +133,31 @@ class Net:
     @property
     def expected(self) -> list[int]:
         """Sizes of the Groups that can be pruned."""
-        sizes = [sum((n, i) not in self.pinned for i in range(self.widths[n].size)) for n in sorted(self._used)]
+        sizes = [
+            sum((n, i) not in self.pinned for i in range(self.widths[n].size)) for n in sorted(self._used)
+        ]
         return sorted(size for size in sizes if size)
 
     def dead(self, slots: Slots, readers: bool = False) -> Array:
-        """Slots whose weights are zero, or (`readers`) whose readers are, because copies cannot hold zeros."""
+        """Slots whose weights are zero, or (`readers`) whose readers are, because copies cannot hold zeros.
+        """
         self._used.update(n for slot in slots for n, _ in slot)
         if not self.planted:
             return np.zeros(len(slots), bool)
         units = [[u for u in slot if self.widths[u[0]].copies or not readers] for slot in slots]
         return np.array([any(self.widths[n].dead[i] for n, i in slot) for slot in units], bool)
 
-    # -- values -------------------------------------------------------------------------------------------------
+    # -- values
+    # -------------------------------------------------------------------------------------------------
 
-    def weight(self, shape: Sequence[int], rows: Mapping[int, Slots], columns: Mapping[int, Slots], fan: int) -> Array:
+    def weight(
+        self, shape: Sequence[int], rows: Mapping[int, Slots], columns: Mapping[int, Slots], fan: int
+    ) -> Array:
         """Random weights; zero where a row is dead, or a column reads a dead copy."""
         array = self.numbers.standard_normal(shape) / np.sqrt(max(1, fan))
-        for axis, slots, readers in [(a, s, False) for a, s in rows.items()] + [(a, s, True) for a, s in columns.items()]:
+        for axis, slots, readers in [(a, s, False) for a, s in rows.items()] + [
+            (a, s, True) for a, s in columns.items()
+        ]:
             dead = self.dead(slots, readers)
             array[(slice(None),) * axis + (np.flatnonzero(dead),)] = 0
         return array.astype(self.kind)
@@ -165,7 +175,9 @@ class Net:
         """An initializer."""
         name = self.name(hint)
         tensor = ir.Tensor(np.array(array, order="C"), name=name)
-        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(
+            name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+        )
         self.constants.append(value)
         return value
 
@@ -176,11 +188,14 @@ class Net:
         return self.const(np.array(number, self.kind), "c")
 
     def op(self, operator: str, *inputs: ir.Value | None, outputs: int = 1, **attributes: object) -> ir.Value:
-        """One node ("domain:Name" outside the default domain); its first output, see `last` for the others."""
+        """One node ("domain:Name" outside the default domain); its first output, see `last` for the others.
+        """
         domain, _, op_type = operator.rpartition(":")
         made = [ir.Value(name=self.name(op_type.lower())) for _ in range(outputs)]
         converted = ir.convenience.convert_attributes(dict(attributes))
-        node = ir.Node(domain, op_type, list(inputs), attributes=converted, outputs=made, name=self.name(op_type))
+        node = ir.Node(
+            domain, op_type, list(inputs), attributes=converted, outputs=made, name=self.name(op_type)
+        )
         self.nodes.append(node)
         return made[0]
 
@@ -191,10 +206,14 @@ class Net:
 
     def input(self, name: str, shape: Sequence[int], kind: type | None = None, high: int = 0) -> ir.Value:
         """A graph input of batch 2, symbolic in dynamic graphs; integers lie in [0, high)."""
-        data = self.numbers.integers(0, high, (2, *shape)) if high else self.numbers.standard_normal((2, *shape))
+        data = (
+            self.numbers.integers(0, high, (2, *shape)) if high else self.numbers.standard_normal((2, *shape))
+        )
         array = data.astype(np.int64 if high else kind or self.kind)
         dims: list[int | str] = ["batch" if self.style.dynamic else 2, *shape]
-        value = ir.Value(name=name, shape=ir.Shape(dims), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)))
+        value = ir.Value(
+            name=name, shape=ir.Shape(dims), type=ir.TensorType(ir.DataType.from_numpy(array.dtype))
+        )
         self.inputs.append(value)
         self.feeds[name] = array
         return value
@@ -208,11 +227,17 @@ class Net:
         """The graph built so far."""
         imports = {"": self.style.opset, "com.microsoft": 1}
         graph = ir.Graph(
-            self.inputs, self.outputs, nodes=self.nodes, initializers=self.constants, opset_imports=imports, name=f"fuzz_{self.seed}"
+            self.inputs,
+            self.outputs,
+            nodes=self.nodes,
+            initializers=self.constants,
+            opset_imports=imports,
+            name=f"fuzz_{self.seed}",
         )
         return ir.Model(graph, ir_version=8 if self.style.opset < 21 else 10)
 
-    # -- operators whose form depends on the opset -----------------------------------------------------------------
+    # -- operators whose form depends on the opset
+    # -----------------------------------------------------------------
 
     def reduce(self, operator: str, value: ir.Value, *axes: int, keepdims: int = 1) -> ir.Value:
         """A reduction, its axes an input or an attribute."""

@@ -31,7 +31,9 @@ def linear(net: Net, x: Signal, out: Slots, bias: bool | None = None) -> Signal:
 
 def _gemm(net: Net, x: Signal, w: Array, b: Array | None) -> ir.Value:
     flat = net.reshape(x.value, -1, x.width)
-    inputs = [flat, net.const(np.ascontiguousarray(w.T), "gemm_w")] + ([net.const(b, "gemm_b")] if b is not None else [])
+    inputs = [flat, net.const(np.ascontiguousarray(w.T), "gemm_w")] + (
+        [net.const(b, "gemm_b")] if b is not None else []
+    )
     return net.reshape(net.op("Gemm", *inputs, transB=1), -1, *x.space, w.shape[1])
 
 
@@ -84,7 +86,9 @@ def rms_norm(net: Net, x: Signal) -> Signal:
         return Signal(net.op("RMSNormalization", x.value, gamma, axis=-1, epsilon=0.01), x.slots, x.space)
     square = net.op("Mul", x.value, x.value) if net.flip() else net.op("Pow", x.value, net.scalar(2.0))
     spread = net.op("Sqrt", net.op("Add", net.reduce("ReduceMean", square, -1), net.scalar(0.01)))
-    normal = net.op("Div", x.value, spread) if net.flip() else net.op("Mul", x.value, net.op("Reciprocal", spread))
+    normal = (
+        net.op("Div", x.value, spread) if net.flip() else net.op("Mul", x.value, net.op("Reciprocal", spread))
+    )
     net.exact = False  # a second reduction behind a mean is pinned on purpose
     return Signal(net.op("Mul", normal, gamma), x.slots, x.space)
 
@@ -123,7 +127,11 @@ def attention(net: Net, x: Signal) -> Signal:
 
 def _attend(net: Net, x: Signal, parts: tuple[ir.Value, ir.Value, ir.Value], out: Slots, size: int) -> Signal:
     """Softmax(q.k / sqrt(d)).v over [N, S, H, D] operands, and the projection back."""
-    q, k, v = net.transpose(parts[0], 0, 2, 1, 3), net.transpose(parts[1], 0, 2, 3, 1), net.transpose(parts[2], 0, 2, 1, 3)
+    q, k, v = (
+        net.transpose(parts[0], 0, 2, 1, 3),
+        net.transpose(parts[1], 0, 2, 3, 1),
+        net.transpose(parts[2], 0, 2, 1, 3),
+    )
     return _weighted(net, x, q, k, v, out, size)
 
 
@@ -232,10 +240,14 @@ def branches(net: Net, x: Signal) -> Signal:
     for name in ("then_branch", "else_branch"):
         outer, net.nodes = net.nodes, []
         hidden = net.width(4)
-        value = net.op("MatMul", x.value, net.const(net.weight((x.width, 4), {1: hidden}, {0: x.slots}, x.width)))
+        value = net.op(
+            "MatMul", x.value, net.const(net.weight((x.width, 4), {1: hidden}, {0: x.slots}, x.width))
+        )
         value = net.op("MatMul", net.op("Relu", value), net.const(net.weight((4, 8), {}, {0: hidden}, 4)))
         value.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(net.kind)))
-        bodies[name] = ir.Graph([], [value], nodes=net.nodes, name=net.name(name), opset_imports={"": net.style.opset})
+        bodies[name] = ir.Graph(
+            [], [value], nodes=net.nodes, name=net.name(name), opset_imports={"": net.style.opset}
+        )
         net.nodes = outer
     return Signal(net.op("If", flag, **bodies), out, x.space)
 
@@ -258,6 +270,17 @@ def strided(net: Net, x: Signal) -> Signal:
 
 
 BLOCKS = (
-    mlp, widen, glu, layer_norm, rms_norm, unit_norm, attention, attention, fused_attention, recurrent, branches,
-    token_shift, strided,
+    mlp,
+    widen,
+    glu,
+    layer_norm,
+    rms_norm,
+    unit_norm,
+    attention,
+    attention,
+    fused_attention,
+    recurrent,
+    branches,
+    token_shift,
+    strided,
 )

@@ -75,7 +75,17 @@ def parser() -> argparse.ArgumentParser:
     scoring.add_argument("name", help="a workload, or 'all'")
     scoring.add_argument("--model", type=Path, help="a pruned model of the same workload")
     scoring.add_argument("--limit", type=int, help="use only the first LIMIT items")
+    table = commands.add_parser("table", help="compile every workload and write docs/real_models.md")
+    table.add_argument("--pipeline", default="prune(ratio={ratio})", help="with {ratio} where the ratio goes")
+    table.add_argument("--only", nargs="*", help="names of workloads")
     return root
+
+
+def tabulate(cache: Path, pipeline: str, only: list[str] | None) -> None:
+    from .table import run, write
+
+    chosen = tuple(workload_named(name) for name in only) if only else WORKLOADS
+    write(WORKLOADS, run(chosen, cache, pipeline))
 
 
 def main() -> int:
@@ -85,6 +95,8 @@ def main() -> int:
             list_workloads()
         elif options.command == "fetch":
             fetch(options.name, options.cache)
+        elif options.command == "table":
+            tabulate(options.cache, options.pipeline, options.only)
         else:
             evaluate(options.name, options.cache, options.model, options.limit)
     except GraphpruneError as error:

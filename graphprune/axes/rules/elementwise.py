@@ -24,7 +24,7 @@ CONSTANT_ROLE = {"Add": "bias", "Sub": "bias", "Sum": "bias", "Mul": "scale", "D
 
 
 def unary(visit: Visit) -> None:
-    """out = in on all axes."""
+    """Out = in on all axes."""
     axes = visit.axes(0)
     visit.roles(0, "table")
     for position in range(len(visit.node.outputs)):
@@ -35,7 +35,8 @@ def unary(visit: Visit) -> None:
 
 
 def broadcast(visit: Visit, positions: list[int]) -> list[Label]:
-    """Ties the right-aligned axes of several inputs that are not broadcast; returns the labels of the result."""
+    """Ties the right-aligned axes of several inputs that are not broadcast; returns the labels of the result.
+    """
     ranks = {p: visit.rank(p) for p in positions}
     rank = max(ranks.values())
     out: list[Label] = []
@@ -73,7 +74,11 @@ def equal_position(visit: Visit) -> bool:
             visit.edit(IndexMap(visit.node, 1 - position, index))
             visit.out([*[()] * (numbers.ndim - len(axes)), *axes])
             return True
-        if np.array_equal(numbers.ravel(), np.arange(size)) and numbers.shape[-1] == size and size_of(axes[-1]) == ONE:
+        if (
+            np.array_equal(numbers.ravel(), np.arange(size))
+            and numbers.shape[-1] == size
+            and size_of(axes[-1]) == ONE
+        ):
             visit.edit(IndexMap(visit.node, 1 - position, index))
             visit.out([*[()] * (numbers.ndim - len(axes)), *axes[:-1], index])
             return True
@@ -88,7 +93,7 @@ def prelu(visit: Visit) -> None:
 
 
 def softmax(visit: Visit) -> None:
-    """out = in; the normalised axis is fixed, because removing a slot would change all others."""
+    """Out = in; the normalised axis is fixed, because removing a slot would change all others."""
     axes = visit.axes(0)
     rank = visit.rank(0)
     axis = visit.int_attr("axis", -1 if visit.opset() >= 13 else 1) % rank
@@ -102,14 +107,14 @@ def softmax(visit: Visit) -> None:
 
 
 def channel_window(visit: Visit) -> None:
-    """out = in; the channel axis is fixed, because a slot reads its neighbours."""
+    """Out = in; the channel axis is fixed, because a slot reads its neighbours."""
     axes = visit.axes(0)
     visit.fix(axes[1], f"{visit.node.op_type} mixes neighbouring channels")
     visit.out(axes)
 
 
 def lp_norm(visit: Visit) -> None:
-    """out = in; a masked slot adds nothing to an L1 or L2 norm."""
+    """Out = in; a masked slot adds nothing to an L1 or L2 norm."""
     axes = visit.axes(0)
     axis = visit.int_attr("axis", -1) % visit.rank(0)
     visit.contract(0, axis)
@@ -117,7 +122,7 @@ def lp_norm(visit: Visit) -> None:
 
 
 def scan(visit: Visit) -> None:
-    """out = in; a removed slot adds nothing to a running sum; Trilu reads positions, so they are fixed."""
+    """Out = in; a removed slot adds nothing to a running sum; Trilu reads positions, so they are fixed."""
     axes = visit.axes(0)
     if visit.node.op_type == "Trilu":
         walked = [-1, -2]
@@ -136,14 +141,16 @@ def scan(visit: Visit) -> None:
 
 
 def mean_variance(visit: Visit) -> None:
-    """out = in; the normalised axes are fixed."""
+    """Out = in; the normalised axes are fixed."""
     axes = visit.axes(0)
     for axis in visit.ints_attr("axes") or (0, 2, 3):
         visit.fix(axes[axis], "MeanVarianceNormalization normalises over it")
     visit.out(axes)
 
 
-SHAPE_MOVES = frozenset("Gather Slice Concat Squeeze Unsqueeze Cast Identity Split Reshape".split())
+SHAPE_MOVES = frozenset(
+    ["Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Cast", "Identity", "Split", "Reshape"]
+)
 """Operators that hand sizes on unchanged."""
 SHAPE_INPUTS = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Resize": 3, "Tile": 1}
 """Readers that only want to know how many slots there are: they want the kept count."""
@@ -182,22 +189,33 @@ def generated(visit: Visit) -> None:
 
 
 def random_like(visit: Visit) -> None:
-    """The shape of the input, with new values: its axes are fixed, because the random stream depends on them."""
+    """The shape of the input, with new values: its axes are fixed, because the random stream depends on them.
+    """
     visit.fix_all("a random operator depends on its shape")
 
 
 ROWS = (
     Row(UNARY, unary, "out = in on all axes", "parallel"),
-    Row(BINARY, elementwise, "right-aligned axes of equal size are tied; size 1 broadcasts", "parallel",
-        "slices constant operands"),
+    Row(
+        BINARY,
+        elementwise,
+        "right-aligned axes of equal size are tied; size 1 broadcasts",
+        "parallel",
+        "slices constant operands",
+    ),
     Row(ops("PRelu"), prelu, "the slope broadcasts to x", "parallel", "slices the slope"),
     Row(ops("Softmax LogSoftmax Hardmax"), softmax, "out = in; the normalised axis is fixed", "normaliser"),
     Row(ops("LRN"), channel_window, "out = in; channels are fixed", "frozen"),
     Row(ops("LpNormalization"), lp_norm, "out = in", "reduction"),
     Row(ops("MeanVarianceNormalization"), mean_variance, "out = in; normalised axes are fixed", "frozen"),
     Row(ops("Trilu CumSum"), scan, "out = in; the axes of Trilu are fixed", "reduction"),
-    Row(ops("Shape Size"), shape_of, "read again at run time", "structural",
-        "original sizes where they are computed with"),
+    Row(
+        ops("Shape Size"),
+        shape_of,
+        "read again at run time",
+        "structural",
+        "original sizes where they are computed with",
+    ),
     Row(ops("Range EyeLike RandomNormal RandomUniform"), generated, "new fixed axes", "parallel"),
     Row(ops("RandomNormalLike RandomUniformLike Multinomial"), random_like, "all axes fixed", "frozen"),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from graphprune.axes.edits import AttributeCount
 from graphprune.axes.labels import ONE, Label, is_static
-from graphprune.axes.rules.elementwise import broadcast
 from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
@@ -61,7 +60,7 @@ def gemm(visit: Visit) -> None:
 def _gemm_bias(visit: Visit, rows: Label, columns: Label) -> None:
     visit.roles(2, "bias")
     shape = visit.shape(2) or ()
-    for axis, label in zip(range(-len(shape), 0), (rows, columns)[2 - len(shape):], strict=True):
+    for axis, label in zip(range(-len(shape), 0), (rows, columns)[2 - len(shape) :], strict=True):
         if shape[axis] != ONE:
             visit.equal(visit.axis(2, axis), label)
 
@@ -186,7 +185,11 @@ def _conv_tied(visit: Visit, groups: int, weight_out: int) -> Label:
     if x is None or split is None:
         for label in (visit.axis(0, 1), rows, visit.axis(1, 1)):
             visit.fix(label, "its blocks cannot be divided")
-        return rows if weight_out == 0 else visit.fixed((groups * weight[1][0],) * 2, "its blocks cannot be divided")
+        return (
+            rows
+            if weight_out == 0
+            else visit.fixed((groups * weight[1][0],) * 2, "its blocks cannot be divided")
+        )
     visit.fix(visit.between(x, 1, groups), "whole blocks of a grouped convolution are kept")
     visit.fix(visit.between(split, 1, groups), "whole blocks of a grouped convolution are kept")
     visit.contract(0, 1)
@@ -226,13 +229,38 @@ def conv_transpose(visit: Visit) -> None:
 
 
 ROWS = (
-    Row(ops("MatMul"), matmul, "A.K = B.K; batch axes broadcast; M and N pass", "contraction",
-        "slices the constant operand"),
-    Row(ops("Gemm"), gemm, "A.K = B.K after transposition; C broadcasts to (M, N)", "contraction", "slices B and C"),
-    Row(ops("Einsum"), einsum, "one label per letter; letters absent from the output are contracted", "contraction"),
-    Row(ops("Conv") + ops("FusedConv", "com.microsoft"), conv,
-        "x.1 = W.1, out.1 = W.0; depthwise x.1 = W.0; grouped: equal counts per block", "contraction",
-        "W, bias, `group`"),
-    Row(ops("ConvTranspose"), conv_transpose, "x.1 = W.0, out.1 = W.1; grouped: equal counts per block", "contraction",
-        "W, bias, `group`"),
+    Row(
+        ops("MatMul"),
+        matmul,
+        "A.K = B.K; batch axes broadcast; M and N pass",
+        "contraction",
+        "slices the constant operand",
+    ),
+    Row(
+        ops("Gemm"),
+        gemm,
+        "A.K = B.K after transposition; C broadcasts to (M, N)",
+        "contraction",
+        "slices B and C",
+    ),
+    Row(
+        ops("Einsum"),
+        einsum,
+        "one label per letter; letters absent from the output are contracted",
+        "contraction",
+    ),
+    Row(
+        ops("Conv") + ops("FusedConv", "com.microsoft"),
+        conv,
+        "x.1 = W.1, out.1 = W.0; depthwise x.1 = W.0; grouped: equal counts per block",
+        "contraction",
+        "W, bias, `group`",
+    ),
+    Row(
+        ops("ConvTranspose"),
+        conv_transpose,
+        "x.1 = W.0, out.1 = W.1; grouped: equal counts per block",
+        "contraction",
+        "W, bias, `group`",
+    ),
 )

@@ -1,4 +1,6 @@
-"""Rows 13 to 17: normalisers. Per-channel statistics are parallel; statistics over a width need theory.md A.3."""
+"""Rows 13 to 17: normalisers. Per-channel statistics are parallel; statistics over a width need theory.md
+A.3.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,16 @@ from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 
-UNBLOCK = "layernorm=expand keeps the function; layernorm=slice with allow-inexact=true keeps the fused operator"
+UNBLOCK = (
+    "layernorm=expand keeps the function; layernorm=slice with allow-inexact=true keeps the fused operator"
+)
 
 
 def admit(visit: Visit, label: Label, what: str) -> bool:
     """Whether the options allow a width under a LayerNorm to shrink; pins it if not."""
-    if visit.options.layernorm == "refuse" or (visit.options.layernorm == "slice" and not visit.options.allow_inexact):
+    if visit.options.layernorm == "refuse" or (
+        visit.options.layernorm == "slice" and not visit.options.allow_inexact
+    ):
         visit.fix(label, f"{what} normalises over it", UNBLOCK)
         return False
     return True
@@ -66,7 +72,7 @@ def group_norm(visit: Visit) -> None:
 
 
 def layer_norm(visit: Visit) -> None:
-    """out = in; the normalised axes are tied to scale and bias; statistics outputs lose those axes."""
+    """Out = in; the normalised axes are tied to scale and bias; statistics outputs lose those axes."""
     axes = visit.axes(0)
     if visit.shape(0) is None:
         visit.fix_all("its shape is not known here")
@@ -79,7 +85,8 @@ def layer_norm(visit: Visit) -> None:
 
 
 def normalise_width(visit: Visit, start: int, scale: int, bias: int | None) -> None:
-    """Ties the axes from `start` on to scale and bias and decides whether a LayerNorm over them may shrink."""
+    """Ties the axes from `start` on to scale and bias and decides whether a LayerNorm over them may shrink.
+    """
     axes = visit.axes(0)
     _tie_affine(visit, start, scale, bias)
     labelled = [axis for axis in range(start, len(axes)) if not is_fixed(axes[axis])]
@@ -109,7 +116,7 @@ def _tie_affine(visit: Visit, start: int, scale: int, bias: int | None) -> None:
 
 
 def rms_norm(visit: Visit) -> None:
-    """out = in; gamma and epsilon are compensated, so the function is kept exactly."""
+    """Out = in; gamma and epsilon are compensated, so the function is kept exactly."""
     axes = visit.axes(0)
     if visit.shape(0) is None:
         visit.fix_all("its shape is not known here")
@@ -137,13 +144,40 @@ def rms_width(visit: Visit, start: int, scale: int) -> None:
 
 
 ROWS = (
-    Row(ops("BatchNormalization"), batch_norm, "x.1 = scale = bias = mean = variance", "parallel", "four vectors"),
-    Row(ops("InstanceNormalization"), instance_norm, "x.1 = scale = bias; spatial axes are fixed", "parallel",
-        "two vectors"),
-    Row(ops("GroupNormalization"), group_norm, "x.1 = groups x inner; inner is fixed", "parallel",
-        "scale, bias, `num_groups`"),
-    Row(ops("LayerNormalization") + ops("LayerNormalization", "com.microsoft"), layer_norm,
-        "out = in; normalised axes = scale = bias", "normaliser", "`layernorm=expand`: primitives that keep n"),
-    Row(ops("RMSNormalization SimplifiedLayerNormalization") + ops("SimplifiedLayerNormalization", "com.microsoft"),
-        rms_norm, "out = in; last axis = scale", "count", "scale x sqrt(n/n'), epsilon x n/n'"),
+    Row(
+        ops("BatchNormalization"),
+        batch_norm,
+        "x.1 = scale = bias = mean = variance",
+        "parallel",
+        "four vectors",
+    ),
+    Row(
+        ops("InstanceNormalization"),
+        instance_norm,
+        "x.1 = scale = bias; spatial axes are fixed",
+        "parallel",
+        "two vectors",
+    ),
+    Row(
+        ops("GroupNormalization"),
+        group_norm,
+        "x.1 = groups x inner; inner is fixed",
+        "parallel",
+        "scale, bias, `num_groups`",
+    ),
+    Row(
+        ops("LayerNormalization") + ops("LayerNormalization", "com.microsoft"),
+        layer_norm,
+        "out = in; normalised axes = scale = bias",
+        "normaliser",
+        "`layernorm=expand`: primitives that keep n",
+    ),
+    Row(
+        ops("RMSNormalization SimplifiedLayerNormalization")
+        + ops("SimplifiedLayerNormalization", "com.microsoft"),
+        rms_norm,
+        "out = in; last axis = scale",
+        "count",
+        "scale x sqrt(n/n'), epsilon x n/n'",
+    ),
 )

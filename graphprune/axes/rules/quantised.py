@@ -6,7 +6,14 @@ import numpy as np
 
 from graphprune.axes.labels import ONE, Label, is_static
 from graphprune.axes.rules.elementwise import broadcast
-from graphprune.axes.rules.operands import Convolution, Product, all_fixed, fix_positions, per_slot, whole_blocks
+from graphprune.axes.rules.operands import (
+    Convolution,
+    Product,
+    all_fixed,
+    fix_positions,
+    per_slot,
+    whole_blocks,
+)
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit, factor_of
 

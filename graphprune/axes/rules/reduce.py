@@ -99,7 +99,7 @@ def _frozen(visit: Visit, axes: list[int]) -> None:
 
 
 REDUCTIONS = {
-    **{name: _sum for name in SUMS},
+    **dict.fromkeys(SUMS, _sum),
     "ReduceMean": _mean,
     "ReduceMax": _extreme,
     "ReduceMin": _extreme,
@@ -148,11 +148,25 @@ def sample(visit: Visit) -> None:
 ROWS = (
     Row(SUMS, reduce, "reduced axes vanish", "reduction"),
     Row(ops("ReduceMean"), reduce, "reduced axes vanish", "count", "multiplies by kept/original count"),
-    Row(ops("ReduceMax ReduceMin"), reduce, "reduced axes vanish; removed slots lose every comparison", "reduction"),
+    Row(
+        ops("ReduceMax ReduceMin"),
+        reduce,
+        "reduced axes vanish; removed slots lose every comparison",
+        "reduction",
+    ),
     Row(ops("ReduceProd ReduceLogSum ReduceLogSumExp"), reduce, "reduced axes are fixed", "frozen"),
-    Row(ops("AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool"), pool,
-        "batch and channels pass; spatial axes are fixed", "parallel"),
-    Row(ops("Resize Upsample"), resample, "batch and channels pass; resampled axes are fixed", "parallel",
-        "channel entry of `sizes`"),
+    Row(
+        ops("AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool"),
+        pool,
+        "batch and channels pass; spatial axes are fixed",
+        "parallel",
+    ),
+    Row(
+        ops("Resize Upsample"),
+        resample,
+        "batch and channels pass; resampled axes are fixed",
+        "parallel",
+        "channel entry of `sizes`",
+    ),
     Row(ops("GridSample RoiAlign MaxRoiPool"), sample, "channels pass", "parallel"),
 )

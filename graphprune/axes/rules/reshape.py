@@ -8,7 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from graphprune.axes.edits import PadCounts, ShapeInput, SqueezeAxes
-from graphprune.axes.labels import ONE, Factor, Label, Size, chain, is_fixed, is_static, prefixes, size_of, times
+from graphprune.axes.labels import (
+    ONE,
+    Factor,
+    Label,
+    Size,
+    chain,
+    is_fixed,
+    is_static,
+    prefixes,
+    size_of,
+    times,
+)
 from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit, factor_of
@@ -118,13 +129,18 @@ def transpose(visit: Visit) -> None:
 
 
 def squeeze(visit: Visit) -> None:
-    """Drops size-1 axes; without explicit axes the dropped ones are written down, so that a width of 1 stays."""
+    """Drops size-1 axes; without explicit axes the dropped ones are written down, so that a width of 1 stays.
+    """
     axes, shape = visit.axes(0), visit.shape(0)
     if shape is None:
         visit.fix_all("its shape is not known here")
         return
     given = axes_of([None, visit.constant(1)], visit.node.attributes)
-    dropped = [i for i, size in enumerate(shape) if size == ONE] if given is None else [a % len(shape) for a in given]
+    dropped = (
+        [i for i, size in enumerate(shape) if size == ONE]
+        if given is None
+        else [a % len(shape) for a in given]
+    )
     if given is None:
         visit.edit(SqueezeAxes(visit.node, tuple(dropped)))
     visit.out([label for i, label in enumerate(axes) if i not in dropped])
@@ -177,7 +193,10 @@ def tile(visit: Visit) -> None:
     if before is None or repeats is None or len(repeats.a) != len(before):
         visit.fix_all("its repeats are not known")
         return
-    counts = [visit.fresh((int(a), int(b)), axis) for axis, (a, b) in enumerate(zip(repeats.a, repeats.b, strict=True))]
+    counts = [
+        visit.fresh((int(a), int(b)), axis)
+        for axis, (a, b) in enumerate(zip(repeats.a, repeats.b, strict=True))
+    ]
     visit.out([(*count, *label) for count, label in zip(counts, visit.axes(0), strict=True)])
     visit.edit(ShapeInput(visit.node, 1, tuple(counts)))
 
@@ -208,14 +227,26 @@ def _pad_axes(visit: Visit, rank: int) -> list[int]:
 def _padded(visit: Visit, axis: int, label: Label, before: int, after: int) -> Label:
     size = (visit.out_shape() or ())[axis]
     constant = visit.str_attr("mode", "constant") == "constant"
-    if is_fixed(label) and label or not label or min(before, after) < 0 or not constant or not is_static(size):
+    if (
+        (is_fixed(label) and label)
+        or not label
+        or min(before, after) < 0
+        or not constant
+        or not is_static(size)
+    ):
         visit.fix(label, "padding reads its border")
         return visit.fixed(size, "padded axis")
     inner = visit.flat(label, ("pad", axis))
     if inner is None:
         return visit.fixed(size, "padded axis")
-    labels = [visit.fresh((n, n), ("pad", axis, side)) if n else () for side, n in (("before", before), ("after", after))]
-    pieces = [visit.flat_or_pinned(piece, n, ("pad", axis, i)) for i, (piece, n) in enumerate(zip(labels, (before, after), strict=True))]
+    labels = [
+        visit.fresh((n, n), ("pad", axis, side)) if n else ()
+        for side, n in (("before", before), ("after", after))
+    ]
+    pieces = [
+        visit.flat_or_pinned(piece, n, ("pad", axis, i))
+        for i, (piece, n) in enumerate(zip(labels, (before, after), strict=True))
+    ]
     visit.edit(PadCounts(visit.node, axis, factor_label(pieces[0]), factor_label(pieces[1])))
     return factor_of(np.concatenate([pieces[0], inner, pieces[1]]))
 
@@ -235,7 +266,9 @@ def depth_to_space(visit: Visit) -> None:
     block = visit.int_attr("blocksize", 1)
     channels = shape[1][0] // (block * block)
     blocks_first = visit.str_attr("mode", "DCR") == "DCR"
-    refined = visit.refine(visit.axis(0, 1), (block, block, channels) if blocks_first else (channels, block, block))
+    refined = visit.refine(
+        visit.axis(0, 1), (block, block, channels) if blocks_first else (channels, block, block)
+    )
     if refined is None:
         visit.out([visit.axis(0, 0), visit.fixed((channels, channels)), *visit.top()[2:]])
         return
@@ -255,16 +288,27 @@ def space_to_depth(visit: Visit) -> None:
 
 
 ROWS = (
-    Row(ops("Reshape Flatten"), reshape, "both sides are one chain of factors, re-bracketed", "structural",
-        "target shape"),
+    Row(
+        ops("Reshape Flatten"),
+        reshape,
+        "both sides are one chain of factors, re-bracketed",
+        "structural",
+        "target shape",
+    ),
     Row(ops("Transpose"), transpose, "permutes labels", "structural"),
     Row(ops("Squeeze"), squeeze, "drops size-1 axes", "structural", "writes implicit axes down"),
     Row(ops("Unsqueeze"), unsqueeze, "inserts size-1 axes", "structural"),
     Row(ops("Expand"), expand, "size 1 to n: fresh atoms; others pass", "structural", "target shape"),
-    Row(ops("ConstantOfShape"), constant_of_shape, "fresh atoms on static axes", "structural", "target shape"),
+    Row(
+        ops("ConstantOfShape"), constant_of_shape, "fresh atoms on static axes", "structural", "target shape"
+    ),
     Row(ops("Tile"), tile, "out = fresh repeats x in", "structural", "repeats"),
     Row(ops("Pad"), pad, "out = fresh slots, in, fresh slots", "structural", "pads"),
-    Row(ops("DepthToSpace"), depth_to_space, "in.1 = blocks x C' (DCR) or C' x blocks (CRD); blocks are fixed",
-        "structural"),
+    Row(
+        ops("DepthToSpace"),
+        depth_to_space,
+        "in.1 = blocks x C' (DCR) or C' x blocks (CRD); blocks are fixed",
+        "structural",
+    ),
     Row(ops("SpaceToDepth"), space_to_depth, "out.1 = fixed blocks x in.1", "structural"),
 )

@@ -14,15 +14,24 @@ from graphprune.ir.evaluate import Array, slice_bounds
 
 
 def picked(visit: Visit, label: Label, indices: Ids, tag: object) -> Label:
-    """The label of the slots `indices` of an axis, in that order; whole blocks of a product stay a product."""
+    """The label of the slots `indices` of an axis, in that order; whole blocks of a product stay a product.
+    """
     count = len(indices)
     if is_fixed(label):
-        return visit.fixed((count, count)) if label and not is_static(size_of(label)) else _fixed_like(visit, label, count)
+        return (
+            visit.fixed((count, count))
+            if label and not is_static(size_of(label))
+            else _fixed_like(visit, label, count)
+        )
     label = visit.normal(label)
     if len(label) > 1:
         inner = size_of(label[1:])[0]
         blocks = indices.reshape(-1, inner) if count % inner == 0 else np.zeros((0, inner), np.int64)
-        whole = len(blocks) and (blocks == blocks[:, :1] + np.arange(inner)).all() and (blocks[:, 0] % inner == 0).all()
+        whole = (
+            len(blocks)
+            and (blocks == blocks[:, :1] + np.arange(inner)).all()
+            and (blocks[:, 0] % inner == 0).all()
+        )
         if whole and label[0].atoms is not None:
             return (*_leading(visit, label[0].atoms[blocks[:, 0] // inner]), *label[1:])
     atoms = visit.flat(label, tag)
@@ -63,7 +72,9 @@ def _joined(visit: Visit, axis: int) -> Label:
     if visit.count == 1:
         return labels[0]
     total = (visit.out_shape() or ())[axis]
-    if all(is_fixed(label) for label in labels) and not any(piece(visit, p) is not None for p in range(visit.count)):
+    if all(is_fixed(label) for label in labels) and not any(
+        piece(visit, p) is not None for p in range(visit.count)
+    ):
         why = max((f.why for label in labels for f in label), default=0)
         return visit.fixed_why(total, why)
     if not all(is_static(size) for size in sizes):
@@ -94,7 +105,11 @@ def split(visit: Visit) -> None:
         parts = [()] * len(sizes)
         if any(slot is None for slot in slots):
             parts = _stretches(visit, visit.axis(0, axis), [size[0] for size in sizes])
-        visit.edit(SplitSizes(visit.node, tuple(s if s is not None else p for s, p in zip(slots, parts, strict=True))))
+        visit.edit(
+            SplitSizes(
+                visit.node, tuple(s if s is not None else p for s, p in zip(slots, parts, strict=True))
+            )
+        )
     visit.roles(0, "source")
     for position, part in enumerate(parts):
         labels = list(visit.axes(0))
@@ -107,7 +122,10 @@ def split(visit: Visit) -> None:
 
 def _stretches(visit: Visit, label: Label, sizes: list[int]) -> list[Label]:
     ends = np.cumsum(sizes)
-    return [picked(visit, label, np.arange(end - size, end), "split") for end, size in zip(ends, sizes, strict=True)]
+    return [
+        picked(visit, label, np.arange(end - size, end), "split")
+        for end, size in zip(ends, sizes, strict=True)
+    ]
 
 
 def slice_(visit: Visit) -> None:
@@ -128,7 +146,9 @@ def slice_(visit: Visit) -> None:
         if not is_static(shape[axis]):
             out[axis] = visit.fixed(after[axis])
             continue
-        indices = np.arange(shape[axis][0])[slice(start, None if step < 0 and end < -shape[axis][0] else end, step)]
+        indices = np.arange(shape[axis][0])[
+            slice(start, None if step < 0 and end < -shape[axis][0] else end, step)
+        ]
         if len(indices) == shape[axis][0] and step == 1:
             continue
         if not is_fixed(out[axis]):
@@ -165,7 +185,9 @@ def _sliced_axes(visit: Visit, rank: int) -> list[int]:
 
 
 def gather(visit: Visit) -> None:
-    """Constant indices pick slots; run-time indices fix the axis unless they are positions on a labelled axis."""
+    """Constant indices pick slots; run-time indices fix the axis unless they are positions on a labelled
+    axis.
+    """
     if visit.shape(0) is None or visit.shape(1) is None:
         visit.fix_all("an operand's shape is not known")
         return
@@ -182,7 +204,9 @@ def gather(visit: Visit) -> None:
         middle = list(visit.axes(1))
     else:
         visit.fix(axes[axis], "it is indexed at run time")
-        middle = list(visit.axes(1)) if indices is None else [visit.fixed(size) for size in visit.shape(1) or ()]
+        middle = (
+            list(visit.axes(1)) if indices is None else [visit.fixed(size) for size in visit.shape(1) or ()]
+        )
     visit.out([*axes[:axis], *middle, *axes[axis + 1 :]])
     table_index = visit.index_of(0)
     if table_index is not None:
@@ -329,14 +353,34 @@ def one_hot(visit: Visit) -> None:
 ROWS = (
     Row(ops("Concat"), concat, "out.a = slots of the inputs in turn; other axes tied", "structural"),
     Row(ops("Split"), split, "outputs are contiguous stretches", "structural", "split sizes"),
-    Row(ops("Slice"), slice_, "a strided stretch", "structural", "starts and ends; a Gather where a stride breaks"),
-    Row(ops("Gather"), gather, "constant indices pick slots; run-time indices fix the axis unless index-typed",
-        "structural", "constant indices"),
-    Row(ops("GatherElements"), gather_elements, "indexed axis fixed unless index-typed; others tied", "structural"),
+    Row(
+        ops("Slice"),
+        slice_,
+        "a strided stretch",
+        "structural",
+        "starts and ends; a Gather where a stride breaks",
+    ),
+    Row(
+        ops("Gather"),
+        gather,
+        "constant indices pick slots; run-time indices fix the axis unless index-typed",
+        "structural",
+        "constant indices",
+    ),
+    Row(
+        ops("GatherElements"),
+        gather_elements,
+        "indexed axis fixed unless index-typed; others tied",
+        "structural",
+    ),
     Row(ops("GatherND"), gather_nd, "addressed axes fixed; others pass", "structural"),
     Row(ops("ScatterND"), scatter_nd, "addressed axes fixed; others tied", "structural"),
-    Row(ops("ScatterElements Scatter"), scatter_elements, "written axis fixed unless index-typed; others tied",
-        "structural"),
+    Row(
+        ops("ScatterElements Scatter"),
+        scatter_elements,
+        "written axis fixed unless index-typed; others tied",
+        "structural",
+    ),
     Row(ops("ArgMax ArgMin"), arg_extreme, "the result is index-typed", "reduction"),
     Row(ops("TopK"), top_k, "indices are index-typed; k slots at least are kept", "reduction", "k"),
     Row(ops("OneHot"), one_hot, "the new axis is the one the indices point into", "structural", "depth"),
