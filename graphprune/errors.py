@@ -39,9 +39,7 @@ class DataError(GraphpruneError):
 
 
 class PromiseError(GraphpruneError):
-    """The input was valid, but what was asked could not be kept: nothing prunable, budget missed, proof
-    failed.
-    """
+    """What was asked cannot be kept: nothing prunable, a budget missed, a proof failed."""
 
     exit_code = 1
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
+from graphprune.axes import rules
 from graphprune.axes.rules import BY_OP, MODULES
-from graphprune.axes.rules import __name__ as PACKAGE
 from graphprune.axes.rules.row import Row
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ops.md"
@@ -34,13 +34,13 @@ INTRO = """# Operators
 <!-- generated: python -m tools.ops_table -->
 
 What graphprune knows about each operator, generated from the table that the analysis itself reads
-(`graphprune/axes/rules/`): {known} operators in {rows} rows. Opsets 7 to 26; names after a domain belong to it.
-An operator that is not here, whatever its domain, is a barrier: every axis it touches is pinned, and `inspect`
-names it. To teach graphprune one more, see [CONTRIBUTING](../CONTRIBUTING.md#add-an-operator).
+(`graphprune/axes/rules/`): {known} operators in {rows} rows. Opsets 7 to 26; names after a domain belong
+to it. An operator that is not here, whatever its domain, is a barrier: every axis it touches is pinned, and
+`inspect` names it. To teach graphprune one more, see [CONTRIBUTING](../CONTRIBUTING.md#add-an-operator).
 
-**Rule** says which axes shrink together: `x.1` is axis 1 of input x, `W.0` axis 0 of the weight, `=` ties two
-axes slot by slot, `a x b` is an axis made of two factors, *fixed* never shrinks. **Edits** says what the rewriter
-changes besides slicing the weights that the rule names.
+**Rule** says which axes shrink together: `x.1` is axis 1 of input x, `W.0` axis 0 of the weight, `=` ties
+two axes slot by slot, `a x b` is an axis made of two factors, *fixed* never shrinks. **Edits** says what the
+rewriter changes besides slicing the weights that the rule names.
 
 **Exactness** says why the cut model computes what the masked one does:
 
@@ -65,8 +65,8 @@ def render() -> str:
 
 
 def _rows(module: str) -> tuple[Row, ...]:
-    rows: tuple[Row, ...] = importlib.import_module(f"{PACKAGE}.{module}").ROWS
-    return rows
+    found: tuple[Row, ...] = importlib.import_module(f"{rules.__name__}.{module}").ROWS
+    return found
 
 
 def _section(title: str, rows: tuple[Row, ...]) -> str:

@@ -1,18 +1,28 @@
-"""Runs the demo and writes its figures into README.md: `python -m tools.readme_table`."""
+"""Writes measured figures into README.md: `python -m tools.readme_table`.
+
+The first block is the demo, run now; the second a summary of docs/real_models.md, where that exists.
+"""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from graphprune.report import numbers
 from tools import demo
 
-PAGE = Path(__file__).resolve().parent.parent / "README.md"
-START, END = "<!-- measured: python -m tools.readme_table -->", "<!-- /measured -->"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE, REAL = ROOT / "README.md", ROOT / "docs" / "real_models.md"
+MEASURED = ("<!-- measured: python -m tools.readme_table -->", "<!-- /measured -->")
+SUMMARY = ("<!-- real models: from docs/real_models.md -->", "<!-- /real models -->")
 HEAD = (
     "| model | passes | accuracy | parameters | MACs | bytes | latency | |",
     "|---|---|---|---|---|---|---|---|",
+)
+SUMMARY_HEAD = (
+    "| model | passes | measured on | metric | parameters left | MACs left | latency |",
+    "|---|---|---|---|---|---|---|",
 )
 
 
@@ -35,21 +45,38 @@ def row(done: demo.Demo) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def filled(page: str, lines: tuple[str, ...]) -> str:
-    """The page with new lines between the two marks."""
-    before, _, rest = page.partition(START)
-    _, end, after = rest.partition(END)
+def summary(page: str) -> Iterator[str]:
+    """A line per compiled model of docs/real_models.md; those that failed stay in, with what they said."""
+    kind = ""
+    for line in page.splitlines():
+        kind = line.removeprefix("## ") if line.startswith("## ") else kind
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) != 9 or cells[0] in ("model", "---"):
+            continue
+        model, passes, dense, pruned, _, params, macs, speed, _ = cells
+        yield f"| {model} | `{passes}` | {kind} | {dense} → {pruned} | {params} | {macs} | {speed} |"
+
+
+def filled(page: str, marks: tuple[str, str], lines: tuple[str, ...]) -> str:
+    """The page with new lines between two marks."""
+    start, stop = marks
+    before, _, rest = page.partition(start)
+    _, end, after = rest.partition(stop)
     if not end:
-        raise SystemExit(f"{PAGE.name} lacks {START} ... {END}")
-    return "\n".join((before + START, *lines, END + after))
+        raise SystemExit(f"{PAGE.name} lacks {start} ... {stop}")
+    return "\n".join((before + start, *lines, stop + after))
 
 
 def main() -> None:
     """Measure, then write."""
     with tempfile.TemporaryDirectory() as folder:
         done = demo.run(Path(folder))
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(filled(page, (*HEAD, row(done))), encoding="utf-8")
+    page = filled(PAGE.read_text(encoding="utf-8"), MEASURED, (*HEAD, row(done)))
+    if REAL.exists():
+        more = "Trained models of others; more figures in [real models](docs/real_models.md)."
+        rows = tuple(summary(REAL.read_text(encoding="utf-8")))
+        page = filled(page, SUMMARY, (*SUMMARY_HEAD, *rows, "", more))
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

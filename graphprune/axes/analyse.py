@@ -17,6 +17,7 @@ from graphprune.axes.positions import carry
 from graphprune.axes.regions import VarianceRegion, find_regions
 from graphprune.axes.routers import find_routers
 from graphprune.axes.rules import row_for
+from graphprune.axes.shuffles import find_shuffles
 from graphprune.axes.visit import Axes, Contraction, Event, Facts, State, Use, Visit
 from graphprune.ir.shapes import Sizes, infer
 
@@ -48,26 +49,32 @@ class Analysis:
 
     @property
     def uses(self) -> dict[Use, Axes]:
+        """Labels of the axes of every use of an initializer."""
         return self.state.uses
 
     @property
     def values(self) -> dict[ir.Value, Axes]:
+        """Labels of the axes of every computed value."""
         return self.state.facts.values
 
     @property
     def edits(self) -> list[Edit]:
+        """What the rewriter changes besides slicing initializers."""
         return self.state.facts.edits
 
     @property
     def contractions(self) -> list[Contraction]:
+        """Edges where the reference masks removed slots."""
         return self.state.facts.contractions
 
     @property
     def inexact(self) -> dict[ir.Node, Label]:
+        """Nodes that compute another function when the label shrinks."""
         return self.state.facts.inexact
 
     @property
     def pins(self) -> list[Event]:
+        """Why things are fixed, by the number that atoms and factors refer to."""
         return self.state.events
 
     @property
@@ -93,6 +100,7 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
     state = State(sizes, options, model.opset_imports)
     nodes = list(walk(model.graph))
     regions = find_regions(nodes)
+    state.shuffles = find_shuffles(nodes, sizes) if options.shuffle == "gather" else {}
     state.branches = find_branches(model.graph, sizes)
     state.routers = find_routers(nodes, sizes, state.branches)
     pairs = cache_pairs(model.graph) if options.io == "auto" else {}

@@ -136,6 +136,9 @@ class Atoms:
 
     def expand(self, atoms: Ids, left: Ids, right: Ids) -> None:
         """Declares each atom to be the conjunction of a left and a right part."""
+        open_ = ~self._holds(atoms, left, right)
+        if not open_.all():
+            atoms, left, right = atoms[open_], left[open_], right[open_]
         root = self.find(atoms)
         fresh, first = np.unique(root, return_index=True)
         leaf = self._left[fresh] == NOTHING
@@ -149,10 +152,16 @@ class Atoms:
         root = self.find(atoms)
         self.union(self._right[root], right)
 
+    def _holds(self, atoms: Ids, left: Ids, right: Ids) -> npt.NDArray[np.bool_]:
+        """Where an atom already is the conjunction: it equals one part, and the other can never go."""
+        atoms, left, right = self.find(atoms), self.find(left), self.find(right)
+        fixed_left, fixed_right = self._pin[left] != NOTHING, self._pin[right] != NOTHING
+        same_left, same_right = atoms == left, atoms == right
+        held: npt.NDArray[np.bool_] = (same_left & (fixed_right | same_right)) | (same_right & fixed_left)
+        return held & (self._left[atoms] == NOTHING)
+
     def settle(self) -> None:
-        """Pins the parts of pinned conjunctions, drops parts that cannot be removed, breaks cyclic
-        conjunctions.
-        """
+        """Pins parts of pinned conjunctions, drops parts that cannot go, breaks cyclic conjunctions."""
         while True:
             before = self.version
             self._spread_pins()

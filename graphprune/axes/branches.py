@@ -132,15 +132,16 @@ class _Growth:
     def _visit(self, node: ir.Node) -> str:
         mine = {p: self.effects[v] for p, v in enumerate(node.inputs) if v is not None and v in self.effects}
         found = effect_on(node, mine, self.sizes)
-        if found == "start":
-            return self._continued(node)
-        if found in ("sum", "piece", "updates"):
-            self.sinks += [Sink(node, position, found) for position in mine]  # type: ignore[arg-type]
-            return ""
-        if found is None:
-            return f"{node.op_type} reads a single expert's part of its axis"
-        self.nodes.add(node)
-        self.effects.update(dict.fromkeys(node.outputs, found))
+        match found:
+            case None:
+                return f"{node.op_type} reads a single expert's part of its axis"
+            case "start":
+                return self._continued(node)
+            case "sum" | "piece" | "updates":
+                self.sinks += [Sink(node, position, found) for position in mine]
+            case _:
+                self.nodes.add(node)
+                self.effects.update(dict.fromkeys(node.outputs, found))
         return ""
 
     def _continued(self, node: ir.Node) -> str:
@@ -173,19 +174,19 @@ def _with_weights(branches: list[Branch], stacked: list[Pick], order: Mapping[ir
     """Adds to each branch what is computed only for it, and its slots of stacked weights."""
     done = []
     for branch in branches:
-        nodes = _only_for(set(branch.nodes), branch.pick.node)
+        nodes = only_for(set(branch.nodes), branch.pick.node)
         others = tuple(pick for pick in stacked if pick.value.uses() and _readers(pick) <= nodes)
         done.append(Branch(branch.pick, frozenset(nodes), branch.sinks, others))
     return done if all(_holds_weights(branch) for branch in done) else []
 
 
-def _only_for(nodes: set[ir.Node], pick: ir.Node) -> set[ir.Node]:
-    """Adds every node whose results only these nodes read."""
+def only_for(nodes: set[ir.Node], beyond: ir.Node | None) -> set[ir.Node]:
+    """Adds every node whose results only these nodes read, but not `beyond`."""
     work = list(nodes)
     while work:
         for value in work.pop().inputs:
             producer = value.producer() if value is not None else None
-            if producer is None or producer in nodes or producer is pick or len(producer.outputs) > 1:
+            if producer is None or producer in nodes or producer is beyond or len(producer.outputs) > 1:
                 continue
             out = producer.outputs[0]
             if out.is_graph_output() or any(user not in nodes for user, _ in out.uses()):

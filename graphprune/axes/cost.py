@@ -14,6 +14,7 @@ from math import prod
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis, walk
+from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.kept import Kept
 from graphprune.axes.labels import Label, is_fixed, size_of
 from graphprune.axes.visit import Axes, Use
@@ -164,8 +165,7 @@ def concrete_shapes(model: ir.Model, given: Mapping[str, Sequence[int]]) -> dict
 
 
 def terms(node: ir.Node, sizes: Sizes) -> list[Term]:
-    """The multiply-adds of a node; none for operators that multiply nothing, or whose shapes are not known.
-    """
+    """The multiply-adds of a node; none where nothing is multiplied or shapes are not known."""
     counter = COUNTERS.get(
         f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
     )
@@ -214,11 +214,14 @@ class CostModel:
         self._params: list[list[tuple[int, Axes]]] = []
         self._constant = 0
         self._macs: list[tuple[int, tuple[Label, ...]]] = []
+        removals = [edit for edit in analysis.edits if isinstance(edit, BranchRemoval)]
+        self._owners = {node: edit.label for edit in removals for node in edit.branch.nodes}
         self._count_params(analysis)
         sizes = infer(analysis.model, concrete_shapes(analysis.model, shapes))
         for node in walk(analysis.model.graph):
             for term in terms(node, sizes):
-                labels = (_label(analysis, node, place) for place in term.places)
+                labels = [_label(analysis, node, place) for place in term.places]
+                labels.append(self._owners.get(node, ()))
                 self._macs.append((term.macs, tuple(label for label in labels if not is_fixed(label))))
         nothing = Kept(analysis, {})
         self.dense_params, self.dense_macs = self.params(nothing), self.macs(nothing)
@@ -226,9 +229,12 @@ class CostModel:
     def _count_params(self, analysis: Analysis) -> None:
         uses: dict[ir.Value, list[tuple[int, Axes]]] = {}
         for use, labels in analysis.uses.items():
-            if any(not is_fixed(label) for label in labels):
-                blocks = max(analysis.state.blocks.get((use, axis), 1) for axis in range(len(labels)))
-                uses.setdefault(use.value, []).append((blocks, labels))
+            expert = self._owners.get(use.node)  # a node of an expert goes with it
+            owned = labels if expert is None else (*labels, expert)
+            if any(not is_fixed(label) for label in owned):
+                every = (analysis.state.blocks.get((use, axis), 1) for axis in range(len(labels)))
+                blocks = max(every, default=1)
+                uses.setdefault(use.value, []).append((blocks, owned))
         for value in _initializers(analysis.model):
             tensor = value.const_value
             if tensor is None or not tensor.dtype.is_floating_point():
@@ -242,7 +248,7 @@ class CostModel:
         """Floating parameters left; uses of a shared tensor that shrink differently count as clones."""
         total = self._constant
         for uses in self._params:
-            shapes = {tuple(kept.count(label) for label in labels) + (blocks,) for blocks, labels in uses}
+            shapes = {(*(kept.count(label) for label in labels), blocks) for blocks, labels in uses}
             total += sum(prod(shape[:-1]) // shape[-1] for shape in shapes)
         return total
 

@@ -12,10 +12,13 @@ import onnx_ir as ir
 
 from graphprune.axes.branches import Branch
 from graphprune.axes.labels import Label
+from graphprune.axes.shuffles import Shuffle
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
+    """A change of one node that follows from cutting labels."""
+
     node: ir.Node
 
 
@@ -37,8 +40,7 @@ class AttributeCounts(Edit):
 
 @dataclass(frozen=True, eq=False)
 class AttributeFloat(Edit):
-    """Attribute `name` := `value`, when any slot of `label` is removed (a default that depended on the size).
-    """
+    """Attribute `name` := `value` when any slot of `label` goes (a default that depended on the size)."""
 
     name: str
     value: float
@@ -73,8 +75,7 @@ class SliceBounds(Edit):
 
 @dataclass(frozen=True, eq=False)
 class IndexMap(Edit):
-    """Constant indices at input `position` point into `label`: renumber to kept slots, drop removed entries.
-    """
+    """Constant indices at input `position` point into `label`: renumber kept slots, drop removed ones."""
 
     position: int
     label: Label
@@ -138,8 +139,7 @@ class SqueezeAxes(Edit):
 
 @dataclass(frozen=True, eq=False)
 class DenseShape(Edit):
-    """A Shape that is computed with: restore original sizes, which the arithmetic around it was written for.
-    """
+    """A Shape that is computed with: restore the original sizes that the arithmetic was written for."""
 
     labels: tuple[Label, ...]
 
@@ -150,3 +150,11 @@ class BranchRemoval(Edit):
 
     label: Label
     branch: Branch
+
+
+@dataclass(frozen=True, eq=False)
+class ShuffleGather(Edit):
+    """A shuffle of an axis with `label` (before it) := one Gather of the kept slots."""
+
+    label: Label
+    shuffle: Shuffle

@@ -52,10 +52,12 @@ class Slice:
 
     @property
     def initializer(self) -> str:
+        """Name of the tensor."""
         return self.use.value.name or ""
 
     @property
     def node(self) -> str:
+        """Name of the node that uses it."""
         return self.use.node.name or self.use.node.op_type
 
     @property
@@ -103,6 +105,7 @@ class Group:
 
     @property
     def sources(self) -> tuple[Slice, ...]:
+        """The slices whose weights make the Units."""
         return tuple(s for s in self.slices if s.role == "source")
 
 
@@ -204,8 +207,7 @@ def _build(state: State, touches: list[_Touch], signature: npt.NDArray[np.uint64
         for first in np.sort(np.unique(numbers, return_index=True)[1]):  # in the order of their slots
             parts.setdefault(int(numbers[first]), []).append(touch)
     taken: dict[str, int] = {}
-    groups = [_group(state, number, mine, group_of, taken) for number, mine in parts.items()]
-    return groups
+    return [_group(state, number, mine, group_of, taken) for number, mine in parts.items()]
 
 
 def _group(state: State, number: int, touches: list[_Touch], group_of: Ids, taken: dict[str, int]) -> Group:

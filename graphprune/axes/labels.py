@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -38,18 +39,22 @@ Label = tuple[Factor, ...]
 
 
 def times(a: Size, b: Size) -> Size:
+    """Product at both points."""
     return a[0] * b[0], a[1] * b[1]
 
 
 def divides(a: Size, b: Size) -> bool:
+    """Whether a divides b at both points."""
     return a[0] > 0 and a[1] > 0 and b[0] % a[0] == 0 and b[1] % a[1] == 0
 
 
 def quotient(a: Size, b: Size) -> Size:
+    """A / b at both points; b must divide a."""
     return a[0] // b[0], a[1] // b[1]
 
 
 def is_static(size: Size) -> bool:
+    """Whether the size is the same at both points."""
     return size[0] == size[1]
 
 
@@ -64,6 +69,7 @@ def fixed(size: Size, why: int = NOTHING) -> Label:
 
 
 def is_fixed(label: Label) -> bool:
+    """Whether no slot of the axis can go."""
     return all(f.atoms is None for f in label)
 
 
@@ -78,7 +84,7 @@ def prefixes(factors: Sequence[Factor]) -> list[Size]:
 def chain(*boundaries: Sequence[Size]) -> list[Size] | None:
     """Merges prefix products into one divisor chain, or None if they do not nest."""
     merged = sorted({size for sizes in boundaries for size in sizes})
-    for small, large in zip(merged, merged[1:], strict=False):
+    for small, large in pairwise(merged):
         if not divides(small, large):
             return None
     return merged
@@ -159,7 +165,8 @@ class Algebra:
             parts = self._product_of(left, right, outer[0], inner[0])
             if parts is not None:
                 return parts
-        g, h = self.atoms.alloc(outer[0]), self.atoms.alloc(inner[0])
+        key = (outer[0], factor.atoms.tobytes())
+        g, h = self._remembered(("outer", key), outer[0]), self._remembered(("inner", key), inner[0])
         self.atoms.expand(factor.atoms, np.repeat(g, inner[0]), np.tile(h, outer[0]))
         return Factor(outer, g), Factor(inner, h)
 

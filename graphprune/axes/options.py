@@ -26,3 +26,4 @@ class Options:
     allow_inexact: bool = False
     share: Literal["split", "tie"] = "split"
     io: Literal["auto", "fixed"] = "auto"
+    shuffle: Literal["gather", "keep"] = "gather"

@@ -1,6 +1,4 @@
-"""Where a graph picks single slots off an axis: all slots of a routing axis, or of stacked weights, one by
-one.
-"""
+"""Where a graph picks single slots, one by one, off a routing axis or off stacked weights."""
 
 from __future__ import annotations
 
@@ -38,6 +36,7 @@ class Pick:
 
     @property
     def value(self) -> ir.Value:
+        """The value that holds the picked slot."""
         return self.node.outputs[self.output]
 
 

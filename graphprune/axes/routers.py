@@ -1,5 +1,4 @@
-"""Which Softmax chooses experts: its axis may shrink, because a removed expert is one with logit -infinity.
-"""
+"""Which Softmax chooses experts: its axis may shrink, for a removed expert has logit -infinity."""
 
 from __future__ import annotations
 

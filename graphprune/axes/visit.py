@@ -15,6 +15,7 @@ from graphprune.axes.edits import Edit
 from graphprune.axes.labels import ONE, Algebra, Factor, Label, Size, fixed, is_fixed, size_of
 from graphprune.axes.options import Options
 from graphprune.axes.regions import VarianceRegion
+from graphprune.axes.shuffles import Shuffle
 from graphprune.ir.shapes import Data, Shape, Sizes
 
 Axes = tuple[Label, ...]
@@ -31,6 +32,7 @@ class Use:
 
     @property
     def value(self) -> ir.Value:
+        """The initializer."""
         value = self.node.inputs[self.position]
         assert value is not None
         return value
@@ -100,6 +102,7 @@ class State:
         self._event_ids: dict[Event, int] = {self.events[0]: 0}
         self.tied: set[tuple[ir.Node, int]] = set()
         self.branches = Branches()
+        self.shuffles: dict[ir.Node, Shuffle] = {}
         self.routers: frozenset[ir.Node] = frozenset()
         self.facts = Facts()
 
@@ -113,8 +116,7 @@ class State:
 
 
 class Visit:
-    """One node under analysis. Axis numbers may be negative; `Label` algebra goes through the methods here.
-    """
+    """One node under analysis. Axis numbers may be negative; labels are combined by the methods here."""
 
     def __init__(self, state: State, node: ir.Node) -> None:
         self.state, self.node = state, node
@@ -124,10 +126,10 @@ class Visit:
         self._read: set[int] = set()
 
     # -- reading
-    # -----------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
+        """The node's name, or its operator where it has none."""
         return self.node.name or self.node.op_type
 
     @property
@@ -136,9 +138,11 @@ class Visit:
         return len(self.node.inputs)
 
     def has(self, position: int) -> bool:
+        """Whether the input is there."""
         return position < len(self.node.inputs) and self.node.inputs[position] is not None
 
     def value(self, position: int) -> ir.Value:
+        """An input that is there."""
         value = self.node.inputs[position]
         assert value is not None
         return value
@@ -149,12 +153,15 @@ class Visit:
         return value.producer() is None and value.const_value is not None
 
     def shape(self, position: int) -> Shape | None:
+        """Sizes of an input; None when unknown."""
         return self.state.sizes.shapes.get(self.value(position))
 
     def out_shape(self, position: int = 0) -> Shape | None:
+        """Sizes of an output; None when unknown."""
         return self.state.sizes.shapes.get(self.node.outputs[position])
 
     def rank(self, position: int = 0) -> int:
+        """Number of axes of an input whose shape is known."""
         shape = self.shape(position)
         assert shape is not None
         return len(shape)
@@ -171,22 +178,26 @@ class Visit:
         return None if tensor is None else np.asarray(tensor.numpy())
 
     def int_attr(self, name: str, default: int) -> int:
+        """An integer attribute."""
         return self.node.attributes[name].as_int() if name in self.node.attributes else default
 
     def ints_attr(self, name: str) -> tuple[int, ...] | None:
+        """A list of integers; None when the node does not have it."""
         return tuple(self.node.attributes[name].as_ints()) if name in self.node.attributes else None
 
     def float_attr(self, name: str, default: float) -> float:
+        """A number."""
         return self.node.attributes[name].as_float() if name in self.node.attributes else default
 
     def str_attr(self, name: str, default: str) -> str:
+        """A string."""
         return self.node.attributes[name].as_string() if name in self.node.attributes else default
 
     def opset(self, domain: str = "") -> int:
+        """The model's version of an operator set."""
         return self.state.opsets.get(domain, 1)
 
     # -- labels
-    # ------------------------------------------------------------------------------------------------
 
     def axes(self, position: int) -> Axes:
         """The labels of an input's axes; an initializer has labels of its own at each use."""
@@ -202,7 +213,7 @@ class Visit:
     def _labels_of(self, use: Use) -> Axes:
         shape = self.state.sizes.shapes.get(use.value) or ()
         key = use
-        if self.options.share == "tie":
+        if self.options.share == "tie" or _is_only_sliced(use.value):
             key = Use(*_first_use(use.value))
             if key in self.state.uses:
                 return self.state.uses[key]
@@ -278,9 +289,7 @@ class Visit:
         return self._algebra.refine(factors, boundaries)
 
     def refine(self, label: Label, sizes: Sequence[int]) -> Label | None:
-        """Factors an axis into the given sizes (size-1 factors omitted); freezes it and returns None if it
-        cannot.
-        """
+        """Factors an axis into sizes (size 1 omitted); freezes it and returns None where it cannot."""
         label = self._algebra.normal(label)
         boundaries: list[Size] = [ONE]
         for size in sizes:
@@ -301,7 +310,6 @@ class Visit:
         return tuple(out)
 
     # -- constraints
-    # -------------------------------------------------------------------------------------------
 
     def _event(self, reason: str, unblock: str = "") -> int:
         return self.state.event(reason, self.name, unblock)
@@ -349,11 +357,9 @@ class Visit:
                     self.fix(label, f"{self.node.op_type} reads it as a whole")
 
     # -- facts for the rewriter, the scorer and the proof
-    # -------------------------------------------------------
 
     def role(self, position: int, axis: int, role: str) -> None:
-        """Says what an axis of an initializer is to its node: source, sink, scale, bias, stat, table, index.
-        """
+        """Says what an axis of an initializer is to its node; the roles are those of Slice."""
         if self.has(position) and self.is_constant(position):
             self.state.roles[(Use(self.node, position), axis % self.rank(position))] = role
 
@@ -364,8 +370,7 @@ class Visit:
                 self.role(position, axis, role)
 
     def blocked(self, position: int, axis: int, blocks: int, label: Label) -> None:
-        """An axis of an initializer that holds one block of `label` per block of its axis 0 (grouped Conv).
-        """
+        """An axis of an initializer with one block of `label` per block of its axis 0 (grouped Conv)."""
         if not self.is_constant(position):
             return
         use = Use(self.node, position)
@@ -393,6 +398,7 @@ class Visit:
         self._facts.contractions.append(Contraction(node, position, axis, "zero"))
 
     def edit(self, edit: Edit) -> None:
+        """Has the rewriter change this node when its labels are cut."""
         self._facts.edits.append(edit)
 
     def inexact(self, label: Label) -> None:
@@ -400,7 +406,6 @@ class Visit:
         self._facts.inexact[self.node] = label
 
     # -- index-typed values (theory.md A.7)
-    # ---------------------------------------------------------------------
 
     def index_of(self, position: int) -> Label | None:
         """The axis that the elements of an integer input are positions on, if known."""
@@ -409,13 +414,21 @@ class Visit:
         return self._facts.indices.get(self.value(position))
 
     def set_index(self, label: Label, position: int = 0) -> None:
+        """Says that the elements of an output are positions on this axis."""
         self._facts.indices[self.node.outputs[position]] = label
 
 
 def chain_of(label: Label, boundaries: Sequence[Size]) -> list[Size] | None:
+    """The boundaries and the label's own prefix products as one divisor chain; None if they do not nest."""
     from graphprune.axes.labels import chain, prefixes
 
     return chain(prefixes(label), boundaries)
+
+
+def _is_only_sliced(value: ir.Value) -> bool:
+    """Whether all readers take stretches of a weight: one label keeps them stretches of one tensor."""
+    uses = value.uses()
+    return len(uses) > 1 and all(user.op_type == "Slice" and position == 0 for user, position in uses)
 
 
 def _first_use(value: ir.Value) -> tuple[ir.Node, int]:

@@ -1,0 +1,1 @@
+"""The only folder that knows protobuf: load, check, normalise and save models."""

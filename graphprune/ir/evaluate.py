@@ -26,6 +26,7 @@ def _required(inputs: Inputs, index: int) -> Array:
 
 
 def integer(attributes: Attributes, name: str, default: int) -> int:
+    """An integer attribute."""
     return attributes[name].as_int() if name in attributes else default
 
 

@@ -1,6 +1,4 @@
-"""The one form of a graph that the analysis reads: no functions, no Constant nodes, no static shape
-arithmetic.
-"""
+"""The one form that the analysis reads: no functions, no Constant nodes, no static shape arithmetic."""
 
 from __future__ import annotations
 

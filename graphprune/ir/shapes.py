@@ -19,6 +19,7 @@ from onnx import numpy_helper, shape_inference
 from graphprune.ir.contrib import contrib_shapes, element_type
 from graphprune.ir.evaluate import MOVES, Array, CannotEvaluateError, evaluator, integer
 from graphprune.ir.fast_shapes import fast_shape
+from graphprune.ir.learned import Learned
 
 Size = tuple[int, int]
 Shape = tuple[Size, ...]
@@ -145,6 +146,7 @@ class Data:
 
     @property
     def static(self) -> bool:
+        """Whether every element is the same at both points."""
         return not self.dynamic.any()
 
 
@@ -164,9 +166,7 @@ class Sizes:
 
 
 def infer(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Sizes:
-    """Computes sizes for the whole model; with `shapes`, at those concrete input shapes instead of generic
-    ones.
-    """
+    """Computes sizes for the whole model, at the generic points or at the given input `shapes`."""
     best: Sizes | None = None
     for spatial in (224, 1, 840):
         sizes = _consistent(model, spatial, shapes or {})
@@ -194,30 +194,6 @@ def _consistent(model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]
 
 CLASH_LIMIT = 12
 """What may be learned about symbols from clashes before inference goes on without it."""
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What clashes said about symbols.
-
-    Attributes:
-        values: sizes of symbols that are not free.
-        rests: of a symbol that is longer than a stretch cut off it, the rest (both of unknown length).
-        count: how many things were learned.
-    """
-
-    values: Mapping[object, Size] = field(default_factory=dict)
-    rests: Mapping[object, Size] = field(default_factory=dict)
-    count: int = 0
-
-    def equal(self, symbol: object, size: Size) -> Learned:
-        """Adds the size of a symbol."""
-        return Learned({**self.values, symbol: size}, self.rests, self.count + 1)
-
-    def longer(self, symbol: object, start: Size, rest: Size) -> Learned:
-        """Adds that a symbol is `start` plus a rest."""
-        values = {**self.values, symbol: (start[0] + rest[0], start[1] + rest[1])}
-        return Learned(values, {**self.rests, symbol: rest}, self.count + 1)
 
 
 def _primes() -> Iterator[int]:
@@ -391,9 +367,7 @@ class _Inference:
         return tuple(out)
 
     def _learn(self, sizes: Sequence[Size]) -> None:
-        """Two different sizes meet where they must be equal: the one that is a bare symbol has the other's
-        value.
-        """
+        """Two different sizes meet where they must be equal: a bare symbol takes the other's value."""
         for symbol, size in self.symbols.items():
             if size in sizes and self.clash is None:
                 self.clash = self.known.equal(symbol, next(other for other in sizes if other != size))
@@ -406,9 +380,7 @@ class _Inference:
                     self.clash = self.known.longer(symbol, start, (rest[0] + more[0], rest[1] + more[1]))
 
     def _emptied(self, node: ir.Node, before: Shape | None, after: Shape | None) -> None:
-        """A Slice that leaves nothing of a symbol starts behind its end: the symbol is longer than that
-        start.
-        """
+        """A Slice that leaves nothing of a symbol starts behind its end: the symbol must be longer."""
         starts = (
             self.sizes.data.get(node.inputs[1])
             if len(node.inputs) > 1 and node.inputs[1] is not None

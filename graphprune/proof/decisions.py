@@ -19,9 +19,7 @@ SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK"})
 OTHERS = frozenset({"NonMaxSuppression", "NonZero", "Sign", "Hardmax", "MoE", "QMoE"})
 DISCONTINUOUS = COMPARISONS | ROUNDINGS | SEARCHES | OTHERS
 SQUASHING = frozenset({"Sigmoid", "Softmax", "HardSigmoid", "Tanh"})
-"""Where these make an output, it may saturate to numbers far below their full scale of 1: their input is
-compared too.
-"""
+"""An output of these may saturate far below its full scale of 1: their input is compared too."""
 FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 Holders = dict[ir.Graph | ir.Function | None, ir.Node]

@@ -12,7 +12,8 @@ import onnx_ir as ir
 from graphprune.axes import edits as kinds
 from graphprune.axes.branches import Branch
 from graphprune.axes.labels import is_static, size_of
-from graphprune.proof.gone import Gone, without
+from graphprune.axes.shuffles import Shuffle
+from graphprune.proof.gone import Gone, gathered, without
 from graphprune.proof.survivors import Array, Survivors
 
 Change = Callable[[Array | None], Array | None]
@@ -32,7 +33,8 @@ class Declared:
         scales: factors on sliced initializers (RMS compensation).
         open: nodes that may be replaced by, or surrounded with, inserted nodes.
         removed: experts that go with all their nodes.
-        gone: what that leaves.
+        gathers: shuffles of which a Gather is left.
+        gone: what the last two leave.
     """
 
     changes: dict[Place, list[Change]] = field(default_factory=dict)
@@ -40,6 +42,7 @@ class Declared:
     scales: dict[Place, float] = field(default_factory=dict)
     open: set[ir.Node] = field(default_factory=set)
     removed: list[Branch] = field(default_factory=list)
+    gathers: list[Shuffle] = field(default_factory=list)
     gone: Gone = field(default_factory=Gone)
 
     def add(self, place: Place, change: Change) -> None:
@@ -61,6 +64,8 @@ def declare(survivors: Survivors) -> Declared:
         if state is not None:  # an edit that is not known here declares nothing, so what it changes fails
             state(declared, survivors, edit)
     declared.gone = without(declared.removed)
+    for shuffle in declared.gathers:
+        gathered(declared.gone, shuffle)
     for node, positions in declared.gone.dropped.items():
         if positions:
             declared.free.update((node, position) for position in range(len(node.inputs)))
@@ -196,6 +201,12 @@ def _branch(declared: Declared, survivors: Survivors, edit: kinds.BranchRemoval)
         declared.removed.append(edit.branch)
 
 
+def _shuffle(declared: Declared, survivors: Survivors, edit: kinds.ShuffleGather) -> None:
+    if survivors.touched(edit.label):
+        declared.gathers.append(edit.shuffle)
+        declared.open.add(edit.shuffle.last)
+
+
 def _squeeze(declared: Declared, survivors: Survivors, edit: kinds.SqueezeAxes) -> None:
     """Writing the dropped axes down never changes what Squeeze does, so it is allowed at any time."""
     place = "axes" if survivors.analysis.model.opset_imports.get("", 1) < 13 else 1
@@ -219,4 +230,5 @@ TABLE: dict[type, Callable[[Declared, Survivors, Any], None]] = {
     kinds.SqueezeAxes: _squeeze,
     kinds.DenseShape: _restored,
     kinds.BranchRemoval: _branch,
+    kinds.ShuffleGather: _shuffle,
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from graphprune.axes.branches import Branch
+from graphprune.axes.shuffles import Shuffle
 
 Read = tuple[ir.Node, int]
 """An input of a dense node."""
@@ -68,6 +69,13 @@ def without(branches: Iterable[Branch]) -> Gone:
                 gone.dropped.setdefault(sink.node, set()).add(sink.position)
     _sums(gone)
     return gone
+
+
+def gathered(gone: Gone, shuffle: Shuffle) -> None:
+    """A Gather stands for the last node of a shuffle and reads what the first one read."""
+    _alias(gone, shuffle.first, 0)
+    _alias(gone, shuffle.middle, 0)
+    gone.nodes |= shuffle.helpers
 
 
 def _alias(gone: Gone, node: ir.Node, position: int) -> None:

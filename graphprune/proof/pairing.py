@@ -24,6 +24,7 @@ class Pairing:
         replaced: dense nodes that inserted nodes stand for.
         inserted: nodes that only the pruned model has.
         problems: differences of structure that nothing declares.
+        gone: dense nodes that have no counterpart on purpose, and what that means for their readers.
     """
 
     nodes: dict[ir.Node, ir.Node] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Pairing:
     replaced: list[ir.Node] = field(default_factory=list)
     inserted: set[ir.Node] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
+    gone: Gone = field(default_factory=Gone)
 
 
 def every_node(graph: ir.Graph) -> Iterator[ir.Node]:
@@ -50,7 +52,7 @@ def title(node: ir.Node) -> str:
 
 def pair(dense: ir.Model, pruned: ir.Model, declared: Declared) -> Pairing:
     """Walks both models side by side; the order of nodes is the same but for inserted and replaced ones."""
-    pairing = Pairing()
+    pairing = Pairing(gone=declared.gone)
     rest = list(every_node(pruned.graph))[::-1]
     for node in every_node(dense.graph):
         if node in declared.gone.nodes:
@@ -69,7 +71,7 @@ def pair(dense: ir.Model, pruned: ir.Model, declared: Declared) -> Pairing:
     if pairing.inserted and not declared.open:
         pairing.problems.append(f"{len(pairing.inserted)} nodes were inserted that nothing declares")
     _values(dense, pruned, pairing)
-    _wiring(dense, pruned, pairing, declared.gone)
+    _wiring(dense, pruned, pairing)
     return pairing
 
 
@@ -101,28 +103,29 @@ def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
             yield from attribute.as_graphs()
 
 
-def _wiring(dense: ir.Model, pruned: ir.Model, pairing: Pairing, gone: Gone) -> None:
+def _wiring(dense: ir.Model, pruned: ir.Model, pairing: Pairing) -> None:
     for first, second in pairing.nodes.items():
-        for position, value in enumerate(gone.inputs(first)):
+        for position, value in enumerate(pairing.gone.inputs(first)):
             other = second.inputs[position] if position < len(second.inputs) else None
             if not _follows(value, other, pairing):
                 pairing.problems.append(f"input {position} of {title(first)} is wired to something else")
         for one, two in zip(subgraphs(first), subgraphs(second), strict=False):
-            _results(one, two, pairing, gone)
-    _results(dense.graph, pruned.graph, pairing, gone)
+            _results(one, two, pairing)
+    _results(dense.graph, pruned.graph, pairing)
 
 
-def _results(one: ir.Graph, two: ir.Graph, pairing: Pairing, gone: Gone) -> None:
+def _results(one: ir.Graph, two: ir.Graph, pairing: Pairing) -> None:
     names = [[value.name for value in graph.outputs] for graph in (one, two)]
     if names[0] != names[1]:
         pairing.problems.append(f"graph outputs {names[0]} became {names[1]}")
     for value, other in zip(one.outputs, two.outputs, strict=False):
-        if not _follows(gone.stands_for(value), other, pairing):
+        if not _follows(value, other, pairing):
             pairing.problems.append(f"graph output {value.name!r} comes from something else")
 
 
 def _follows(value: ir.Value | None, other: ir.Value | None, pairing: Pairing) -> bool:
     """Whether a pruned value is the partner of a dense one, possibly with inserted nodes between them."""
+    value = pairing.gone.stands_for(value)
     if value is None or other is None:
         return value is other
     if is_constant(value):

@@ -278,6 +278,22 @@ def _squeeze(rewriting: Rewriting, edit: kinds.SqueezeAxes) -> None:
         _set_input(rewriting, node, 1, np.array(edit.axes, np.int64), "axes")
 
 
+def _shuffle(rewriting: Rewriting, edit: kinds.ShuffleGather) -> None:
+    """The three nodes of a shuffle, and the arithmetic of their shapes, become one Gather."""
+    if not _shrinks(rewriting, edit.label):
+        return
+    shuffle, mask = edit.shuffle, rewriting.kept.mask(edit.label)
+    node = rewriting.node(shuffle.last)
+    slots = _prefix(mask)[shuffle.order[mask[shuffle.order]]]
+    indices = rewriting.constant(node, slots, "shuffle")
+    chain = Chain(rewriting, node)
+    source = rewriting.node(shuffle.first).inputs[0]
+    rewriting.replace(node.outputs[0], chain("Gather", source, indices, axis=shuffle.axis), chain)
+    gone = {rewriting.node(n) for n in (shuffle.first, shuffle.middle, shuffle.last, *shuffle.helpers)}
+    for old in [n for n in reversed(list(graph_of(node))) if n in gone]:
+        graph_of(old).remove(old, safe=True)
+
+
 APPLY: dict[type, Callable[[Rewriting, Any], None]] = {
     kinds.AttributeCount: _attribute_count,
     kinds.AttributeCounts: _attribute_counts,
@@ -294,5 +310,6 @@ APPLY: dict[type, Callable[[Rewriting, Any], None]] = {
     kinds.ClampCount: _clamp,
     kinds.SqueezeAxes: _squeeze,
     kinds.DenseShape: _dense_shape,
+    kinds.ShuffleGather: _shuffle,
     kinds.BranchRemoval: lambda rewriting, edit: None,  # when everything else is done: prune.branches
 }

@@ -1,6 +1,4 @@
-"""The decision: which Units stay, which weights are replaced. A value that can be saved, compared and
-replayed.
-"""
+"""The decision, as a value: which Units stay, which weights are replaced."""
 
 from __future__ import annotations
 

@@ -38,10 +38,12 @@ class Cut:
 
     @property
     def key(self) -> tuple[object, ...]:
+        """Equal for cuts that give equal tensors."""
         return (tuple(None if m is None else m.tobytes() for m in self.masks), self.blocks, self.scale)
 
     @property
     def trivial(self) -> bool:
+        """Whether the tensor stays as it is."""
         return self.scale == 1.0 and all(mask is None for mask in self.masks)
 
     def apply(self, array: Array) -> Array:

@@ -1,5 +1,4 @@
-"""A rewrite in progress: the copy of the model, what is kept of it, and how nodes and constants are inserted.
-"""
+"""A rewrite in progress: the copy of the model, what is kept, and how nodes and constants get in."""
 
 from __future__ import annotations
 
@@ -46,6 +45,7 @@ class Rewriting:
 
     @property
     def opset(self) -> int:
+        """The model's version of the default operator set."""
         return self.analysis.model.opset_imports.get("", 1)
 
     def node(self, original: ir.Node) -> ir.Node:

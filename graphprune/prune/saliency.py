@@ -56,8 +56,7 @@ class Weights:
 
 
 CHUNK = 1 << 19
-"""Elements whose magnitudes are held at a time: they stay in the cache, so a weight is read from memory once.
-"""
+"""Elements whose magnitudes are held at a time, so that they stay in the cache."""
 
 
 def _both_sums(array: Floats, power: int) -> tuple[Scores, Scores]:
@@ -202,9 +201,7 @@ def _lamp(group: Group, weights: Weights) -> Scores:
 
 
 def _fpgm(group: Group, weights: Weights) -> Scores:
-    """Sum of distances to all other Units of the same weight; the most replaceable Unit scores least (FPGM,
-    eq. 4).
-    """
+    """Sum of distances to all other Units of a weight; the most replaceable scores least (FPGM, eq. 4)."""
     return relative(group, [_distances(group, touched, weights) for touched in _once(scored_slices(group))])
 
 

@@ -35,8 +35,7 @@ class Ladder:
 
 
 def alignment(group: Group, align: int | str) -> int:
-    """The multiple that kept Units must be: hardware.md for `auto`, which binds only widths of convolutions.
-    """
+    """The multiple that kept Units must be; `auto` (hardware.md) binds only widths of convolutions."""
     if align == "auto":
         if not group.convolutional:
             return 1
@@ -119,8 +118,7 @@ class Order:
 
 
 def in_order(ladders: Sequence[Ladder], groups: Sequence[Group], scope: Scope) -> Order:
-    """Merges ladders: by score (global), by removed share of the Group (local) or of its class (isomorphic).
-    """
+    """Merges ladders: by score (global), by removed share of the Group (local) or class (isomorphic)."""
     by_number = {steps.group: steps for steps in ladders if steps.removed.size}
     group = _joined([np.full(len(steps.removed), number) for number, steps in by_number.items()])
     removed = _joined([steps.removed for steps in by_number.values()])

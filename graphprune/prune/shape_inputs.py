@@ -1,6 +1,4 @@
-"""Rescales the integer inputs that spell out sizes: Reshape targets, Expand shapes, Resize sizes, Tile
-repeats.
-"""
+"""Rescales integer inputs that spell out sizes: of Reshape, Expand, Resize, Tile and others."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Session:
             raise
         if not in_time:
             _stop(run, options)
-            message = f"the model was still running after {timeout_s:g} s"
+            message = f"the model was still running after {timeout_s:.1f} s"
             raise RunTimeoutError(message, "use smaller inputs (--shape), or allow more (--timeout)")
         if run.error is not None:  # ONNX Runtime raises a dozen types that share no base
             raise ModelError(f"the model does not run: {one_line(run.error)}") from run.error

@@ -64,6 +64,10 @@ class Prune(Pass):
     io: Literal["auto", "fixed"] = field(
         default="auto", metadata={"help": "whether cache inputs may change their shape"}
     )
+    shuffle: Literal["gather", "keep"] = field(
+        default="gather",
+        metadata={"help": "channel shuffles: a Gather of any channels, or cut in whole rows"},
+    )
 
     def __post_init__(self) -> None:
         for label, value in (
@@ -88,7 +92,7 @@ class Prune(Pass):
 
     def options(self) -> Options:
         """What the analysis may assume under these arguments."""
-        return Options(self.layernorm, self.allow_inexact, self.share, self.io)
+        return Options(self.layernorm, self.allow_inexact, self.share, self.io, self.shuffle)
 
     def decide(self, subject: Subject, context: Context) -> Plan:
         """Find, score, choose."""
@@ -206,7 +210,8 @@ def _nothing(analysis: Analysis, filtered: bool) -> tuple[str, str]:
 def _too_small(prune: Prune, groups: tuple[Group, ...]) -> tuple[str, str]:
     widths = ", ".join(f"{g.id} ({g.size})" for g in groups[:8])
     return (
-        f"nothing was removed: no Group allows a step this small with align={prune.align} and min-keep={prune.min_keep:g}; "
+        f"nothing was removed: no Group allows a step this small with align={prune.align} "
+        f"and min-keep={prune.min_keep:g}; "
         f"widths: {widths}{', ...' if len(groups) > 8 else ''}",
         "raise the ratio, or set align=1",
     )

@@ -34,7 +34,9 @@ class Naive:
         self.close()
 
     def expand(self, atom: int, left: int, right: int) -> None:
-        self.parts.append((atom, left, right))
+        # "x goes when x or x goes" says nothing; the atom stays a leaf.
+        if len({self.find(atom), self.find(left), self.find(right)}) > 1:
+            self.parts.append((atom, left, right))
         self.close()
 
     def close(self) -> None:

@@ -14,6 +14,11 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.axes import Analysis
+from graphprune.axes.cost import CostModel
+from graphprune.axes.kept import Kept
+from graphprune.proof.prove import prove
+from graphprune.prune.plan import Plan
+from graphprune.prune.rewrite import rewrite
 from graphprune.runtime import runnable_inputs
 from graphprune.runtime.session import open_session
 
@@ -61,8 +66,8 @@ SCATTERED = GATES + "none = Sub(logits, logits)\n gates = ScatterElements <axis 
 def slices() -> tuple[str, dict[str, object]]:
     """Gates cut off by Slice; the experts' outputs stacked by a Concat and summed (the models.md MoE-ViT)."""
     each = [
-        expert(e)
-        + f"p{e} = Slice(gates, s{e}, s{e + 1}, last)\n m{e} = Mul(o{e}, p{e})\n z{e} = Unsqueeze(m{e}, first)"
+        expert(e) + f"p{e} = Slice(gates, s{e}, s{e + 1}, last)\n m{e} = Mul(o{e}, p{e})\n"
+        f" z{e} = Unsqueeze(m{e}, first)"
         for e in range(E)
     ]
     pieces = ", ".join(f"z{e}" for e in range(E))
@@ -136,9 +141,7 @@ def comparisons() -> tuple[str, dict[str, object]]:
 
 
 def grouped() -> tuple[str, dict[str, object]]:
-    """Tokens sorted by expert, a histogram, running offsets and one Range per expert (transformers'
-    exporter).
-    """
+    """Tokens sorted by expert, a histogram, running offsets, one Range per expert (transformers)."""
     body = """p = Softmax <axis = -1> (logits)
         best, index = TopK <axis = -1> (p, k)
         flat = Reshape(index, last)
@@ -306,11 +309,34 @@ def test_an_expert_that_is_read_elsewhere_pins_them_and_says_where() -> None:
 
 
 def test_softmax_of_an_attention_is_no_router() -> None:
-    """Memory slots behind a Softmax are not experts: no TopK chooses among them, none has weights of its own.
-    """
+    """Memory slots behind a Softmax are not experts: no TopK chooses among them, none owns weights."""
     found = sketch(
-        f"(float[n,{C}] x) => (float[n,3] y) {{ s = MatMul(x, keys)\n p = Softmax <axis = -1> (s)\n y = MatMul(p, memory) }}",
+        f"(float[n,{C}] x) => (float[n,3] y) {{ s = MatMul(x, keys)\n p = Softmax <axis = -1> (s)\n"
+        f" y = MatMul(p, memory) }}",
         keys=(C, E), memory=(E, 3),
     )  # fmt: skip
     assert units(found) == []
     assert pins(found)["keys:1"] == "Softmax normalises over it"
+
+
+@pytest.mark.parametrize("name", ["slices", "comparisons", "grouped", "stacked"])
+def test_the_cost_of_a_cut_counts_the_weights_of_removed_experts(
+    forms: dict[str, Analysis], name: str
+) -> None:
+    """What the budget foresees is what the rewritten model has."""
+    small = cut(forms[name], wr=(0, 2))
+    foreseen = CostModel(forms[name], {}).params(Kept(forms[name], {"wr:1": (0, 2)}))
+    stored = [v.const_value for v in small.graph.initializers.values() if v.const_value is not None]
+    assert foreseen == sum(tensor.size for tensor in stored if tensor.dtype.is_floating_point())
+
+
+def test_a_forged_gate_of_a_removed_expert_fails_the_proof(forms: dict[str, Analysis]) -> None:
+    """The expert that stays must be the one the plan keeps: its weights are compared bit by bit."""
+    found = forms["slices"]
+    plan = Plan(found.options, {"wr:1": (0, 2)}, {"wr:1": E})
+    forged = rewrite(found.model, found, plan)
+    other = found.model.graph.initializers["u1"].const_value
+    forged.graph.initializers["u0"].const_value = other
+    proof = prove(found.model, found, plan, forged, [runnable_inputs(found.model)])
+    assert not proof.ok
+    assert any("'u0'" in line for line in proof.details)

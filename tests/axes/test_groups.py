@@ -39,7 +39,8 @@ def test_inputs_and_outputs_are_pinned_with_their_names() -> None:
 
 def test_an_unknown_operator_is_a_barrier() -> None:
     found = sketch(
-        '(float[n,5] x) => (float[n,2] y) { a = MatMul(x, w1)\n b = com.microsoft.Mystery(a)\n y = MatMul(b, w2) }',
+        '(float[n,5] x) => (float[n,2] y) { a = MatMul(x, w1)\n b = com.microsoft.Mystery(a)\n'
+        ' y = MatMul(b, w2) }',
         w1=(5, 6), w2=(6, 2),
     )  # fmt: skip
     assert units(found) == []
@@ -68,7 +69,10 @@ def test_a_constant_index_pins_the_slot_that_it_picks() -> None:
     proves(found)
 
 
-GROUPED = "(float[n,3,4,4] x) => (float[n,2,4,4] y) {{ a = Conv(x, w1)\n {middle}\n b = Conv <group = {g}> (h, w2)\n y = Conv(b, w3) }}"
+GROUPED = (
+    "(float[n,3,4,4] x) => (float[n,2,4,4] y) {{ a = Conv(x, w1)\n {middle}\n"
+    " b = Conv <group = {g}> (h, w2)\n y = Conv(b, w3) }}"
+)
 
 
 def grouped(g: int, middle: str = "h = Relu(a)") -> dict[str, object]:
@@ -93,7 +97,8 @@ def test_blocks_of_a_grouped_convolution_keep_equal_counts(g: int) -> None:
 
 def test_a_weight_of_a_grouped_convolution_keeps_other_channels_in_every_block() -> None:
     found = sketch(
-        "(float[n,3,4,4] x) => (float[n,2,4,4] y) { a = Conv(x, w1)\n b = Conv <group = 2> (a, w2)\n y = Conv(b, w3) }",
+        "(float[n,3,4,4] x) => (float[n,2,4,4] y) { a = Conv(x, w1)\n b = Conv <group = 2> (a, w2)\n"
+        " y = Conv(b, w3) }",
         w1=(4, 3, 1, 1), w2=(2, 2, 1, 1), w3=(2, 2, 1, 1),
     )  # fmt: skip
     small = cut(found, w1=(0, 3))
@@ -132,9 +137,7 @@ ALONG = {
 
 @pytest.mark.parametrize("name", ALONG)
 def test_operators_that_mix_positions_pin_what_lies_along_them(name: str) -> None:
-    """A width that a Reshape turned into pixels may not lose some of them (found by tools.fuzz, block
-    `pixels`).
-    """
+    """A width that became pixels may not lose some of them (found by tools.fuzz, block `pixels`)."""
     op, weights = ALONG[name]
     body = f"""(float[n,4,6] x) => (float[n,4,o,p] y) {{ a = MatMul(x, w1)\n b = Reshape(a, four)\n {op}
         y = Relu(c) }}"""
@@ -166,7 +169,8 @@ def chain(length: int) -> ir.Model:
 def blocks(count: int) -> ir.Model:
     """A residual stream with a hidden layer per block."""
     body = "\n".join(
-        f"b{i} = MatMul(a{i}, u{i})\n c{i} = Relu(b{i})\n d{i} = MatMul(c{i}, v{i})\n a{i + 1} = Add(a{i}, d{i})"
+        f"b{i} = MatMul(a{i}, u{i})\n c{i} = Relu(b{i})\n d{i} = MatMul(c{i}, v{i})\n"
+        f" a{i + 1} = Add(a{i}, d{i})"
         for i in range(count)
     )
     weights = {f"u{i}": (16, 8) for i in range(count)} | {f"v{i}": (8, 16) for i in range(count)}

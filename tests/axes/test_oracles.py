@@ -18,13 +18,14 @@ def test_a_unit_of_a_chain_is_a_row_its_statistics_and_a_column() -> None:
     )  # fmt: skip
     assert units(found) == [4]
     places = [("w1", 0), ("g", 0), ("s", 0), ("m", 0), ("v", 0), ("w2", 1)]
-    assert touched(found, "w1:0", 2) == dict.fromkeys(places, [2])
+    assert touched(found, "w1:0", 2) == {place: [2] for place in places}
     proves(found)
 
 
 def test_a_residual_ties_both_branches() -> None:
     found = sketch(
-        "(float[n,5] x) => (float[n,2] y) { a = MatMul(x, wa)\n b = MatMul(x, wb)\n c = Add(a, b)\n y = MatMul(c, wc) }",
+        "(float[n,5] x) => (float[n,2] y) { a = MatMul(x, wa)\n b = MatMul(x, wb)\n c = Add(a, b)\n"
+        " y = MatMul(c, wc) }",
         wa=(5, 6), wb=(5, 6), wc=(6, 2),
     )  # fmt: skip
     assert units(found) == [6]
@@ -34,7 +35,8 @@ def test_a_residual_ties_both_branches() -> None:
 
 def test_concat_gives_every_input_its_own_columns() -> None:
     found = sketch(
-        "(float[n,5] x) => (float[n,2] y) { a = MatMul(x, u)\n b = MatMul(x, v)\n c = Concat <axis = 1> (a, b)\n y = MatMul(c, w) }",
+        "(float[n,5] x) => (float[n,2] y) { a = MatMul(x, u)\n b = MatMul(x, v)\n"
+        " c = Concat <axis = 1> (a, b)\n y = MatMul(c, w) }",
         u=(5, 2), v=(5, 3), w=(5, 2),
     )  # fmt: skip
     assert units(found) == [2, 3]
@@ -45,7 +47,8 @@ def test_concat_gives_every_input_its_own_columns() -> None:
 
 def test_concat_with_itself_gives_two_columns_to_every_unit() -> None:
     found = sketch(
-        "(float[n,5] x) => (float[n,2] y) { a = MatMul(x, u)\n c = Concat <axis = 1> (a, a)\n y = MatMul(c, w) }",
+        "(float[n,5] x) => (float[n,2] y) { a = MatMul(x, u)\n c = Concat <axis = 1> (a, a)\n"
+        " y = MatMul(c, w) }",
         u=(5, 2), w=(4, 2),
     )  # fmt: skip
     assert units(found) == [2]
@@ -90,16 +93,22 @@ SHUFFLE = """(float[n,3,4,4] x) => (float[n,2,4,4] y) {{ a = Conv(x, w1)\n {shuf
 SHUFFLE_WEIGHTS = {"w1": (6, 3, 1, 1), "w2": (6, 1, 1, 1), "w3": (2, 6, 1, 1)}
 
 
-def test_a_channel_shuffle_of_reshapes_keeps_groups_and_positions() -> None:
-    steps = "b = Reshape(a, s1)\n t = Transpose <perm = [0, 2, 1, 3, 4]> (b)\n c = Reshape(t, s2)"
-    found = sketch(
-        SHUFFLE.format(shuffle=steps),
-        **SHUFFLE_WEIGHTS,
-        s1=np.array([0, 2, 3, 4, 4]),
-        s2=np.array([0, 6, 4, 4]),
-    )
+SHUFFLE_STEPS = "b = Reshape(a, s1)\n t = Transpose <perm = [0, 2, 1, 3, 4]> (b)\n c = Reshape(t, s2)"
+SHUFFLE_SHAPES = {"s1": np.array([0, 2, 3, 4, 4]), "s2": np.array([0, 6, 4, 4])}
+
+
+def test_a_channel_shuffle_that_is_kept_has_groups_and_positions() -> None:
+    body = SHUFFLE.format(shuffle=SHUFFLE_STEPS)
+    found = sketch(body, Options(shuffle="keep"), **SHUFFLE_WEIGHTS, **SHUFFLE_SHAPES)
     assert units(found) == [2, 3]
     assert touched(found, "w1:0#2", 1) == {("w1", 0): [1, 4], ("w2", 0): [2, 3], ("w3", 1): [2, 3]}
+    proves(found)
+
+
+def test_a_channel_shuffle_becomes_a_gather_so_that_channels_are_free() -> None:
+    found = sketch(SHUFFLE.format(shuffle=SHUFFLE_STEPS), **SHUFFLE_WEIGHTS, **SHUFFLE_SHAPES)
+    assert units(found) == [6]
+    assert touched(found, "w1:0", 3) == {("w1", 0): [3], ("w2", 0): [1], ("w3", 1): [1]}
     proves(found)
 
 
@@ -129,7 +138,8 @@ def test_depth_to_space_reads_four_channels_per_unit(mode: str, rows: list[int])
 GQA = """(float[2,5,6] x) => (float[2,5,6] y) {{
     q0 = MatMul(x, wq)\n k0 = MatMul(x, wk)\n v0 = MatMul(x, wv)
     q1 = Reshape(q0, qs)\n k1 = Reshape(k0, ks)\n v1 = Reshape(v0, ks)
-    q2 = Transpose <perm = [0, 2, 1, 3]> (q1)\n k2 = Transpose <perm = [0, 2, 1, 3]> (k1)\n v2 = Transpose <perm = [0, 2, 1, 3]> (v1)
+    q2 = Transpose <perm = [0, 2, 1, 3]> (q1)\n k2 = Transpose <perm = [0, 2, 1, 3]> (k1)
+    v2 = Transpose <perm = [0, 2, 1, 3]> (v1)
     {turn}
     k4 = Unsqueeze(k3, two)\n v4 = Unsqueeze(v2, two)\n k5 = Expand(k4, es)\n v5 = Expand(v4, es)
     k6 = Reshape(k5, js)\n v6 = Reshape(v5, js)\n k7 = Transpose <perm = [0, 1, 3, 2]> (k6)
@@ -141,7 +151,8 @@ GQA_WEIGHTS = {
     "js": np.array([2, 4, 5, 4]), "os": np.array([0, 0, 16]),
 }  # fmt: skip
 TURN = """{0}a = Slice({0}2, zero, half, last)\n {0}b = Slice({0}2, half, whole, last)\n {0}n = Neg({0}b)
-    {0}c = Concat <axis = -1> ({0}n, {0}a)\n {0}d = Mul({0}2, cos)\n {0}e = Mul({0}c, sin)\n {0}3 = Add({0}d, {0}e)"""
+    {0}c = Concat <axis = -1> ({0}n, {0}a)\n {0}d = Mul({0}2, cos)\n {0}e = Mul({0}c, sin)
+    {0}3 = Add({0}d, {0}e)"""
 TABLES = {
     "cos": np.cos(np.tile(np.outer(np.arange(5), [1, 0.1]), 2)).astype(np.float32),
     "sin": np.sin(np.tile(np.outer(np.arange(5), [1, 0.1]), 2)).astype(np.float32),
@@ -176,7 +187,8 @@ def test_slots_added_by_padding_are_units_too() -> None:
     proves(found)
 
 
-SHARED = """(float[n,5] x) => (float[n,2] y) { a = MatMul(x, w)\n b = MatMul(x, w)\n c = Relu(a)\n d = Sigmoid(b)
+SHARED = """(float[n,5] x) => (float[n,2] y) { a = MatMul(x, w)\n b = MatMul(x, w)\n c = Relu(a)
+    d = Sigmoid(b)
     e = MatMul(c, w2)\n f = MatMul(d, w3)\n y = Add(e, f) }"""
 SHARED_WEIGHTS = {"w": (5, 8), "w2": (8, 2), "w3": (8, 2)}
 
@@ -232,6 +244,17 @@ def test_layer_norm_expanded_keeps_its_values() -> None:
     small = cut(found, one=(0, 1))
     for model in (found.model, small):
         np.testing.assert_allclose(run(model, x=[[1, 3, 0]]), [[-0.267261, 1.336306]], rtol=1e-5)
+    proves(found)
+
+
+def test_layer_norms_that_share_their_scale_are_expanded_with_their_own() -> None:
+    """The readers of a shared scale are new nodes, which must get the clone of their own width's cut."""
+    found = sketch(
+        """(float[n,5] x) => (float[n,2] y) { a = MatMul(x, w1)\n b = LayerNormalization(a, g, s)
+        c = MatMul(b, w2)\n d = LayerNormalization(c, g, s)\n y = MatMul(d, w3) }""",
+        Options(layernorm="expand"), w1=(5, 6), g=(6,), s=(6,), w2=(6, 6), w3=(6, 2),
+    )  # fmt: skip
+    assert units(found) == [6, 6]
     proves(found)
 
 

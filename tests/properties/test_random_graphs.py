@@ -6,12 +6,11 @@ import time
 
 import pytest
 
-from tools.fuzz import image, tokens
 from tools.fuzz.check import Failure, examine
-from tools.fuzz.generate import generate
+from tools.fuzz.generate import IMAGE_BLOCKS, TOKEN_BLOCKS, generate
 
-BLOCKS = tuple(dict.fromkeys(block.__name__ for block in (*image.BLOCKS, *tokens.BLOCKS)))
-SEEDS = range(40)
+BLOCKS = tuple(dict.fromkeys(block.__name__ for block in (*IMAGE_BLOCKS, *TOKEN_BLOCKS)))
+SEEDS = range(30)
 LONG_S = 120.0
 
 

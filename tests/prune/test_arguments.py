@@ -75,7 +75,8 @@ def test_nothing_prunable_lists_the_pins() -> None:
 
 def test_a_pinned_layer_norm_says_how_to_unpin_it() -> None:
     model = sketch(
-        "(float[n,5] x) => (float[n,4] y) { a = MatMul(x, w1)\n b = LayerNormalization(a, g, s)\n y = MatMul(b, w2) }",
+        "(float[n,5] x) => (float[n,4] y) { a = MatMul(x, w1)\n b = LayerNormalization(a, g, s)\n"
+        " y = MatMul(b, w2) }",
         w1=(5, 8), g=(8,), s=(8,), w2=(8, 4),
     ).model  # fmt: skip
     with pytest.raises(PromiseError) as caught:

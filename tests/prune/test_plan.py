@@ -1,6 +1,4 @@
-"""A plan is a value: it survives JSON, repeats itself on another checkpoint, and refuses what it does not
-fit.
-"""
+"""A plan is a value: it survives JSON, repeats on another checkpoint, refuses what it does not fit."""
 
 from __future__ import annotations
 
@@ -20,8 +18,11 @@ from tests.axes.claims import weight
 from .widths import convs, deep, plan_of
 
 PLAN = Plan(
-    Options(layernorm="expand", share="tie"), {"w:0": (0, 2, 5)}, {"w:0": 6}, {"w:0": (1.0, 0.25, 3.0, 0.0, 1e-9, 7.0)},
-)  # fmt: skip
+    Options(layernorm="expand", share="tie"),
+    {"w:0": (0, 2, 5)},
+    {"w:0": 6},
+    {"w:0": (1.0, 0.25, 3.0, 0.0, 1e-9, 7.0)},
+)
 
 
 def test_json_round_trip() -> None:

@@ -35,8 +35,14 @@ def test_lamp_divides_by_everything_that_is_not_smaller() -> None:
 
 def test_batch_norm_scale_is_the_score() -> None:
     found = sketch(
-        NORMED, w1=(4, 3, 1, 1), g=np.array([2, -3, 0, 1], np.float32), s=(4,), m=(4,), v=np.ones(4, np.float32), w2=(2, 4, 1, 1)
-    )  # fmt: skip
+        NORMED,
+        w1=(4, 3, 1, 1),
+        g=np.array([2, -3, 0, 1], np.float32),
+        s=(4,),
+        m=(4,),
+        v=np.ones(4, np.float32),
+        w2=(2, 4, 1, 1),
+    )
     np.testing.assert_allclose(scores(found, "bn-scale"), [2, 3, 0, 1])
 
 
@@ -64,8 +70,10 @@ def test_folding_a_batch_norm_does_not_change_the_scores(criterion: str) -> None
     factor = weights["g"] / np.sqrt(weights["v"] + 1e-5)
     folded = sketch(
         "(float[n,3,6,6] x) => (float[n,2,6,6] y) { a = Conv(x, w1, b1)\n c = Relu(a)\n y = Conv(c, w2) }",
-        w1=weights["w1"] * factor[:, None, None, None], b1=weights["s"] - weights["m"] * factor, w2=weights["w2"],
-    )  # fmt: skip
+        w1=weights["w1"] * factor[:, None, None, None],
+        b1=weights["s"] - weights["m"] * factor,
+        w2=weights["w2"],
+    )
     np.testing.assert_allclose(
         scores(sketch(NORMED, **weights), criterion), scores(folded, criterion), rtol=1e-5
     )
@@ -79,7 +87,8 @@ def test_random_scores_follow_the_seed() -> None:
 
 def test_random_scores_do_not_depend_on_which_groups_are_scored() -> None:
     found = sketch(
-        "(float[n,5] x) => (float[n,2] y) { a = MatMul(x, u)\n b = MatMul(x, v)\n c = Concat <axis = 1> (a, b)\n y = MatMul(c, w) }",
+        "(float[n,5] x) => (float[n,2] y) { a = MatMul(x, u)\n b = MatMul(x, v)\n"
+        " c = Concat <axis = 1> (a, b)\n y = MatMul(c, w) }",
         u=(5, 4), v=(5, 4), w=(8, 2),
     )  # fmt: skip
     both = score_groups(found, found.prunable, "random", 1)
@@ -90,14 +99,20 @@ def test_random_scores_do_not_depend_on_which_groups_are_scored() -> None:
 
 
 def test_several_sources_count_alike_whatever_their_scale() -> None:
-    body = "(float[n,2] x) => (float[n,2] y) { a = MatMul(x, u)\n b = MatMul(x, v)\n c = Add(a, b)\n y = MatMul(c, w) }"
+    body = (
+        "(float[n,2] x) => (float[n,2] y) { a = MatMul(x, u)\n b = MatMul(x, v)\n c = Add(a, b)\n"
+        " y = MatMul(c, w) }"
+    )
     u = np.array([[1, 2, 3], [0, 0, 0]], np.float32)
     v = np.array([[30, 20, 10], [0, 0, 0]], np.float32)
     np.testing.assert_allclose(scores(sketch(body, u=u, v=v, w=(3, 2)), "l1"), [1, 1, 1])
 
 
 def test_a_shared_weight_counts_once() -> None:
-    body = "(float[n,2] x) => (float[n,2] y) { a = MatMul(x, u)\n b = MatMul(x, u)\n c = Add(a, b)\n d = MatMul(x, v)\n e = Add(c, d)\n y = MatMul(e, w) }"
+    body = (
+        "(float[n,2] x) => (float[n,2] y) { a = MatMul(x, u)\n b = MatMul(x, u)\n c = Add(a, b)\n"
+        " d = MatMul(x, v)\n e = Add(c, d)\n y = MatMul(e, w) }"
+    )
     u = np.array([[1, 2, 3], [0, 0, 0]], np.float32)
     v = np.array([[3, 2, 1], [0, 0, 0]], np.float32)
     np.testing.assert_allclose(scores(sketch(body, u=u, v=v, w=(3, 2)), "l1"), [1, 1, 1])
@@ -107,23 +122,28 @@ def test_a_unit_of_a_flattened_axis_sums_over_all_its_slots() -> None:
     found = sketch(
         """(float[n,4] x) => (float[n,5] y) { a = MatMul(x, w1)\n r = Reshape(a, shape)\n m = MatMul(r, w2)
         y = ReduceSum <keepdims = 0> (m, axis) }""",
-        w1=np.array([[1, 1, 1, 2, 2, 2], *np.zeros((3, 6))], np.float32), w2=(3, 5), shape=np.array([0, 2, 3]), axis=np.array([1]),
-    )  # fmt: skip
+        w1=np.array([[1, 1, 1, 2, 2, 2], *np.zeros((3, 6))], np.float32),
+        w2=(3, 5),
+        shape=np.array([0, 2, 3]),
+        axis=np.array([1]),
+    )
     np.testing.assert_allclose(scores(found, "l1"), [3 / 4.5, 6 / 4.5])
 
 
-def test_heads_in_a_packed_projection_count_queries_keys_and_values() -> None:
+@pytest.mark.parametrize("columns", [slice(0, 4), slice(8, 10), slice(12, 14)], ids=["queries", "keys", "values"])
+def test_heads_in_a_packed_projection_count(columns: slice) -> None:
     body = """(float[2,5,6] x) => (float[2,5,6] y) { p = MatMul(x, w)\n q, k, v = Split <axis = 2> (p, sizes)
         a = Attention <q_num_heads = 4, kv_num_heads = 2> (q, k, v)\n y = MatMul(a, wo) }"""
     packed = np.ones((6, 16), np.float32)
-    packed[:, 8:10] = 5  # the keys of the first key head
+    packed[:, columns] = 5  # of the first key head
     found = sketch(body, opset=23, w=packed, wo=(8, 6), sizes=np.array([8, 4, 4]))
     heads = score_groups(found, found.prunable, "l1", 0)["w:1"]
     assert len(heads) == 2 and heads[0] > heads[1]
 
 
 def test_quantised_weights_are_scored_dequantised() -> None:
-    body = """(float[n,2] x) => (float[n,2] y) { u = DequantizeLinear <axis = 1> (q, s, z)\n a = MatMul(x, u)\n y = MatMul(a, w) }"""
+    body = """(float[n,2] x) => (float[n,2] y) { u = DequantizeLinear <axis = 1> (q, s, z)
+    a = MatMul(x, u)\n y = MatMul(a, w) }"""
     found = sketch(
         body, q=np.array([[10, 10, 12], [10, 10, 12]], np.int8), s=np.array([1, 2, 1], np.float32),
         z=np.array([0, 0, 12], np.int8), w=(3, 2),

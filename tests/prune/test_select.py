@@ -54,7 +54,10 @@ def test_isomorphic_treats_kernel_sizes_apart() -> None:
         "w2": draw.standard_normal((20, 20, 3, 3)),
         "w3": draw.standard_normal((4, 20, 5, 5)),
     }
-    body = "(float[n,3,9,9] x) => (float[n,4,3,3] y) { a = Conv(x, w1)\n b = Relu(a)\n c = Conv(b, w2)\n d = Relu(c)\n y = Conv(d, w3) }"
+    body = (
+        "(float[n,3,9,9] x) => (float[n,4,3,3] y) { a = Conv(x, w1)\n b = Relu(a)\n"
+        " c = Conv(b, w2)\n d = Relu(c)\n y = Conv(d, w3) }"
+    )
     model = sketch(body, **{name: array.astype(np.float32) for name, array in weights.items()}).model
     assert widths(plan_of(model, "prune(ratio=0.5, scope=isomorphic, align=1)")) == {"w1:0": 10, "w2:0": 10}
 
@@ -64,9 +67,7 @@ def test_isomorphic_treats_kernel_sizes_apart() -> None:
     [(32, 0.5, 16), (32, 0.3, 32), (64, 0.3, 48), (24, 0.5, 16), (12, 0.5, 8), (40, 0.5, 32)],
 )
 def test_automatic_alignment_rounds_kept_channels_up(width: int, ratio: float, kept: int) -> None:
-    """Steps of 16 from 32 channels on, of 8 from 16, else of 4; a width between two steps shrinks to the
-    upper one.
-    """
+    """Steps of 16 from 32 channels on, of 8 from 16, else of 4; widths between two steps round up."""
     found = widths(plan_of(convs(width, 64), f"prune(ratio={ratio}, scope=local)"))
     assert found.get("w1:0", width) == kept
 
@@ -175,7 +176,7 @@ def test_every_choice_is_legal_nested_and_within_the_ratio(
     for group in groups:
         mine = kept.get(group.id, tuple(range(group.size)))
         assert len(mine) >= 1 and (len(mine) == group.size or len(mine) % multiple == 0)
-        assert min((scores[int(group.id)][u] for u in mine)) >= max(
+        assert min(scores[int(group.id)][u] for u in mine) >= max(
             (scores[int(group.id)][u] for u in range(group.size) if u not in mine), default=0.0
         )
     for fewer in range(count):

@@ -15,12 +15,15 @@ Array = np.ndarray
 
 MLP = "(float[n,{0}] x) => (float[n,3] y) {{ a = MatMul(x, w1)\n b = Relu(a)\n y = MatMul(b, w2) }}"
 DEEP = """(float[n,6] x) => (float[n,4] y) {
-    a = MatMul(x, w1)\n b = Tanh(a)\n c = MatMul(b, w2)\n d = Tanh(c)\n e = MatMul(d, w3)\n f = Tanh(e)\n y = MatMul(f, w4) }"""
+    a = MatMul(x, w1)\n b = Tanh(a)\n c = MatMul(b, w2)\n d = Tanh(c)\n e = MatMul(d, w3)\n f = Tanh(e)
+    y = MatMul(f, w4) }"""
 CONVS = """(float[n,3,8,8] x) => (float[n,5,8,8] y) {
-    a = Conv <pads = [1, 1, 1, 1]> (x, w1)\n b = Relu(a)\n c = Conv <pads = [1, 1, 1, 1]> (b, w2)\n d = Relu(c)\n y = Conv(d, w3) }"""
+    a = Conv <pads = [1, 1, 1, 1]> (x, w1)\n b = Relu(a)\n c = Conv <pads = [1, 1, 1, 1]> (b, w2)
+    d = Relu(c)\n y = Conv(d, w3) }"""
 NORMED = """(float[n,3,6,6] x) => (float[n,2,6,6] y) { a = Conv(x, w1)\n b = BatchNormalization(a, g, s, m, v)
     c = Relu(b)\n y = Conv(c, w2) }"""
-GROUPED = """(float[n,3,6,6] x) => (float[n,2,4,4] y) {{ a = Conv(x, w1)\n b = Relu(a)\n c = Conv <group = {g}> (b, w2)
+GROUPED = """(float[n,3,6,6] x) => (float[n,2,4,4] y) {{ a = Conv(x, w1)\n b = Relu(a)
+    c = Conv <group = {g}> (b, w2)
     d = Relu(c)\n y = Conv(d, w3) }}"""
 
 

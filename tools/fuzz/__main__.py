@@ -90,7 +90,8 @@ def summary(outcomes: Iterable[Outcome]) -> str:
     for row in bad:
         for kind, detail in row.failures:
             lines.append(
-                f"  {kind}: {detail[:300]}\n    repeat: python -m tools.fuzz --count 1 --seed {row.seed} --fresh"
+                f"  {kind}: {detail[:300]}\n"
+                f"    repeat: python -m tools.fuzz --count 1 --seed {row.seed} --fresh"
             )
     return "\n".join(lines)
 

@@ -1,6 +1,4 @@
-"""What must hold for one generated graph: it runs, its Units are found, a random cut proves, dead Units are
-free.
-"""
+"""What must hold for a generated graph: it runs, Units are found, cuts prove, dead Units are free."""
 
 from __future__ import annotations
 

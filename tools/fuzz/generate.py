@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from tools.fuzz import image, tokens
+from tools.fuzz import image, tokens, wild
 from tools.fuzz.net import Array, Net, Signal, Slots, Style, repeated, top
 
 OPSETS = (11, 13, 17, 18, 21, 23)
 Block = Callable[[Net, Signal], Signal]
+IMAGE_BLOCKS: tuple[Block, ...] = (*image.BLOCKS, *wild.IMAGE_BLOCKS)
+TOKEN_BLOCKS: tuple[Block, ...] = (*tokens.BLOCKS, *wild.TOKEN_BLOCKS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +65,10 @@ def generate(
     )
     net = Net(seed, style or drawn, planted)
     chain = _chain(net, blocks)
-    domain = "image" if chain[0] in image.BLOCKS else "tokens"
+    domain = "image" if chain[0] in IMAGE_BLOCKS else "tokens"
     x = STARTS[domain](net)
     for block in chain:
-        if block in tokens.BLOCKS and len(x.space) == 2:
+        if block in TOKEN_BLOCKS and len(x.space) == 2:
             x = _to_tokens(net, x)
         net.trail.append(block.__name__)
         x = block(net, x)
@@ -83,11 +85,12 @@ def generate(
 
 
 def _chain(net: Net, names: Sequence[str] | None) -> list[Block]:
-    known: dict[str, Block] = {block.__name__: block for block in (*image.BLOCKS, *tokens.BLOCKS)}
+    known: dict[str, Block] = {block.__name__: block for block in (*IMAGE_BLOCKS, *TOKEN_BLOCKS)}
     if names is not None:
         return [known[name] for name in names]
-    some = [image.BLOCKS[i] for i in net.choice.integers(0, len(image.BLOCKS), net.pick(1, 2, 3, 4))]
-    others = [tokens.BLOCKS[i] for i in net.choice.integers(0, len(tokens.BLOCKS), net.pick(1, 2, 3))]
+    first, second = (IMAGE_BLOCKS, TOKEN_BLOCKS) if net.flip(0.5) else (image.BLOCKS, tokens.BLOCKS)
+    some = [first[i] for i in net.choice.integers(0, len(first), net.pick(1, 2, 3, 4))]
+    others = [second[i] for i in net.choice.integers(0, len(second), net.pick(1, 2, 3))]
     return [some, others, [*some, *others]][net.pick(0, 0, 1, 1, 2)]
 
 

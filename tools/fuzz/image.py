@@ -228,17 +228,15 @@ def transposed(net: Net, x: Signal) -> Signal:
 
 def shuffle(net: Net, x: Signal) -> Signal:
     """Channel shuffle as Reshape-Transpose-Reshape, or as a constant Gather."""
+    y = conv(net, x, net.width(8))
     if net.flip():
-        outer, inner = net.width(2), net.width(4)
-        y = conv(net, x, tuple((a[0], b[0]) for a in outer for b in inner))
         value = net.reshape(y.value, 0, 2, 4, *x.space)
         value = net.reshape(net.transpose(value, 0, 2, 1, 3, 4), 0, 8, *x.space)
-        out = tuple((a[0], b[0]) for b in inner for a in outer)
+        order = np.arange(8).reshape(2, 4).T.ravel()
     else:
-        y = conv(net, x, net.width(8))
         order = net.choice.permutation(8)
         value = net.op("Gather", y.value, net.const(order.astype(np.int64), "order"), axis=1)
-        out = tuple(y.slots[i] for i in order)
+    out = tuple(y.slots[i] for i in order)
     return conv(net, act(net, Signal(value, out, x.space)), net.width(8), 1)
 
 

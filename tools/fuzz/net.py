@@ -139,8 +139,7 @@ class Net:
         return sorted(size for size in sizes if size)
 
     def dead(self, slots: Slots, readers: bool = False) -> Array:
-        """Slots whose weights are zero, or (`readers`) whose readers are, because copies cannot hold zeros.
-        """
+        """Slots whose weights are zero, or (`readers`) whose readers are: copies cannot hold zeros."""
         self._used.update(n for slot in slots for n, _ in slot)
         if not self.planted:
             return np.zeros(len(slots), bool)
@@ -188,8 +187,7 @@ class Net:
         return self.const(np.array(number, self.kind), "c")
 
     def op(self, operator: str, *inputs: ir.Value | None, outputs: int = 1, **attributes: object) -> ir.Value:
-        """One node ("domain:Name" outside the default domain); its first output, see `last` for the others.
-        """
+        """One node ("domain:Name" outside the default domain); its first output (`last` has them all)."""
         domain, _, op_type = operator.rpartition(":")
         made = [ir.Value(name=self.name(op_type.lower())) for _ in range(outputs)]
         converted = ir.convenience.convert_attributes(dict(attributes))

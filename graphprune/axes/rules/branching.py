@@ -12,8 +12,7 @@ from graphprune.axes.visit import Visit
 
 
 def single_slot(visit: Visit, label: Label, output: int = 0) -> Label | None:
-    """The label of the one slot that an output holds, if an expert goes with it; None if it is no expert's.
-    """
+    """The label of the one slot that an output holds, if an expert goes with it; else None."""
     branch = visit.state.branches.picks.get((visit.node, output))
     if branch is None:
         return None

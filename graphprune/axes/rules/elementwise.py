@@ -12,9 +12,9 @@ from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 
 UNARY = ops(
-    "Relu Sigmoid Tanh Erf Gelu Exp Log Sqrt Neg Abs Clip Identity HardSigmoid HardSwish LeakyRelu Elu Selu Celu "
-    "Softplus Softsign Mish Not Floor Ceil Round Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh "
-    "Sign IsNaN IsInf Swish Shrink ThresholdedRelu Cast CastLike Dropout BitwiseNot Bernoulli"
+    "Relu Sigmoid Tanh Erf Gelu Exp Log Sqrt Neg Abs Clip Identity HardSigmoid HardSwish LeakyRelu Elu Selu "
+    "Celu Softplus Softsign Mish Not Floor Ceil Round Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
+    "Acosh Atanh Sign IsNaN IsInf Swish Shrink ThresholdedRelu Cast CastLike Dropout BitwiseNot Bernoulli"
 ) + ops("QuickGelu Gelu", "com.microsoft")
 BINARY = ops(
     "Add Sub Mul Div Pow Min Max Sum Mean And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual Where Mod "
@@ -35,8 +35,7 @@ def unary(visit: Visit) -> None:
 
 
 def broadcast(visit: Visit, positions: list[int]) -> list[Label]:
-    """Ties the right-aligned axes of several inputs that are not broadcast; returns the labels of the result.
-    """
+    """Ties the right-aligned axes that are not broadcast; returns the labels of the result."""
     ranks = {p: visit.rank(p) for p in positions}
     rank = max(ranks.values())
     out: list[Label] = []
@@ -189,8 +188,7 @@ def generated(visit: Visit) -> None:
 
 
 def random_like(visit: Visit) -> None:
-    """The shape of the input, with new values: its axes are fixed, because the random stream depends on them.
-    """
+    """The input's shape with new values: fixed, because the random stream depends on it."""
     visit.fix_all("a random operator depends on its shape")
 
 

@@ -1,6 +1,4 @@
-"""Rows 13 to 17: normalisers. Per-channel statistics are parallel; statistics over a width need theory.md
-A.3.
-"""
+"""Rows 13 to 17: normalisers. Per channel they are parallel; over a width they need theory.md A.3."""
 
 from __future__ import annotations
 
@@ -85,8 +83,7 @@ def layer_norm(visit: Visit) -> None:
 
 
 def normalise_width(visit: Visit, start: int, scale: int, bias: int | None) -> None:
-    """Ties the axes from `start` on to scale and bias and decides whether a LayerNorm over them may shrink.
-    """
+    """Ties the axes from `start` on to scale and bias; decides whether a LayerNorm over them may shrink."""
     axes = visit.axes(0)
     _tie_affine(visit, start, scale, bias)
     labelled = [axis for axis in range(start, len(axes)) if not is_fixed(axes[axis])]

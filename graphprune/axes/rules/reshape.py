@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from graphprune.axes.edits import PadCounts, ShapeInput, SqueezeAxes
+from graphprune.axes.edits import PadCounts, ShapeInput, ShuffleGather, SqueezeAxes
 from graphprune.axes.labels import (
     ONE,
     Factor,
@@ -22,6 +22,7 @@ from graphprune.axes.labels import (
 )
 from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
+from graphprune.axes.shuffles import Shuffle
 from graphprune.axes.visit import Visit, factor_of
 from graphprune.ir.evaluate import axes_of
 
@@ -32,6 +33,10 @@ def reshape(visit: Visit) -> None:
     if before is None or after is None:
         visit.fix_all("its shape is not known here")
         return
+    shuffle = visit.state.shuffles.get(visit.node)
+    if shuffle is not None:
+        _shuffled(visit, shuffle)
+        return
     labels = rebracket(visit, visit.axes(0), after)
     visit.roles(0, "source")
     visit.out(labels)
@@ -40,6 +45,22 @@ def reshape(visit: Visit) -> None:
     index = visit.index_of(0)
     if index is not None:
         visit.set_index(index)
+
+
+def _shuffled(visit: Visit, shuffle: Shuffle) -> None:
+    """Any slot may go: the result has the labels of the source in another order; what is between has none."""
+    if visit.node is not shuffle.last:
+        visit.axes(0)
+        visit.out(visit.top())
+        return
+    labels = list(visit.state.facts.values.get(shuffle.source, ()))
+    before = labels[shuffle.axis]
+    atoms = visit.flat(before, "shuffle")
+    if atoms is not None:
+        labels[shuffle.axis] = factor_of(atoms[shuffle.order])
+        visit.edit(ShuffleGather(visit.node, before, shuffle))
+    visit.axes(0)
+    visit.out(labels)
 
 
 def rebracket(visit: Visit, axes: Sequence[Label], after: Sequence[Size]) -> list[Label]:
@@ -119,6 +140,9 @@ def _grouped(factors: Label, outs: list[Size]) -> list[Label]:
 
 def transpose(visit: Visit) -> None:
     """Permutes labels."""
+    if visit.node in visit.state.shuffles:
+        _shuffled(visit, visit.state.shuffles[visit.node])
+        return
     axes = visit.axes(0)
     perm = visit.ints_attr("perm") or tuple(reversed(range(len(axes))))
     visit.roles(0, "source")
@@ -129,8 +153,7 @@ def transpose(visit: Visit) -> None:
 
 
 def squeeze(visit: Visit) -> None:
-    """Drops size-1 axes; without explicit axes the dropped ones are written down, so that a width of 1 stays.
-    """
+    """Drops size-1 axes; implicit ones are written down, so that a width of 1 stays."""
     axes, shape = visit.axes(0), visit.shape(0)
     if shape is None:
         visit.fix_all("its shape is not known here")

@@ -14,8 +14,7 @@ from graphprune.ir.evaluate import Array, slice_bounds
 
 
 def picked(visit: Visit, label: Label, indices: Ids, tag: object) -> Label:
-    """The label of the slots `indices` of an axis, in that order; whole blocks of a product stay a product.
-    """
+    """The label of the slots `indices` of an axis, in order; whole blocks of a product stay a product."""
     count = len(indices)
     if is_fixed(label):
         return (
@@ -185,9 +184,7 @@ def _sliced_axes(visit: Visit, rank: int) -> list[int]:
 
 
 def gather(visit: Visit) -> None:
-    """Constant indices pick slots; run-time indices fix the axis unless they are positions on a labelled
-    axis.
-    """
+    """Constant indices pick slots; run-time indices fix the axis unless they are positions on it."""
     if visit.shape(0) is None or visit.shape(1) is None:
         visit.fix_all("an operand's shape is not known")
         return

@@ -1,0 +1,32 @@
+"""What campaigns of tools.fuzz found, once each; soundness holes that have an oracle of their own are in tests/axes."""
+
+from __future__ import annotations
+
+import pytest
+
+from graphprune.ir.normalise import normalise
+from tools.fuzz.check import examine
+from tools.fuzz.generate import generate
+from tools.fuzz.net import Style
+
+
+def test_results_of_if_have_a_type_after_shape_inference() -> None:
+    """Without one the pruned model could not be serialised."""
+    model = generate(0, blocks=("branches", "mlp")).model
+    normalise(model)
+    assert [value.name for node in model.graph for value in node.outputs if value.dtype is None] == []
+
+
+@pytest.mark.parametrize(
+    ("blocks", "style"),
+    [
+        (("pixels", "pixels"), Style()),  # a pixel shuffle in primitive operators freed rows of pixels
+        (("turned", "turned"), Style()),
+        (("layer_norm", "layer_norm"), Style(layernorm="expand")),  # scale and bias were not cut
+        (("quantised", "quantised"), Style()),  # integer weights were not scored
+        (("branches", "attention"), Style(opset=23)),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_chains(blocks: tuple[str, ...], style: Style) -> None:
+    assert [(f.kind, f.detail) for seed in range(3) for f in examine(seed, blocks, style)] == []
