@@ -53,7 +53,7 @@ class Atoms:
             above = self._parent[root]
             if np.array_equal(above, root):
                 break
-            root = self._parent[root] = self._parent[above]
+            root = self._parent[above]
         self._parent[atoms] = root
         return root
 

@@ -89,6 +89,7 @@ class Manager:
             shapes=self.settings.shapes,
             seed=self.settings.seed,
             threads=self.settings.threads,
+            timeout=self.settings.timeout,
             allow_short=self.settings.allow_short,
             progress=self.settings.progress,
             warn=self.warnings.append,

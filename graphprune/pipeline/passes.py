@@ -56,6 +56,7 @@ class Context:
         shapes: concrete shapes that the user gave for graph inputs.
         seed: of everything random in the pass.
         threads: that ONNX Runtime may use.
+        timeout: seconds that one run of the model may take.
         allow_short: whether a missed budget is a warning (true) or ends the compile (false).
         progress: called with (done, total, what).
         warn: called with a line for the report.
@@ -65,6 +66,7 @@ class Context:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seed: int = 0
     threads: int = 1
+    timeout: float | None = None
     allow_short: bool = False
     progress: Callable[[int, int, str], None] = _silent
     warn: Callable[[str], None] = lambda line: None

@@ -53,6 +53,7 @@ class Plan:
                 "allow_inexact": self.options.allow_inexact,
                 "share": self.options.share,
                 "io": self.options.io,
+                "shuffle": self.options.shuffle,
             },
             "groups": {
                 group: {

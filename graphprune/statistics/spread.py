@@ -23,6 +23,7 @@ def output_spread(
     calibration: Sequence[Feed],
     threads: int,
     progress: Callable[[int, int, str], None],
+    timeout_s: float | None = None,
 ) -> dict[str, Scores]:
     """Standard deviation of every source's output per Unit, averaged over the Group's sources.
 
@@ -34,7 +35,7 @@ def output_spread(
     sums: dict[str, npt.NDArray[np.float64]] = {}
     session = open_session(analysis.model, threads=threads, extra_outputs=outputs)
     for done, feed in enumerate(calibration):
-        found = session.run(dict(feed))
+        found = session.run(dict(feed), timeout_s)
         for slices in taps.values():
             for touched in slices:
                 _accumulate(sums, analysis, touched, found[_output(touched).name or ""])

@@ -126,7 +126,7 @@ class Prune(Pass):
         unfolded = tuple(g for g in groups if g not in folded)
         scores = score_groups(analysis, unfolded, self.criterion, context.seed) if unfolded else {}
         return scores | output_spread(
-            analysis, tuple(folded), context.calibration, context.threads, context.progress
+            analysis, tuple(folded), context.calibration, context.threads, context.progress, context.timeout
         )
 
     def _choose(

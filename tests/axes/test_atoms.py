@@ -34,10 +34,16 @@ class Naive:
         self.close()
 
     def expand(self, atom: int, left: int, right: int) -> None:
-        # "x goes when x or x goes" says nothing; the atom stays a leaf.
-        if len({self.find(atom), self.find(left), self.find(right)}) > 1:
+        if not self._says_nothing(self.find(atom), self.find(left), self.find(right)):
             self.parts.append((atom, left, right))
         self.close()
+
+    def _says_nothing(self, atom: int, left: int, right: int) -> bool:
+        """A leaf that is one of its parts, where the other can never go (or is the same), stays a leaf."""
+        fixed = {self.find(each) for each in self.pinned}
+        is_leaf = all(self.find(whole) != atom for whole, _, _ in self.parts)
+        by_left = atom == left and (right in fixed or atom == right)
+        return is_leaf and (by_left or (atom == right and left in fixed))
 
     def close(self) -> None:
         """Atoms of one class have the same parts."""

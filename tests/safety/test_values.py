@@ -132,6 +132,12 @@ def test_an_endless_loop_is_stopped(command: str, folder: Path, run: Run) -> Non
     assert names(folder) == {"in.onnx"}
 
 
+def test_the_limit_holds_for_calibration(folder: Path) -> None:
+    samples = {"x": np.ones((2, 8), np.float32)}
+    with pytest.raises(ModelError, match="still running"):
+        graphprune.compile(endless(), "prune(criterion=bn-scale)", calibration=samples, timeout=0.5)
+
+
 def test_the_limit_holds_in_the_library_and_where_inputs_are_given(folder: Path) -> None:
     given = {"x": np.ones((2, 8), np.float32)}
     for inputs in (None, given):

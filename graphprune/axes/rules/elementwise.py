@@ -202,7 +202,12 @@ ROWS = (
         "slices constant operands",
     ),
     Row(ops("PRelu"), prelu, "the slope broadcasts to x", "parallel", "slices the slope"),
-    Row(ops("Softmax LogSoftmax Hardmax"), softmax, "out = in; the normalised axis is fixed", "normaliser"),
+    Row(
+        ops("Softmax LogSoftmax Hardmax"),
+        softmax,
+        "out = in; the normalised axis is fixed unless it chooses experts",
+        "normaliser",
+    ),
     Row(ops("LRN"), channel_window, "out = in; channels are fixed", "frozen"),
     Row(ops("LpNormalization"), lp_norm, "out = in", "reduction"),
     Row(ops("MeanVarianceNormalization"), mean_variance, "out = in; normalised axes are fixed", "frozen"),

@@ -314,9 +314,9 @@ ROWS = (
     Row(
         ops("Reshape Flatten"),
         reshape,
-        "both sides are one chain of factors, re-bracketed",
+        "both sides are one chain of factors, re-bracketed; a channel shuffle is a permutation",
         "structural",
-        "target shape",
+        "target shape; a Gather in place of a shuffle",
     ),
     Row(ops("Transpose"), transpose, "permutes labels", "structural"),
     Row(ops("Squeeze"), squeeze, "drops size-1 axes", "structural", "writes implicit axes down"),
