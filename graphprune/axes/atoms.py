@@ -53,7 +53,9 @@ class Atoms:
             above = self._parent[root]
             if np.array_equal(above, root):
                 break
-            root = self._parent[above]
+            grand = self._parent[above]
+            self._parent[root] = grand
+            root = grand
         self._parent[atoms] = root
         return root
 

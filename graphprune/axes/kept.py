@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphprune.axes.analyse import Analysis
+from graphprune.axes.atoms import Ids
 from graphprune.axes.labels import Factor, Label
 
 Mask = npt.NDArray[np.bool_]
@@ -33,7 +34,7 @@ class Kept:
                 removed[group.atoms[~keep]] = True
         self._atoms = atoms
         self._kept = atoms.kept(removed)
-        self._counts: dict[int, int] = {}
+        self._counts: dict[int, tuple[Ids, int]] = {}
 
     def factor(self, factor: Factor) -> Mask:
         """One boolean per position of a factor."""
@@ -57,8 +58,9 @@ class Kept:
             return factor.size[0]
         key = id(factor.atoms)
         if key not in self._counts:
-            self._counts[key] = int(self.factor(factor).sum())
-        return self._counts[key]
+            # the array is kept alive, so that its id stays its own
+            self._counts[key] = (factor.atoms, int(self.factor(factor).sum()))
+        return self._counts[key][1]
 
     def touches(self, label: Label) -> bool:
         """Whether any slot of the axis is removed."""

@@ -130,7 +130,9 @@ def test_a_unit_of_a_flattened_axis_sums_over_all_its_slots() -> None:
     np.testing.assert_allclose(scores(found, "l1"), [3 / 4.5, 6 / 4.5])
 
 
-@pytest.mark.parametrize("columns", [slice(0, 4), slice(8, 10), slice(12, 14)], ids=["queries", "keys", "values"])
+@pytest.mark.parametrize(
+    "columns", [slice(0, 4), slice(8, 10), slice(12, 14)], ids=["queries", "keys", "values"]
+)
 def test_heads_in_a_packed_projection_count(columns: slice) -> None:
     body = """(float[2,5,6] x) => (float[2,5,6] y) { p = MatMul(x, w)\n q, k, v = Split <axis = 2> (p, sizes)
         a = Attention <q_num_heads = 4, kv_num_heads = 2> (q, k, v)\n y = MatMul(a, wo) }"""

@@ -92,7 +92,7 @@ def prelu(visit: Visit) -> None:
 
 
 def softmax(visit: Visit) -> None:
-    """Out = in; the normalised axis is fixed, because removing a slot would change all others."""
+    """Out = in; removing a slot changes all others: the axis is fixed unless it chooses experts."""
     axes = visit.axes(0)
     rank = visit.rank(0)
     axis = visit.int_attr("axis", -1 if visit.opset() >= 13 else 1) % rank

@@ -349,7 +349,13 @@ def one_hot(visit: Visit) -> None:
 
 ROWS = (
     Row(ops("Concat"), concat, "out.a = slots of the inputs in turn; other axes tied", "structural"),
-    Row(ops("Split"), split, "outputs are contiguous stretches; an expert goes with its slot", "structural", "split sizes"),
+    Row(
+        ops("Split"),
+        split,
+        "outputs are contiguous stretches; an expert goes with its slot",
+        "structural",
+        "split sizes",
+    ),
     Row(
         ops("Slice"),
         slice_,
@@ -360,7 +366,7 @@ ROWS = (
     Row(
         ops("Gather"),
         gather,
-        "constant indices pick slots (an expert goes with its own); run-time ones fix the axis unless index-typed",
+        "constant indices pick slots (an expert goes with its own); others fix the axis unless index-typed",
         "structural",
         "constant indices",
     ),
