@@ -180,18 +180,21 @@ def infer(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None) ->
 
 def _consistent(model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]]) -> Sizes:
     """Starts again with what a clash of two sizes says about a symbol (total length = past + present)."""
-    known = Learned()
+    known, idle = Learned(), 0
     best: Sizes | None = None
     while True:
         inference = _Inference(model, spatial, given, known)
         sizes = inference.run()
+        idle = idle + 1 if best is not None and len(sizes.failures) >= len(best.failures) else 0
         if best is None or len(sizes.failures) <= len(best.failures):
             best = sizes
-        if inference.clash is None or known.count >= CLASH_LIMIT:
+        if inference.clash is None or known.count >= CLASH_LIMIT or idle >= PATIENCE:
             return best
         known = inference.clash
 
 
+PATIENCE = 3
+"""Things to learn in a row without a failure less, before inference goes on without them."""
 CLASH_LIMIT = 12
 """What may be learned about symbols from clashes before inference goes on without it."""
 
@@ -446,7 +449,8 @@ class _Inference:
                 data[value.name] = numpy_helper.from_array(np.array(known.b if point else known.a, order="C"))
         opsets = [onnx.helper.make_opsetid(d, v) for d, v in self.opsets.items()]
         found = shape_inference.infer_node_outputs(schema, proto, types, data, None, opsets)
-        for out in node.outputs:
+        guessed = any(value is not None and value.dtype is None for value in node.inputs)
+        for out in () if guessed else node.outputs:
             if out.dtype is None and out.name in found and found[out.name].HasField("tensor_type"):
                 out.dtype = ir.DataType(found[out.name].tensor_type.elem_type)
         return {name: _dims(kind) for name, kind in found.items()}

@@ -206,6 +206,7 @@ class _Run:
         self.values: list[object] = []
         self.error: Exception | None = None
         self._call = call
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -214,11 +215,16 @@ class _Run:
             self.values = self._call()
         except Exception as error:  # handed to the thread that waits
             self.error = error
+        finally:
+            self._done.set()
 
     def wait(self, seconds: float | None) -> bool:
         """Whether the call ended within this time."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        # Not by join: where a signal's exception leaves it, Python 3.11 takes the thread for ended.
+        if not self._done.wait(seconds):
+            return False
+        self._thread.join()
+        return True
 
 
 def _stop(run: _Run, options: ort.RunOptions) -> None:

@@ -165,7 +165,7 @@ def reordered(model: ir.Model, seed: int = 0) -> ir.Model:
 
 
 def with_identities(model: ir.Model) -> ir.Model:
-    """An Identity behind every second node, but not inside a shuffle, which is recognised as three nodes in a row."""
+    """An Identity behind every second node, but not inside a shuffle, which must be three nodes in a row."""
     model = model.clone()
     for number, node in enumerate(list(model.graph)):
         out = node.outputs[0]

@@ -1,7 +1,8 @@
-"""What campaigns of tools.fuzz found, once each; soundness holes that have an oracle of their own are in tests/axes."""
+"""What campaigns of tools.fuzz found, once each; soundness holes have oracles of their own in tests/axes."""
 
 from __future__ import annotations
 
+import onnx_ir as ir
 import pytest
 
 from graphprune.ir.normalise import normalise
@@ -15,6 +16,13 @@ def test_results_of_if_have_a_type_after_shape_inference() -> None:
     model = generate(0, blocks=("branches", "mlp")).model
     normalise(model)
     assert [value.name for node in model.graph for value in node.outputs if value.dtype is None] == []
+
+
+def test_a_type_that_is_not_known_is_not_guessed() -> None:
+    """Results of Loop have no type; float32 was written down behind one in a half-precision model."""
+    model = generate(0, blocks=("loop", "live_shape"), style=Style(half=True)).model
+    normalise(model)
+    assert ir.DataType.FLOAT not in {value.dtype for node in model.graph for value in node.outputs}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Blocks in which widths meet in unusual ways: only soundness is asked of them, not how fine the Units are."""
+"""Blocks in which widths meet in unusual ways: only soundness is asked, not how fine the Units are."""
 
 from __future__ import annotations
 
@@ -271,6 +271,7 @@ def padded_channels(net: Net, x: Signal) -> Signal:
 
 
 TOKEN_BLOCKS = (
-    live_shape, class_token, mixer, left_weight, router, einsum_heads, along, picked, nested, loop, masked, one_head,
+    live_shape, class_token, mixer, left_weight, router, einsum_heads, along, picked, nested, loop, masked,
+    one_head,
 )  # fmt: skip
 IMAGE_BLOCKS = (channels_last, turned, maxout, unbalanced, padded_channels)
