@@ -74,6 +74,8 @@ def _shuffle(middle: ir.Node, sizes: Sizes) -> Shuffle | None:
     factors = [size[0] for size in between[axis : axis + count]]
     grid = np.arange(before[axis][0]).reshape(factors)
     order = grid.transpose([p - axis for p in perm[axis : axis + count]]).ravel()
+    if np.array_equal(order, np.arange(len(order))):
+        return None
     inner = first.inputs[0].producer()
     helpers = frozenset(only_for({first, middle, last}, inner) - {first, middle, last})
     return Shuffle(first, middle, last, axis, order, helpers)

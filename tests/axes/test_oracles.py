@@ -273,3 +273,14 @@ def test_cuts_that_do_not_nest_pin_the_axis_and_say_so() -> None:
     )  # fmt: skip
     assert units(found) == []
     assert "divide evenly" in pins(found)["w1:1"]
+
+
+def test_a_shuffle_of_rows_leaves_a_width_beside_it_alone() -> None:
+    """Windows of a picture: positions move, while the width of the last axis goes as in any Reshape."""
+    found = sketch(
+        """(float[n,6,3] x) => (float[n,6,2] y) { a = MatMul(x, u)\n b = Reshape(a, s1)
+        t = Transpose <perm = [0, 2, 1, 3]> (b)\n c = Reshape(t, s2)\n y = MatMul(c, v) }""",
+        u=(3, 5), v=(5, 2), s1=np.array([0, 2, 3, 5]), s2=np.array([0, 6, 5]),
+    )  # fmt: skip
+    assert units(found) == [5]
+    proves(found)

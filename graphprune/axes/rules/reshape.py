@@ -34,8 +34,7 @@ def reshape(visit: Visit) -> None:
         visit.fix_all("its shape is not known here")
         return
     shuffle = visit.state.shuffles.get(visit.node)
-    if shuffle is not None:
-        _shuffled(visit, shuffle)
+    if shuffle is not None and _shuffled(visit, shuffle):
         return
     labels = rebracket(visit, visit.axes(0), after)
     visit.roles(0, "source")
@@ -47,13 +46,19 @@ def reshape(visit: Visit) -> None:
         visit.set_index(index)
 
 
-def _shuffled(visit: Visit, shuffle: Shuffle) -> None:
-    """Any slot may go: the result has the labels of the source in another order; what is between has none."""
+def _shuffled(visit: Visit, shuffle: Shuffle) -> bool:
+    """Any slot may go: the result has the labels of the source in another order; what is between has none.
+
+    Returns False where another axis may shrink too: then its Reshapes need their sizes corrected as usual.
+    """
+    labels = list(visit.state.facts.values.get(shuffle.source, ()))
+    others = [label for axis, label in enumerate(labels) if axis != shuffle.axis]
+    if not all(map(is_fixed, others)) or is_fixed(labels[shuffle.axis]):
+        return False
     if visit.node is not shuffle.last:
         visit.axes(0)
         visit.out(visit.top())
-        return
-    labels = list(visit.state.facts.values.get(shuffle.source, ()))
+        return True
     before = labels[shuffle.axis]
     atoms = visit.flat(before, "shuffle")
     if atoms is not None:
@@ -61,6 +66,7 @@ def _shuffled(visit: Visit, shuffle: Shuffle) -> None:
         visit.edit(ShuffleGather(visit.node, before, shuffle))
     visit.axes(0)
     visit.out(labels)
+    return True
 
 
 def rebracket(visit: Visit, axes: Sequence[Label], after: Sequence[Size]) -> list[Label]:
@@ -140,8 +146,8 @@ def _grouped(factors: Label, outs: list[Size]) -> list[Label]:
 
 def transpose(visit: Visit) -> None:
     """Permutes labels."""
-    if visit.node in visit.state.shuffles:
-        _shuffled(visit, visit.state.shuffles[visit.node])
+    shuffle = visit.state.shuffles.get(visit.node)
+    if shuffle is not None and _shuffled(visit, shuffle):
         return
     axes = visit.axes(0)
     perm = visit.ints_attr("perm") or tuple(reversed(range(len(axes))))
