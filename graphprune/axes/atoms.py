@@ -159,8 +159,10 @@ class Atoms:
         atoms, left, right = self.find(atoms), self.find(left), self.find(right)
         fixed_left, fixed_right = self._pin[left] != NOTHING, self._pin[right] != NOTHING
         same_left, same_right = atoms == left, atoms == right
-        held: npt.NDArray[np.bool_] = (same_left & (fixed_right | same_right)) | (same_right & fixed_left)
-        return held & (self._left[atoms] == NOTHING)
+        leaf = self._left[atoms] == NOTHING
+        by_left, by_right = same_left & (fixed_right | same_right), same_right & fixed_left
+        held: npt.NDArray[np.bool_] = leaf & (by_left | by_right)
+        return held
 
     def settle(self) -> None:
         """Pins parts of pinned conjunctions, drops parts that cannot go, breaks cyclic conjunctions."""

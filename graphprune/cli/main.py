@@ -88,7 +88,19 @@ def cli(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        return _main(list(arguments))
+    code = _main(sys.argv[1:])
+    session = sys.modules.get("graphprune.runtime.session")
+    if session is not None and session.abandoned.is_set():
+        # A single operator still runs in its thread: leave without tearing down what it uses.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _main(arguments: list[str]) -> int:
     previous = _catch_signals()
     try:
         result = cli.main(arguments, prog_name="graphprune", standalone_mode=False)

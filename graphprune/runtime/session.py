@@ -31,6 +31,8 @@ EXOTIC = {
 FATAL = 4  # ONNX Runtime's own lines on stderr would repeat what the exception says
 MESSAGE_LIMIT = 400
 GRACE_SECONDS = 5.0
+abandoned = threading.Event()
+"""Set once a run could not be stopped; tearing ONNX Runtime down below it would abort the process."""
 TEXT_LIMIT = 8000  # names in a hostile model, and so in its errors, may be very long
 
 
@@ -230,7 +232,8 @@ class _Run:
 def _stop(run: _Run, options: ort.RunOptions) -> None:
     """Ask ONNX Runtime to stop. It looks between two nodes: a single endless one is left behind."""
     options.terminate = True
-    run.wait(GRACE_SECONDS)
+    if not run.wait(GRACE_SECONDS):
+        abandoned.set()
 
 
 def _ort_value(array: np.ndarray) -> ort.OrtValue:

@@ -1,4 +1,4 @@
-"""Compiles every workload at a mild and a strong ratio and writes docs/real_models.md from what was measured."""
+"""Compiles every workload at a mild and a strong ratio; writes docs/real_models.md from what was measured."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def line(row: Row) -> str:
     speed = f"{row.speedup:.2f}x ({row.speedup_low:.2f} to {row.speedup_high:.2f})"
     return (
         f"| {row.workload} | {row.pipeline} | {row.dense:.3f} | {row.pruned:.3f} "
-        f"| {row.change:+.3f} ± {row.standard_error:.3f} | {row.params:.3f} | {row.macs:.3f} | {speed} | {row.proof:.1e} |"
+        f"| {row.change:+.3f} ± {row.standard_error:.3f} | {row.params:.3f} | {row.macs:.3f} "
+        f"| {speed} | {row.proof:.1e} |"
     )
 
 
@@ -110,15 +111,19 @@ def write(workloads: tuple[Workload, ...], rows: list[Row]) -> None:
     text = [
         "# Real models",
         "",
-        "Trained models that nobody here made, cut once by weight norms without any repair or training, proved, and",
-        "measured with their task metric and in ONNX Runtime (one thread, interleaved, 99 % interval).",
+        "Trained models, cut once by weight norms without any repair or training, proved, and measured with their",
+        "task metric and in ONNX Runtime (one thread, interleaved, 99 % interval).",
         "",
-        "Made by `python -m tools.real_models table`. The paired difference is over the same items, ± one standard error.",
+        "Made by `python -m tools.real_models table`. The paired difference is over the same items,",
+        "± one standard error.",
         "",
     ]
-    header = "| model | pipeline | dense | pruned | paired difference | params left | MACs left | speed-up | proof error |"
+    columns = (
+        "model, pipeline, dense, pruned, paired difference, params left, MACs left, speed-up, proof error"
+    )
+    header = "| " + columns.replace(", ", " | ") + " |"
     for kind, heading in HEADINGS.items():
-        names = {workload.name: workload.metric for workload in workloads if workload.kind is kind}
+        names = {each.name: each.metric for each in workloads if each.kind is kind}
         mine = [row for row in rows if row.workload in names]
         if mine:
             text += [f"## {heading}", "", header, "|---" * 9 + "|", *(line(row) for row in mine), ""]
