@@ -111,8 +111,8 @@ def write(workloads: tuple[Workload, ...], rows: list[Row]) -> None:
     text = [
         "# Real models",
         "",
-        "Trained models, cut once by weight norms without any repair or training, proved, and measured with their",
-        "task metric and in ONNX Runtime (one thread, interleaved, 99 % interval).",
+        "Trained models, cut once by weight norms without any repair or training, proved, and measured with",
+        "their task metric and in ONNX Runtime (one thread, interleaved, 99 % interval).",
         "",
         "Made by `python -m tools.real_models table`. The paired difference is over the same items,",
         "± one standard error.",
