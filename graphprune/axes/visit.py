@@ -12,7 +12,18 @@ import onnx_ir as ir
 from graphprune.axes.atoms import Atoms
 from graphprune.axes.branches import Branch, Branches
 from graphprune.axes.edits import Edit
-from graphprune.axes.labels import ONE, Algebra, Factor, Label, Size, fixed, is_fixed, size_of
+from graphprune.axes.labels import (
+    ONE,
+    Algebra,
+    Factor,
+    Label,
+    Size,
+    chain,
+    fixed,
+    is_fixed,
+    prefixes,
+    size_of,
+)
 from graphprune.axes.options import Options
 from graphprune.axes.regions import VarianceRegion
 from graphprune.axes.shuffles import Shuffle
@@ -294,7 +305,7 @@ class Visit:
         boundaries: list[Size] = [ONE]
         for size in sizes:
             boundaries.append((boundaries[-1][0] * size, boundaries[-1][1] * size))
-        merged = chain_of(label, boundaries)
+        merged = chain(prefixes(label), boundaries)
         if merged is None or size_of(label) != boundaries[-1]:
             self.fix(label, f"cannot be divided as {'x'.join(map(str, sizes))}")
             return None
@@ -416,13 +427,6 @@ class Visit:
     def set_index(self, label: Label, position: int = 0) -> None:
         """Says that the elements of an output are positions on this axis."""
         self._facts.indices[self.node.outputs[position]] = label
-
-
-def chain_of(label: Label, boundaries: Sequence[Size]) -> list[Size] | None:
-    """The boundaries and the label's own prefix products as one divisor chain; None if they do not nest."""
-    from graphprune.axes.labels import chain, prefixes
-
-    return chain(prefixes(label), boundaries)
 
 
 def _is_only_sliced(value: ir.Value) -> bool:
