@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from graphprune.api import bench, compile, find_groups, validate
+    from graphprune.api import bench, calibrate, compile, find_groups, validate
     from graphprune.errors import GraphpruneError
     from graphprune.pipeline.compile import Result
     from graphprune.pipeline.report import Report
@@ -20,6 +20,7 @@ __all__ = [
     "Result",
     "__version__",
     "bench",
+    "calibrate",
     "compile",
     "find_groups",
     "validate",
@@ -31,6 +32,7 @@ _HOMES = {
     "Report": "graphprune.pipeline.report",
     "Result": "graphprune.pipeline.compile",
     "bench": "graphprune.api",
+    "calibrate": "graphprune.api",
     "compile": "graphprune.api",
     "find_groups": "graphprune.api",
     "validate": "graphprune.api",

@@ -21,15 +21,20 @@ if TYPE_CHECKING:
     from graphprune.axes import Group, Options
     from graphprune.pipeline.agreement import Comparison
     from graphprune.pipeline.benchmark import Bench
+    from graphprune.pipeline.choosing import Chosen
     from graphprune.pipeline.compile import Result
     from graphprune.pipeline.passes import Pass
     from graphprune.pipeline.planfile import PlanFile
+    from graphprune.pipeline.samples import Given
+    from graphprune.statistics.data.images import Preparation
 
 ModelLike: TypeAlias = Union[
     str, "os.PathLike[str]", "onnx.ModelProto", "onnx_ir.Model", "onnx_graphsurgeon.Graph"
 ]
 Arrays: TypeAlias = "Mapping[str, numpy.ndarray]"
 PathLike: TypeAlias = Union[str, "os.PathLike[str]"]
+Data: TypeAlias = "Arrays | PathLike | Iterable[Arrays] | None"
+"""Samples: a file or folder, arrays by input name, or several such sets one after the other."""
 
 
 def compile(
@@ -38,8 +43,8 @@ def compile(
     output: PathLike | None = None,
     *,
     plan: PlanFile | PathLike | None = None,
-    calibration: Arrays | PathLike | None = None,
-    inputs: Arrays | PathLike | None = None,
+    calibration: Data = None,
+    inputs: Data = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     seed: int = 0,
     threads: int = 1,
@@ -52,6 +57,8 @@ def compile(
     max_bytes: int | None = None,
     allow_external_links: bool = False,
     reproducer: PathLike | None = None,
+    statistics: PathLike | None = None,
+    sparse_initializers: bool = False,
     progress: Callable[[int, int, str], None] = silent,
 ) -> Result:
     """Run passes over a model, prove the result and, if `output` is given, save it with its plan beside it.
@@ -61,7 +68,8 @@ def compile(
         passes: pipeline text, a pass, or a list of either; empty copies the model.
         output: where the model goes; None writes nothing.
         plan: decisions to repeat instead of running passes: a plan file or its path.
-        calibration: sample inputs for criteria that need data, stacked along the first dimension.
+        calibration: sample inputs for criteria that need data, stacked along the first dimension; an
+            iterable gives one set after the other.
         inputs: inputs to prove and time on; generated when not given.
         shapes: concrete shapes of graph inputs.
         seed: of generated inputs and of everything random in a pass.
@@ -75,6 +83,8 @@ def compile(
         max_bytes: refuse larger model files.
         allow_external_links: accept external data behind links.
         reproducer: folder that receives what is needed to repeat a compile that failed.
+        statistics: file that keeps what was measured on `calibration` for the next compile.
+        sparse_initializers: write initializers as sparse tensors where that makes the file smaller.
         progress: called with (done, total, what).
 
     Raises:
@@ -105,9 +115,52 @@ def compile(
         max_bytes=max_bytes,
         allow_external_links=allow_external_links,
         reproducer=Path(reproducer) if reproducer is not None else None,
+        statistics=Path(statistics) if statistics is not None else None,
+        sparse_initializers=sparse_initializers,
         progress=progress,
     )
     return run(job, settings)
+
+
+def calibrate(
+    model: ModelLike,
+    pool: Data,
+    output: PathLike | None = None,
+    *,
+    samples: int = 512,
+    select: str = "random",
+    preparation: Preparation | None = None,
+    window: int | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    timeout: float = 120.0,
+    overwrite: bool = False,
+    progress: Callable[[int, int, str], None] = silent,
+) -> Chosen:
+    """Choose calibration samples from a pool and say whether the choice beats random draws.
+
+    Args:
+        model: what the samples are for.
+        pool: arrays, a file or folder of them, a folder of pictures, or a file of token ids.
+        output: an .npz that receives the samples, ready for `compile(calibration=...)`.
+        samples: how many.
+        select: random, representative, easy, hard, dbp, herding, donod or eu.
+        preparation: how pictures become inputs.
+        window: tokens of one sample; says that the pool is a file of token ids.
+        seed: of everything random.
+        threads: of ONNX Runtime.
+        timeout: seconds that a run of the model may take.
+        overwrite: replace an output that exists.
+        progress: called with (done, total, what).
+
+    Raises:
+        GraphpruneError: the model does not load or run, or the pool does not fit it.
+    """
+    from graphprune.pipeline import choosing
+
+    wish = choosing.Wish(samples, select, preparation, window)
+    settings = Settings(seed=seed, threads=threads, timeout=timeout, overwrite=overwrite, progress=progress)
+    return choosing.run(model, _given(pool), Path(output) if output is not None else None, wish, settings)
 
 
 def find_groups(model: ModelLike, options: Options | None = None) -> tuple[Group, ...]:
@@ -128,7 +181,7 @@ def find_groups(model: ModelLike, options: Options | None = None) -> tuple[Group
 def validate(
     reference: ModelLike,
     candidate: ModelLike,
-    inputs: Arrays | PathLike | None = None,
+    inputs: Data = None,
     *,
     tolerance: float = 1e-4,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -149,7 +202,7 @@ def validate(
 
 def bench(
     models: Iterable[ModelLike],
-    inputs: Arrays | PathLike | None = None,
+    inputs: Data = None,
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     seed: int = 0,
@@ -171,5 +224,7 @@ def _name(model: ModelLike) -> str:
     return os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__
 
 
-def _given(data: Arrays | PathLike | None) -> Path | Arrays | None:
-    return Path(data) if isinstance(data, str | os.PathLike) else data
+def _given(data: Data) -> Given:
+    if data is None or isinstance(data, Mapping):
+        return data
+    return Path(data) if isinstance(data, str | os.PathLike) else tuple(data)

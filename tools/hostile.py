@@ -37,7 +37,7 @@ POLICIES = {
     "D37_inf_weights": (2, "loads; weights that are not finite cannot be ranked"),
     "D38_all_zero_weights": (0, "accepted, all units tie and the first ones stay"),
     "D39_value_info_lies": (0, "accepted, the declaration is dropped"),
-    "D51_bn_negative_var": (2, "loads; the scale it computes is not finite and cannot be ranked"),
+    "D51_bn_negative_var": (2, "loads; what it scales cannot be ranked"),
     "D52_loop_infinite": (1, "accepted, and nothing in it can be cut; runs have a time limit"),
     "E27_dunder_key": (0, "accepted, unknown keys are ignored and not written back"),
     "E32_overlapping": (0, "accepted, inputs are never changed in place"),

@@ -111,6 +111,7 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
         if not unbalanced:
             break
         state.tied.update(unbalanced)
+        state.forget({node for node, _ in unbalanced})
     return Analysis(model, options, sizes, state, groups, passes)
 
 

@@ -19,13 +19,10 @@ class Atoms:
 
     def __init__(self) -> None:
         self._size = 0
-        self._parent: Ids = np.empty(0, np.int64)
-        self._left: Ids = np.empty(0, np.int64)
-        self._right: Ids = np.empty(0, np.int64)
-        self._pin: Ids = np.empty(0, np.int64)
-        self._family: Ids = np.empty(0, np.int64)
         self._families = 0
         self.version = 0
+        self._settled = 0
+        self._use(np.empty((5, 0), np.int64))
 
     def __len__(self) -> int:
         return self._size
@@ -34,24 +31,39 @@ class Atoms:
         """Returns `count` fresh atoms, each alone in its class."""
         start, self._size = self._size, self._size + count
         if self._size > len(self._parent):
-            self._grow(max(self._size, 2 * len(self._parent), 1 << 15))
-        return np.arange(start, self._size)
+            self._grow(max(self._size, 2 * len(self._parent), 1 << 15), start)
+        fresh = np.arange(start, self._size)
+        self._parent[start : self._size] = fresh
+        self._table[1:, start : self._size] = NOTHING
+        return fresh
 
-    def _grow(self, capacity: int) -> None:
-        old = len(self._parent)
-        extra = np.full(capacity - old, NOTHING, np.int64)
-        self._parent = np.concatenate([self._parent, np.arange(old, capacity)])
-        self._left = np.concatenate([self._left, extra])
-        self._right = np.concatenate([self._right, extra])
-        self._pin = np.concatenate([self._pin, extra])
-        self._family = np.concatenate([self._family, extra])
+    def _grow(self, capacity: int, used: int) -> None:
+        table = np.empty((5, capacity), np.int64)  # rows are written as atoms are made
+        table[:, :used] = self._table[:, :used]
+        self._use(table)
+
+    def _use(self, table: Ids) -> None:
+        self._table = table
+        self._parent: Ids = table[0]
+        self._left: Ids = table[1]
+        self._right: Ids = table[2]
+        self._pin: Ids = table[3]
+        self._family: Ids = table[4]
+
+    @property
+    def plain(self) -> bool:
+        """Whether no atom ever was a conjunction."""
+        return self._families == 0
 
     def find(self, atoms: Ids) -> Ids:
         """Returns the class representative of each atom."""
         root = self._parent[atoms]
+        above = self._parent[root]
+        if _same(above, root):
+            return root
         while True:
             above = self._parent[root]
-            if np.array_equal(above, root):
+            if _same(above, root):
                 break
             grand = self._parent[above]
             self._parent[root] = grand
@@ -65,11 +77,28 @@ class Atoms:
         return self._found(self._left[root]), self._found(self._right[root])
 
     def _found(self, atoms: Ids) -> Ids:
-        out = atoms.copy()
         some = atoms != NOTHING
-        if some.any():
+        if _all(some):
+            return self.find(atoms)
+        out = atoms.copy()
+        if _any(some):
             out[some] = self.find(atoms[some])
         return out
+
+    def split(self, atoms: Ids) -> tuple[Ids, Ids] | None:
+        """The (left, right) classes of atoms that all are conjunctions; None where one of them is a leaf."""
+        if self.plain or not len(atoms):
+            return None
+        first = self._parent[atoms[0]]
+        while first != self._parent[first]:
+            first = self._parent[first]
+        if self._left[first] == NOTHING:
+            return None
+        root = self.find(atoms)
+        left = self._left[root]
+        if _any(left == NOTHING):
+            return None
+        return self.find(left), self.find(self._right[root])
 
     def pins(self, atoms: Ids) -> Ids:
         """Returns the event that pinned each atom's class, NOTHING where it is free."""
@@ -94,19 +123,19 @@ class Atoms:
 
     def _merge(self, a: Ids, b: Ids) -> list[tuple[Ids, Ids]]:
         a, b = self.find(a), self.find(b)
-        apart = a != b
-        if not apart.any():
+        if _same(a, b):
             return []
         self.version += 1
+        apart = a != b
         a, b = a[apart], b[apart]
         olds = np.concatenate([a, b])
         while True:
             low, high = np.minimum(a, b), np.maximum(a, b)
             np.minimum.at(self._parent, high, low)
             a, b = self.find(a), self.find(b)
-            apart = a != b
-            if not apart.any():
+            if _same(a, b):
                 break
+            apart = a != b
             a, b = a[apart], b[apart]
         return self._inherit(olds)
 
@@ -114,10 +143,12 @@ class Atoms:
         """Hands pins and expansions of merged roots to their new root; returns the part pairs that follow."""
         new = self.find(olds)
         pinned = self._pin[olds] != NOTHING
-        if pinned.any():
+        if _any(pinned):
             self._inherit_pins(new[pinned], self._pin[olds[pinned]])
+        if self.plain:
+            return []
         expanded = self._left[olds] != NOTHING
-        if not expanded.any():
+        if not _any(expanded):
             return []
         olds = np.unique(olds[expanded])
         new = self.find(olds)
@@ -166,13 +197,12 @@ class Atoms:
 
     def settle(self) -> None:
         """Pins parts of pinned conjunctions, drops parts that cannot go, breaks cyclic conjunctions."""
-        while True:
-            before = self.version
-            self._spread_pins()
-            self._simplify()
-            self._break_cycles()
-            if self.version == before:
-                return
+        while self._settled != self.version:
+            self._settled = self.version
+            if not self.plain:
+                self._spread_pins()
+                self._simplify()
+                self._break_cycles()
 
     def _heads(self) -> Ids:
         everything = np.arange(self._size)
@@ -218,17 +248,12 @@ class Atoms:
 
     def _break_cycles(self) -> None:
         """Occurs check: one decision for everything inside a cyclic conjunction (coarser, still sound)."""
-        from scipy.sparse import coo_matrix
-        from scipy.sparse.csgraph import connected_components
-
         while True:
             heads = self._heads()
-            if not heads.size:
-                return
             left, right = self.parts(heads)
-            rows, columns = np.concatenate([heads, heads]), np.concatenate([left, right])
-            graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(self._size, self._size))
-            _, component = connected_components(graph, directed=True, connection="strong")
+            if self._is_well_founded(heads, left, right):
+                return
+            component = self._components(heads, left, right)
             cyclic = (component[left] == component[heads]) | (component[right] == component[heads])
             if not cyclic.any():
                 return
@@ -239,6 +264,27 @@ class Atoms:
             self.union(bad, left)
             self.union(self.find(bad), right)
 
+    def _is_well_founded(self, heads: Ids, left: Ids, right: Ids) -> bool:
+        """Whether conjunctions end in leaves; peels off, time and again, those whose parts are done."""
+        waiting = np.zeros(self._size, bool)
+        waiting[heads] = True
+        while heads.size:
+            stuck = waiting[left] | waiting[right]
+            if _all(stuck):
+                return False
+            waiting[heads[~stuck]] = False
+            heads, left, right = heads[stuck], left[stuck], right[stuck]
+        return True
+
+    def _components(self, heads: Ids, left: Ids, right: Ids) -> Ids:
+        """The strongly connected component of every atom under 'is a conjunction of'."""
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        rows, columns = np.concatenate([heads, heads]), np.concatenate([left, right])
+        graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(self._size, self._size))
+        return connected_components(graph, directed=True, connection="strong")[1].astype(np.int64)
+
     def base(self, atoms: Ids) -> tuple[Ids, Ids, Ids]:
         """Resolves atoms to leaves.
 
@@ -248,6 +294,8 @@ class Atoms:
         """
         position, root = np.arange(len(atoms)), self.find(atoms)
         path = np.ones(len(atoms), np.int64)
+        if self.plain or _all(self._left[root] == NOTHING):
+            return position, root, path
         done: list[tuple[Ids, Ids, Ids]] = []
         while position.size:
             leaf = self._left[root] == NOTHING
@@ -264,6 +312,8 @@ class Atoms:
     def kept(self, removed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Given which leaves (by root id) are removed, returns for every root id whether it is kept."""
         keep = ~removed
+        if self.plain:
+            return keep
         heads = self._heads()
         left, right = self.parts(heads)
         while True:
@@ -271,3 +321,12 @@ class Atoms:
             if np.array_equal(new, keep[heads]):
                 return keep
             keep[heads] = new
+
+
+# Arrays here are short and many: these three do without the Python layers of numpy's own.
+_any = np.logical_or.reduce
+_all = np.logical_and.reduce
+
+
+def _same(a: Ids, b: Ids) -> bool:
+    return a.tobytes() == b.tobytes()

@@ -8,27 +8,15 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.evaluate import MOVES as MOVED
+from graphprune.ir.fast_shapes import BROADCAST, ELEMENTWISE
 from graphprune.ir.shapes import Sizes
 
 Effect = Literal["zero", "empty", "offset", "any"]
 """Zero everywhere; without rows; equal to the slot before it (a running count); of no interest."""
 Outcome = Effect | Literal["sum", "piece", "updates", "start"] | None
 
-MOVES = frozenset(
-    [
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Transpose",
-        "Flatten",
-        "Expand",
-        "Slice",
-        "Split",
-        "Identity",
-        "Cast",
-        "Gather",
-    ]
-)
+MOVES = (frozenset(MOVED) - {"Concat"}) | {"Flatten", "Split", "Cast"}
 """What a moved value is, it stays."""
 ZERO_STAYS = frozenset(
     [
@@ -50,53 +38,10 @@ ZERO_STAYS = frozenset(
 )
 PRODUCTS = frozenset(["Mul", "And", "MatMul", "Einsum", "BitwiseAnd"])
 ROWS = (
-    frozenset(
-        [
-            "Add",
-            "Sub",
-            "Mul",
-            "Div",
-            "Pow",
-            "And",
-            "Or",
-            "Not",
-            "Neg",
-            "Abs",
-            "Relu",
-            "Sigmoid",
-            "Tanh",
-            "Erf",
-            "Gelu",
-            "Exp",
-            "Sqrt",
-            "Softmax",
-            "Clip",
-            "Min",
-            "Max",
-            "Equal",
-            "Less",
-            "Greater",
-            "Mod",
-            "LayerNormalization",
-            "RMSNormalization",
-            "HardSigmoid",
-            "HardSwish",
-            "Swish",
-            "Elu",
-            "Selu",
-            "Softplus",
-            "Mish",
-            "Where",
-            "LeakyRelu",
-            "PRelu",
-            "Reciprocal",
-            "Pow",
-            "Sin",
-            "Cos",
-            "Log",
-        ]
-    )
+    ELEMENTWISE
+    | BROADCAST
     | MOVES
+    | frozenset(["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"])
 )
 """Slot by slot along the rows: no rows in, no rows out."""
 

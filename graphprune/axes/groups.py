@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -160,28 +161,25 @@ def _touches(state: State) -> Iterator[_Touch]:
 
 def _label_touches(state: State, use: Use, axis: int, label: Label) -> Iterator[_Touch]:
     label = state.algebra.normal(label)
-    length = int(np.prod([factor.size[0] for factor in label]))
+    length = prod([factor.size[0] for factor in label])
     blocks = state.blocks.get((use, axis), 1)
     inner = length
     for part, factor in enumerate(label):
         inner //= factor.size[0]
         if factor.atoms is None:
             continue
-        position, leaf, path = state.atoms.base(factor.atoms)
-        for step in np.unique(path):
-            chosen = path == step
-            yield _Touch(
-                use,
-                axis,
-                part,
-                int(step),
-                blocks,
-                length,
-                leaf[chosen],
-                position[chosen],
-                factor.size[0],
-                inner,
-            )
+        for step, leaves, positions in _by_path(*state.atoms.base(factor.atoms)):
+            yield _Touch(use, axis, part, step, blocks, length, leaves, positions, factor.size[0], inner)
+
+
+def _by_path(position: Ids, leaf: Ids, path: Ids) -> Iterator[tuple[int, Ids, Ids]]:
+    """Leaves and positions of each path to them; most often there is one."""
+    if len(path) and path[-1] == 1:  # they come in order of depth, so that the others are 1 too
+        yield 1, leaf, position
+        return
+    for step in np.unique(path):
+        chosen = path == step
+        yield int(step), leaf[chosen], position[chosen]
 
 
 def _signatures(state: State, touches: list[_Touch]) -> npt.NDArray[np.uint64]:
@@ -197,28 +195,40 @@ def _signatures(state: State, touches: list[_Touch]) -> npt.NDArray[np.uint64]:
 def _build(state: State, touches: list[_Touch], signature: npt.NDArray[np.uint64]) -> list[Group]:
     leaves = np.unique(np.concatenate([touch.leaves for touch in touches]))
     events = state.atoms.pins(leaves)
-    rows = np.stack([signature[leaves], (events + 1).astype(np.uint64)], axis=1)
-    _, group_of_leaf = np.unique(rows, axis=0, return_inverse=True)
+    _, alike = np.unique(signature[leaves], return_inverse=True)
+    _, group_of_leaf = np.unique(alike * (len(state.events) + 1) + events, return_inverse=True)
     group_of = np.full(len(state.atoms), NOTHING, np.int64)
-    group_of[leaves] = group_of_leaf.ravel()
+    group_of[leaves] = group_of_leaf
     parts: dict[int, list[_Touch]] = {}
     for touch in touches:
         numbers = group_of[touch.leaves]
-        for first in np.sort(np.unique(numbers, return_index=True)[1]):  # in the order of their slots
+        for first in _firsts(numbers):  # in the order of their slots
             parts.setdefault(int(numbers[first]), []).append(touch)
     taken: dict[str, int] = {}
-    return [_group(state, number, mine, group_of, taken) for number, mine in parts.items()]
+    unit_of = np.full(len(group_of), NOTHING, np.int64)
+    return [_group(state, number, mine, group_of, unit_of, taken) for number, mine in parts.items()]
 
 
-def _group(state: State, number: int, touches: list[_Touch], group_of: Ids, taken: dict[str, int]) -> Group:
+def _firsts(numbers: Ids) -> Ids:
+    """Where each number stands first."""
+    if len(numbers) and bool((numbers == numbers[0]).all()):
+        return np.zeros(1, np.int64)
+    return np.sort(np.unique(numbers, return_index=True)[1])
+
+
+def _group(
+    state: State, number: int, touches: list[_Touch], group_of: Ids, unit_of: Ids, taken: dict[str, int]
+) -> Group:
+    """One Group; `unit_of` is scratch space, all NOTHING before and after."""
     first = touches[0]
     mine = group_of[first.leaves] == number
     leaves, starts = first.leaves[mine], first.positions[mine]
     unique, where = np.unique(leaves, return_index=True)
     atoms = unique[np.argsort(starts[where], kind="stable")]
-    unit_of = np.full(len(group_of), NOTHING, np.int64)
     unit_of[atoms] = np.arange(len(atoms))
     slices = tuple(_slice(state, touch, unit_of) for touch in touches)
+    floor = _floor(state, unit_of)
+    unit_of[atoms] = NOTHING
     event = int(state.atoms.pins(atoms[:1])[0])
     return Group(
         id=_identity(slices, taken),
@@ -227,24 +237,18 @@ def _group(state: State, number: int, touches: list[_Touch], group_of: Ids, take
         pin=None if event == NOTHING else _pin(state.events[event]),
         convolutional=any(_is_conv(s) for s in slices),
         span=slices[0].length // slices[0].span if slices[0].span else 1,
-        floor=_floor(state, unit_of),
+        floor=floor,
     )
 
 
 def _slice(state: State, touch: _Touch, unit_of: Ids) -> Slice:
-    units = unit_of[touch.leaves]
+    units, positions = unit_of[touch.leaves], touch.positions
     mine = units != NOTHING
+    if not mine.all():
+        units, positions = units[mine], positions[mine]
     role = state.roles.get((touch.use, touch.axis), "source")
     return Slice(
-        touch.use,
-        touch.axis,
-        role,
-        touch.blocks,
-        touch.length,
-        units[mine],
-        touch.positions[mine],
-        touch.span,
-        touch.inner,
+        touch.use, touch.axis, role, touch.blocks, touch.length, units, positions, touch.span, touch.inner
     )
 
 
@@ -274,6 +278,8 @@ def _floor(state: State, unit_of: Ids) -> int:
 
 
 def _balance(state: State, groups: list[Group]) -> tuple[tuple[Group, ...], set[tuple[ir.Node, int]]]:
+    if not state.facts.balances:
+        return tuple(groups), set()
     owner = np.full(len(state.atoms), NOTHING, np.int64)
     for number, group in enumerate(groups):
         owner[group.atoms] = number
@@ -295,6 +301,9 @@ def _assign(
     position, leaf, _ = state.atoms.base(atoms)
     if len(position) != len(atoms):
         return False
+    in_blocks = np.sort(leaf[np.argsort(position)].reshape(count, -1), axis=1)
+    if (in_blocks == in_blocks[0]).all():
+        return True  # every block has the same Units, as where a reshape made the blocks
     number = int(owner[leaf[0]])
     if number == NOTHING:
         return True

@@ -60,7 +60,9 @@ def is_static(size: Size) -> bool:
 
 def size_of(label: Label) -> Size:
     """Number of slots of an axis."""
-    return prod(f.size[0] for f in label), prod(f.size[1] for f in label)
+    if len(label) == 1:
+        return label[0].size
+    return prod([f.size[0] for f in label]), prod([f.size[1] for f in label])
 
 
 def fixed(size: Size, why: int = NOTHING) -> Label:
@@ -70,7 +72,10 @@ def fixed(size: Size, why: int = NOTHING) -> Label:
 
 def is_fixed(label: Label) -> bool:
     """Whether no slot of the axis can go."""
-    return all(f.atoms is None for f in label)
+    for factor in label:  # noqa: SIM110 - asked so often that a generator would show
+        if factor.atoms is not None:
+            return False
+    return True
 
 
 def prefixes(factors: Sequence[Factor]) -> list[Size]:
@@ -120,7 +125,7 @@ class Algebra:
 
     def normal(self, label: Label) -> Label:
         """Replaces factors whose atoms already expand as a product by those factors."""
-        if all(f.atoms is None for f in label):
+        if self.atoms.plain or is_fixed(label):
             return label
         out: list[Factor] = []
         work = list(reversed(label))
@@ -136,9 +141,10 @@ class Algebra:
     def _as_product(self, factor: Factor) -> tuple[Factor, Factor] | None:
         if factor.atoms is None:
             return None
-        left, right = self.atoms.parts(factor.atoms)
-        if (left == NOTHING).any():
+        parts = self.atoms.split(factor.atoms)
+        if parts is None:
             return None
+        left, right = parts
         changes = np.flatnonzero(left != left[0])
         inner = int(changes[0]) if changes.size else 0
         if inner <= 1 or len(left) % inner:
@@ -160,11 +166,10 @@ class Algebra:
         repeated = self._repeated(factor, outer[0], inner[0])
         if repeated is not None:
             return repeated
-        left, right = self.atoms.parts(factor.atoms)
-        if (left != NOTHING).all():
-            parts = self._product_of(left, right, outer[0], inner[0])
-            if parts is not None:
-                return parts
+        halves = self.atoms.split(factor.atoms)
+        parts = None if halves is None else self._product_of(*halves, outer[0], inner[0])
+        if parts is not None:
+            return parts
         key = (outer[0], factor.atoms.tobytes())
         g, h = self._remembered(("outer", key), outer[0]), self._remembered(("inner", key), inner[0])
         self.atoms.expand(factor.atoms, np.repeat(g, inner[0]), np.tile(h, outer[0]))
@@ -200,6 +205,9 @@ class Algebra:
         if a is b:
             return
         a, b = self.normal(a), self.normal(b)
+        if len(a) == len(b) == 1 and a[0].size == b[0].size and min(a[0].size) > 0:
+            self._tie(a[0], b[0], event)
+            return
         cuts = chain(prefixes(a), prefixes(b))
         if cuts is None or size_of(a) != size_of(b):
             self.pin(a, event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +28,15 @@ from graphprune.axes.labels import (
 from graphprune.axes.options import Options
 from graphprune.axes.regions import VarianceRegion
 from graphprune.axes.shuffles import Shuffle
-from graphprune.ir.shapes import Data, Shape, Sizes
+from graphprune.ir.shape_data import Data
+from graphprune.ir.shapes import Shape, Sizes
 
 Axes = tuple[Label, ...]
 Table = npt.NDArray[np.generic]
 """What an index-typed value reads for every position, where it is not the position itself."""
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """One use of an initializer: input `position` of `node`."""
 
     node: ir.Node
@@ -49,8 +50,7 @@ class Use:
         return value
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """Why something may not be removed: a reason, and the node at which it was found."""
 
     reason: str
@@ -117,13 +117,21 @@ class State:
         self.routers: frozenset[ir.Node] = frozenset()
         self.facts = Facts()
 
+    def forget(self, nodes: set[ir.Node]) -> None:
+        """Lets the weights of these nodes start again, where what was said about their blocks has to go."""
+        for use in [use for use in self.uses if use.node in nodes]:
+            del self.uses[use]
+        for key in [key for key in self.blocks if key[0].node in nodes]:
+            del self.blocks[key]
+
     def event(self, reason: str, node: str = "", unblock: str = "") -> int:
         """Returns the number of this event, the same for equal events."""
         event = Event(reason, node, unblock)
-        if event not in self._event_ids:
-            self._event_ids[event] = len(self.events)
+        known = self._event_ids.get(event)
+        if known is None:
+            known = self._event_ids[event] = len(self.events)
             self.events.append(event)
-        return self._event_ids[event]
+        return known
 
 
 class Visit:
@@ -161,7 +169,7 @@ class Visit:
     def is_constant(self, position: int) -> bool:
         """Whether the input is an initializer (its axes can be sliced in place)."""
         value = self.value(position)
-        return value.producer() is None and value.const_value is not None
+        return value.const_value is not None and value.producer() is None
 
     def shape(self, position: int) -> Shape | None:
         """Sizes of an input; None when unknown."""
@@ -214,12 +222,13 @@ class Visit:
         """The labels of an input's axes; an initializer has labels of its own at each use."""
         value = self.value(position)
         self._read.add(position)
-        if not self.is_constant(position):
+        if value.const_value is None or value.producer() is not None:
             return self._facts.values.get(value, ())
         use = Use(self.node, position)
-        if use not in self.state.uses:
-            self.state.uses[use] = self._labels_of(use)
-        return self.state.uses[use]
+        labels = self.state.uses.get(use)
+        if labels is None:
+            labels = self.state.uses[use] = self._labels_of(use)
+        return labels
 
     def _labels_of(self, use: Use) -> Axes:
         shape = self.state.sizes.shapes.get(use.value) or ()

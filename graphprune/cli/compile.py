@@ -28,12 +28,14 @@ class _Given(TypedDict):
     recipe: str | None
     plan: str | None
     calibration: str | None
+    statistics: str | None
     inputs: str | None
     shapes: dict[str, tuple[int, ...]]
     verify_each: bool | None
     allow_short: bool | None
     tolerance: float | None
     force: bool
+    sparse_initializers: bool
     bench: bool | None
     print_plan: bool
     report_file: str | None
@@ -59,6 +61,7 @@ class _Given(TypedDict):
     "--plan", type=options.path, metavar="PLAN.json", help="Repeat the decisions of an earlier compile."
 )
 @click.option("--calibration", type=options.path, metavar="DATA", help="Samples for criteria that need data.")
+@options.statistics()
 @options.inputs("prove and time the result on")
 @options.shapes()
 @click.option(
@@ -73,6 +76,11 @@ class _Given(TypedDict):
     help="Bound of the proof, relative to the largest output.  [default: 1e-4]",
 )
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@click.option(
+    "--sparse-initializers",
+    is_flag=True,
+    help="Write weights as sparse tensors where that is smaller; few tools beside ONNX Runtime read them.",
+)
 @click.option("--no-bench", "bench", flag_value=False, default=None, help="Do not measure latency.")
 @click.option(
     "--print-plan", is_flag=True, help="Print the plan as JSON instead of the report; -o is then optional."
@@ -170,10 +178,12 @@ def _settings(given: _Given, progress: Callable[[int, int, str], None]) -> Setti
     return Settings(
         **chosen,  # type: ignore[arg-type]
         overwrite=given["force"],
+        sparse_initializers=given["sparse_initializers"],
         timeout=given["timeout"],
         max_bytes=given["max_bytes"],
         allow_external_links=given["allow_external_links"],
         reproducer=Path(given["reproducer"]) if given["reproducer"] is not None else None,
+        statistics=Path(given["statistics"]) if given["statistics"] is not None else None,
         progress=progress,
     )
 

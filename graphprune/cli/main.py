@@ -19,6 +19,7 @@ from graphprune.errors import GraphpruneError, did_you_mean
 
 _COMMANDS = {
     "compile": "Run a pipeline of passes over a model, prove the result and save it.",
+    "calibrate": "Choose calibration samples from a pool, and compare the choice with random draws.",
     "inspect": "Show size, operators, groups, and what is pinned and why.",
     "explain": "Say why slots are coupled, why a group is pinned, or what a pass does.",
     "validate": "Compare two models on the same inputs.",

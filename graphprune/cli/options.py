@@ -92,6 +92,12 @@ def inputs(what: str) -> Callable[[F], F]:
     return click.option("--inputs", type=path, metavar="DATA", help=text)
 
 
+def statistics() -> Callable[[F], F]:
+    """Where measures on calibration data are kept."""
+    text = "Keep what is measured on --calibration here, and use what an earlier compile measured."
+    return click.option("--statistics", type=path, metavar="FILE", help=text)
+
+
 def seed() -> Callable[[F], F]:
     """Of everything random."""
     return click.option(

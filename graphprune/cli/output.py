@@ -60,11 +60,12 @@ class Progress:
     def __enter__(self) -> Progress:
         if self.fancy:
             from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
 
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-            self.bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+            console = Console(stderr=True)
+            self.bar = RichProgress(*columns, TimeRemainingColumn(), console=console, transient=True)
             self.bar.start()
             self.task = self.bar.add_task("", total=None)
         return self
@@ -76,6 +77,8 @@ class Progress:
     def __call__(self, done: int, total: int, what: str) -> None:
         """Say what is going on, and how far it is."""
         if self.bar is not None and self.task is not None:
+            if what != self.last:
+                self.bar.reset(self.task)  # the time that is left follows from this phase alone
             self.bar.update(self.task, description=what, completed=done, total=total or None)
         elif self.lines and what != self.last:
             say(what)

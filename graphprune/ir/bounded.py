@@ -17,8 +17,8 @@ _EXTRA = 256 * 2**20
 _PER_PROTO_BYTE = 16
 
 
-def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Strict shape inference with data propagation, in bounded memory.
+def infer_shapes(model: bytes) -> onnx.ModelProto:
+    """Strict shape inference with data propagation on a serialised model, in bounded memory.
 
     onnx propagates integer constants by writing them out: `Range(0, 2**40, 1)` alone asks for 20 GB.
 
@@ -27,8 +27,8 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
         onnx.shape_inference.InferenceError: an operator's inputs do not fit.
     """
     try:
-        with memory_cap(_EXTRA + _PER_PROTO_BYTE * proto.ByteSize()):
-            return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        with memory_cap(_EXTRA + _PER_PROTO_BYTE * len(model)):
+            return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except MemoryError:
         raise ModelError("the graph computes a constant that is too big to write out") from None
 

@@ -19,10 +19,11 @@ from graphprune.ir.check_view import Dims, dims_of
 from graphprune.ir.limits import DEFAULT_LIMITS, Limits
 from graphprune.ir.names import escape, quote
 from graphprune.ir.preflight.flow import Flow
-from graphprune.ir.preflight.structure import check_model
+from graphprune.ir.preflight.structure import Contents, check_model
 from graphprune.ir.skeleton import forget_value_info, lift_stubs, skeleton
 
 Result = TypeVar("Result")
+Given = TypeVar("Given", onnx.ModelProto, bytes)
 Shapes = dict[str, Dims]
 _MAX_REASON = 400
 
@@ -37,7 +38,7 @@ def check(model: ir.Model, limits: Limits = DEFAULT_LIMITS) -> None:
         for name, value in graph.initializers.items():
             _check_initializer(name, value)
     proto = skeleton(model).proto
-    check_model(proto, limits)
+    check_model(proto, Contents.of(proto.graph).nodes, limits)
     flow = Flow(limits.max_depth)
     flow.check_main(proto.graph)
     for function in proto.functions:
@@ -59,11 +60,12 @@ def check_semantics(proto: onnx.ModelProto, limits: Limits) -> Shapes:
         if info.name not in weights:
             _check_size(info.name, dims_of(info) or (), limits)
     _check_schemas(proto)
+    data = _guarded(onnx.ModelProto.SerializeToString, proto)  # once: both inferences would do it again
     # Without propagation first: it finds most bombs for the price of their dims.
     plain = partial(onnx.shape_inference.infer_shapes, check_type=True, strict_mode=True)
-    for info in _guarded(plain, proto).graph.value_info:
+    for info in _guarded(plain, data).graph.value_info:
         _check_size(info.name, dims_of(info) or (), limits)
-    inferred = _guarded(infer_shapes, proto)
+    inferred = _guarded(infer_shapes, data)
 
     def check_size(name: str, dims: Dims) -> None:
         if name not in weights:  # their bytes exist in a file
@@ -96,7 +98,7 @@ def _check_initializer(name: str, value: ir.Value) -> None:
 
 def _check_size(name: str, dims: Dims, limits: Limits) -> None:
     known = [dim for dim in dims if dim is not None]
-    if any(dim < 0 for dim in known):
+    if known and min(known) < 0:
         raise ModelError(f"tensor {quote(name)} has a negative dimension: {known}")
     if math.prod(known) > limits.max_elements:
         raise ModelError(
@@ -105,9 +107,9 @@ def _check_size(name: str, dims: Dims, limits: Limits) -> None:
         )
 
 
-def _guarded(call: Callable[[onnx.ModelProto], Result], proto: onnx.ModelProto) -> Result:
+def _guarded(call: Callable[[Given], Result], model: Given) -> Result:
     try:
-        return call(proto)
+        return call(model)
     except (
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,

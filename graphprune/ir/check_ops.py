@@ -48,7 +48,7 @@ RULES: Mapping[str, Rule] = {
     "Range": moves.arange,
     "DepthToSpace": moves.depth_to_space,
     "SpaceToDepth": moves.depth_to_space,
-    "Softmax": weights.axis_attribute(None),
+    "Softmax": weights.axis_attribute(-1),
     "Flatten": weights.axis_attribute(1, end=1),
 }
 

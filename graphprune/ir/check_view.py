@@ -18,9 +18,10 @@ Dims = tuple[int | None, ...]
 
 def dims_of(info: onnx.ValueInfoProto) -> Dims | None:
     """Declared dims, None for each that is symbolic; None where the rank is unknown."""
-    if info.type.WhichOneof("value") != "tensor_type":
+    holder = info.type
+    if not holder.HasField("tensor_type"):
         return None
-    kind = info.type.tensor_type
+    kind = holder.tensor_type
     if not kind.HasField("shape"):
         return None
     return tuple([d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim])

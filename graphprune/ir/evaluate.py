@@ -153,6 +153,32 @@ def _where(inputs: Inputs, attributes: Attributes) -> Array:
     return np.where(_required(inputs, 0), _required(inputs, 1), _required(inputs, 2))
 
 
+def _clip(inputs: Inputs, attributes: Attributes) -> Array:
+    out = _required(inputs, 0)
+    for position, name, function in ((1, "min", np.maximum), (2, "max", np.minimum)):
+        given = inputs[position] if position < len(inputs) else None
+        bound = attributes[name].as_float() if given is None and name in attributes else given
+        out = out if bound is None else function(out, np.asarray(bound, out.dtype))
+    return np.asarray(out)
+
+
+def _scatter_nd(inputs: Inputs, attributes: Attributes) -> Array:
+    if "reduction" in attributes and attributes["reduction"].as_string() != "none":
+        raise CannotEvaluateError
+    out = _required(inputs, 0).copy()
+    out[tuple(np.moveaxis(_required(inputs, 1), -1, 0))] = _required(inputs, 2)
+    return out
+
+
+def _one_hot(inputs: Inputs, attributes: Attributes) -> Array:
+    index, values = _required(inputs, 0).astype(np.int64), _required(inputs, 2)
+    depth, axis = int(np.ravel(_required(inputs, 1))[0]), integer(attributes, "axis", -1)
+    if not 0 < depth * index.size <= 1 << 12:
+        raise CannotEvaluateError
+    hot = np.equal.outer(np.where(index < 0, index + depth, index), np.arange(depth))
+    return np.moveaxis(np.where(hot, values[1], values[0]), -1, axis)
+
+
 MOVES: dict[str, Evaluator] = {
     "Gather": _gather,
     "Concat": _concat,
@@ -198,6 +224,9 @@ COMPUTES: dict[str, Evaluator] = {
     "ReduceMean": _reduce(np.mean),
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
+    "Clip": _clip,
+    "ScatterND": _scatter_nd,
+    "OneHot": _one_hot,
 }
 
 

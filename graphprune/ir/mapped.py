@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 
@@ -48,9 +49,20 @@ class MappedTensor(ir.LazyTensor):
     def _read(self) -> ir.TensorProtocol:
         if self.dtype.bitwidth < 8:
             return ir.PackedTensor(np.frombuffer(self.view, np.uint8), self.dtype, shape=self.shape)
-        # ONNX files are little-endian, as is every machine that ONNX Runtime supports.
-        array = np.frombuffer(self.view, self.dtype.numpy()).reshape(self.shape.numpy())
+        array = self.in_file()
         if not array.flags.aligned:
             array = array.copy()
             array.flags.writeable = False
         return ir.Tensor(array, dtype=self.dtype, shape=self.shape)
+
+    def in_file(self) -> npt.NDArray[np.generic]:
+        """The elements (of a byte or more) where they lie in the file, not aligned more often than not."""
+        # ONNX files are little-endian, as is every machine that ONNX Runtime supports.
+        return np.frombuffer(self.view, self.dtype.numpy()).reshape(self.shape.numpy())
+
+
+def in_place(tensor: ir.TensorProtocol) -> npt.NDArray[np.generic]:
+    """`tensor.numpy()` without the copy of what is not aligned; for numpy to read, never for a pointer."""
+    if isinstance(tensor, MappedTensor) and tensor.dtype.bitwidth >= 8:
+        return tensor.in_file()
+    return np.asarray(tensor.numpy())

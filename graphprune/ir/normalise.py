@@ -7,7 +7,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from graphprune.ir.fold_weights import fold_weights, is_constant
-from graphprune.ir.shapes import Data, Sizes, infer
+from graphprune.ir.shape_data import constant
+from graphprune.ir.shapes import Sizes, infer
 
 CONSTANT_KINDS = {
     "value_int": np.int64,
@@ -120,7 +121,7 @@ def _materialise(graph: ir.Graph, out: ir.Value, sizes: Sizes) -> None:
     )
     value.const_value = ir.Tensor(array, name=name)
     graph.register_initializer(value)
-    sizes.data[value] = Data(array, array, np.zeros(array.shape, bool))
+    sizes.data[value] = constant(array)
     sizes.shapes[value] = tuple((d, d) for d in array.shape)
     out.replace_all_uses_with(value)
 
@@ -142,7 +143,7 @@ def _sweep(nodes: list[ir.Node]) -> None:
 def _fold_weights(graph: ir.Graph, sizes: Sizes) -> None:
     producers = []
     for out, array in fold_weights(graph).items():
-        sizes.data[out] = Data(array, array, np.zeros(array.shape, bool))
+        sizes.data[out] = constant(array)
         producers.append(out.producer())
         _materialise(graph, out, sizes)
     _sweep([node for node in producers if node is not None])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
@@ -20,6 +22,7 @@ from graphprune.ir.preflight.proto import graphs
 from graphprune.ir.preflight.wire import varint
 from graphprune.ir.publish import Staged, create, publish, refuse_unsafe, temporaries, unwritable
 from graphprune.ir.skeleton import Skeleton, is_stub, skeleton
+from graphprune.ir.sparse import sparsify
 from graphprune.ir.swap import Tensor, tensors
 
 EXTERNAL_THRESHOLD = 256 * 2**20
@@ -38,44 +41,52 @@ def save(
     *,
     external_threshold: int = EXTERNAL_THRESHOLD,
     beside: Sequence[Staged] = (),
+    sparse: frozenset[str] = frozenset(),
+    verify: Callable[[Path], None] | None = None,
 ) -> tuple[Path, ...]:
     """Write a model; the files written, the model first.
 
     Weights go to `<out>.data` where the source kept them outside the model or they exceed
     `external_threshold` bytes. Nothing appears under the final names before it was written, flushed
     and read back; the model in memory stays as it is. The files in `beside` get their names together
-    with the model.
+    with the model. The initializers in `sparse` are written as sparse tensors. `verify` is called with a
+    path under which the written model can be run, before it gets its name; what it raises stops that.
 
     Raises:
         OutputError: the output would overwrite an input, cannot be written, or does not read back.
     """
     target = Path(os.path.realpath(out))
-    size = sum(tensor.nbytes for tensor in tensors(model) if tensor.dtype != ir.DataType.STRING)
+    held = list(tensors(model))
+    size = sum(tensor.nbytes for tensor in held if tensor.dtype != ir.DataType.STRING)
     external = size > min(external_threshold, _EMBEDDED_MAX) or (source is not None and source.had_external)
     sidecar = sidecar_of(out)
     finals = (target, sidecar) if external else (target,)
     try:
-        refuse_unsafe((*finals, *(final for _, final in beside)), _inputs(model, source))
+        refuse_unsafe((*finals, *(final for _, final in beside)), _inputs(held, source))
         with temporaries(finals) as staged:
-            _write(model, staged, sidecar.name if external else None)
+            _write(model, staged, sidecar.name if external else None, sparse)
             _read_back(staged, finals)
+            if verify is not None:
+                _verified(verify, staged, finals)
             publish((staged[0], target), (*zip(staged[1:], finals[1:], strict=True), *beside))
     except OSError as error:
         raise unwritable(target, error) from None
     return finals
 
 
-def _inputs(model: ir.Model, source: Source | None) -> set[Path]:
-    """Every file that the model still reads from."""
+def _inputs(held: Iterable[Tensor], source: Source | None) -> set[Path]:
+    """Every file that the model's tensors still read from."""
     paths = {source.path, *source.external_files} if source is not None else set()
-    for tensor in tensors(model):
+    for tensor in held:
         if isinstance(tensor, ir.ExternalTensor | MappedTensor):
             paths.add(Path(tensor.path))
     return {path for path in paths if path is not None}
 
 
-def _write(model: ir.Model, paths: tuple[Path, ...], location: str | None) -> None:
+def _write(model: ir.Model, paths: tuple[Path, ...], location: str | None, sparse: frozenset[str]) -> None:
     bare = skeleton(model)
+    if sparse:
+        sparsify(bare.proto.graph, sparse, bare.original)
     if location is None:
         inner = (graph.initializer for graph in graphs(bare.proto.graph) if graph is not bare.proto.graph)
         _inline(bare, (tensor for group in inner for tensor in group if is_stub(tensor)))
@@ -152,6 +163,9 @@ def _write_bytes(tensor: Tensor, file: BinaryIO) -> None:
     start = file.tell()
     if isinstance(tensor, MappedTensor | ir.ExternalTensor):
         tensor.tofile(file)  # straight from file to file
+    elif tensor.dtype.bitwidth >= 8:
+        array = np.ascontiguousarray(tensor.numpy())
+        file.write(array.reshape(-1).view(np.uint8).data)  # the elements themselves, not a copy as bytes
     else:
         file.write(tensor.tobytes())
     if file.tell() - start != tensor.nbytes:
@@ -178,6 +192,14 @@ def _read_back(written: tuple[Path, ...], finals: tuple[Path, ...]) -> None:
     except ModelError as error:
         problem = f"the written model does not read back: {error.message}"
         raise OutputError(problem, "please report this") from None
+
+
+def _verified(verify: Callable[[Path], None], written: tuple[Path, ...], finals: tuple[Path, ...]) -> None:
+    """Look at the written files under their own names, in a folder beside, as one refers to the other."""
+    with TemporaryDirectory(prefix=f"{finals[0].name}.tmp.", dir=finals[0].parent) as folder:
+        for path, final in zip(written, finals, strict=True):
+            os.link(path, Path(folder) / final.name)
+        verify(Path(folder) / finals[0].name)
 
 
 def sidecar_of(out: str | os.PathLike[str]) -> Path:

@@ -17,115 +17,14 @@ import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
 from graphprune.ir.contrib import contrib_shapes, element_type
-from graphprune.ir.evaluate import MOVES, Array, CannotEvaluateError, evaluator, integer
-from graphprune.ir.fast_shapes import fast_shape
+from graphprune.ir.evaluate import integer
+from graphprune.ir.fast_shapes import BROADCAST, SAME_AS_FIRST, fast_shape
 from graphprune.ir.learned import Learned
+from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
 
 Size = tuple[int, int]
 Shape = tuple[Size, ...]
 
-DATA_LIMIT = 4096
-"""Values with more elements than this are never shape arithmetic."""
-
-SAME_AS_FIRST = frozenset(
-    [
-        "Relu",
-        "Sigmoid",
-        "Tanh",
-        "Erf",
-        "Gelu",
-        "Exp",
-        "Log",
-        "Sqrt",
-        "Neg",
-        "Abs",
-        "Clip",
-        "Identity",
-        "Softmax",
-        "LogSoftmax",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Elu",
-        "Selu",
-        "Softplus",
-        "Softsign",
-        "Mish",
-        "Not",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Reciprocal",
-        "BatchNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "RMSNormalization",
-        "GroupNormalization",
-        "PRelu",
-        "Sin",
-        "Cos",
-        "Celu",
-        "Swish",
-        "SimplifiedLayerNormalization",
-        "BiasGelu",
-        "FastGelu",
-        "QuickGelu",
-        "SkipLayerNormalization",
-        "Trilu",
-        "CumSum",
-        "Sign",
-        "IsNaN",
-        "SkipSimplifiedLayerNormalization",
-        "LRN",
-        "MeanVarianceNormalization",
-        "LpNormalization",
-        "ThresholdedRelu",
-        "Hardmax",
-        "RotaryEmbedding",
-        "Cast",
-        "Dropout",
-        "CastLike",
-        "DequantizeLinear",
-        "QuantizeLinear",
-        "ScatterND",
-        "ScatterElements",
-        "Scatter",
-        "TensorScatter",
-        "MoE",
-        "QMoE",
-        "Scaler",
-        "Imputer",
-        "Normalizer",
-        "Binarizer",
-    ]
-)
-BROADCAST = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "Min",
-        "Max",
-        "Sum",
-        "Mean",
-        "And",
-        "Or",
-        "Xor",
-        "Equal",
-        "Less",
-        "LessOrEqual",
-        "Greater",
-        "GreaterOrEqual",
-        "Where",
-        "Mod",
-        "BitShift",
-        "BitwiseAnd",
-        "BitwiseOr",
-        "BitwiseXor",
-    ]
-)
 INFERENCE_ERRORS = (
     shape_inference.InferenceError,
     onnx.checker.ValidationError,
@@ -134,20 +33,6 @@ INFERENCE_ERRORS = (
     ValueError,
     KeyError,
 )
-
-
-@dataclass(frozen=True)
-class Data:
-    """The elements of a small value at both points."""
-
-    a: Array
-    b: Array
-    dynamic: Array
-
-    @property
-    def static(self) -> bool:
-        """Whether every element is the same at both points."""
-        return not self.dynamic.any()
 
 
 @dataclass
@@ -219,7 +104,8 @@ class _Inference:
     def run(self) -> Sizes:
         for value in self.model.graph.inputs:
             self.sizes.shapes[value] = self._declared(value, self.given.get(value.name or ""))
-        self._graph(self.model.graph)
+        with np.errstate(all="ignore"):
+            self._graph(self.model.graph)
         return self.sizes
 
     def _symbol(self, key: object, factor: int = 1) -> Size:
@@ -270,8 +156,7 @@ class _Inference:
             dims = tuple(tensor.shape.numpy())
             self.sizes.shapes[value] = tuple((d, d) for d in dims)
             if tensor.size <= DATA_LIMIT and tensor.dtype != ir.DataType.STRING:
-                array = np.asarray(tensor.numpy())
-                self.sizes.data[value] = Data(array, array, np.zeros(array.shape, bool))
+                self.sizes.data[value] = constant(np.asarray(tensor.numpy()))
 
     def _close_if(self, node: ir.Node) -> None:
         then, other = (node.attributes[name].as_graph() for name in ("then_branch", "else_branch"))
@@ -309,54 +194,17 @@ class _Inference:
         node.outputs[0].dtype = ir.DataType.INT64
 
     def _evaluate(self, node: ir.Node) -> bool:
-        function = evaluator(node.op_type) if node.domain in ("", "ai.onnx") else None
-        if function is None or len(node.outputs) != 1:
+        result = propagate(node, self.sizes.data)
+        if result is None:
             return False
-        known = [None if v is None else self.sizes.data.get(v) for v in node.inputs]
-        if not known or any(k is None and v is not None for k, v in zip(known, node.inputs, strict=True)):
-            return False
-        try:
-            with np.errstate(all="ignore"):
-                a = function([None if k is None else k.a for k in known], node.attributes)
-                b = function([None if k is None else k.b for k in known], node.attributes)
-                dynamic = self._taint(node, known, a)
-        except (
-            CannotEvaluateError,
-            ValueError,
-            IndexError,
-            TypeError,
-            KeyError,
-            OverflowError,
-            ZeroDivisionError,
-        ):
-            return False
-        self.sizes.shapes[node.outputs[0]] = (
-            tuple(zip(a.shape, b.shape, strict=True)) if a.ndim == b.ndim else None
-        )
-        if node.outputs[0].dtype is None:
-            node.outputs[0].dtype = ir.DataType.from_numpy(a.dtype)
+        a, b, dynamic = result.a, result.b, result.dynamic
+        out = node.outputs[0]
+        self.sizes.shapes[out] = tuple(zip(a.shape, b.shape, strict=True)) if a.ndim == b.ndim else None
+        if out.dtype is None:
+            out.dtype = ir.DataType.from_numpy(a.dtype)
         if a.shape == b.shape and a.size <= DATA_LIMIT:
-            self.sizes.data[node.outputs[0]] = Data(a, b, dynamic)
+            self.sizes.data[out] = Data(a, b, dynamic)
         return True
-
-    @staticmethod
-    def _taint(node: ir.Node, known: Sequence[Data | None], result: Array) -> Array:
-        tainted = any(k is not None and not k.static for k in known)
-        if not tainted:
-            return np.zeros(result.shape, bool)
-        first = 1 if node.op_type != "Concat" else len(known)
-        if node.op_type in MOVES and all(k is None or k.static for k in known[first:]):
-            moved: list[Array | None] = [None if k is None else k.dynamic for k in known[:first]]
-            moved += [None if k is None else k.a for k in known[first:]]
-            return MOVES[node.op_type](moved, node.attributes)
-        arrays = [k.dynamic for k in known if k is not None]
-        try:
-            spread = np.zeros(result.shape, bool)
-            for array in arrays:
-                spread = spread | array
-            return spread if spread.shape == result.shape else np.ones(result.shape, bool)
-        except ValueError:
-            return np.ones(result.shape, bool)
 
     def _broadcast(self, shapes: Sequence[Shape]) -> Shape | None:
         rank = max(len(s) for s in shapes)
@@ -405,7 +253,7 @@ class _Inference:
             return [shapes[0]]
         if node.op_type in BROADCAST and all(s is not None for s in shapes):
             return [self._broadcast([s for s in shapes if s is not None])]
-        fast = fast_shape(node, shapes)
+        fast = fast_shape(node, shapes, self.sizes.data)
         if fast is None and node.op_type == "Concat":
             self._compare_joined(node, [s for s in shapes if s is not None])
         return None if fast is None else [fast]

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from graphprune.errors import ModelError
 from graphprune.ir.names import quote
 from graphprune.ir.preflight.proto import graphs
-from graphprune.ir.preflight.structure import Nodes, all_nodes, main_domain
+from graphprune.ir.preflight.structure import Contents, Nodes, main_domain
 from graphprune.ir.preflight.wire import INLINE_BYTES
 from graphprune.ir.swap import Tensor, swapped
 
@@ -69,7 +69,7 @@ def lift_stubs(model: onnx.ModelProto) -> frozenset[str]:
         ModelError: a big weight sits where it cannot become an input (a function, an unusual attribute).
     """
     lifted: dict[str, onnx.TensorProto] = {}
-    for depth, graph in enumerate(list(graphs(model.graph))):
+    for depth, graph in enumerate(graphs(model.graph)):
         _lift(graph, f"weight/{depth}/" if depth else "", lifted)
     present = {value.name for value in model.graph.input}
     for name, tensor in lifted.items():
@@ -83,6 +83,8 @@ def forget_value_info(model: onnx.ModelProto) -> None:
     """Drop declared intermediate shapes that inference can find out by itself: they may be stale."""
     versions = {main_domain(entry.domain): entry.version for entry in model.opset_import}
     for graph in graphs(model.graph):
+        if not graph.value_info:
+            continue
         opaque = set(_opaque_outputs(graph.node, versions))
         kept = [info for info in graph.value_info if info.name in opaque]
         del graph.value_info[:]
@@ -98,15 +100,18 @@ def forget_unknown_dims(graph: onnx.GraphProto) -> None:
 
 
 def _opaque_outputs(nodes: Nodes, versions: dict[str, int]) -> Iterator[str]:
+    known: dict[tuple[str, str], bool] = {}
     for node in nodes:
-        domain = main_domain(node.domain)
-        if not onnx.defs.has(node.op_type, versions.get(domain, 1), domain):
+        key = (node.op_type, main_domain(node.domain))
+        if key not in known:
+            known[key] = onnx.defs.has(key[0], versions.get(key[1], 1), key[1])
+        if not known[key]:
             yield from node.output
 
 
 def _attribute_stubs(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for nodes in (model.graph.node, *(function.node for function in model.functions)):
-        for node in all_nodes(nodes):
+        for node in Contents.of_nodes(nodes).nodes:
             for attribute in node.attribute:
                 if attribute.HasField("t") and is_stub(attribute.t):
                     yield attribute.t
@@ -165,7 +170,7 @@ def _stub_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
 def _rename_reads(nodes: Nodes, names: dict[str, str]) -> None:
     if not names:
         return
-    for node in all_nodes(nodes):
+    for node in Contents.of_nodes(nodes).nodes:
         for index, name in enumerate(node.input):
             if name in names:
                 node.input[index] = names[name]

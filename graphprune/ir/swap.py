@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import cast
 
 import onnx_ir as ir
 
 Tensor = ir.TensorProtocol
 Swap = Callable[[Tensor], Tensor]
-
-
-def graphs(model: ir.Model) -> Iterator[ir.Graph]:
-    """Every graph that holds nodes: the main graph, the body of each function, and all subgraphs."""
-    yield from model.graphs()
-    for function in model.functions.values():
-        yield function.graph
-        yield from function.graph.subgraphs()
 
 
 def tensors(model: ir.Model) -> Iterator[Tensor]:
@@ -34,45 +27,56 @@ def tensors(model: ir.Model) -> Iterator[Tensor]:
 
 def swap(model: ir.Model, new: Swap) -> None:
     """Put `new(tensor)` in the place of every tensor for which it returns another object."""
-    for graph in graphs(model):
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                value.const_value = new(value.const_value)
-        for node in graph:
-            _swap_attributes(node, new)
+    _swap(model, new, [])
 
 
 @contextmanager
 def swapped(model: ir.Model, new: Swap) -> Iterator[None]:
     """The same for the length of a `with` block; afterwards the model holds its own tensors again."""
-    pairs: dict[int, tuple[Tensor, Tensor]] = {}  # holds the stand-ins, so that no id is used twice
-
-    def replace(tensor: Tensor) -> Tensor:
-        stand_in = new(tensor)
-        if stand_in is not tensor:
-            pairs[id(stand_in)] = (stand_in, tensor)
-        return stand_in
-
-    def restore(tensor: Tensor) -> Tensor:
-        return pairs[id(tensor)][1] if id(tensor) in pairs else tensor
-
+    undo: list[Callable[[], None]] = []
     try:
-        swap(model, replace)
+        _swap(model, new, undo)
         yield
     finally:
-        swap(model, restore)
+        for step in reversed(undo):
+            step()
 
 
-def _swap_attributes(node: ir.Node, new: Swap) -> None:
-    for name, attribute in node.attributes.items():
-        if attribute.is_ref() or attribute.value is None:
-            continue
-        if attribute.type == ir.AttributeType.TENSOR:
-            tensor = cast(Tensor, attribute.value)  # as_tensor() checks a protocol, which is slow
-            if (other := new(tensor)) is not tensor:
-                node.attributes[name] = ir.AttrTensor(name, other, doc_string=attribute.doc_string)
-        elif attribute.type == ir.AttributeType.TENSORS:
-            old = cast(Sequence[Tensor], attribute.value)
-            others = [new(tensor) for tensor in old]
-            if any(a is not b for a, b in zip(old, others, strict=True)):
-                node.attributes[name] = ir.AttrTensors(name, others, doc_string=attribute.doc_string)
+def _swap(model: ir.Model, new: Swap, undo: list[Callable[[], None]]) -> None:
+    """One walk over the main graph, functions and all subgraphs; `undo` gets what takes it back."""
+    graphs = [model.graph, *(function.graph for function in model.functions.values())]
+    while graphs:
+        graph = graphs.pop()
+        for value in graph.initializers.values():
+            old = value.const_value
+            if old is not None and (other := new(old)) is not old:
+                value.const_value = other
+                undo.append(partial(setattr, value, "const_value", old))
+        for node in graph:
+            for name, attribute in node.attributes.items():
+                if attribute.type in _HOLDERS and not attribute.is_ref() and attribute.value is not None:
+                    graphs += _swap_attribute(node, name, attribute, new, undo)
+
+
+_KINDS = ir.AttributeType
+_HOLDERS = frozenset((_KINDS.TENSOR, _KINDS.TENSORS, _KINDS.GRAPH, _KINDS.GRAPHS))
+
+
+def _swap_attribute(
+    node: ir.Node, name: str, attribute: ir.Attr, new: Swap, undo: list[Callable[[], None]]
+) -> Sequence[ir.Graph]:
+    """Swaps the tensors of one attribute, or returns the graphs that it holds."""
+    if attribute.type == _KINDS.GRAPH:
+        return [cast(ir.Graph, attribute.value)]
+    if attribute.type == _KINDS.GRAPHS:
+        return cast(Sequence[ir.Graph], attribute.value)
+    one = attribute.type == _KINDS.TENSOR
+    # as_tensor() checks a protocol, which is slow
+    old = [cast(Tensor, attribute.value)] if one else cast(Sequence[Tensor], attribute.value)
+    others = [new(tensor) for tensor in old]
+    if any(a is not b for a, b in zip(old, others, strict=True)):
+        doc = attribute.doc_string
+        make = ir.AttrTensor(name, others[0], doc) if one else ir.AttrTensors(name, others, doc)
+        node.attributes[name] = make
+        undo.append(partial(node.attributes.__setitem__, name, attribute))
+    return []

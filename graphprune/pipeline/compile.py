@@ -13,6 +13,7 @@ from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.pipeline import measure, registry, reproducer
 from graphprune.pipeline.clock import Clock, Timings
+from graphprune.pipeline.collecting import require_apart
 from graphprune.pipeline.manager import Manager, Step
 from graphprune.pipeline.output import copy, require_free, write
 from graphprune.pipeline.passes import Pass
@@ -20,6 +21,7 @@ from graphprune.pipeline.planfile import PlanFile, from_steps
 from graphprune.pipeline.report import LatencyReport, PassReport, Report, Size, installed_versions
 from graphprune.pipeline.samples import Given, Samples
 from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.sparse import sparse_output
 
 if TYPE_CHECKING:
     import onnx
@@ -121,6 +123,9 @@ class _Compile:
         source = load(self.job.model, self.settings.limits)
         if self.job.output is not None:
             require_free(self.job.output, source, self.job.files, self.settings.overwrite)
+        if self.settings.statistics is not None:
+            inputs = (source.path, *source.external_files, *self.job.files)
+            require_apart(self.settings.statistics, self.job.output, [p for p in inputs if p is not None])
         return source
 
     def _finish(self, source: Source, dense: ir.Model, steps: tuple[Step, ...], samples: Samples) -> Result:
@@ -133,9 +138,20 @@ class _Compile:
         with self.clock.phase("save"):
             # Last, so that whatever goes wrong before leaves nothing.
             plan_file = from_steps(dense, steps, self.job.pipeline)
-            files = write(pruned, self.job.output, source, plan_file) if self.job.output is not None else ()
-        report = self._report(sizes, steps, latency, files)
+            files, notes = self._written(pruned, source, plan_file, samples)
+        report = self._report(sizes, steps, latency, files, notes)
         return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
+
+    def _written(
+        self, pruned: ir.Model, source: Source, plan_file: PlanFile, samples: Samples
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The files, and what there is to say about them."""
+        if self.job.output is None:
+            return (), ()
+        if not self.settings.sparse_initializers:
+            return write(pruned, self.job.output, source, plan_file), ()
+        sparse, note = sparse_output(pruned, samples.feeds, self.settings)
+        return write(pruned, self.job.output, source, plan_file, sparse), (note,)
 
     def _latency(self, dense: ir.Model, pruned: ir.Model, samples: Samples) -> LatencyReport | None:
         if not self.settings.bench:
@@ -150,9 +166,10 @@ class _Compile:
         steps: tuple[Step, ...],
         latency: LatencyReport | None,
         files: tuple[str, ...],
+        notes: tuple[str, ...] = (),
     ) -> Report:
         passes = (
-            PassReport(str(step.item), step.groups, step.proof, size, step.warnings)
+            PassReport(str(step.item), step.groups, step.proof, size, step.warnings, step.zeros)
             for step, size in zip(steps, sizes[1:], strict=True)
         )
         return Report(
@@ -163,7 +180,7 @@ class _Compile:
             after=sizes[-1],
             passes=tuple(passes),
             latency=latency,
-            warnings=tuple(line for step in steps for line in step.warnings),
+            warnings=(*(line for step in steps for line in step.warnings), *notes),
             versions=installed_versions(),
             seed=self.settings.seed,
             timings=self.clock.timings(),

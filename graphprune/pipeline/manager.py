@@ -15,8 +15,9 @@ from graphprune.pipeline import summary
 from graphprune.pipeline.agreement import agree
 from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
+from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.passes import Context, Pass, Subject, decides
-from graphprune.pipeline.report import GroupReport, ProofReport
+from graphprune.pipeline.report import GroupReport, ProofReport, ZerosReport
 from graphprune.pipeline.samples import Samples
 from graphprune.pipeline.settings import Settings
 
@@ -36,6 +37,7 @@ class Step:
     groups: tuple[GroupReport, ...] = ()
     plan: Plan | None = None
     warnings: tuple[str, ...] = ()
+    zeros: ZerosReport | None = None
 
 
 class ProofError(PromiseError):
@@ -63,6 +65,7 @@ class Manager:
     clock: Clock
     samples: Samples
     warnings: list[str] = field(default_factory=list)
+    collector: Collector | None = None
 
     def run(self, model: ir.Model, sizes: Sizes, passes: Sequence[Pass]) -> tuple[Step, ...]:
         """Every pass in turn, each on the model that the one before it left.
@@ -77,6 +80,7 @@ class Manager:
             run = self._decided if decides(item) else self._transformed
             step = run(item, model, sizes, at + 1 == len(passes))
             steps.append(dataclasses.replace(step, warnings=tuple(self.warnings)))
+            self.samples = self.samples.without(summary.lost_inputs(model, step.model))
             model = step.model
             if at + 1 < len(passes):
                 with self.clock.phase("normalise"):
@@ -84,6 +88,7 @@ class Manager:
         return tuple(steps)
 
     def _context(self) -> Context:
+        self.collector = self.collector or Collector(self.settings.statistics)
         return Context(
             calibration=self.samples.batches,
             shapes=self.settings.shapes,
@@ -93,6 +98,7 @@ class Manager:
             allow_short=self.settings.allow_short,
             progress=self.settings.progress,
             warn=self.warnings.append,
+            collector=self.collector,
         )
 
     def _decided(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
@@ -101,13 +107,40 @@ class Manager:
         subject = Subject(model, item.options(), sizes, self.clock.phase)
         with self.clock.phase("decide"):
             plan = item.decide(subject, self._context())
+        subject = self._biased(item, subject, plan)
         with self.clock.phase("rewrite"):
-            pruned = rewrite(model, subject.analysis, plan)
+            pruned = rewrite(subject.model, subject.analysis, plan)
         self.warnings.extend(summary.resized(model, pruned))
         self._check(pruned, item, last)
         proof = self._prove(item, subject, plan, pruned)
         groups = summary.groups(subject.analysis, plan)
-        return Step(item, pruned, proof, groups, plan)
+        return Step(item, pruned, proof, groups, plan, zeros=self._zeros(pruned, plan))
+
+    def _zeros(self, pruned: ir.Model, plan: Plan) -> ZerosReport | None:
+        if not plan.masks:
+            return None
+        from graphprune.pipeline.zeros import count
+
+        with self.clock.phase("report"):
+            return count(pruned, tuple(plan.masks))
+
+    def _biased(self, item: Pass, subject: Subject, plan: Plan) -> Subject:
+        """The subject with the biases of the plan: what is rewritten, and what M_R is built on."""
+        if not plan.biases:
+            return subject
+        from graphprune.proof.biases import undeclared
+        from graphprune.prune.bias import with_biases
+
+        with self.clock.phase("rewrite"):
+            model = with_biases(subject.model, plan.biases)
+            sizes = infer(model)
+        with self.clock.phase("prove"):
+            wrong = undeclared(subject.model, model, plan.biases)
+        if wrong:
+            details = "".join(f"\n  {escape(line)}" for line in wrong)
+            hint = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
+            raise ProofError(f"the biases of {item} are not what its plan says{details}", hint, (), plan)
+        return Subject(model, subject.options, sizes, subject.phase)
 
     def _prove(self, item: Pass, subject: Subject, plan: Plan, pruned: ir.Model) -> ProofReport:
         self.settings.progress(0, 0, f"prove {item}")
@@ -152,6 +185,9 @@ class Manager:
                 threads=given.threads,
                 timeout_s=given.timeout,
             )
+        if proof.silent:
+            self._require_provable(subject.model)
+            raise _silent(proof.details)
         return ProofReport(proof.ok, proof.error, proof.tolerance, tuple(proof.inexact), tuple(proof.details))
 
     def _breaks(self, subject: Subject, plan: Plan, groups: tuple[str, ...]) -> bool:
@@ -191,3 +227,14 @@ class Manager:
             except GraphpruneError as error:
                 hint = "this is a bug in the pass: --reproducer DIR stores what is needed to report it"
                 raise ProofError(f"{item} left an invalid model: {error.message}", hint) from error
+
+
+def _silent(details: Sequence[str]) -> PromiseError:
+    """Nothing is wrong with a cut that leaves nothing to compare, but nobody would want it."""
+    notes = "".join(f"\n  {escape(line)}" for line in details)
+    hint = (
+        "cut less (a smaller ratio, a larger min-keep), or give inputs to which the rest responds (--inputs)"
+    )
+    return PromiseError(
+        f"nothing can be proved: after this cut the outputs are constant or not finite{notes}", hint
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,17 @@ def require_free(output: Path, source: Source, others: Sequence[Path], overwrite
             raise OutputError(f"the output {quote(str(final))} exists", "--force replaces it")
 
 
-def write(model: ir.Model, output: Path, source: Source, plan: PlanFile) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Sparse:
+    """Initializers to write as sparse tensors, and what looks at the written file before it gets its name."""
+
+    names: frozenset[str]
+    verify: Callable[[Path], None]
+
+
+def write(
+    model: ir.Model, output: Path, source: Source, plan: PlanFile, sparse: Sparse | None = None
+) -> tuple[str, ...]:
     """Save the model with its plan beside it; either all files appear or none.
 
     Raises:
@@ -72,7 +83,9 @@ def write(model: ir.Model, output: Path, source: Source, plan: PlanFile) -> tupl
         with temporaries(kept) as staged:
             _stage(plan, staged)
             gone = [(None, path) for path in finals[len(kept) :]]  # of an earlier compile
-            files = save(model, output, source, beside=[*zip(staged, kept, strict=True), *gone])
+            beside = [*zip(staged, kept, strict=True), *gone]
+            names, verify = (sparse.names, sparse.verify) if sparse else (frozenset[str](), None)
+            files = save(model, output, source, beside=beside, sparse=names, verify=verify)
     except OSError as error:
         raise unwritable(final, error) from None
     return (*_as_given(output, files), *map(str, kept))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from graphprune.errors import ArgumentError, PromiseError, did_you_mean
 from graphprune.pipeline.arguments import convert, describe, show
+from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.grammar import Stage, dashed
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from graphprune.axes import Analysis, Options
     from graphprune.ir.shapes import Sizes
     from graphprune.prune.plan import Plan
+    from graphprune.statistics.measures import Statistics, Wanted
 
     Feed = Mapping[str, numpy.ndarray]
 
@@ -60,6 +62,7 @@ class Context:
         allow_short: whether a missed budget is a warning (true) or ends the compile (false).
         progress: called with (done, total, what).
         warn: called with a line for the report.
+        collector: keeps what was measured, for other passes and later compiles.
     """
 
     calibration: tuple[Feed, ...] = ()
@@ -70,6 +73,18 @@ class Context:
     allow_short: bool = False
     progress: Callable[[int, int, str], None] = _silent
     warn: Callable[[str], None] = lambda line: None
+    collector: Collector = field(default_factory=Collector)
+
+    def collect(self, model: onnx_ir.Model, wanted: Wanted, what: str = "") -> Statistics:
+        """Measures of a model on the calibration data; `what` is said to need them where there is none.
+
+        Raises:
+            ArgumentError: there is no calibration data.
+        """
+        if not self.calibration:
+            message = f"{what or 'this pass'} needs calibration data"
+            raise ArgumentError(message, "give some: --calibration FILE")
+        return self.collector.collect(self, model, wanted)
 
     def fall_short(self, message: str, hint: str = "") -> None:
         """Say that a budget cannot be met: an error, or a warning of the report under `--allow-short`.

@@ -2,8 +2,8 @@
 
 Keys: `format`, `version`, `pipeline` (text), `structure` and `weights` (hashes of the normalised source
 model), `passes` (one entry per pass: `pass` text, and `plan`, null where the pass made none) and `versions`.
-Tensors that a plan replaces lie in a safetensors file beside it, keyed `<number of the pass>/replaced/<name>`
-or `.../masks/<name>`.
+Tensors that a plan replaces, masks or adds lie in a safetensors file beside it, keyed
+`<number of the pass>/replaced/<name>`, `.../masks/<name>` or `.../biases/<name>`.
 """
 
 from __future__ import annotations
@@ -66,27 +66,26 @@ class PlanFile:
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
-        """Replaced tensors of every pass, by key of the safetensors file."""
+        """Replaced tensors, masks and biases of every pass, by key of the safetensors file."""
         return {
-            f"{at}/{kind}/{name}": np.asarray(array)
+            f"{at}/{name}": np.asarray(array)
             for at, entry in enumerate(self.entries)
             if entry.plan is not None
-            for kind, arrays in (("replaced", entry.plan.replaced), ("masks", entry.plan.masks))
-            for name, array in arrays.items()
+            for name, array in entry.plan.tensors.items()
         }
 
     def replay(self, model: ir.Model) -> tuple[Pass, ...]:
         """Passes that repeat these decisions on a model of the same structure.
 
         Raises:
-            PromiseError: the model has another structure, or other weights where the plan replaces some.
+            PromiseError: the model has another structure, or other weights where the plan changes some.
         """
         if fingerprint.structure(model) != self.structure:
             hint = "it fits checkpoints of its own graph: same operators, names, shapes and attributes"
             raise PromiseError("the plan was made for another graph", hint)
         if self.tensors and fingerprint.weights(model) != self.weights:
             raise PromiseError(
-                "the plan replaces weights, and was made for other weights", "run the pipeline again"
+                "the plan changes weights, and was made for other weights", "run the pipeline again"
             )
         return tuple(_replayed(entry) for entry in self.entries)
 

@@ -63,6 +63,44 @@ class ProofReport:
 
 
 @dataclass(frozen=True)
+class TensorZeros:
+    """One masked tensor."""
+
+    name: str
+    size: int
+    zeros: int
+
+
+@dataclass(frozen=True)
+class SparseNode:
+    """Whether TensorRT could run a node with its 2:4 kernels, and if not why not."""
+
+    node: str
+    weight: str
+    eligible: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ZerosReport:
+    """What a mask buys: zeros, and how small they make the masked weights in an archive.
+
+    `compressed` is measured with `codec` on a `sampled` share of the masked weights and scaled to all.
+    `latency` says what the zeros do to it under ONNX Runtime.
+    """
+
+    masked: int
+    zeros: int
+    bytes: int
+    compressed: int
+    codec: str
+    sampled: float
+    latency: str
+    tensors: tuple[TensorZeros, ...]
+    sparse_nodes: tuple[SparseNode, ...]
+
+
+@dataclass(frozen=True)
 class PassReport:
     """What one pass did."""
 
@@ -71,6 +109,7 @@ class PassReport:
     proof: ProofReport
     size: Size
     warnings: tuple[str, ...] = ()
+    zeros: ZerosReport | None = None
 
 
 @dataclass(frozen=True)

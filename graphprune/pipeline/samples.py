@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.errors import DataError, did_you_mean
-from graphprune.ir.names import quote
+from graphprune.errors import DataError
 from graphprune.pipeline.settings import Settings
 
 Feeds = tuple[dict[str, np.ndarray], ...]
-Given = Path | Mapping[str, np.ndarray] | None
-"""A file or folder of arrays, arrays by input name, or nothing."""
+Arrays = Mapping[str, np.ndarray]
+Given = Path | Arrays | tuple[Arrays, ...] | None
+"""A file or folder of arrays, arrays by input name, several such sets, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,22 @@ class Samples:
         inputs: what to prove and time on; generated if None.
         calibration: samples for criteria that need data.
         settings: seed, shapes and time limit of generated inputs.
+        lost: inputs that passes removed (caches of layers that are gone).
     """
 
     model: ir.Model
     inputs: Given
     calibration: Given
     settings: Settings
+    lost: frozenset[str] = frozenset()
+
+    def without(self, names: Iterable[str]) -> Samples:
+        """The same samples for a model that lost these inputs."""
+        lost = self.lost | set(names)
+        return self if lost == self.lost else replace(self, lost=lost)
+
+    def _left(self, feeds: Feeds) -> Feeds:
+        return tuple({k: v for k, v in feed.items() if k not in self.lost} for feed in feeds)
 
     def check(self) -> None:
         """Read what was given now, so that a bad file ends a compile before it works.
@@ -47,12 +57,12 @@ class Samples:
     @cached_property
     def batches(self) -> Feeds:
         """Calibration batches; none if there is no calibration data."""
-        return read(self.calibration, self.model) if self.calibration is not None else ()
+        return self._left(read(self.calibration, self.model)) if self.calibration is not None else ()
 
     @cached_property
     def feeds(self) -> Feeds:
         """The inputs of proofs: given or generated ones, and one calibration batch."""
-        return (*feeds_for(self.model, self.inputs, self.settings), *self.batches[:1])
+        return (*self._left(feeds_for(self.model, self.inputs, self.settings)), *self.batches[:1])
 
 
 def feeds_for(model: ir.Model, inputs: Given, settings: Settings) -> Feeds:
@@ -69,7 +79,7 @@ def feeds_for(model: ir.Model, inputs: Given, settings: Settings) -> Feeds:
     return (runnable_inputs(model, settings.shapes, settings.seed, timeout_s=settings.timeout),)
 
 
-def read(given: Path | Mapping[str, np.ndarray], model: ir.Model) -> Feeds:
+def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model) -> Feeds:
     """What was given as batches for a model.
 
     Raises:
@@ -77,17 +87,26 @@ def read(given: Path | Mapping[str, np.ndarray], model: ir.Model) -> Feeds:
     """
     from graphprune.runtime.data import batches, load_inputs
 
-    sets = load_inputs(given, model) if isinstance(given, Path) else [_checked(given, model)]
+    sets = load_inputs(given, model) if isinstance(given, Path) else as_sets(given, model)
     return tuple(feed for arrays in sets for feed in batches(arrays, model))
 
 
-def _checked(arrays: Mapping[str, np.ndarray], model: ir.Model) -> dict[str, np.ndarray]:
-    known = [value.name or "" for value in model.graph.inputs]
-    needed = [value.name or "" for value in model.graph.inputs if value.const_value is None]
-    for name in arrays:
-        if name not in known:
-            raise DataError(f"the model has no input {quote(name)}", did_you_mean(name, known))
-    for name in needed:
-        if name not in arrays:
-            raise DataError(f"there is no array for the input {quote(name)}", f"given: {', '.join(arrays)}")
-    return {name: np.asarray(array) for name, array in arrays.items()}
+def as_sets(given: Arrays | tuple[Arrays, ...], model: ir.Model) -> list[dict[str, np.ndarray]]:
+    """Arrays in memory, checked against a model.
+
+    Raises:
+        DataError: they do not fit, or there are none.
+    """
+    from graphprune.runtime.data import checked
+
+    several = (given,) if isinstance(given, Mapping) else given
+    sets = [checked(_as_arrays(arrays), model, "the given arrays") for arrays in several]
+    if not sets:
+        raise DataError("the given samples are empty")
+    return sets
+
+
+def _as_arrays(given: object) -> dict[str, np.ndarray]:
+    if not isinstance(given, Mapping):
+        raise DataError(f"samples are mappings of input name to array, got {type(given).__name__}")
+    return {str(name): np.asarray(array) for name, array in given.items()}

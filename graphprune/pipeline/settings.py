@@ -32,6 +32,8 @@ class Settings:
         max_bytes: refuse larger model files.
         allow_external_links: accept external data behind links.
         reproducer: folder that receives everything needed to repeat a compile that failed.
+        statistics: file that keeps what was measured on calibration data for the next compile.
+        sparse_initializers: write initializers as sparse tensors where that is smaller.
         progress: called with (done, total, what).
     """
 
@@ -47,6 +49,8 @@ class Settings:
     max_bytes: int | None = None
     allow_external_links: bool = False
     reproducer: Path | None = None
+    statistics: Path | None = None
+    sparse_initializers: bool = False
     progress: Callable[[int, int, str], None] = silent
 
     @property

@@ -45,12 +45,22 @@ def _scores(values: Sequence[float] | None, kept: tuple[int, ...]) -> Scores | N
 
 
 def resized(dense: ir.Model, pruned: ir.Model) -> Iterator[str]:
-    """One line per graph input or output that a rewrite gave another shape (the two ends of a cache)."""
+    """One line per graph input or output (ends of caches) that a rewrite gave another shape or removed."""
     for what in ("inputs", "outputs"):
-        for before, after in zip(getattr(dense.graph, what), getattr(pruned.graph, what), strict=True):
-            old, new = _dims(before), _dims(after)
+        left = {value.name: value for value in getattr(pruned.graph, what)}
+        for before in getattr(dense.graph, what):
+            if before.name not in left:
+                yield f"{what[:-1]} '{before.name}' is gone with its layer"
+                continue
+            old, new = _dims(before), _dims(left[before.name])
             if old != new:
                 yield f"{what[:-1]} '{before.name}' changed its shape from {old} to {new}"
+
+
+def lost_inputs(dense: ir.Model, pruned: ir.Model) -> tuple[str, ...]:
+    """Inputs that only the first model has."""
+    left = {value.name for value in pruned.graph.inputs}
+    return tuple(value.name or "" for value in dense.graph.inputs if value.name not in left)
 
 
 def _dims(value: ir.Value) -> str:

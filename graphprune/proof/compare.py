@@ -28,6 +28,8 @@ class Comparison:
         self._notes: list[str] = []
         self._proved: set[str] = set()
         self._silent: dict[str, str] = {}
+        ends = {end for sublayer in survivors.bypassed for pair in sublayer.caches for end in pair}
+        self._outputs = [value for value in dense.graph.outputs if value not in ends]
         self._runs = 0
         self.error = 0.0
         self.errors: dict[str, float] = {}
@@ -37,7 +39,7 @@ class Comparison:
         self._runs += 1
         tipped = self._compare_decisions(reference, pruned)
         hidden = behind(tipped, self._holders)
-        for value in self._dense.graph.outputs:
+        for value in self._outputs:
             if value in hidden:
                 continue
             for name in [n for n in reference if _belongs(n, value)]:
@@ -116,6 +118,11 @@ class Comparison:
         else:
             self._notes.append(f"rounding tipped {name} on an input; what follows it was not compared there")
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing disagrees because no output says anything."""
+        return bool(self._runs) and not self._failures and not self._proved and bool(self._silent)
+
     def failures(self) -> list[str]:
         """What disagrees, and why nothing was proven if nothing was."""
         if self._failures:
@@ -130,7 +137,7 @@ class Comparison:
     def notes(self) -> list[str]:
         """Outputs whose agreement means nothing, and decisions that rounding tipped."""
         silent = {name: note for name, note in self._silent.items() if name not in self._proved}
-        never = [v.name for v in self._dense.graph.outputs if not any(_belongs(n, v) for n in self.errors)]
+        never = [v.name for v in self._outputs if not any(_belongs(n, v) for n in self.errors)]
         return [
             *self._notes,
             *(f"output {name!r} proves nothing: {note}" for name, note in silent.items()),

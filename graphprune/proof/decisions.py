@@ -61,6 +61,7 @@ def affected(dense: ir.Model, survivors: Survivors) -> set[ir.Node]:
     """Nodes whose inputs the Plan can change: those that hold or follow an edited or cut tensor."""
     edited = {*survivors.plan.replaced, *survivors.plan.masks}
     holders = {use.node for use, labels in survivors.analysis.uses.items() if survivors.touched(*labels)}
+    holders |= {sublayer.join for sublayer in survivors.bypassed}
     outer = find_holders(dense)
     found: set[ir.Node] = set()
     changed: set[ir.Value] = set()

@@ -63,7 +63,7 @@ def declare(survivors: Survivors) -> Declared:
         state = TABLE.get(type(edit))
         if state is not None:  # an edit that is not known here declares nothing, so what it changes fails
             state(declared, survivors, edit)
-    declared.gone = without(declared.removed)
+    declared.gone = without(declared.removed, survivors.bypassed)
     for shuffle in declared.gathers:
         gathered(declared.gone, shuffle)
     for node, positions in declared.gone.dropped.items():

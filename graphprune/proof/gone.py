@@ -1,4 +1,4 @@
-"""Nodes that go with a removed expert, and what their readers read instead."""
+"""Nodes that go with a removed expert or sublayer, and what their readers read instead."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from graphprune.axes.branches import Branch
 from graphprune.axes.shuffles import Shuffle
+from graphprune.axes.sublayers import Sublayer, gone_with
 
 Read = tuple[ir.Node, int]
 """An input of a dense node."""
@@ -16,19 +17,21 @@ Read = tuple[ir.Node, int]
 
 @dataclass(eq=False)
 class Gone:
-    """What removed experts leave behind.
+    """What removed experts and sublayers leave behind.
 
     Attributes:
         nodes: dense nodes without a counterpart.
         aliases: where the value is read that stands for one whose node was bypassed.
         dropped: input positions that a node lost.
         moved: inputs that read what another input reads.
+        ends: graph inputs and outputs that go (both ends of a cache).
     """
 
     nodes: set[ir.Node] = field(default_factory=set)
     aliases: dict[ir.Value, Read] = field(default_factory=dict)
     dropped: dict[ir.Node, set[int]] = field(default_factory=dict)
     moved: dict[Read, Read] = field(default_factory=dict)
+    ends: set[ir.Value] = field(default_factory=set)
 
     def stands_for(self, value: ir.Value | None) -> ir.Value | None:
         """The dense value that is read in place of this one."""
@@ -53,8 +56,8 @@ class Gone:
         return [owner.inputs[position] for owner, position in places]
 
 
-def without(branches: Iterable[Branch]) -> Gone:
-    """Works out what the removal of these branches leaves."""
+def without(branches: Iterable[Branch], bypassed: Iterable[Sublayer] = ()) -> Gone:
+    """Works out what the removal of these experts and sublayers leaves."""
     gone = Gone()
     ordered = sorted(branches, key=lambda branch: branch.pick.slot)
     for branch in ordered:
@@ -67,6 +70,11 @@ def without(branches: Iterable[Branch]) -> Gone:
                 _alias(gone, sink.node, 0)
             else:
                 gone.dropped.setdefault(sink.node, set()).add(sink.position)
+    layers = list(bypassed)
+    gone.nodes |= gone_with(layers)
+    for sublayer in layers:
+        gone.ends.update(end for pair in sublayer.caches for end in pair)
+        gone.dropped.setdefault(sublayer.join, set()).add(sublayer.position)
     _sums(gone)
     return gone
 

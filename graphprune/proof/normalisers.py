@@ -45,6 +45,16 @@ def _layer_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
     _write(graft, node, x, _at(node, 1), _at(node, 2), mask, 1e-5)
 
 
+def _instance_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
+    """A GroupNorm in primitive operators, [N, groups, slots]: scale and bias are one number per row."""
+    x, column = node.inputs[0], graft.constant(np.array([-1, 1]))
+    assert x is not None
+    scale, bias = (
+        _behind(graft, node, "Reshape", value, column) for value in node.inputs[1:3] if value is not None
+    )
+    _write(graft, node, x, scale, bias, mask, 1e-5)
+
+
 def _skip_layer_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
     """Input + skip + bias, then the norm; output 3 is the sum."""
     first, skip = node.inputs[0], node.inputs[1]
@@ -129,6 +139,7 @@ def _numpy(value: ir.Value) -> np.dtype[np.generic]:
 TABLE: dict[str, Callable[[Graft, ir.Node, Mask], None]] = {
     "ReduceMean": _mean,
     "LayerNormalization": _layer_norm,
+    "InstanceNormalization": _instance_norm,
     "SkipLayerNormalization": _skip_layer_norm,
     "EmbedLayerNormalization": _embed_layer_norm,
 }

@@ -81,9 +81,10 @@ def _alike(one: ir.Node, two: ir.Node) -> bool:
 
 
 def _values(dense: ir.Model, pruned: ir.Model, pairing: Pairing) -> None:
-    if len(dense.graph.inputs) != len(pruned.graph.inputs):
+    inputs = [value for value in dense.graph.inputs if value not in pairing.gone.ends]
+    if len(inputs) != len(pruned.graph.inputs):
         pairing.problems.append("the number of graph inputs differs")
-    for one, two in zip(dense.graph.inputs, pruned.graph.inputs, strict=False):
+    for one, two in zip(inputs, pruned.graph.inputs, strict=False):
         pairing.values[one] = two
         if (one.name, one.dtype) != (two.name, two.dtype):
             pairing.problems.append(f"graph input {one.name!r} became {two.name!r}")
@@ -115,10 +116,11 @@ def _wiring(dense: ir.Model, pruned: ir.Model, pairing: Pairing) -> None:
 
 
 def _results(one: ir.Graph, two: ir.Graph, pairing: Pairing) -> None:
-    names = [[value.name for value in graph.outputs] for graph in (one, two)]
+    outputs = [value for value in one.outputs if value not in pairing.gone.ends]
+    names = [[value.name for value in values] for values in (outputs, two.outputs)]
     if names[0] != names[1]:
         pairing.problems.append(f"graph outputs {names[0]} became {names[1]}")
-    for value, other in zip(one.outputs, two.outputs, strict=False):
+    for value, other in zip(outputs, two.outputs, strict=False):
         if not _follows(value, other, pairing):
             pairing.problems.append(f"graph output {value.name!r} comes from something else")
 

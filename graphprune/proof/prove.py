@@ -40,6 +40,7 @@ class Proof:
         notes: what limits the proof.
         failures: what is wrong, by tensor, node or output.
         tolerance: the bound on `error`.
+        silent: whether it failed only because no output can disagree: after the cut each is one number, or none.
     """
 
     ok: bool
@@ -50,6 +51,7 @@ class Proof:
     notes: tuple[str, ...]
     failures: tuple[str, ...]
     tolerance: float
+    silent: bool = False
 
     @property
     def details(self) -> tuple[str, ...]:
@@ -134,7 +136,9 @@ def _run(
 def _cut(dense: ir.Model, survivors: Survivors, feeds: Feeds) -> dict[str, np.ndarray]:
     """The feeds of the pruned model: cache inputs without the slots that went."""
     labels = {v.name: survivors.analysis.values.get(v, ()) for v in dense.graph.inputs}
-    return {name: survivors.restrict(array, labels.get(name, ())) for name, array in feeds.items()}
+    ends = {past.name for sublayer in survivors.bypassed for past, _ in sublayer.caches}
+    stay = {name: array for name, array in feeds.items() if name not in ends}
+    return {name: survivors.restrict(array, labels.get(name, ())) for name, array in stay.items()}
 
 
 def _verdict(
@@ -146,6 +150,7 @@ def _verdict(
     bound: float,
 ) -> Proof:
     found = [*certificate.differences, *failures]
+    silent = not found and comparison is not None and comparison.silent
     remarks = list(notes)
     if comparison is not None:
         found += comparison.failures()
@@ -160,4 +165,5 @@ def _verdict(
         notes=tuple(dict.fromkeys(remarks)),
         failures=tuple(dict.fromkeys(found)),
         tolerance=bound,
+        silent=silent,
     )

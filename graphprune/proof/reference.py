@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.axes.sublayers import Sublayer
 from graphprune.axes.visit import Contraction
 from graphprune.errors import GraphpruneError
 from graphprune.proof import normalisers
@@ -52,6 +53,8 @@ def build_reference(dense: ir.Model, survivors: Survivors) -> Reference:
     masks = _Masks(survivors, nodes, Graft(model))
     for contraction in survivors.analysis.contractions:
         masks.apply(contraction)
+    for sublayer in survivors.bypassed:
+        _silence(masks, sublayer)
     inexact = []
     for node, label in survivors.analysis.inexact.items():
         mask = survivors.mask(label)
@@ -59,6 +62,16 @@ def build_reference(dense: ir.Model, survivors: Survivors) -> Reference:
             inexact.append(node)
             normalisers.over_kept(masks.graft, nodes[node], mask)
     return Reference(model, nodes, tuple(inexact))
+
+
+def _silence(masks: _Masks, sublayer: Sublayer) -> None:
+    """The sum reads zero in place of the branch."""
+    node = masks.nodes[sublayer.join]
+    value = node.inputs[sublayer.position]
+    assert value is not None
+    dtype = value.dtype or ir.DataType.FLOAT
+    zero = masks.graft.constant(np.zeros((), dtype.numpy()))
+    node.replace_input_with(sublayer.position, masks.graft.after(value, "Mul", value, zero))
 
 
 def _repair(model: ir.Model, survivors: Survivors) -> None:

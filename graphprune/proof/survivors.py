@@ -11,6 +11,7 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.atoms import Ids
 from graphprune.axes.labels import Label, size_of
+from graphprune.axes.sublayers import find_sublayers
 from graphprune.axes.visit import Axes, Use
 from graphprune.prune.plan import Plan
 
@@ -30,6 +31,7 @@ class Survivors:
             stay = stay[(stay >= 0) & (stay < group.size)]
             self._gone[self._atoms.find(np.delete(group.atoms, stay))] = True
         self._known: dict[int, tuple[Ids, Mask]] = {}
+        self.bypassed = find_sublayers(analysis).named(plan.bypassed) if plan.bypassed else ()
 
     def mask(self, label: Label, size: int | None = None) -> Mask | None:
         """One boolean per slot of an axis, None when every slot stays.
@@ -98,7 +100,7 @@ def _lengths(label: Label, size: int | None) -> list[int]:
 def illegal(analysis: Analysis, plan: Plan) -> list[str]:
     """Why a Plan may not be carried out at all: it names no Group, cuts a pinned one, or empties one."""
     groups = {group.id: group for group in analysis.groups}
-    found = []
+    found = _unknown_sublayers(analysis, plan)
     for name, kept in plan.cuts.items():
         group = groups.get(name)
         if group is None:
@@ -112,6 +114,18 @@ def illegal(analysis: Analysis, plan: Plan) -> list[str]:
         elif group.block is not None and len(set(_per_block(group.block, kept))) > 1:
             found.append(f"the plan keeps unequal blocks of group {name!r}")
     return found
+
+
+def _unknown_sublayers(analysis: Analysis, plan: Plan) -> list[str]:
+    if not plan.bypassed:
+        return []
+    sublayers = find_sublayers(analysis)
+    known = {item.name for item in sublayers.found}
+    return [
+        f"the plan removes sublayer {name!r}, which cannot go: {sublayers.reasons.get(name, 'there is none')}"
+        for name in plan.bypassed
+        if name not in known
+    ]
 
 
 def _per_block(block: Ids, kept: tuple[int, ...]) -> list[int]:

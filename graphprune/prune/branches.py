@@ -1,4 +1,4 @@
-"""Takes experts out of a copy: their ends are bypassed, and what is left without a reader is removed."""
+"""Takes experts and sublayers out of a copy: their ends are bypassed, what nothing reads any more goes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import onnx_ir as ir
 
 from graphprune.axes.branches import Branch, Sink
 from graphprune.axes.edits import BranchRemoval
+from graphprune.axes.sublayers import Sublayer, find_sublayers, gone_with
 from graphprune.axes.visit import Use
 from graphprune.prune.rewriting import INSERTED, Chain, Rewriting, graph_of
 
 
 def remove_branches(rewriting: Rewriting) -> None:
-    """Carries out every BranchRemoval whose slot is removed."""
+    """Carries out every BranchRemoval whose slot is removed, and removes the plan's bypassed sublayers."""
     edits = [e for e in rewriting.analysis.edits if isinstance(e, BranchRemoval)]
     gone = [e.branch for e in edits if rewriting.kept.count(e.label) == 0]
-    if not gone:
+    names = rewriting.plan.bypassed
+    bypassed = find_sublayers(rewriting.analysis).named(names) if names else ()
+    if not gone and not bypassed:
         return
     gone.sort(key=lambda branch: branch.pick.slot)
     sinks = [sink for branch in gone for sink in branch.sinks]
+    sinks += [Sink(sublayer.join, sublayer.position, "sum") for sublayer in bypassed]
     for sink in sinks:
         if sink.kind == "start" and sink.follows is not None:
             start = rewriting.node(sink.follows).inputs[0]
@@ -25,7 +29,13 @@ def remove_branches(rewriting: Rewriting) -> None:
         elif sink.kind == "updates":
             _bypass(rewriting, sink.node, 0)
     _shorten(rewriting, sinks)
-    _sweep(rewriting, gone, sinks)
+    graph = rewriting.copy.model.graph
+    ends = [pair for sublayer in bypassed for pair in sublayer.caches]
+    lost = {rewriting.copy.values[present] for _, present in ends}
+    graph.outputs[:] = [value for value in graph.outputs if value not in lost]
+    _sweep(rewriting, gone, bypassed, sinks)
+    lost = {rewriting.copy.values[past] for past, _ in ends}
+    graph.inputs[:] = [value for value in graph.inputs if value not in lost]
 
 
 def _bypass(rewriting: Rewriting, dense: ir.Node, position: int) -> None:
@@ -81,14 +91,16 @@ def _keep_inputs(node: ir.Node, positions: list[int]) -> None:
     node.resize_inputs(len(values))
 
 
-def _sweep(rewriting: Rewriting, gone: list[Branch], sinks: list[Sink]) -> None:
-    """Removes the experts' nodes and whatever an edit inserted around them, readers first."""
+def _sweep(
+    rewriting: Rewriting, gone: list[Branch], bypassed: tuple[Sublayer, ...], sinks: list[Sink]
+) -> None:
+    """Removes the branches' nodes and whatever an edit inserted around them, readers first."""
     dense = {node for branch in gone for node in branch.nodes}
+    dense |= gone_with(bypassed)
     dense |= {p.node for b in gone for p in (b.pick, *b.others) if p.node.op_type != "Split"}
     dense |= _closure({sink.node: set() for sink in sinks})
     mortal = {rewriting.node(node) for node in dense}
-    graph = graph_of(rewriting.node(gone[0].pick.node)) if gone else None
-    for node in reversed(list(graph or ())):
+    for node in reversed(list(rewriting.copy.model.graph)):
         if node not in mortal and not (node.name or "").startswith(INSERTED):
             continue
         if not any(out.uses() or out.is_graph_output() for out in node.outputs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,10 @@ class Plan:
         scores: one saliency per Unit of each named Group (informational).
         replaced: new dense values of initializers, by name (repair), in dense coordinates.
         masks: boolean keep masks of initializers, by name; the shape stays.
+        biases: vectors added to the results of contractions, by name of the result; dense coordinates.
+        bypassed: results of residual branches that go, by name; the sum that reads one reads only the rest.
+
+    What `replaced` and `biases` say about slots that the cuts remove is never read.
     """
 
     options: Options = field(default_factory=Options)
@@ -33,17 +37,19 @@ class Plan:
     scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     replaced: Mapping[str, Array] = field(default_factory=dict)
     masks: Mapping[str, Array] = field(default_factory=dict)
+    biases: Mapping[str, Array] = field(default_factory=dict)
+    bypassed: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is removed, masked or replaced."""
+        """Whether nothing is removed, masked, replaced or added."""
         shrinks = any(len(kept) < self.widths[group] for group, kept in self.cuts.items())
-        return not (shrinks or self.replaced or self.masks)
+        return not (shrinks or self.replaced or self.masks or self.biases or self.bypassed)
 
     def restricted(self, groups: set[str]) -> Plan:
         """The same plan, cutting only the named Groups (to bisect a failure)."""
         cuts = {group: kept for group, kept in self.cuts.items() if group in groups}
-        return Plan(self.options, cuts, {g: self.widths[g] for g in cuts}, {}, self.replaced, self.masks)
+        return replace(self, cuts=cuts, widths={g: self.widths[g] for g in cuts}, scores={})
 
     def to_json(self) -> dict[str, object]:
         """A JSON object; replaced tensors and masks are named, their values are stored beside it."""
@@ -65,7 +71,15 @@ class Plan:
             },
             "replaced": sorted(self.replaced),
             "masks": sorted(self.masks),
+            "biases": sorted(self.biases),
+            "bypassed": list(self.bypassed),
         }
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """The values that the JSON object only names: "replaced/NAME", "masks/NAME", "biases/NAME"."""
+        kinds = (("replaced", self.replaced), ("masks", self.masks), ("biases", self.biases))
+        return {f"{kind}/{name}": array for kind, arrays in kinds for name, array in arrays.items()}
 
     @staticmethod
     def from_json(document: Mapping[str, object], tensors: Mapping[str, Array] | None = None) -> Plan:
@@ -73,7 +87,7 @@ class Plan:
 
         Args:
             document: the JSON object.
-            tensors: values of replaced tensors ("replaced/NAME") and masks ("masks/NAME").
+            tensors: what `tensors` was when it was written.
 
         Raises:
             ArgumentError: the document is not a plan, or names tensors that are not given.
@@ -96,9 +110,11 @@ def _read(document: Mapping[str, object], tensors: dict[str, Array]) -> Plan:
     for name, kept in cuts.items():
         if not kept or kept[0] < 0 or kept[-1] >= widths[name] or len(set(kept)) != len(kept):
             raise ValueError(f"group {name} keeps units that it does not have")
-    replaced, masks = document.get("replaced", []), document.get("masks", [])
-    if not isinstance(replaced, list) or not isinstance(masks, list):
-        raise TypeError("replaced and masks must be lists")
+    named = {kind: document.get(kind, []) for kind in ("replaced", "masks", "biases")}
+    bypassed = document.get("bypassed", [])
+    lists = {kind: names for kind, names in named.items() if isinstance(names, list)}
+    if not isinstance(bypassed, list) or lists.keys() != named.keys():
+        raise TypeError("replaced, masks, biases and bypassed must be lists")
     return Plan(
         options=Options(**options),
         cuts=cuts,
@@ -106,6 +122,6 @@ def _read(document: Mapping[str, object], tensors: dict[str, Array]) -> Plan:
         scores={
             str(name): tuple(float(s) for s in entry.get("scores", ())) for name, entry in groups.items()
         },
-        replaced={name: tensors[f"replaced/{name}"] for name in replaced},
-        masks={name: tensors[f"masks/{name}"] for name in masks},
+        bypassed=tuple(str(name) for name in bypassed),
+        **{kind: {name: tensors[f"{kind}/{name}"] for name in names} for kind, names in lists.items()},
     )

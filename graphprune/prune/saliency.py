@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group, Slice
 from graphprune.errors import ArgumentError, ModelError
+from graphprune.ir.mapped import in_place
 
 Scores = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -26,10 +28,13 @@ class Weights:
     _sums: dict[tuple[ir.Value, int, int, int], Scores] = field(default_factory=dict)
 
     def tensor(self, touched: Slice) -> Floats:
-        """The initializer of a slice as floating numbers, dequantised if that is how it is read."""
+        """The initializer of a slice as floating numbers, dequantised if that is how it is read.
+
+        The array may lie in the file, unaligned, so that it is read once and not copied first.
+        """
         constant = touched.use.value.const_value
         assert constant is not None
-        array = np.asarray(constant.numpy())
+        array = cast("Floats", in_place(constant))
         if is_quantised(touched):
             return dequantised(touched.use.node, array)
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
@@ -64,20 +69,21 @@ def _both_sums(array: Floats, power: int) -> tuple[Scores, Scores]:
     flat = array.reshape(len(array), -1)
     rows, columns = np.empty(len(flat)), np.zeros(flat.shape[1])
     step = max(1, CHUNK // max(1, flat.shape[1]))
+    buffer = np.empty((min(step, len(flat)), flat.shape[1]), flat.dtype)
     for start in range(0, len(flat), step):
         part = flat[start : start + step]
-        magnitude = _magnitude(part, power)
+        magnitude = _magnitude(part, power, buffer[: len(part)])
         rows[start : start + step] = magnitude.sum(axis=1)
         columns += magnitude.sum(axis=0)
     return rows, columns
 
 
-def _magnitude(array: Floats, power: int) -> Floats:
-    """|w|^power, in double precision where single precision overflows."""
+def _magnitude(array: Floats, power: int, out: Floats | None = None) -> Floats:
+    """|w|^power, in double precision where single precision overflows; `out` may hold the result."""
     if power == 1:
-        return np.abs(array)
+        return np.abs(array, out=out)
     with np.errstate(over="ignore"):
-        squares = np.square(array)
+        squares = np.square(array, out=out)
     return squares if np.isfinite(squares).all() else np.square(array, dtype=np.float64)
 
 
@@ -91,6 +97,9 @@ def batch_norm_factor(touched: Slice) -> Scores | None:
     """|gamma| / sqrt(var + eps) of a BatchNormalization that directly follows a source, per output channel.
 
     Folding it into the norm makes folded and unfolded exports rank alike (methods-general B0).
+
+    Raises:
+        ModelError: a variance is negative.
     """
     norm = _only_reader(touched.use.node)
     if touched.role != "source" or norm is None or norm.op_type != "BatchNormalization":
@@ -100,7 +109,14 @@ def batch_norm_factor(touched: Slice) -> Scores | None:
         return None
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
     scale = np.abs(np.asarray(gamma.const_value.numpy(), np.float64))
-    factor = scale / np.sqrt(np.asarray(variance.const_value.numpy(), np.float64) + epsilon)
+    spread = np.asarray(variance.const_value.numpy(), np.float64) + epsilon
+    if (spread <= 0).any():
+        raise ModelError(
+            f"BatchNormalization '{norm.name or norm.outputs[0].name}' has a negative variance "
+            f"('{variance.name}'), so the channels that it scales cannot be ranked",
+            "repair the variance in the model, or exclude the group with ignore=[...]",
+        )
+    factor = scale / np.sqrt(spread)
     return factor if len(factor) == touched.length else None
 
 

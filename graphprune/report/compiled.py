@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from graphprune.ir.names import escape
-from graphprune.pipeline.report import GroupReport, LatencyReport, PassReport, Report
+from graphprune.pipeline.report import GroupReport, LatencyReport, PassReport, Report, ZerosReport
 from graphprune.report import numbers
 from graphprune.report.table import Table
 
@@ -12,7 +14,7 @@ def tables(report: Report, detailed: bool = True) -> tuple[Table, ...]:
     """What a person wants to see after a compile: totals first, then each pass, then what was refused."""
     result = [totals(report)]
     for item in report.passes:
-        if detailed:
+        if detailed and item.zeros is None:
             result.append(groups(item))
             if any(group.pin for group in item.groups):
                 result.append(pinned(item))
@@ -103,12 +105,40 @@ def proof(item: PassReport) -> Table:
     worst = f"worst error {item.proof.error:.2g} of the largest output"
     line = f"{verdict}: {worst} (bound {item.proof.tolerance:.0e})"
     details = tuple((escape(detail),) for detail in item.proof.details)
-    return Table(escape(item.text), ("",), (*cuts(item), (line,), *details))
+    return Table(escape(item.text), ("",), (*zeros(item), *cuts(item), (line,), *details))
+
+
+def zeros(item: PassReport) -> tuple[tuple[str], ...]:
+    """What a mask buys, and what it does not."""
+    found = item.zeros
+    if found is None:
+        return ()
+    part = numbers.share(found.zeros, found.masked)
+    small = numbers.share(found.compressed, found.bytes)
+    how = found.codec if found.sampled >= 1 else f"{found.codec}, measured on {100 * found.sampled:.0f} %"
+    weights, packed = numbers.short(found.bytes, "B"), numbers.short(found.compressed, "B")
+    return (
+        (f"{numbers.short(found.zeros)} of {numbers.short(found.masked)} masked weights are zero ({part})",),
+        (f"{weights} of masked weights compress to {packed} ({small}; {how})",),
+        *_sparse(found),
+        (found.latency,),
+    )
+
+
+def _sparse(found: ZerosReport) -> tuple[tuple[str], ...]:
+    """How many nodes could run 2:4, and why the others could not."""
+    able = sum(node.eligible for node in found.sparse_nodes)
+    reasons = Counter(node.why for node in found.sparse_nodes if not node.eligible)
+    lines = [f"TensorRT could run {able} of {len(found.sparse_nodes)} weighted nodes with 2:4 kernels"]
+    lines += [f"  {count} not: {escape(why)}" for why, count in reasons.most_common(4)]
+    more = sum(count for _, count in reasons.most_common()[4:])
+    lines += [f"  {more} not: other reasons, see --report FILE.json"] if more else []
+    return tuple((line,) for line in lines)
 
 
 def cuts(item: PassReport) -> tuple[tuple[str], ...]:
     """One line on what a deciding pass removed."""
-    if not item.groups:
+    if not item.groups or item.zeros is not None:
         return ()
     free = [group for group in item.groups if not group.pin]
     removed, units = sum(group.width - group.kept for group in free), sum(group.width for group in free)

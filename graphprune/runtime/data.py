@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,48 @@ def load_inputs(path: Path, model: ir.Model) -> list[dict[str, np.ndarray]]:
     Raises:
         DataError: the path holds nothing usable, or an array's name, type or shape does not fit.
     """
-    sets = [_checked(arrays, model, source) for source, arrays in _read(path, model)]
+    sets = [checked(arrays, model, repr(str(source))) for source, arrays in _read(path, model)]
     if not sets:
         raise DataError(f"{str(path)!r} holds no samples", f"give {FORMATS}")
     return sets
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How arrays split into samples along their leading axis.
+
+    Attributes:
+        names: the arrays that split; the others, such as a sampling rate, belong to every sample.
+        count: samples.
+        step: rows of one sample.
+        stacked: whether each row is a whole feed, with one axis more than its input.
+        fixed: whether the model takes exactly `step` rows at a time.
+    """
+
+    names: frozenset[str]
+    count: int
+    step: int = 1
+    stacked: bool = False
+    fixed: bool = False
+
+
+def layout(arrays: Arrays, model: ir.Model) -> Layout:
+    """Find the samples in one item of `load_inputs`.
+
+    Raises:
+        DataError: the inputs disagree on how many there are.
+    """
+    inputs = {value.name or "": value for value in data_inputs(model)}
+    stacked = {name: len(array) for name, array in arrays.items() if array.ndim > _rank(inputs[name])}
+    if stacked:
+        return Layout(frozenset(stacked), _same(stacked, "stacked samples"), stacked=True)
+    rows = {name: len(array) for name, array in arrays.items() if _splits(inputs[name], array)}
+    fixed = {name: _fixed_rows(inputs[name]) for name in rows}
+    sizes = {count for count in fixed.values() if count is not None}
+    if not rows or (len(set(rows.values())) > 1 and not sizes):
+        return Layout(frozenset(), 1)
+    step = min(sizes, default=1)
+    return Layout(frozenset(rows), _same(rows, "rows") // step, step, fixed=bool(sizes))
 
 
 def batches(arrays: Arrays, model: ir.Model, size: int = 32) -> Iterator[dict[str, np.ndarray]]:
@@ -42,22 +81,25 @@ def batches(arrays: Arrays, model: ir.Model, size: int = 32) -> Iterator[dict[st
     is fixed, as many as it says (a rest that does not fill a feed is dropped). Arrays that do not
     take part, such as a sampling rate, go into every feed.
     """
-    inputs = {value.name or "": value for value in data_inputs(model)}
-    stacked = {name: len(array) for name, array in arrays.items() if array.ndim > _rank(inputs[name])}
-    if stacked:
-        for index in range(_same(stacked, "stacked samples")):
-            yield {name: array[index] if name in stacked else array for name, array in arrays.items()}
-        return
-    rows = {name: len(array) for name, array in arrays.items() if _splits(inputs[name], array)}
-    fixed = {name: _fixed_rows(inputs[name]) for name in rows}
-    sizes = {count for count in fixed.values() if count is not None}
-    if not rows or (len(set(rows.values())) > 1 and not sizes):
+    found = layout(arrays, model)
+    if not found.names:
         yield dict(arrays)
-        return
-    count = _same(rows, "rows")
-    step = min(sizes, default=size)
-    for start in range(0, count - step + 1 if sizes else count, step):
-        yield {n: a[start : start + step] if n in rows else a for n, a in arrays.items()}
+    elif found.stacked:
+        for index in range(found.count):
+            yield {name: array[index] if name in found.names else array for name, array in arrays.items()}
+    else:
+        step = found.step if found.fixed else size
+        for start in range(0, found.count * found.step, step):
+            yield {n: a[start : start + step] if n in found.names else a for n, a in arrays.items()}
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by name, or the one of an .npy under "".
+
+    Raises:
+        DataError: the file cannot be read, or is too large.
+    """
+    return _npz(path) if path.suffix == ".npz" else {"": _npy(path)}
 
 
 def _read(path: Path, model: ir.Model) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
@@ -81,7 +123,7 @@ def _read(path: Path, model: ir.Model) -> Iterator[tuple[Path, dict[str, np.ndar
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
-    _regular(path)
+    require_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -94,7 +136,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _npy(path: Path) -> np.ndarray:
-    _regular(path)
+    require_regular(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -104,7 +146,7 @@ def _npy(path: Path) -> np.ndarray:
     return array
 
 
-def _regular(path: Path) -> None:
+def require_regular(path: Path) -> None:
     """Refuse what would block (pipes) or never end (devices) before opening it."""
     try:
         mode = path.stat().st_mode
@@ -114,21 +156,25 @@ def _regular(path: Path) -> None:
         raise DataError(f"{str(path)!r} is not a regular file")
 
 
-def _checked(arrays: Arrays, model: ir.Model, source: Path) -> dict[str, np.ndarray]:
+def checked(arrays: Arrays, model: ir.Model, source: str) -> dict[str, np.ndarray]:
+    """Arrays for every input, in its type.
+
+    Raises:
+        DataError: a name, type or shape does not fit the model, or there is a NaN.
+    """
     inputs = {value.name or "": value for value in model.graph.inputs}
     for name in arrays:
         if name not in inputs:
-            raise DataError(f"{str(source)!r}: the model has no input {name!r}", did_you_mean(name, inputs))
+            raise DataError(f"{source}: the model has no input {name!r}", did_you_mean(name, inputs))
     missing = [value.name or "" for value in data_inputs(model) if value.name not in arrays]
     if missing:
         held = ", ".join(arrays) or "nothing"
-        raise DataError(f"{str(source)!r} has no array for the input {missing[0]!r}", f"it holds: {held}")
-    return {name: _fitting(array, inputs[name], source) for name, array in arrays.items()}
+        raise DataError(f"{source}: there is no array for the input {missing[0]!r}", f"given: {held}")
+    return {name: _fitting(array, inputs[name], f"{source}: {name!r}") for name, array in arrays.items()}
 
 
-def _fitting(array: np.ndarray, value: ir.Value, source: Path) -> np.ndarray:
+def _fitting(array: np.ndarray, value: ir.Value, where: str) -> np.ndarray:
     """The array in the input's type, after its shape was checked."""
-    where = f"{str(source)!r}: {value.name!r}"
     if array.size == 0:
         raise DataError(f"{where} is empty, shape {array.shape}")
     if not _shape_fits(array.shape, value):
@@ -137,6 +183,8 @@ def _fitting(array: np.ndarray, value: ir.Value, source: Path) -> np.ndarray:
             f"{where} has shape {array.shape}, the input is {declared}",
             "the leading axis may also stack samples; all others must match",
         )
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise DataError(f"{where} holds NaN", "no model is calibrated or checked on what is not a number")
     if value.dtype is None:
         return array
     if value.dtype == ir.DataType.STRING:

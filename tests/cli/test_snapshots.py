@@ -20,6 +20,7 @@ HELP = {
     "help-explain": ("explain",),
     "help-validate": ("validate",),
     "help-bench": ("bench",),
+    "help-calibrate": ("calibrate",),
     "help-passes": ("passes",),
 }
 

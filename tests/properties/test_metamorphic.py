@@ -24,10 +24,11 @@ from graphprune.ir.normalise import normalise
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
 from graphprune.prune.rewriting import INSERTED
+from tools import relations
 from tools.fuzz.check import cut_and_prove, dead_units_are_free
+from tools.relations import LOCAL, analysed, close, decided, kept_slots, outputs, partition
 
-from . import nets
-from .nets import CHAINS, LOCAL, analysed, close, decided, kept_slots, net, outputs, partition
+from .nets import CHAINS, net
 
 chains = pytest.mark.parametrize("chain", CHAINS, ids="-".join)
 
@@ -37,7 +38,7 @@ def test_1_a_ratio_of_zero_is_the_identity(chain: tuple[str, ...], tmp_path: Pat
     graph = net(chain)
     normal = graph.model.clone()
     normalise(normal)
-    assert nets.same_bits(graphprune.compile(graph.model, "prune(ratio=0)").model, normal)
+    assert relations.same_bits(graphprune.compile(graph.model, "prune(ratio=0)").model, normal)
     ir.save(graph.model, tmp_path / "a.onnx")
     graphprune.compile(tmp_path / "a.onnx", "", tmp_path / "b.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
@@ -62,7 +63,7 @@ def test_4_the_order_of_units_does_not_matter(chain: tuple[str, ...]) -> None:
         1::2
     ]:
         order = np.random.default_rng(0).permutation(group.size)
-        model = nets.permuted(found, group, order)
+        model = relations.permuted(found, group, order)
         if not close(before, outputs(model, graph.feeds)):
             continue  # a constant index (a shuffle) was not permuted along
         kept, again = decided(graph.model).cuts[group.id], decided(model).cuts[group.id]
@@ -103,7 +104,7 @@ def test_5_the_scale_of_a_width_does_not_matter(criterion: str) -> None:
 def test_6_names_order_and_unused_weights_do_not_matter(chain: tuple[str, ...]) -> None:
     graph = net(chain)
     found, plan = analysed(graph.model), decided(graph.model)
-    other, back = nets.renamed(nets.reordered(graph.model))
+    other, back = relations.renamed(relations.reordered(graph.model))
     other.graph.register_initializer(
         ir.Value(name="unused", const_value=ir.tensor(np.ones(7, np.float32), name="unused"))
     )
@@ -115,7 +116,7 @@ def test_6_names_order_and_unused_weights_do_not_matter(chain: tuple[str, ...]) 
 
 
 @chains
-@pytest.mark.parametrize("change", [nets.with_identities, nets.with_constants])
+@pytest.mark.parametrize("change", [relations.with_identities, relations.with_constants])
 def test_7_how_a_graph_is_spelled_does_not_matter(chain: tuple[str, ...], change: object) -> None:
     graph = net(chain)
     other = change(graph.model)  # type: ignore[operator]
@@ -150,7 +151,7 @@ def test_8_cuts_of_different_groups_commute(chain: tuple[str, ...]) -> None:
         model = rewrite(found.model, found, first)
         step = analysed(model)
         both = rewrite(step.model, step, second)
-        mine, other = nets.tensors(both), nets.tensors(whole)
+        mine, other = relations.tensors(both), relations.tensors(whole)
         common = {name for name in other if not name.startswith(INSERTED) and name in mine}
         assert all(mine[name].shape == other[name].shape for name in common)
         floats = [name for name in common if other[name].dtype.kind == "f"]
@@ -186,23 +187,23 @@ def test_10_a_budget_is_kept_or_refused(chain: tuple[str, ...], what: str) -> No
         assert getattr(result.report.after, what) <= share * getattr(result.report.before, what)
         kernels = {
             name: array.shape[0]
-            for name, array in nets.tensors(result.model).items()
+            for name, array in relations.tensors(result.model).items()
             if name.startswith("conv_w")
         }
-        dense = nets.tensors(graph.model)
+        dense = relations.tensors(graph.model)
         assert all(count % 2 == 0 or count == dense[name].shape[0] for name, count in kernels.items())
 
 
 def test_11_masks_are_idempotent() -> None:
     graph = net(("residual",))
     found = analysed(graph.model)
-    name = next(name for name, array in nets.tensors(found.model).items() if array.ndim == 4)
-    mask = np.random.default_rng(0).random(nets.tensors(found.model)[name].shape) < 0.5
+    name = next(name for name, array in relations.tensors(found.model).items() if array.ndim == 4)
+    mask = np.random.default_rng(0).random(relations.tensors(found.model)[name].shape) < 0.5
     plan = Plan(found.options, masks={name: mask})
     once = rewrite(found.model, found, plan)
     step = analysed(once)
-    assert (nets.tensors(once)[name][~mask] == 0).all()
-    assert nets.same_bits(rewrite(step.model, step, plan), once)
+    assert (relations.tensors(once)[name][~mask] == 0).all()
+    assert relations.same_bits(rewrite(step.model, step, plan), once)
 
 
 def test_12_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_negative_variance_is_never_a_success(folder: Path, run: Run) -> None:
     assert run("compile", "in.onnx", *PRUNE, "-o", "out.onnx").code == 0
     onnx.save(batch_normalised(-1.0), folder / "in.onnx")
     outcome = run("compile", "in.onnx", *PRUNE, "-o", "bad.onnx")
-    assert outcome.code in (1, 2) and len(outcome.errors) == 1
+    assert outcome.code == 2 and len(outcome.errors) == 1 and "negative variance" in outcome.err
     assert not (folder / "bad.onnx").exists()
     assert run("validate", "in.onnx", "in.onnx").code == 1
 
@@ -109,6 +109,24 @@ def test_a_constant_output_proves_nothing(folder: Path, run: Run) -> None:
     onnx.save(proto, folder / "in.onnx")
     outcome = run("compile", "in.onnx", *PRUNE, "-o", "out.onnx")
     assert outcome.code == 1 and "constant output" in outcome.err and "bug" not in outcome.err
+    assert names(folder) == {"in.onnx"}
+
+
+def test_a_cut_that_leaves_a_constant_output_is_no_bug(folder: Path, run: Run) -> None:
+    """All but one Unit are ignored by the output, and that one goes first."""
+    first, second = np.ones((8, 16), np.float32), np.zeros((16, 4), np.float32)
+    first[:, 0], second[0] = 0.01, 1
+    nodes = [
+        make("MatMul", ["x", "w1"], ["t"]),
+        make("Relu", ["t"], ["u"]),
+        make("MatMul", ["u", "w2"], ["y"]),
+    ]
+    weights = [numpy_helper.from_array(first, "w1"), numpy_helper.from_array(second, "w2")]
+    graph = helper.make_graph(nodes, "g", [floats("x", 2, 8)], [floats("y", 2, 4)], weights)
+    onnx.save(model(graph), folder / "in.onnx")
+    outcome = run("compile", "in.onnx", *PRUNE, "-o", "out.onnx")
+    assert outcome.code == 1 and len(outcome.errors) == 1 and "bug" not in outcome.err
+    assert "after this cut" in outcome.err and "smaller ratio" in outcome.err
     assert names(folder) == {"in.onnx"}
 
 

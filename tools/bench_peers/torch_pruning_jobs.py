@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch_pruning
+import torchvision
 from torch import nn
 
 from tools.bench_peers.jobs import RATIO, Result
@@ -25,6 +26,23 @@ def _module(path: Path) -> tuple[nn.Module, torch.Tensor]:
 def _head(model: nn.Module) -> nn.Module:
     """The classifier, whose outputs are the model's interface and may not shrink."""
     return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+
+
+def _heads(model: nn.Module) -> dict[nn.Module, int]:
+    """Attention by its number of heads, as channel groups: every head keeps as many dimensions.
+
+    That is how torch-pruning's example prunes torchvision's transformers. Given as `num_heads` instead, it
+    cuts nothing of an nn.MultiheadAttention, whose heads and hidden width are one and the same group.
+    """
+    return {
+        module: module.num_heads for module in model.modules() if isinstance(module, nn.MultiheadAttention)
+    }
+
+
+def _tell_width(model: nn.Module) -> None:
+    """The ViT of torchvision reshapes to a width it holds as a number, which its user has to set."""
+    if isinstance(model, torchvision.models.VisionTransformer):
+        model.hidden_dim = model.conv_proj.out_channels
 
 
 def _parameters(model: nn.Module) -> int:
@@ -54,7 +72,6 @@ def prune(path: Path, repetitions: int) -> Result:
         fresh = copy.deepcopy(module)
 
         def work() -> None:
-            heads = {m: m.num_heads for m in fresh.modules() if isinstance(m, nn.MultiheadAttention)}
             pruner = torch_pruning.pruner.MagnitudePruner(
                 fresh,
                 image,
@@ -62,9 +79,10 @@ def prune(path: Path, repetitions: int) -> Result:
                 global_pruning=False,
                 pruning_ratio=RATIO,
                 ignored_layers=[_head(fresh)],
-                num_heads=heads,
+                out_channel_groups=_heads(fresh),
             )
             pruner.step()
+            _tell_width(fresh)
 
         pruned[:] = [fresh]
         return work

@@ -13,25 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx_ir as ir
 
 from tools.fuzz.check import Failure, GeneratorError, examine
 from tools.fuzz.generate import generate
+from tools.fuzz.outcome import Outcome
+from tools.fuzz.page import render
 
 STEP = 50
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one seed."""
-
-    seed: int
-    blocks: tuple[str, ...]
-    failures: tuple[tuple[str, str], ...]
-    cpu_s: float
 
 
 def attempt(seed: int, folder: Path) -> Outcome:
@@ -44,8 +36,9 @@ def attempt(seed: int, folder: Path) -> Outcome:
             save(failure, folder)
     except GeneratorError as error:
         failures.append(("generator", str(error)))
-    trail = generate(seed).trail
-    return Outcome(seed, trail, tuple(failures), round(time.process_time() - start, 3))
+    spent = round(time.process_time() - start, 3)
+    graphs = 1 + generate(seed, planted=True).plantable
+    return Outcome(seed, generate(seed).trail, tuple(failures), spent, graphs)
 
 
 def save(failure: Failure, folder: Path) -> None:
@@ -61,7 +54,8 @@ def read(done: Path, seeds: range) -> list[Outcome]:
         return []
     rows = [json.loads(line) for line in done.read_text().splitlines()]
     outcomes = [
-        Outcome(r["seed"], tuple(r["blocks"]), tuple(map(tuple, r["failures"])), r["cpu_s"]) for r in rows
+        Outcome(r["seed"], tuple(r["blocks"]), tuple(map(tuple, r["failures"])), r["cpu_s"], r["graphs"])
+        for r in rows
     ]
     return [outcome for outcome in outcomes if outcome.seed in seeds]
 
@@ -82,7 +76,8 @@ def summary(outcomes: Iterable[Outcome]) -> str:
     blocks = Counter(block for row in rows for block in row.blocks)
     bad = [row for row in rows if row.failures]
     cpu = sum(row.cpu_s for row in rows)
-    lines = [f"seeds {len(rows)} (two graphs each), failing {len(bad)}, CPU {cpu:.0f} s"]
+    graphs = sum(row.graphs for row in rows)
+    lines = [f"seeds {len(rows)}, graphs {graphs}, failing seeds {len(bad)}, CPU {cpu:.0f} s"]
     lines.append(
         "failures: " + (", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) or "none")
     )
@@ -107,6 +102,7 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, default=Path("build/fuzz"), help="where results and failing graphs go"
     )
+    parser.add_argument("--page", type=Path, help="write the campaign's figures to this Markdown page")
     parser.add_argument("--fresh", action="store_true", help="examine seeds again that are already done")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -122,6 +118,8 @@ def main() -> int:
             if outcome.failures or number % STEP == 0:
                 print(f"{number}/{len(rest)} seed {outcome.seed}: {outcome.failures or 'ok'}", flush=True)
     print(summary(known[seed] for seed in sorted(known)))
+    if arguments.page:
+        arguments.page.write_text(render([known[seed] for seed in sorted(known)]))
     return int(any(outcome.failures for outcome in known.values()))
 
 

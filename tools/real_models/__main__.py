@@ -1,4 +1,4 @@
-"""Command line: ``python -m tools.real_models list | fetch NAME | eval NAME [--model MODEL.onnx]``."""
+"""Command line: ``python -m tools.real_models list | fetch | eval | calibration | table``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 from graphprune.errors import ArgumentError, GraphpruneError
 
@@ -15,8 +17,8 @@ from .workload import Evaluation, Workload, paired
 
 
 def chosen(name: str) -> tuple[Workload, ...]:
-    """One workload, or every one for 'all'."""
-    return WORKLOADS if name == "all" else (workload_named(name),)
+    """One workload, or every one but the large for 'all'."""
+    return tuple(each for each in WORKLOADS if not each.large) if name == "all" else (workload_named(name),)
 
 
 def list_workloads() -> None:
@@ -75,6 +77,10 @@ def parser() -> argparse.ArgumentParser:
     scoring.add_argument("name", help="a workload, or 'all'")
     scoring.add_argument("--model", type=Path, help="a pruned model of the same workload")
     scoring.add_argument("--limit", type=int, help="use only the first LIMIT items")
+    dump = commands.add_parser("calibration", help="write unlabelled inputs as NAME.npz into a folder")
+    dump.add_argument("name", help="a workload, or 'all'")
+    dump.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    dump.add_argument("--samples", type=int, default=512)
     table = commands.add_parser("table", help="compile every workload and write docs/real_models.md")
     table.add_argument("--pipeline", default="prune(ratio={ratio})", help="with {ratio} where the ratio goes")
     table.add_argument("--only", nargs="*", help="names of workloads")
@@ -84,8 +90,17 @@ def parser() -> argparse.ArgumentParser:
 def tabulate(cache: Path, pipeline: str, only: list[str] | None) -> None:
     from .table import run, write
 
-    chosen = tuple(workload_named(name) for name in only) if only else WORKLOADS
-    write(WORKLOADS, run(chosen, cache, pipeline))
+    workloads = tuple(workload_named(name) for name in only) if only else chosen("all")
+    write(WORKLOADS, run(workloads, cache, pipeline))
+
+
+def write_calibration(name: str, folder: Path, samples: int) -> None:
+    """The calibration inputs of one workload, or of all, as `--calibration` of the compiler reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for workload in chosen(name):
+        arrays = workload.calibration(samples)
+        np.savez(folder / f"{workload.name}.npz", **arrays)  # type: ignore[arg-type]
+        print(workload.name, {key: value.shape for key, value in arrays.items()}, flush=True)
 
 
 def main() -> int:
@@ -95,6 +110,8 @@ def main() -> int:
             list_workloads()
         elif options.command == "fetch":
             fetch(options.name, options.cache)
+        elif options.command == "calibration":
+            write_calibration(options.name, options.output, options.samples)
         elif options.command == "table":
             tabulate(options.cache, options.pipeline, options.only)
         else:

@@ -79,8 +79,8 @@ def evaluate_detection(model: ModelSource, limit: int | None = None) -> Evaluati
 
 
 def calibrate_detection(count: int) -> Arrays:
-    """Pages [n,3,640,480]."""
-    return {"x": np.stack([normalised(page.pixels) for page in pages(count, second=True)])}
+    """Pages [n/8,3,640,480]: a page shows each weight as much as eight pictures of words do."""
+    return {"x": np.stack([normalised(page.pixels) for page in pages(max(count // 8, 1), second=True)])}
 
 
 def written_words(count: int, second: bool) -> list[tuple[str, NDArray[np.float32]]]:

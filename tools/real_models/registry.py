@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from graphprune.errors import ArgumentError, did_you_mean
 
-from . import crepe, digits_cnn, file_types, mnist, ppocr, silero, sklearn_digits, thai
+from . import crepe, digits_cnn, file_types, language, mnist, ppocr, silero, sklearn_digits, thai
 from .workload import Workload
 
-FAMILIES = (digits_cnn, mnist, sklearn_digits, file_types, crepe, ppocr, silero, thai)
+FAMILIES = (digits_cnn, mnist, sklearn_digits, file_types, crepe, ppocr, silero, thai, language)
 WORKLOADS: tuple[Workload, ...] = tuple(workload for family in FAMILIES for workload in family.WORKLOADS)
 
 

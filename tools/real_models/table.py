@@ -66,7 +66,7 @@ def measure(workload: Workload, cache: Path, pipeline: str, dense: Evaluation) -
         change=change.mean,
         standard_error=change.standard_error,
         params=report.after.params / report.before.params,
-        macs=report.after.macs / report.before.macs if report.before.macs else 1.0,
+        macs=report.after.macs / report.before.macs if report.before.macs and report.after.macs else 1.0,
         speedup=latency.speedup if latency else 1.0,
         speedup_low=latency.speedup_low if latency else 1.0,
         speedup_high=latency.speedup_high if latency else 1.0,

@@ -67,6 +67,7 @@ class Workload:
         about: producer, opset and what is hard about pruning it.
         fetch: puts the dense model into a cache folder (once) and returns its path.
         evaluate: scores a model on at most `limit` items (None: all).
+        large: takes minutes; left out where all workloads are meant.
         calibration: n unlabelled inputs by graph input name, disjoint from the items that `evaluate` uses.
     """
 
@@ -78,3 +79,4 @@ class Workload:
     fetch: Callable[[Path], Path]
     evaluate: Callable[[ModelSource, int | None], Evaluation]
     calibration: Callable[[int], Arrays]
+    large: bool = False

@@ -1,4 +1,4 @@
-"""`python -m tools.zoo export|check|table`: the matrix of real exports, made, checked and tabulated."""
+"""`python -m tools.zoo export|check|relations|table`: the matrix of real exports, made, checked and tabulated."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from tools.zoo import entries, isolate, store
+from tools.zoo import entries, isolate, outcome, store
 
 EXPORTS = "exports.jsonl"
 CHECKS = "checks.jsonl"
+RELATIONS = "relations.jsonl"
 
 
 def _preload(modules: tuple[str, ...]) -> None:
@@ -28,26 +30,41 @@ def _preload(modules: tuple[str, ...]) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from tools.zoo import export
+    from tools.zoo import foreign
 
     folder = store.cache_folder(arguments.cache)
-    _preload(("torchvision", "timm", "transformers", "onnxruntime", "onnxscript"))
     done = store.read(folder / EXPORTS)
     for entry in entries.entries(arguments.only):
         path = folder / f"{entry.name}.onnx"
         known = done.get(entry.name)
         if not arguments.again and (path.exists() or (known and known["reason"])):
             continue
-        outcome = isolate.run(functools.partial(export.export, entry, path), arguments.limits)
-        row: dict[str, object] = {"name": entry.name, "reason": outcome.reason}
-        if outcome.value is not None:
-            row |= dataclasses.asdict(outcome.value)
+        lacking = foreign.missing(entry)
+        if lacking:
+            print(f"{entry.name}: skipped, needs {' and '.join(lacking)}", file=sys.stderr, flush=True)
+            continue
+        result = isolate.run(functools.partial(_exporter(entry), entry, path), arguments.limits)
+        row: dict[str, object] = {"name": entry.name, "reason": result.reason}
+        if result.value is not None:
+            row |= dataclasses.asdict(result.value)
         store.append(folder / EXPORTS, row)
         print(
-            f"{entry.name}: {outcome.reason or 'exported'} ({outcome.seconds:.1f} s)",
+            f"{entry.name}: {result.reason or 'exported'} ({result.seconds:.1f} s)",
             file=sys.stderr,
             flush=True,
         )
+
+
+def _exporter(entry: entries.Entry) -> Callable[[entries.Entry, Path], outcome.Export]:
+    """The function that exports a row; what it imports lies behind it, so that no framework needs another."""
+    from tools.zoo import foreign
+
+    if entry.library in foreign.FRAMEWORKS:
+        return foreign.export
+    _preload(("torchvision", "timm", "transformers", "onnxruntime", "onnxscript"))
+    from tools.zoo import export
+
+    return export.export
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -66,10 +83,27 @@ def _check(arguments: argparse.Namespace) -> None:
             reason = str(exports[entry.name]["reason"]) if entry.name in exports else "not exported yet"
             store.append(results, check.not_exported(entry, reason))
             continue
-        outcome = isolate.run(functools.partial(check.check, path), arguments.limits)
-        row = check.row(entry, outcome)
+        result = isolate.run(functools.partial(check.check, path, entry.single), arguments.limits)
+        row = check.row(entry, result)
         store.append(results, row)
         print(f"{entry.name}: {check.summary(row)}", file=sys.stderr, flush=True)
+
+
+def _relations(arguments: argparse.Namespace) -> None:
+    from tools.zoo import relations
+
+    folder = store.cache_folder(arguments.cache)
+    _preload(("graphprune", "onnxruntime", "onnx_ir"))
+    done = store.read(folder / RELATIONS)
+    for entry in entries.entries(arguments.only):
+        path = folder / f"{entry.name}.onnx"
+        large = not path.exists() or path.stat().st_size > arguments.megabytes * 1e6
+        if large or (entry.name in done and not arguments.again):
+            continue
+        result = isolate.run(functools.partial(relations.examine, path), arguments.limits)
+        row = relations.row(entry.name, result)
+        store.append(folder / RELATIONS, row)
+        print(f"{entry.name}: {relations.summary(row)}", file=sys.stderr, flush=True)
 
 
 def _table(arguments: argparse.Namespace) -> None:
@@ -77,7 +111,8 @@ def _table(arguments: argparse.Namespace) -> None:
 
     folder = store.cache_folder(arguments.cache)
     results = Path(arguments.results) if arguments.results else folder / CHECKS
-    Path(arguments.output).write_text(table.render(store.read(results), entries.entries(arguments.only)))
+    rows = table.render(store.read(results), store.read(folder / RELATIONS), entries.entries(arguments.only))
+    Path(arguments.output).write_text(rows)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("export", _export, "write the ONNX files that are missing from the cache"),
         ("check", _check, "analyse, prune, prove and run each file; one JSON row per model"),
+        ("relations", _relations, "the sixteen metamorphic relations on the small files"),
         ("table", _table, "render docs/coverage.md from those rows"),
     ):
         command = commands.add_parser(name, help=text)
@@ -94,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--cache", help="folder of the exports (default: $GRAPHPRUNE_CACHE or ~/.cache/graphprune)"
         )
-        if name != "export":
+        if name in ("check", "table"):
             command.add_argument("--results", help="JSON lines file (default: checks.jsonl in the cache)")
         if name == "table":
             command.add_argument("--output", default="docs/coverage.md")
@@ -102,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--again", action="store_true", help="redo rows that are already there")
         command.add_argument("--seconds", type=int, default=300, help="CPU seconds per model")
         command.add_argument("--gigabytes", type=float, default=14.0, help="memory per model")
+        if name == "relations":
+            command.add_argument("--megabytes", type=float, default=2.0, help="largest file to examine")
     return parser
 
 

@@ -15,6 +15,7 @@ from tools.zoo.isolate import Outcome, one_line
 
 PIPELINE = "prune(criterion=l1,scope=local,ratio=0.5,align=1,layernorm=slice,allow-inexact=true)"
 STAGES = ("export", "load", "analyse", "prune", "run", "done")
+MOST_SHORT = 5
 _OTHER_BATCH = 3
 
 
@@ -30,6 +31,7 @@ class Check:
         share: share of parameters in prunable groups.
         pins: number of pinned groups by reason.
         pinned: id, reason and node of every pinned group.
+        short: what keeps more than a full cut leaves, the largest first.
         full_cut: parameters that a cut of every internal width would keep.
         kept: parameters after pruning.
         error: error of the proof relative to the largest output.
@@ -43,6 +45,7 @@ class Check:
     share: float | None = None
     pins: dict[str, int] = field(default_factory=dict)
     pinned: list[tuple[str, str, str]] = field(default_factory=list)
+    short: list[dict[str, object]] = field(default_factory=list)
     full_cut: int | None = None
     kept: int | None = None
     error: float | None = None
@@ -55,17 +58,22 @@ def _seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def check(path: Path) -> Check:
-    """Runs every stage on one file; the first failure ends it and is part of the result."""
+def check(path: Path, single: bool = False) -> Check:
+    """Runs every stage on one file; the first failure ends it and is part of the result.
+
+    Args:
+        path: the export.
+        single: whether the model is so large that one sample at a time has to do.
+    """
     result = Check()
     try:
-        _stages(path, result)
+        _stages(path, result, single)
     except Exception as error:
         result.reason = one_line(error)
     return result
 
 
-def _stages(path: Path, result: Check) -> None:
+def _stages(path: Path, result: Check, single: bool) -> None:
     from math import prod
 
     from graphprune.axes import Options, analyse
@@ -88,33 +96,48 @@ def _stages(path: Path, result: Check) -> None:
     result.pins = dict(collections.Counter(pin.reason for _, pin in pins))
     result.pinned = [(name, pin.reason, pin.node) for name, pin in pins]
     result.stage = "prune"
-    del model, analysis
-    _prune(path, result)
+    kept = _prune(path, result, single)
+    found = full_cut.shortfalls(analysis, kept)[:MOST_SHORT]
+    result.short = [dataclasses.asdict(item) for item in found]
+    result.stage = "done"
 
 
-def _prune(path: Path, result: Check) -> None:
+def _prune(path: Path, result: Check, single: bool) -> dict[str, int]:
+    """Compiles the file and runs the result; returns the Units left per group."""
     import graphprune
 
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "small.onnx"
         start = _seconds()
-        report = graphprune.compile(str(path), PIPELINE, str(output), bench=False).report
+        shapes = _shapes_of_one(path) if single else None
+        report = graphprune.compile(str(path), PIPELINE, str(output), bench=False, shapes=shapes).report
         result.compile_seconds = _seconds() - start
         result.parameters, result.kept = report.before.params, report.after.params
         result.error = max((item.proof.error for item in report.passes), default=None)
         result.stage = "run"
-        _run(output)
-    result.stage = "done"
+        _run(output, 1 if single else _OTHER_BATCH)
+    return {group.id: group.kept for item in report.passes for group in item.groups}
 
 
-def _run(path: Path) -> None:
-    """Runs the written file by itself, at a batch that neither the export nor the proof used."""
+def _shapes_of_one(path: Path) -> dict[str, tuple[int, ...]]:
+    """Input shapes with 1 for every symbol."""
+    import onnx_ir as ir
+
+    inputs = ir.load(path).graph.inputs
+    return {
+        value.name or "": tuple(dim if isinstance(dim, int) else 1 for dim in value.shape or ())
+        for value in inputs
+    }
+
+
+def _run(path: Path, batch: int) -> None:
+    """Runs the written file by itself, most often at a batch that neither the export nor the proof used."""
     import onnx_ir as ir
     import onnxruntime
 
     from graphprune.runtime.inputs import runnable_inputs
 
-    feeds = runnable_inputs(ir.load(path), batch=_OTHER_BATCH)
+    feeds = runnable_inputs(ir.load(path), batch=batch)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, feeds)

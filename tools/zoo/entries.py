@@ -7,8 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Library = Literal["torchvision", "timm", "transformers"]
-Exporter = Literal["torchscript", "dynamo", "native"]
+Library = Literal[
+    "torchvision",
+    "timm",
+    "transformers",
+    "sklearn",
+    "keras-torch",
+    "keras-tensorflow",
+    "jax",
+    "paddle",
+    "trained",
+]
+Exporter = Literal[
+    "torchscript", "dynamo", "native", "skl2onnx", "keras", "tf2onnx", "jax2onnx", "paddle2onnx", "publisher"
+]
 Inputs = Literal[
     "image",
     "video",
@@ -22,6 +34,7 @@ Inputs = Literal[
     "waveform",
     "mel",
     "image-text",
+    "other",
 ]
 
 
@@ -33,11 +46,13 @@ class Entry:
         name: file stem and row key.
         library: source library.
         model: factory name (torchvision, timm) or model class (transformers).
-        exporter: `torchscript` and `dynamo` are torch's, `native` is transformers' own.
-        opset: ONNX opset asked of the exporter.
+        exporter: `torchscript` and `dynamo` are torch's, `native` is transformers' own; the others are
+            converters of other frameworks, and `publisher` is whatever the model's maker used.
+        opset: ONNX opset asked of the exporter; 0 where it is the publisher's choice.
         inputs: which example inputs the module takes.
         size: side of a square image, where there is one.
         options: keyword arguments of the factory, or of the transformers config.
+        single: whether two samples at once would need more memory than a small machine has.
     """
 
     name: str
@@ -48,6 +63,7 @@ class Entry:
     inputs: Inputs = "image"
     size: int = 224
     options: Mapping[str, Any] = field(default_factory=dict)
+    single: bool = False
 
 
 CORE = (
@@ -84,9 +100,9 @@ def entries(pattern: str = "*") -> Sequence[Entry]:
     Raises:
         LookupError: nothing matches.
     """
-    from tools.zoo import language, vision
+    from tools.zoo import foreign, language, vision
 
-    rows = (*vision.ENTRIES, *language.ENTRIES)
+    rows = (*vision.ENTRIES, *language.ENTRIES, *foreign.ENTRIES)
     chosen = [
         row for row in rows if (row.name in CORE if pattern == "core" else fnmatch.fnmatch(row.name, pattern))
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +11,7 @@ import torch
 
 from tools.zoo.build import Built, build, cache
 from tools.zoo.entries import Entry
-
-TOLERANCE = 1e-3
-
-
-class ExportMismatchError(Exception):
-    """The exported file does not compute what the module computes."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """What one export gave.
-
-    Attributes:
-        error: largest difference from torch over the largest output.
-        spread: largest difference between two items of the batch, likewise; 0 means a constant output.
-        megabytes: size of the file with its sidecar.
-        seconds: CPU seconds to build, export and check.
-    """
-
-    error: float
-    spread: float
-    megabytes: float
-    seconds: float
+from tools.zoo.outcome import TOLERANCE, Export, ExportMismatchError
 
 
 def _output_names(count: int) -> list[str]:

@@ -19,10 +19,14 @@ _TITLES = (
     "in prunable groups",
     "kept",
     "full cut",
+    "short of it, why, what would unblock it",
     "proof error",
     "CPU s (analyse, compile)",
     "pinned",
 )
+BOUND = 0.05
+"""How far from a full cut counts as reached."""
+_NAMED = 2
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -47,10 +51,32 @@ def _pins(found: Found) -> str:
     return "; ".join(f"{_plain(reason)} ({count})" for reason, count in ordered)
 
 
+def short_of(found: Found) -> float:
+    """Share of the parameters that stay although a full cut would remove them."""
+    kept, full, parameters = (cast(int, found[name]) for name in ("kept", "full_cut", "parameters"))
+    return (kept - full) / parameters
+
+
+def _shortfall(found: Found) -> str:
+    """The widths behind a shortfall, largest first; nothing where the full cut is reached."""
+    if found["stage"] != "done" or short_of(found) <= BOUND:
+        return ""
+    widths = cast(Sequence[Mapping[str, object]], found["short"])
+    parts = []
+    for width in widths[:_NAMED]:
+        where = f" at `{_plain(str(width['node']))}`" if width["node"] else ""
+        unblock = f"; to unblock: {_plain(str(width['unblock']))}" if width["unblock"] else ""
+        parts.append(
+            f"`{_plain(str(width['group']))}` ({cast(int, width['parameters']):,} parameters): "
+            f"{_plain(str(width['reason']))}{where}{unblock}"
+        )
+    return f"{short_of(found):.1%}: " + ". ".join(parts)
+
+
 def _line(entry: Entry, found: Found | None) -> str:
     names = [entry.name, f"{entry.library} `{entry.model}`", f"{entry.exporter}, {entry.opset}"]
     if found is None:
-        return _row([*names, "not checked", *[""] * 7])
+        return _row([*names, "not checked", *[""] * 8])
     stage = str(found["stage"])
     parameters = found["parameters"]
     seconds = (_form(found[name], ".2f") for name in ("analyse_seconds", "compile_seconds"))
@@ -60,6 +86,7 @@ def _line(entry: Entry, found: Found | None) -> str:
         _form(found["share"], ".1%"),
         _share(found["kept"], parameters),
         _share(found["full_cut"], parameters),
+        _shortfall(found),
         _form(found["error"], ".1e"),
         ", ".join(text for text in seconds if text),
         _pins(found),
@@ -74,10 +101,12 @@ def _totals(rows: Sequence[Found]) -> str:
     reached = [stage for stage in order if counts[stage] and stage not in ("done", "export")]
     exported = len(rows) - counts["export"]
     lost = ", ".join(f"{counts[stage]} stop at `{stage}`" for stage in reached)
+    near = sum(found["stage"] == "done" and short_of(found) <= BOUND for found in rows)
     return (
         f"{exported} graphs exported ({counts['export']} exports fail); "
         f"{counts['done']} are pruned, proved and run"
-        f"{'; ' + lost if lost else ''}."
+        f"{'; ' + lost if lost else ''}. "
+        f"{near} of them ({_share(near, exported)}) come within {BOUND} of a full cut."
     )
 
 
@@ -102,8 +131,25 @@ parameters that some group which may shrink touches. *Full cut* is what cutting 
 the network at 0.5 would keep, pinned groups included. The proof error is relative to the largest output."""
 
 
-def render(results: Mapping[str, Found], entries: Sequence[Entry]) -> str:
-    """The page: totals, one row per entry in table order, and the reasons for pins."""
+def _relations(related: Mapping[str, Found]) -> str:
+    """Per relation: on how many graphs it holds, does not apply, or is violated, and where."""
+    from tools.zoo.relations import RELATIONS
+
+    lines = ["| relation | graphs | does not apply to | violated by |", "|---|---|---|---|"]
+    for relation in RELATIONS:
+        verdicts = {
+            name: cast(Mapping[str, Sequence[str] | None], found["relations"]).get(relation.__name__)
+            for name, found in related.items()
+        }
+        wrong = [f"`{name}`" for name, lines_ in verdicts.items() if lines_]
+        idle = sum(lines_ is None for lines_ in verdicts.values())
+        text = _plain((relation.__doc__ or "").rstrip("."))
+        lines.append(f"| {text} | {len(verdicts) - idle} | {idle} | {', '.join(wrong) or 'none'} |")
+    return "\n".join(lines)
+
+
+def render(results: Mapping[str, Found], related: Mapping[str, Found], entries: Sequence[Entry]) -> str:
+    """The page: totals, one row per entry in table order, the reasons for pins, and the relations."""
     rows = [results[entry.name] for entry in entries if entry.name in results]
     lines = [_row(_TITLES), "|---" * len(_TITLES) + "|"]
     lines += [_line(entry, results.get(entry.name)) for entry in entries]
@@ -115,5 +161,8 @@ def render(results: Mapping[str, Found], entries: Sequence[Entry]) -> str:
         _totals(rows),
         "\n".join(lines),
         "\n".join(_reasons(rows)),
+        "## Relations",
+        "The metamorphic relations on the small files, by `python -m tools.zoo relations`.",
+        _relations(related),
     )
     return "\n\n".join(sections) + "\n"

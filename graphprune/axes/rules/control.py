@@ -157,6 +157,14 @@ def classical(visit: Visit) -> None:
     visit.fix_all(f"{visit.node.op_type} is a classical model without removable widths")
 
 
+def tabular(visit: Visit) -> None:
+    """One number in, one number out, and a table of its own that is kept whole."""
+    axes = visit.axes(0)
+    for label in axes:
+        visit.fix(label, f"{visit.node.op_type} has a number of its own for every feature")
+    visit.out(axes)
+
+
 def text(visit: Visit) -> None:
     """Strings and images have no channels yet."""
     visit.fix_all(f"{visit.node.op_type} works on strings or encoded files")
@@ -223,13 +231,14 @@ ROWS = (
         ops(
             "ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer Imputer "
             "LabelEncoder LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier "
-            "SVMRegressor Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap",
+            "SVMRegressor TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap",
             "ai.onnx.ml",
         ),
         classical,
         "all axes fixed",
         "frozen",
     ),
+    Row(ops("Scaler", "ai.onnx.ml"), tabular, "out = in; fixed", "frozen"),
     Row(
         ops("BeamSearch GreedySearch Sampling WhisperBeamSearch", "com.microsoft"),
         search,

@@ -8,6 +8,8 @@ from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
 
+BLOCKS = "group=1, or blocks on both sides that the rest of the graph does not tie crosswise"
+
 
 def matmul(visit: Visit) -> None:
     """EQ(A.K, B.K); M and N pass; batch axes broadcast."""
@@ -190,8 +192,8 @@ def _conv_tied(visit: Visit, groups: int, weight_out: int) -> Label:
             if weight_out == 0
             else visit.fixed((groups * weight[1][0],) * 2, "its blocks cannot be divided")
         )
-    visit.fix(visit.between(x, 1, groups), "whole blocks of a grouped convolution are kept")
-    visit.fix(visit.between(split, 1, groups), "whole blocks of a grouped convolution are kept")
+    for blocks in (visit.between(x, 1, groups), visit.between(split, 1, groups)):
+        visit.fix(blocks, "whole blocks of a grouped convolution are kept", BLOCKS)
     visit.contract(0, 1)
     visit.role(1, 1 - weight_out, "sink")
     if weight_out == 0:

@@ -11,6 +11,7 @@ from graphprune.axes.visit import Visit
 UNBLOCK = (
     "layernorm=expand keeps the function; layernorm=slice with allow-inexact=true keeps the fused operator"
 )
+SLICE_ONLY = "layernorm=slice with allow-inexact=true, for the channels of a GroupNorm"
 
 
 def admit(visit: Visit, label: Label, what: str) -> bool:
@@ -39,13 +40,25 @@ def batch_norm(visit: Visit) -> None:
 
 
 def instance_norm(visit: Visit) -> None:
-    """EQ(x.1, scale, B); the normalised spatial axes are fixed."""
-    axes = visit.axes(0)
+    """EQ(x.1, scale, B); a normalised axis is fixed unless it may be sliced.
+
+    A GroupNorm in primitive operators is [N, groups, channels x positions] here: the channels of a group are
+    what a LayerNorm's width is, and go under the same options.
+    """
+    axes, shape = visit.axes(0), visit.shape(0)
     for position, role in ((1, "scale"), (2, "bias")):
         visit.roles(position, role)
         visit.equal(axes[1], visit.axis(position, 0))
-    for label in axes[2:]:
-        visit.fix(label, "InstanceNormalization normalises over it")
+    sliced = visit.options.layernorm == "slice" and visit.options.allow_inexact
+    flat = shape is not None and len(shape) == 3 and is_static(shape[2])
+    for axis, label in enumerate(axes[2:], 2):
+        if is_fixed(label):
+            continue
+        if sliced and flat:
+            visit.contract(0, axis)
+            visit.inexact(label)
+        else:
+            visit.fix(label, "InstanceNormalization normalises over it", SLICE_ONLY)
     visit.out(axes)
 
 
@@ -151,7 +164,7 @@ ROWS = (
     Row(
         ops("InstanceNormalization"),
         instance_norm,
-        "x.1 = scale = bias; spatial axes are fixed",
+        "x.1 = scale = bias; normalised axes are fixed, or sliced as a LayerNorm's",
         "parallel",
         "two vectors",
     ),

@@ -8,6 +8,8 @@ from graphprune.axes.edits import AttributeCount
 from graphprune.axes.labels import ONE, Label, is_static
 from graphprune.axes.visit import Visit
 
+NEIGHBOURS = "another operator: whatever is left would have other neighbours under this one"
+
 
 def mask_quantised(visit: Visit, position: int, axis: int, zero_point: int | None) -> None:
     """The mask of a contracted axis; a removed slot of a quantised operand reads as its zero point."""
@@ -41,7 +43,7 @@ def fix_positions(visit: Visit, position: int = 0, channel: int = 1) -> None:
     axes = visit.axes(position)
     for axis, label in enumerate(axes):
         if axis not in (0, channel % len(axes)):
-            visit.fix(label, f"{visit.node.op_type} works along it")
+            visit.fix(label, f"{visit.node.op_type} works along it", NEIGHBOURS)
 
 
 def per_slot(visit: Visit, position: int, label: Label, role: str = "scale") -> None:

@@ -62,17 +62,19 @@ class Flow:
 
     def _nodes(self, nodes: Nodes, known: set[str], outer: list[set[str]]) -> None:
         """Check nodes in order; `known` ends up holding every name of this scope."""
-        produced = _produced(nodes, known)
+        reads, writes = [list(node.input) for node in nodes], [list(node.output) for node in nodes]
+        produced = _produced(nodes, reads, writes, known)
         scopes = [*outer, known]
         in_order = True
-        for node in nodes:
-            for name in node.input:
+        for node, inputs, outputs in zip(nodes, reads, writes, strict=True):
+            for name in inputs:
                 if not name or name in known or any(name in scope for scope in outer):
                     continue
                 if name not in produced:
                     raise ModelError(f"{describe(node)} reads {quote(name)}, which nothing produces")
                 in_order = False
-            known.update(name for name in node.output if name)
+            known.update(outputs)
+        known.discard("")
         known.update(produced)
         for node in nodes:
             if node.attribute:
@@ -83,13 +85,13 @@ class Flow:
             _require_acyclic(nodes, produced)
 
 
-def _produced(nodes: Nodes, known: set[str]) -> set[str]:
+def _produced(nodes: Nodes, reads: list[list[str]], writes: list[list[str]], known: set[str]) -> set[str]:
     produced: set[str] = set()
-    for node in nodes:
-        require_text(*node.input, *node.output)
-        if not any(node.output):
+    for node, inputs, outputs in zip(nodes, reads, writes, strict=True):
+        require_text(*inputs, *outputs)
+        if not any(outputs):
             raise ModelError(f"{describe(node)} has no output")
-        for name in node.output:
+        for name in outputs:
             if name and (name in produced or name in known):
                 raise ModelError(f"{quote(name)} is produced twice", "every tensor needs one producer")
             produced.add(name)
@@ -117,7 +119,7 @@ def _captures(graph: onnx.GraphProto) -> set[str]:
 
 
 def _captures_in_order(nodes: Nodes, produced: set[str]) -> bool:
-    if not any(node.attribute and any(True for _ in subgraphs(node)) for node in nodes):
+    if not any(node.attribute and subgraphs(node) for node in nodes):
         return True
     done: set[str] = set()
     for node in nodes:

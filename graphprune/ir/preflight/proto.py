@@ -10,7 +10,7 @@ from graphprune.errors import ModelError
 from graphprune.ir.limits import Limits
 from graphprune.ir.names import quote
 from graphprune.ir.preflight.flow import Flow
-from graphprune.ir.preflight.structure import Nodes, all_nodes, check_model, describe, require_text, subgraphs
+from graphprune.ir.preflight.structure import Contents, Nodes, check_model, describe, require_text
 from graphprune.ir.preflight.tensors import TensorCheck, sparse_parts
 
 
@@ -20,38 +20,39 @@ def check_proto(model: onnx.ModelProto, tensors: TensorCheck, limits: Limits) ->
     Raises:
         ModelError: naming what is wrong.
     """
-    check_model(model, limits)
+    contents = Contents.of(model.graph)
+    check_model(model, contents.nodes, limits)
     flow = Flow(limits.max_depth)
     flow.check_main(model.graph)
     for function in model.functions:
         flow.check_function(function)
-        _check_node_tensors(function.node, tensors)
-    for graph in graphs(model.graph):
+        _check_node_tensors(Contents.of_nodes(function.node).nodes, tensors)
+    for graph in contents.graphs:
         for tensor in graph.initializer:
             tensors.check(tensor)
         for sparse in graph.sparse_initializer:
             for part in sparse_parts(sparse):
                 tensors.check(part)
-    _check_node_tensors(model.graph.node, tensors)
+    _check_node_tensors(contents.nodes, tensors)
     return flow
 
 
-def graphs(main: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def graphs(main: onnx.GraphProto) -> list[onnx.GraphProto]:
     """A graph and all graphs below it."""
-    yield main
-    for node in all_nodes(main.node):
-        if node.attribute:
-            yield from subgraphs(node)
+    return Contents.of(main).graphs
 
 
 def _check_node_tensors(nodes: Nodes, tensors: TensorCheck) -> None:
-    for node in all_nodes(nodes):
+    for node in nodes:
+        if not node.attribute:
+            continue
         names: set[str] = set()
         for attribute in node.attribute:
-            require_text(attribute.name, attribute.ref_attr_name, attribute.doc_string)
-            if attribute.name in names:
-                raise ModelError(f"{describe(node)} has attribute {quote(attribute.name)} twice")
-            names.add(attribute.name)
+            name = attribute.name
+            require_text(name, attribute.ref_attr_name, attribute.doc_string)
+            if name in names:
+                raise ModelError(f"{describe(node)} has attribute {quote(name)} twice")
+            names.add(name)
             for tensor in _attribute_tensors(attribute):
                 tensors.check(tensor)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import onnx
 
@@ -23,29 +24,60 @@ def main_domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The graphs in a node's attributes."""
+    found = []
     for attribute in node.attribute:
         if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+            found.append(attribute.g)
+        if attribute.graphs:
+            found.extend(attribute.graphs)
+    return found
 
 
-def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Nodes and the nodes of their subgraphs."""
-    stack = [iter(nodes)]
-    while stack:
-        node = next(stack[-1], None)
-        if node is None:
-            stack.pop()
-            continue
-        yield node
-        if node.attribute:
-            stack.extend(iter(graph.node) for graph in subgraphs(node))
+@dataclass(frozen=True)
+class Contents:
+    """What is in a graph and in all graphs below it, listed once: every look at protobuf makes new objects.
+
+    Attributes:
+        graphs: the graphs, the one itself included unless only nodes were given.
+        nodes: the nodes of all of them.
+    """
+
+    graphs: list[onnx.GraphProto]
+    nodes: list[onnx.NodeProto]
+
+    @classmethod
+    def of(cls, graph: onnx.GraphProto) -> Contents:
+        """A graph and everything below it."""
+        return cls._below([graph], graph.node)
+
+    @classmethod
+    def of_nodes(cls, nodes: Nodes) -> Contents:
+        """The same for the body of a function."""
+        return cls._below([], nodes)
+
+    @classmethod
+    def _below(cls, graphs: list[onnx.GraphProto], nodes: Nodes) -> Contents:
+        found: list[onnx.NodeProto] = []
+        waiting: list[Nodes] = [nodes]
+        while waiting:
+            for node in waiting.pop():
+                found.append(node)
+                if node.attribute:
+                    inner = subgraphs(node)
+                    graphs += inner
+                    waiting += [graph.node for graph in inner]
+        return cls(graphs, found)
 
 
-def check_model(model: onnx.ModelProto, limits: Limits) -> int:
+def check_model(model: onnx.ModelProto, nodes: Nodes, limits: Limits) -> int:
     """Check all of these; the number of nodes after inlining.
+
+    Args:
+        model: the model.
+        nodes: all nodes of its graph, those of subgraphs included.
+        limits: bounds.
 
     Raises:
         ModelError: naming what is wrong.
@@ -60,10 +92,11 @@ def check_model(model: onnx.ModelProto, limits: Limits) -> int:
     _check_metadata(model)
     opsets = _opsets(model.opset_import)
     functions = _functions(model)
-    _check_operators(model.graph.node, opsets, functions, limits)
-    for function in functions.values():
-        _check_operators(function.node, _opsets(function.opset_import) or opsets, functions, limits)
-    return _inlined_nodes(model.graph.node, functions, limits.max_nodes)
+    bodies = {key: Contents.of_nodes(function.node).nodes for key, function in functions.items()}
+    _check_operators(nodes, opsets, functions, limits)
+    for key, function in functions.items():
+        _check_operators(bodies[key], _opsets(function.opset_import) or opsets, functions, limits)
+    return _inlined_nodes(nodes, bodies, limits.max_nodes)
 
 
 def require_text(*texts: str) -> None:
@@ -111,8 +144,14 @@ def _check_operators(
 ) -> None:
     """Every operator belongs to an imported operator set and is defined by someone."""
     defined = {domain for domain, _, _ in functions}
-    for node in all_nodes(nodes):
-        require_text(node.name, node.op_type, node.domain, node.overload, node.doc_string)
+    seen: set[FunctionKey] = set()  # a model has many nodes and few operators
+    for node in nodes:
+        key = (node.domain, node.op_type, node.overload)
+        require_text(node.name, node.doc_string)
+        if key in seen:
+            continue
+        require_text(*key)
+        seen.add(key)
         domain = main_domain(node.domain)
         if (domain, node.op_type, node.overload) in functions:
             continue
@@ -138,11 +177,11 @@ def describe(node: onnx.NodeProto) -> str:
     return f"node {quote(str(node.name) or (node.output[0] if node.output else '?'))} ({quote(node.op_type)})"
 
 
-def _inlined_nodes(main: Nodes, functions: dict[FunctionKey, onnx.FunctionProto], cap: int) -> int:
+def _inlined_nodes(main: Nodes, functions: dict[FunctionKey, list[onnx.NodeProto]], cap: int) -> int:
     """Nodes after inlining, each function counted once; refuses recursion and bombs in linear time."""
     totals: dict[FunctionKey, int] = {}
     open_calls: set[FunctionKey] = set()
-    bodies = {key: _calls(function.node, functions) for key, function in functions.items()}
+    bodies = {key: _calls(nodes, functions) for key, nodes in functions.items()}
 
     for root in functions:
         stack = [root]
@@ -169,12 +208,11 @@ def _inlined_nodes(main: Nodes, functions: dict[FunctionKey, onnx.FunctionProto]
 
 
 def _calls(
-    nodes: Nodes, functions: dict[FunctionKey, onnx.FunctionProto]
+    nodes: Nodes, functions: dict[FunctionKey, list[onnx.NodeProto]]
 ) -> tuple[int, Counter[FunctionKey]]:
-    own, calls = 0, Counter[FunctionKey]()
-    for node in all_nodes(nodes):
-        own += 1
+    calls = Counter[FunctionKey]()
+    for node in nodes if functions else ():
         key = (main_domain(node.domain), node.op_type, node.overload)
         if key in functions:
             calls[key] += 1
-    return own, calls
+    return len(nodes), calls

@@ -27,6 +27,7 @@ _FIELDS: dict[str, str] = {
     "uint64_data": "UINT32 UINT64",
     "string_data": "STRING",
 }
+_DATA = (*_FIELDS, "raw_data")
 _FIELD_OF = {dtype: field for field, dtypes in _FIELDS.items() for dtype in dtypes.split()}
 
 
@@ -57,7 +58,8 @@ class TensorCheck:
         elements = _elements(tensor)
         dtype = _dtype(tensor)
         external = tensor.data_location == onnx.TensorProto.EXTERNAL
-        filled = [name for name in (*_FIELDS, "raw_data") if _filled(tensor, name)]
+        present = {field.name for field, _ in tensor.ListFields()}
+        filled = [name for name in _DATA if name in present]
         span = self._span(tensor)
         if len(filled) + external + (span is not None) > 1:
             raise _bad(tensor, "stores its data in more than one way")
@@ -120,10 +122,6 @@ def _dtype(tensor: onnx.TensorProto) -> ir.DataType:
     if dtype == ir.DataType.UNDEFINED:
         raise _bad(tensor, "has no element type")
     return dtype
-
-
-def _filled(tensor: onnx.TensorProto, name: str) -> bool:
-    return tensor.HasField("raw_data") if name == "raw_data" else len(getattr(tensor, name)) > 0
 
 
 def _require_bytes(tensor: onnx.TensorProto, actual: int, needed: int) -> None:

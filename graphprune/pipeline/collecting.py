@@ -1,0 +1,130 @@
+"""Statistics of a compile: measured once per model and data, kept in memory and in a file if one is named."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy
+    import onnx_ir as ir
+
+    from graphprune.pipeline.passes import Context
+    from graphprune.statistics.measures import Statistics, Wanted
+
+    Feed = Mapping[str, numpy.ndarray]
+
+
+@dataclass
+class Collector:
+    """What is known so far.
+
+    Args:
+        path: file that an earlier compile left, and that this one leaves; None keeps nothing.
+    """
+
+    path: Path | None = None
+    _known: dict[str, Statistics] = field(default_factory=dict)
+    _stored: dict[str, Statistics] | None = None
+    _data: tuple[tuple[Feed, ...], str] | None = None
+
+    def collect(self, context: Context, model: ir.Model, wanted: Wanted) -> Statistics:
+        """What is wanted; only what is not known yet is measured.
+
+        Raises:
+            DataError: the file holds no statistics.
+            OutputError: the file cannot be written.
+        """
+        from graphprune.statistics.collect import collect
+        from graphprune.statistics.measures import Statistics
+
+        key = self._key(context, model)
+        known = self._known.get(key) or self._from_file().get(key) or Statistics()
+        missing = known.missing(wanted)
+        self._known[key] = known
+        if missing.empty:
+            return known
+        new = collect(
+            model,
+            context.calibration,
+            missing,
+            threads=context.threads,
+            progress=context.progress,
+            timeout=context.timeout,
+            seed=context.seed,
+        )
+        self._known[key] = known | new
+        self._save()
+        return self._known[key]
+
+    def _key(self, context: Context, model: ir.Model) -> str:
+        from graphprune.pipeline import fingerprint
+
+        parts = (
+            fingerprint.structure(model),
+            fingerprint.weights(model),
+            self._data_hash(context.calibration),
+        )
+        return hashlib.sha256("/".join((*parts, str(context.seed))).encode()).hexdigest()
+
+    def _data_hash(self, batches: tuple[Feed, ...]) -> str:
+        if self._data is None or self._data[0] is not batches:
+            self._data = (batches, _hash(batches))
+        return self._data[1]
+
+    def _from_file(self) -> dict[str, Statistics]:
+        from graphprune.ir.publish import refuse_unsafe
+        from graphprune.statistics import store
+
+        if self.path is None:
+            return {}
+        if self._stored is None:
+            refuse_unsafe([self.path], [])
+            self._stored = store.load(self.path)
+        return self._stored
+
+    def _save(self) -> None:
+        """What this compile used replaces what an earlier one left."""
+        from graphprune.statistics import store
+
+        if self.path is not None:
+            store.save(self.path, self._known)
+
+
+def require_apart(statistics: Path, output: Path | None, inputs: Sequence[Path]) -> None:
+    """Refuse a file of statistics that is an input or goes where the result goes.
+
+    Raises:
+        OutputError: saying which.
+    """
+    from graphprune.errors import OutputError
+    from graphprune.ir.names import quote
+    from graphprune.ir.publish import refuse_unsafe
+    from graphprune.ir.save import sidecar_of
+    from graphprune.pipeline.output import plan_path
+
+    refuse_unsafe([statistics], inputs)
+    if output is None:
+        return
+    plan = plan_path(output)
+    finals = (output, sidecar_of(output), plan, plan.with_suffix(".safetensors"))
+    if statistics.resolve() in {final.resolve() for final in finals}:
+        raise OutputError(
+            f"--statistics {quote(str(statistics))} is where the result goes", "choose another name"
+        )
+
+
+def _hash(batches: Sequence[Feed]) -> str:
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for feed in batches:
+        for name in sorted(feed):
+            array = np.ascontiguousarray(feed[name])
+            content = repr(array.tolist()).encode() if array.dtype == object else array.view(np.uint8).data
+            digest.update(f"{name}:{array.dtype}:{array.shape}:{zlib.crc32(content)}\n".encode())
+    return digest.hexdigest()

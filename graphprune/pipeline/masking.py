@@ -1,0 +1,285 @@
+"""The base of every pass that sets single weights to zero; shapes stay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from graphprune.errors import ArgumentError, PromiseError
+from graphprune.ir.names import quote
+from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.prune.masks.patterns import Keep, Pattern, Scores, keep_groups, keep_rows, read_pattern
+from graphprune.prune.plan import Plan
+
+if TYPE_CHECKING:
+    from graphprune.prune.masks.layers import Layer, Left, Matrix
+    from graphprune.prune.masks.treat import Floats, Masked, Moments
+    from graphprune.statistics.measures import Statistics
+    from graphprune.statistics.sites import Site
+    from graphprune.statistics.stream import Stream
+
+DEFAULT_RATIO = 0.5
+Needs = Literal["nothing", "vectors", "grams"]
+
+
+@dataclass(frozen=True)
+class Masking(Pass):
+    """Arguments and stages that mask passes share: find, allocate, score, select, repair.
+
+    A subclass says what it needs to know of the inputs and how a weight is scored; `select` and `solve` have
+    defaults.
+    """
+
+    needs: ClassVar[Needs] = "vectors"
+
+    ratio: float | None = field(
+        default=None,
+        metadata={
+            "help": f"share of the masked weights to remove (default {DEFAULT_RATIO}); n:m says itself"
+        },
+    )
+    pattern: str = field(
+        default="unstructured", metadata={"help": "unstructured, or n:m: n of every m inputs stay"}
+    )
+    budget: Literal["global", "uniform", "owl"] = field(
+        default="global",
+        metadata={"help": "the least of all layers, every layer the same share, or less where outliers are"},
+    )
+    ratios: Mapping[str, float] = field(
+        default_factory=dict, metadata={"help": "ratios of their own for some weights, by glob"}
+    )
+    only: tuple[str, ...] = field(default=(), metadata={"help": "globs: weights or nodes to mask"})
+    ignore: tuple[str, ...] = field(default=(), metadata={"help": "globs: weights or nodes to leave alone"})
+    head: bool = field(default=False, metadata={"help": "also mask layers that no other layer follows"})
+    embeddings: bool = field(
+        default=False, metadata={"help": "also mask weights that are looked up by index"}
+    )
+    repair: Literal["none", "refit"] = field(
+        default="none", metadata={"help": "refit: the best weights under the mask for the calibration data"}
+    )
+    driver: Literal["sequential", "oneshot"] = field(
+        default="sequential",
+        metadata={"help": "measure behind what is masked already, or everything in the dense model"},
+    )
+    damping: float = field(
+        default=0.01, metadata={"help": "share of the mean diagonal added to second moments"}
+    )
+
+    def __post_init__(self) -> None:
+        pattern = read_pattern(self.pattern)
+        ratios = (("ratio", self.ratio), *((f"ratios['{k}']", v) for k, v in self.ratios.items()))
+        for label, value in ratios:
+            if value is not None and not 0 <= value < 1:
+                raise ArgumentError(f"{label} must be in [0, 1), got {value}")
+            if value is not None and pattern.structured:
+                raise ArgumentError(f"{label} says nothing under pattern={pattern}, which removes as it says")
+        if pattern.structured and self.budget == "owl":
+            raise ArgumentError(f"budget: pattern={pattern} removes the same share of every layer")
+        if not 0 <= self.damping < np.inf:
+            raise ArgumentError(f"damping must be at least 0, got {self.damping}")
+
+    @property
+    def measured(self) -> Needs:
+        """What has to be known of the inputs under these arguments."""
+        return "grams" if self.repair == "refit" else self.needs
+
+    def score(self, weight: Matrix, squares: Floats) -> Scores:
+        """What every weight of a matrix [rows, columns] is worth; higher stays."""
+        raise NotImplementedError
+
+    def select(self, scores: Scores, ratio: float) -> Keep:
+        """Which weights of an unstructured matrix stay."""
+        return keep_rows(scores, ratio)
+
+    def solve(self, layer: Layer, matrix: Matrix, known: Moments, ratio: float) -> tuple[Matrix, Keep]:
+        """Weights and mask of a Layer, [blocks, rows, columns]."""
+        from graphprune.prune.masks.treat import field
+
+        scores = field(layer, matrix, known.squares, self.score)
+        pattern = read_pattern(self.pattern)
+        keep = keep_groups(scores, pattern) if pattern.structured else self.select(scores, ratio)
+        return matrix, keep.reshape(matrix.shape)
+
+    def decide(self, subject: Subject, context: Context) -> Plan:
+        """Find, allocate, then mask and repair layer by layer."""
+        from graphprune.statistics.sites import find_sites
+
+        sites = find_sites(subject.model, subject.sizes)
+        layers = self._layers(subject, sites, context)
+        work = _Work(self, subject, context, sites, layers)
+        masks, replaced = {}, {}
+        for layer, masked in work.run():
+            if not masked.keep.all():
+                masks[layer.name] = masked.keep
+                if masked.weights is not None:
+                    replaced[layer.name] = masked.weights
+        if not masks and self.ratio != 0:
+            raise PromiseError("nothing was removed: no layer has enough weights", "raise the ratio")
+        return Plan(options=self.options(), masks=masks, replaced=replaced)
+
+    def fixed(self, layers: Sequence[Layer], ratio: float, context: Context) -> dict[str, Keep]:
+        """Masks that are decided over all layers at once, in the order of the pattern."""
+        return {}
+
+    def _layers(self, subject: Subject, sites: Sequence[Site], context: Context) -> tuple[Layer, ...]:
+        from graphprune.prune.masks.layers import Choice, find_layers, matches
+
+        pattern = read_pattern(self.pattern)
+        everything, _ = find_layers(subject.model, sites, Choice(Pattern(), True, True))
+        for glob in (*self.only, *self.ignore, *self.ratios):
+            if not any(matches(layer, glob) for layer in everything):
+                names = ", ".join(quote(layer.name) for layer in everything[:8])
+                raise ArgumentError(
+                    f"no weight or node that can be masked is called '{glob}'", f"weights: {names}"
+                )
+        choice = Choice(pattern, self.head, self.embeddings, self.only, self.ignore)
+        layers, left = find_layers(subject.model, sites, choice)
+        if not layers:
+            raise PromiseError("nothing to mask" + "".join(f"\n  {line}" for line in _told(left, 20)))
+        for line in _told(left, 6):
+            context.warn(f"left alone: {line}")
+        return layers
+
+
+def _told(left: Sequence[Left], names: int) -> Iterator[str]:
+    """One line per reason."""
+    for why, count in Counter(item.why for item in left).items():
+        if why == "not asked for":
+            continue
+        found = [quote(item.name) for item in left if item.why == why]
+        more = f" and {count - names} more" if count > names else ""
+        yield f"{', '.join(found[:names])}{more}: {why}"
+
+
+@dataclass(frozen=True)
+class Calibrated(Masking):
+    """A mask pass whose scores depend on the inputs of a layer, and so compare within it only."""
+
+    budget: Literal["uniform", "owl"] = field(
+        default="uniform", metadata={"help": "every layer the same share, or less where outliers are (OWL)"}
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One run of a mask pass."""
+
+    item: Masking
+    subject: Subject
+    context: Context
+    sites: tuple[Site, ...]
+    layers: tuple[Layer, ...]
+
+    def run(self) -> Iterator[tuple[Layer, Masked]]:
+        """Every Layer with its mask."""
+        from graphprune.prune.masks.drive import oneshot, sequential, wanted
+        from graphprune.prune.masks.treat import no_moments
+
+        grams = self.item.measured == "grams"
+        ratios, fixed = self._budget()
+        treat = partial(self._treat, ratios, fixed)
+        if self.item.measured == "nothing":
+            return ((layer, treat(layer, no_moments(layer))) for layer in self.layers)
+        own = [site for layer in self.layers for site in layer.sites]
+        if self.item.driver == "oneshot":
+            found = self.context.collect(self.subject.model, wanted(own, grams), str(self.item))
+            return oneshot(self.layers, found, treat, grams)
+        return sequential(self.layers, self._stream(), treat, grams, self.context.progress)
+
+    def _treat(
+        self, ratios: Mapping[str, float], fixed: Mapping[str, Keep], layer: Layer, known: Moments
+    ) -> Masked:
+        from graphprune.prune.masks.treat import Masked, refitted
+
+        matrix = layer.matrix()
+        if layer.name in fixed:
+            value, keep = matrix, fixed[layer.name]
+        else:
+            value, keep = self.item.solve(layer, matrix, known, ratios[layer.name])
+        keep = keep & (matrix != 0)
+        if self.item.repair == "refit":
+            value = refitted(matrix, value, keep, known.gram, self.item.damping)
+        weights = None if value is matrix else layer.restore(value)
+        return Masked(layer.stored(keep), weights)
+
+    def _budget(self) -> tuple[dict[str, float], dict[str, Keep]]:
+        """The share of every layer that goes, or where all layers were ranked together, its mask."""
+        from graphprune.prune.masks.layers import matches
+
+        ratio = DEFAULT_RATIO if self.item.ratio is None else self.item.ratio
+        own = {
+            layer.name: share
+            for glob, share in reversed(list(self.item.ratios.items()))
+            for layer in self.layers
+            if matches(layer, glob)
+        }
+        rest = [layer for layer in self.layers if layer.name not in own]
+        if self.item.budget == "owl" and rest:
+            return self._owl(rest, ratio) | own, {}
+        structured = read_pattern(self.item.pattern).structured
+        fixed = {} if structured else self.item.fixed(rest, ratio, self.context)
+        return {layer.name: ratio for layer in rest} | own, fixed
+
+    def _owl(self, layers: Sequence[Layer], ratio: float) -> dict[str, float]:
+        from graphprune.prune.masks.allocate import outlier_share, owl
+        from graphprune.prune.masks.drive import wanted
+
+        blocks, known = self._blocks(layers), None
+        if self.item.needs != "nothing":
+            every = [site for layer in self.layers for site in layer.sites]
+            known = self.context.collect(self.subject.model, wanted(every, False), str(self.item))
+        shares = [outlier_share(self._fields(block, known)) for block in blocks]
+        sizes = [sum(layer.size for layer in block) for block in blocks]
+        found = owl(shares, sizes, ratio)
+        return {
+            layer.name: float(share) for block, share in zip(blocks, found, strict=True) for layer in block
+        }
+
+    def _fields(self, layers: Sequence[Layer], known: Statistics | None) -> Iterator[Scores]:
+        from graphprune.prune.masks.drive import known as known_of
+        from graphprune.prune.masks.treat import no_moments
+
+        for layer in layers:
+            own = no_moments(layer) if known is None else known_of(layer, known, False)
+            for matrix, squares in zip(layer.matrix(), own.squares, strict=True):
+                yield self.item.score(matrix, squares)
+
+    def _blocks(self, layers: Sequence[Layer]) -> list[list[Layer]]:
+        """Layers by the segment of the model in which their first Site is: a decoder's block."""
+        from graphprune.ir.shapes import infer
+        from graphprune.statistics.segments import Layout
+
+        layout = Layout(self.subject.model, self.subject.sizes or infer(self.subject.model))
+        by_site = {layer.sites[0].name: layer for layer in layers}
+        found = [
+            [by_site[site.name] for site in segment.sites if site.name in by_site]
+            for segment in layout.segments(layout.cuts(self.sites), self.sites)
+        ]
+        return [block for block in found if block]
+
+    def _stream(self) -> Stream:
+        from graphprune.ir.shapes import infer
+        from graphprune.prune.masks.drive import stages
+        from graphprune.statistics.segments import Layout
+        from graphprune.statistics.stream import Stream
+
+        given, sizes = self.context, self.subject.sizes or infer(self.subject.model)
+        if not given.calibration:
+            raise ArgumentError(
+                f"{self.item} needs calibration data", "--calibration FILE gives samples of the inputs"
+            )
+        return Stream(
+            self.subject.model,
+            given.calibration,
+            self.sites,
+            threads=given.threads,
+            timeout=given.timeout,
+            sizes=sizes,
+            cuts=stages(Layout(self.subject.model, sizes), self.sites),
+            seed=given.seed,
+        )

@@ -1,0 +1,212 @@
+"""Base of the passes that remove whole Units: find, score, choose, repair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from graphprune.axes import Analysis, Group, Options
+from graphprune.errors import ArgumentError, PromiseError
+from graphprune.pipeline.decision import Decision
+from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.prune.allocate import Cost, Per
+from graphprune.prune.choose import Budget, Shares
+from graphprune.prune.kinds import Chosen, chosen, kinds
+from graphprune.prune.normalise import Normaliser
+from graphprune.prune.plan import Plan
+from graphprune.prune.select import Scope
+
+if TYPE_CHECKING:
+    from graphprune.prune.kinds import Kind
+    from graphprune.prune.scoring import Scoring
+
+DEFAULT_RATIO = 0.3
+Criterion = Literal[
+    "l1", "l2", "lamp", "fpgm", "bn-scale", "random",
+    "wanda", "fluctuation", "hrank", "apoz", "thinet", "obs", "minitron", "cfsp",
+]  # fmt: skip
+Repair = Literal["auto", "none", "bias", "refit", "match", "bias+match", "refit+match"]
+
+
+@dataclass(frozen=True)
+class Structured(Pass):
+    """Removes whole Units (channels, heads, hidden widths) and everything that depends on them.
+
+    A method is a subclass whose defaults are the method's. Its `ratio` counts Units, or what they cost.
+    """
+
+    counted: ClassVar[Cost] = "unit"
+
+    criterion: Criterion = field(default="l2", metadata={"help": "how Units are scored; higher scores stay"})
+    scope: Scope = field(
+        default="global", metadata={"help": "which Units compete: all, those of one Group, of like Groups"}
+    )
+    ratio: float | None = field(
+        default=None, metadata={"help": f"share of Units to remove (default {DEFAULT_RATIO})"}
+    )
+    params: float | None = field(default=None, metadata={"help": "share of the model's parameters to keep"})
+    macs: float | None = field(default=None, metadata={"help": "share of the model's multiply-adds to keep"})
+    normalise: Normaliser = field(
+        default="auto", metadata={"help": "what scores of a Group are divided by; auto: the criterion's own"}
+    )
+    per: Per = field(
+        default="unit",
+        metadata={"help": "divide scores by what a Unit costs; budget: in what the budget counts"},
+    )
+    repair: Repair = field(
+        default="auto",
+        metadata={"help": "what makes up for the cut; auto: refit where there is calibration data"},
+    )
+    driver: Literal["sequential", "oneshot"] = field(
+        default="sequential",
+        metadata={"help": "repair layer by layer behind the cut ones, or from the dense model's statistics"},
+    )
+    rounds: int = field(default=1, metadata={"help": "cut in this many steps, scored anew after each"})
+    kinds: tuple[Chosen, ...] = field(default=("all",), metadata={"help": "kinds of Groups to prune"})
+    align: int | Literal["auto"] = field(
+        default="auto", metadata={"help": "kept widths are multiples of this"}
+    )
+    min_keep: float = field(default=0.1, metadata={"help": "share of every Group that stays in any case"})
+    only: tuple[str, ...] = field(
+        default=(), metadata={"help": "globs: Groups, initializers or nodes to prune"}
+    )
+    ignore: tuple[str, ...] = field(
+        default=(), metadata={"help": "globs: Groups, initializers or nodes to leave alone"}
+    )
+    ratios: Mapping[str, float] = field(
+        default_factory=dict, metadata={"help": "ratios of their own for some Groups, by glob"}
+    )
+    layernorm: Literal["refuse", "expand", "slice"] = field(
+        default="refuse",
+        metadata={"help": "widths under LayerNorm: leave, cut exactly, or cut and change the function"},
+    )
+    allow_inexact: bool = field(
+        default=False, metadata={"help": "permit cuts that change what a normaliser computes"}
+    )
+    share: Literal["split", "tie"] = field(
+        default="split", metadata={"help": "uses of one tensor: independent, or one"}
+    )
+    io: Literal["auto", "fixed"] = field(
+        default="auto", metadata={"help": "whether cache inputs may change their shape"}
+    )
+    shuffle: Literal["gather", "keep"] = field(
+        default="gather",
+        metadata={"help": "channel shuffles: a Gather of any channels, or cut in whole rows"},
+    )
+
+    def __post_init__(self) -> None:
+        for label, value in (
+            ("ratio", self.ratio),
+            ("min-keep", self.min_keep),
+            *((f"ratios['{k}']", v) for k, v in self.ratios.items()),
+        ):
+            if value is not None and not 0 <= value < 1:
+                raise ArgumentError(f"{label} must be in [0, 1), got {value}")
+        for label, value in (("params", self.params), ("macs", self.macs)):
+            if value is not None and not 0 < value <= 1:
+                raise ArgumentError(f"{label} is the share that is kept: it must be in (0, 1], got {value}")
+        if sum(v is not None for v in (self.ratio, self.params, self.macs)) > 1:
+            raise ArgumentError("give one of ratio, params and macs, not several")
+        if self.align != "auto" and self.align < 1:
+            raise ArgumentError(f"align must be at least 1, got {self.align}")
+        if self.rounds < 1:
+            raise ArgumentError(f"rounds must be at least 1, got {self.rounds}")
+        if not self.kinds:
+            raise ArgumentError("kinds must name at least one kind of Group")
+        if self.layernorm == "slice" and not self.allow_inexact:
+            raise ArgumentError(
+                "layernorm=slice changes what LayerNorm computes",
+                "add allow-inexact=true, or use layernorm=expand",
+            )
+
+    def options(self) -> Options:
+        """What the analysis may assume under these arguments."""
+        return Options(self.layernorm, self.allow_inexact, self.share, self.io, self.shuffle)
+
+    def decide(self, subject: Subject, context: Context) -> Plan:
+        """Find, then score, choose and repair as often as there are rounds."""
+        analysis = subject.analysis
+        found = kinds(analysis)
+        groups = self._groups(analysis, found)
+        if self.ratio == 0 and not self.ratios:
+            return Plan(options=self.options())
+        if not groups:
+            raise PromiseError(*_nothing(analysis, bool(self.only or self.ignore)))
+        return Decision(self, analysis, found, groups, self.prepared(subject, context)).plan()
+
+    def prepared(self, subject: Subject, context: Context) -> Context:
+        """The context to decide in; a method that brings its own calibration data puts it here."""
+        return context
+
+    def scoring(self, seed: int) -> Scoring:
+        """How Units are scored."""
+        from graphprune.prune.scoring import Scoring
+
+        return Scoring(self.criterion, self.normalise, seed)
+
+    def shares(self, analysis: Analysis, groups: tuple[Group, ...], context: Context) -> Shares | None:
+        """How much each Group gives at a share for all; None where scores decide it."""
+        return None
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether a repair may re-estimate BatchNormalizations on the calibration data."""
+        return True
+
+    def budget(self) -> Budget:
+        """What to reach."""
+        if self.params is not None:
+            return Budget("params", self.params)
+        if self.macs is not None:
+            return Budget("macs", self.macs)
+        return Budget("ratio", DEFAULT_RATIO if self.ratio is None else self.ratio)
+
+    @property
+    def counts(self) -> Cost:
+        """What scores are divided by."""
+        what = self.budget().what
+        if self.per == "budget":
+            return "unit" if what == "ratio" else what
+        return self.per
+
+    def own_ratios(self, groups: tuple[Group, ...]) -> dict[str, float]:
+        """Ratios that the user gave to some Groups."""
+        return {
+            group.id: next(ratio for pattern, ratio in self.ratios.items() if _matches(group, pattern))
+            for group in groups
+            if any(_matches(group, pattern) for pattern in self.ratios)
+        }
+
+    def _groups(self, analysis: Analysis, found: Mapping[str, Kind]) -> tuple[Group, ...]:
+        for pattern in (*self.only, *self.ignore, *self.ratios):
+            if not any(_matches(group, pattern) for group in analysis.groups):
+                raise ArgumentError(
+                    f"nothing in the model is called '{pattern}'", "`graphprune inspect` lists the Groups"
+                )
+        mine = [g for g in analysis.prunable if chosen(found[g.id], self.kinds)]
+        if analysis.prunable and not mine:
+            there = ", ".join(sorted({found[g.id] for g in analysis.prunable}))
+            raise PromiseError(
+                f"nothing to prune: no Group is of the kind {', '.join(self.kinds)}", f"there are: {there}"
+            )
+        named = [g for g in mine if not self.only or any(_matches(g, p) for p in self.only)]
+        return tuple(g for g in named if not any(_matches(g, p) for p in self.ignore))
+
+
+def _matches(group: Group, pattern: str) -> bool:
+    names = {group.id, *(s.initializer for s in group.slices), *(s.node for s in group.slices)}
+    return any(fnmatchcase(name, pattern) for name in names)
+
+
+def _nothing(analysis: Analysis, filtered: bool) -> tuple[str, str]:
+    pinned = [group for group in analysis.groups if group.pin is not None]
+    if filtered and analysis.prunable:
+        return "nothing to prune: only= and ignore= leave no Group", "`graphprune inspect` lists the Groups"
+    if not analysis.groups:
+        return "nothing to prune: the model has no weights that a known operator reads", ""
+    lines = [f"  {g.id} ({g.size} units): {g.pin.reason} [{g.pin.node}]" for g in pinned[:20] if g.pin]
+    more = f"\n  ... and {len(pinned) - 20} more" if len(pinned) > 20 else ""
+    unblock = next((g.pin.unblock for g in pinned if g.pin and g.pin.unblock), "")
+    return "nothing to prune: every Group is pinned\n" + "\n".join(lines) + more, unblock

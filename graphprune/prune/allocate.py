@@ -1,0 +1,74 @@
+"""How much each Group gives: saliency per cost, CFSP's block importance, budgets of a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from graphprune.axes.analyse import Analysis
+from graphprune.axes.cost import CostModel
+from graphprune.axes.groups import Group
+from graphprune.axes.kept import Kept
+
+Scores = npt.NDArray[np.float64]
+Cost = Literal["unit", "params", "macs"]
+Per = Literal["budget", "unit", "params", "macs"]
+"""A cost, or the one that the budget of a pass counts."""
+Cuts = dict[str, tuple[int, ...]]
+
+KAPPA = 26.2
+"""Tokens that CFSP sums angles over (128 x 2048), divided by its constant 1e4 (methods-llm 4.9)."""
+
+
+def costs(analysis: Analysis, model: CostModel, groups: Sequence[Group], per: Cost) -> dict[str, float]:
+    """What one Unit of each Group costs in the dense model, in parameters or multiply-adds."""
+    if per == "unit":
+        return {group.id: 1.0 for group in groups}
+    count, dense = counter(model, per)
+    found = {}
+    for group in groups:
+        half = tuple(range(-(-group.size // 2)))
+        gone = max(1, group.size - len(half))
+        found[group.id] = max(1.0, (dense - count(Kept(analysis, {group.id: half}))) / gone)
+    return found
+
+
+def counter(model: CostModel, what: str) -> tuple[Callable[[Kept], int], int]:
+    """A count of what is left after a cut, and of the dense model."""
+    if what == "params":
+        return model.params, model.dense_params
+    return model.macs, model.dense_macs
+
+
+def per_cost(scores: Mapping[str, Scores], cost: Mapping[str, float]) -> dict[str, Scores]:
+    """Saliency per cost; standardised scores are shifted first, since dividing turns negative ones round."""
+    least = min((float(values.min()) for values in scores.values() if values.size), default=0.0)
+    shift = min(0.0, least)
+    mean = float(np.mean(list(cost.values()))) if cost else 1.0
+    return {name: (values - shift) / (cost[name] / mean) for name, values in scores.items()}
+
+
+def block_shares(angles: Scores, keep: float, kappa: float = KAPPA) -> Scores:
+    """Share of each block that stays: sigmoid(kappa * (angle - mean)), of mean `keep` and below 1 (CFSP).
+
+    Where the most important block would keep more than it has, deviations from the mean are contracted.
+    """
+    importance = 1 / (1 + np.exp(-kappa * (angles - angles.mean())))
+    shares: Scores = importance / importance.mean() * keep
+    if shares.max() >= 1 and keep < 1:
+        shares = keep + (shares - keep) * ((1 - keep) / (shares.max() - keep) / 1.05)
+    return shares
+
+
+def least_share(met: Callable[[float], bool], steps: int = 40) -> float | None:
+    """The smallest share in [0, 1) at which a budget is met, None when there is none."""
+    low, high = 0.0, 1 - 1e-6
+    if not met(high):
+        return None
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (low, middle) if met(middle) else (middle, high)
+    return high

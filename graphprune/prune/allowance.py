@@ -1,0 +1,142 @@
+"""PAGCP: how far each Group may shrink before the outputs suffer more than an allowance (Ye et al., 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphprune.axes.groups import Group
+from graphprune.errors import ArgumentError
+from graphprune.prune.select import Ladder
+
+Cuts = Mapping[str, tuple[int, ...]]
+Losses = Mapping[str, float]
+RATIOS = np.arange(1, 20) / 20
+"""Shares of a Group that are tried: 5 % to 95 %."""
+
+
+def growth(count: int, first: float, total: float) -> float:
+    """The factor l with which allowances grow from Group to Group: prod (1 + first * l^i) = total, i < count.
+
+    Raises:
+        ArgumentError: the first allowance alone exceeds the total one.
+    """
+    if total <= 1 + first:
+        raise ArgumentError(f"tau must be more than 1 + delta0 = {1 + first:g}, got {total:g}")
+    if count == 1:
+        return 1.0
+    from scipy.optimize import brentq
+
+    powers = np.arange(count)
+
+    def excess(log_factor: float) -> float:
+        with np.errstate(over="ignore"):
+            terms = first * np.exp(np.minimum(powers * log_factor, 700.0))
+        return float(np.log1p(terms).sum() - np.log(total))
+
+    low, high = -1.0, 1.0
+    while excess(low) > 0:
+        low *= 2
+    while excess(high) < 0:
+        high *= 2
+    return float(np.exp(brentq(excess, low, high, xtol=1e-14)))
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one Group gave.
+
+    Attributes:
+        kept: its Units that stay.
+        loss: by how much the worst loss grew, relative to before.
+        saved: multiply-adds that went.
+    """
+
+    group: str
+    kept: tuple[int, ...]
+    loss: float
+    saved: int
+
+
+@dataclass
+class Search:
+    """The greedy search.
+
+    Args:
+        ladders: legal steps of each Group, in the order in which Groups are visited.
+        groups: numbered as the ladders say.
+        losses: of a candidate, at least 1 each (1 plus the divergence from the dense model).
+        macs: multiply-adds of a candidate.
+        met: whether a candidate meets the budget; the search then stops.
+        first: allowance of the first Group.
+        factor: from one Group's allowance to the next.
+    """
+
+    ladders: Sequence[Ladder]
+    groups: Sequence[Group]
+    losses: Callable[[Cuts], Losses]
+    macs: Callable[[Cuts], int]
+    met: Callable[[Cuts], bool]
+    first: float
+    factor: float
+    cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Commit]:
+        """Visits every Group once; a Group that fails its smallest step keeps everything."""
+        commits: list[Commit] = []
+        allowance, base = self.first, dict(self.losses({}))
+        for number, ladder in enumerate(self.ladders):
+            progress(number, len(self.ladders))
+            found = self._largest(ladder, base, allowance)
+            if found is None:
+                continue
+            kept, losses = found
+            group = self.groups[ladder.group].id
+            before = self.macs(self.cuts)
+            self.cuts[group] = kept
+            commits.append(Commit(group, kept, _grown(losses, base), before - self.macs(self.cuts)))
+            base = {name: max(base[name], losses[name]) for name in base}
+            allowance *= self.factor
+            if self.met(self.cuts):
+                break
+        return commits
+
+    def _largest(
+        self, ladder: Ladder, base: Losses, allowance: float
+    ) -> tuple[tuple[int, ...], Losses] | None:
+        """The largest step within the allowance, by bisection: the loss nearly always grows with the step."""
+        steps, group = self._steps(ladder), self.groups[ladder.group].id
+        best: tuple[tuple[int, ...], Losses] | None = None
+        low, high = 0, len(steps)
+        while low < high:
+            middle = (low + high) // 2
+            losses = self.losses({**self.cuts, group: steps[middle]})
+            if _grown(losses, base) <= allowance:
+                best, low = (steps[middle], losses), middle + 1
+            else:
+                high = middle
+        if best is None or not self.met({**self.cuts, group: best[0]}):
+            return best
+        smallest = next(step for step in steps if self.met({**self.cuts, group: step}))
+        return smallest, self.losses({**self.cuts, group: smallest})
+
+    def _steps(self, ladder: Ladder) -> list[tuple[int, ...]]:
+        size = self.groups[ladder.group].size
+        places = np.searchsorted(ladder.removed, RATIOS * size + 1e-9, side="right") - 1
+        chosen = np.unique(places[places >= 0])
+        return [tuple(np.sort(ladder.order[ladder.removed[at] :]).tolist()) for at in chosen]
+
+
+def _grown(losses: Losses, base: Losses) -> float:
+    """Relative growth of the loss that grew most."""
+    return max(losses[name] / base[name] for name in base) - 1
+
+
+def efficient(commits: Sequence[Commit], share: float) -> list[Commit]:
+    """The share of the commits that cost the least loss per multiply-add, in the order they were made."""
+    count = int(np.ceil(share * len(commits) - 1e-9))
+    prices = [commit.loss / max(1, commit.saved) for commit in commits]
+    chosen = sorted(range(len(commits)), key=lambda at: (prices[at], at))[:count]
+    return [commits[at] for at in sorted(chosen)]

@@ -1,0 +1,178 @@
+"""Vectors added to the results of contractions: into a bias that is there, or by a new Add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.errors import ArgumentError
+from graphprune.ir.names import quote
+
+Array = npt.NDArray[np.generic]
+
+PREFIX = "graphprune/bias"
+BIAS_INPUT = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+"""Input that holds the bias of an operator."""
+
+
+def with_biases(model: ir.Model, biases: Mapping[str, Array]) -> ir.Model:
+    """A model that adds each vector to the value of that name; the given model is only read.
+
+    The vector joins the constant that is added already (the bias input of a Conv or Gemm, or the Add that
+    alone reads a MatMul), where there is one; other readers of that constant keep theirs.
+
+    Args:
+        model: in normal form.
+        biases: one number per output channel, by name of the result of a Conv, ConvTranspose, Gemm or MatMul
+            of the main graph.
+
+    Raises:
+        ArgumentError: no such value, or the vector has another length.
+    """
+    adding = _Adding(model.clone())
+    for name in sorted(biases):
+        adding.add(name, np.asarray(biases[name], np.float64))
+    return adding.model
+
+
+@dataclass
+class _Adding:
+    """A model on its way to more biases."""
+
+    model: ir.Model
+    producers: dict[str, ir.Node] = field(init=False)
+    taken: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        graph = self.model.graph
+        self.producers = {out.name or "": node for node in graph for out in node.outputs}
+        self.taken = {*graph.initializers, *self.producers, *(node.name or "" for node in graph)}
+
+    def add(self, name: str, vector: npt.NDArray[np.float64]) -> None:
+        node = self.producers.get(name)
+        if node is None or node.op_type not in (*BIAS_INPUT, "MatMul"):
+            raise ArgumentError(f"no bias can be added to {quote(name)}: no Conv, Gemm or MatMul computes it")
+        _require_length(node, vector)
+        place = place_of(node)
+        if place is None:
+            self._insert(node, vector)
+            return
+        reader, position = place
+        if node.op_type == "Gemm":
+            vector = vector / beta(node)
+        value = reader.inputs[position] if position < len(reader.inputs) else None
+        self._extend(reader, position, value, aligned(node, vector) if reader is not node else vector)
+
+    def _extend(
+        self, reader: ir.Node, position: int, old: ir.Value | None, vector: npt.NDArray[np.float64]
+    ) -> None:
+        """The constant plus the vector, under its own name if nothing else reads it."""
+        dtype = element_type(reader)
+        total = vector
+        if old is not None and old.const_value is not None:
+            total = np.asarray(old.const_value.numpy()).astype(np.float64) + vector
+        array = total.astype(dtype.numpy())
+        if old is not None and len(old.uses()) == 1:
+            old.const_value, old.shape = ir.Tensor(array, dtype=dtype, name=old.name), ir.Shape(array.shape)
+            return
+        reader.resize_inputs(max(position + 1, len(reader.inputs)))
+        reader.replace_input_with(position, self._constant(array, dtype))
+
+    def _insert(self, node: ir.Node, vector: npt.NDArray[np.float64]) -> None:
+        """A new Add behind the node; a graph output keeps its name."""
+        out, dtype = node.outputs[0], element_type(node)
+        array = aligned(node, vector).astype(dtype.numpy())
+        readers, name = list(out.uses()), self._fresh()
+        add = ir.Node("", "Add", [out, self._constant(array, dtype)], num_outputs=1, name=name)
+        result = add.outputs[0]
+        result.name, result.shape, result.type = name, out.shape, out.type
+        self.model.graph.insert_after(node, add)
+        for user, position in readers:
+            user.replace_input_with(position, result)
+        outputs = self.model.graph.outputs
+        if out.is_graph_output():
+            for index, value in enumerate(outputs):
+                if value is out:
+                    outputs[index] = result
+            result.name, out.name = out.name, result.name
+
+    def _constant(self, array: Array, dtype: ir.DataType) -> ir.Value:
+        name = self._fresh()
+        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype))
+        value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=name)
+        self.model.graph.register_initializer(value)
+        return value
+
+    def _fresh(self) -> str:
+        number = 1
+        while f"{PREFIX}/{number}" in self.taken:
+            number += 1
+        self.taken.add(f"{PREFIX}/{number}")
+        return f"{PREFIX}/{number}"
+
+
+def place_of(node: ir.Node) -> tuple[ir.Node, int] | None:
+    """The node and input position where a vector can be added without a new node; None if there is none."""
+    if node.op_type in BIAS_INPUT:
+        position = BIAS_INPUT[node.op_type]
+        value = node.inputs[position] if position < len(node.inputs) else None
+        usable = node.op_type != "Gemm" or (beta(node) != 0 and channel_axis(node) == -1)
+        return (node, position) if usable and (value is None or _constant(value)) else None
+    uses = list(node.outputs[0].uses())
+    if len(uses) != 1 or node.outputs[0].is_graph_output():
+        return None
+    reader, position = uses[0]
+    other = reader.inputs[1 - position] if reader.op_type == "Add" and reader.graph is node.graph else None
+    return (reader, 1 - position) if _constant(other) else None
+
+
+def _constant(value: ir.Value | None) -> bool:
+    if value is None or value.const_value is None or value.producer() is not None:
+        return False
+    return not (value.is_graph_input() or value.is_graph_output())
+
+
+def channel_axis(node: ir.Node) -> int:
+    """The axis of a contraction's result that the rows of its weight make."""
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return 1
+    left, right = node.inputs[:2]
+    return -2 if _weight(left) and not _weight(right) else -1
+
+
+def _weight(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is not None
+
+
+def aligned(node: ir.Node, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The vector in a shape that broadcasts against the node's result."""
+    axis, shape = channel_axis(node), node.outputs[0].shape
+    if axis >= 0:
+        assert shape is not None
+        axis -= len(shape)
+    return vector.reshape(-1, *[1] * (-1 - axis))
+
+
+def beta(node: ir.Node) -> float:
+    """What a Gemm multiplies its bias by."""
+    return node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
+
+
+def element_type(node: ir.Node) -> ir.DataType:
+    """The type that a node computes in: that of its weights."""
+    tensors = (value.const_value for value in node.inputs if value is not None)
+    found = next((tensor.dtype for tensor in tensors if tensor is not None), node.outputs[0].dtype)
+    assert found is not None
+    return found
+
+
+def _require_length(node: ir.Node, vector: npt.NDArray[np.float64]) -> None:
+    shape = node.outputs[0].shape
+    length = None if shape is None else shape[channel_axis(node)]
+    if vector.ndim != 1 or (isinstance(length, int) and length != len(vector)):
+        name = quote(node.outputs[0].name or "")
+        raise ArgumentError(f"the bias of {name} has shape {vector.shape}, but {name} has {length} channels")

@@ -1,0 +1,72 @@
+"""The transformer block that a hidden layer sits in: the residual stream before and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from graphprune.axes.groups import Group
+from graphprune.prune.evidence import SiteIndex
+
+PASSING = frozenset({"Add", "Mul", "Dropout", "Identity", "Cast", "Reshape", "Transpose"})
+THROUGH = frozenset(
+    {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "Cast", "Identity", "Dropout"}
+)
+
+
+def blocks(groups: Sequence[Group], places: SiteIndex) -> dict[str, tuple[str, str]]:
+    """Names of the stream (before, after) the block of each Group, where there is a stream around it.
+
+    After: behind the residual sum that the Group's last product reaches. Before: what comes out of the block
+    before it, found by walking up the stream past sums of sublayers that hold none of these Groups.
+    """
+    found: dict[str, tuple[ir.Value, ir.Value]] = {}
+    for group in groups:
+        for sink in places.sinks(group):
+            path = _to_stream(sink.site.output)
+            if path is not None:
+                found[group.id] = path
+    ends = {after for _, after in found.values()}
+    names = {}
+    for name, (skip, after) in found.items():
+        before = _block_start(skip, ends)
+        if before.name and after.name:
+            names[name] = (before.name, after.name)
+    return names
+
+
+def _to_stream(value: ir.Value) -> tuple[ir.Value, ir.Value] | None:
+    """(skip operand, sum) where a branch joins the stream; the skip is read elsewhere too."""
+    skip: ir.Value | None = None
+    while True:
+        readers = list(dict.fromkeys(node for node, _ in value.uses()))
+        if len(readers) != 1 or readers[0].op_type not in PASSING:
+            return None if skip is None else (skip, value)
+        node = readers[0]
+        other = next((v for v in node.inputs if v is not None and v is not value), None)
+        if node.op_type == "Add" and other is not None and _is_shared(other):
+            skip = other
+        value = node.outputs[0]
+
+
+def _is_shared(value: ir.Value) -> bool:
+    """A computed value that several nodes read, as branch and skip of a residual do."""
+    return value.const_value is None and len({node for node, _ in value.uses()}) > 1
+
+
+def _block_start(value: ir.Value, ends: set[ir.Value]) -> ir.Value:
+    while value not in ends:
+        node = value.producer()
+        if node is None:
+            return value
+        if node.op_type in THROUGH and node.inputs[0] is not None:
+            above: ir.Value | None = node.inputs[0]
+        elif node.op_type == "Add":
+            above = next((v for v in node.inputs if v is not None and (_is_shared(v) or v in ends)), None)
+        else:
+            above = None
+        if above is None:
+            return value
+        value = above
+    return value

@@ -1,0 +1,335 @@
+"""Scores per Unit from weights and activations; higher = keep. One function per criterion.
+
+A function returns one number per Unit, or [Units, columns] where a method normalises columns before it
+averages them over a Unit (heads in FLAP). It returns None for a Group that it has nothing to read of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from graphprune.axes.atoms import Ids
+from graphprune.axes.groups import Group, Slice
+from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
+from graphprune.prune.kinds import Kind
+from graphprune.prune.saliency import Weights, batch_norm_slices, per_unit, scored_slices
+from graphprune.statistics.measures import Statistics, Wanted
+
+Floats = npt.NDArray[np.float64]
+Bars = Literal["row", "column"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a criterion may read.
+
+    Attributes:
+        places: where Groups meet Sites.
+        statistics: of the calibration data.
+        weights: reads initializers.
+        kinds: what the Units of each Group are.
+        damping: share of a Gram's mean diagonal that is added to it before it is inverted.
+        bars: how cfsp compares weights: within a row, or within a column as its code does.
+    """
+
+    places: SiteIndex
+    statistics: Statistics
+    weights: Weights
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    damping: float = 0.01
+    bars: Bars = "row"
+
+
+Score = Callable[[Group, Evidence], "Floats | None"]
+Needs = Callable[[Group, SiteIndex], Wanted]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A data-driven criterion: what it needs of a Group, and how it scores the Group."""
+
+    needs: Needs
+    score: Score
+
+
+def _edges(group: Group, places: SiteIndex) -> Wanted:
+    return Wanted(vectors=frozenset(sink.site.edge.name or "" for sink in places.sinks(group)))
+
+
+def _grams(group: Group, places: SiteIndex) -> Wanted:
+    sinks = places.sinks(group)
+    ends = {joined(sink.site.output).name or "": sink.site.out_axis for sink in sinks}
+    return Wanted(frozenset(ends), frozenset(sink.site.name for sink in sinks), axes=ends)
+
+
+def _ranks(group: Group, places: SiteIndex) -> Wanted:
+    outputs = places.activations(group)
+    return Wanted(ranks=frozenset(o.name for o in outputs), axes={o.name: o.axis for o in outputs})
+
+
+def _vectors(outputs: list[Output]) -> Wanted:
+    return Wanted(vectors=frozenset(o.name for o in outputs), axes={o.name: o.axis for o in outputs})
+
+
+def _by_sink(score: Callable[[Sink, Evidence], Floats]) -> Score:
+    """A score per column of every Site that reads the Group, summed over a Unit's columns and over Sites."""
+
+    def total(group: Group, evidence: Evidence) -> Floats | None:
+        sinks = evidence.places.sinks(group)
+        if not sinks:
+            return None
+        found = np.zeros(group.size)
+        for sink in sinks:
+            found += np.bincount(sink.units, weights=score(sink, evidence), minlength=group.size)
+        return found
+
+    return total
+
+
+def _wanda(sink: Sink, evidence: Evidence) -> Floats:
+    """sum_i |W_ij| * ||x_j|| (Wanda on groups)."""
+    vector = evidence.statistics.vector(sink.site.edge.name or "")
+    return sink.column_sums(1) * sink.per_column(vector.norm2)
+
+
+def _fluctuation(group: Group, evidence: Evidence) -> Floats | None:
+    """var(x_j) * ||W_:j||^2 (FLAP, WIFV): what is lost once the mean is compensated.
+
+    Heads are squared column by column before they are standardised, as the reference code does.
+    """
+    sinks = evidence.places.sinks(group)
+    parts = [_fluctuations(sink, evidence) for sink in sinks]
+    heads = evidence.kinds.get(group.id) == "heads"
+    columns = (
+        [_columns(group, sink, part**2) for sink, part in zip(sinks, parts, strict=True)] if heads else []
+    )
+    if columns and all(part is not None for part in columns):
+        return np.concatenate([part for part in columns if part is not None], axis=1)
+    return _by_sink(_fluctuations)(group, evidence)
+
+
+def _fluctuations(sink: Sink, evidence: Evidence) -> Floats:
+    vector = evidence.statistics.vector(sink.site.edge.name or "")
+    return sink.column_sums(2) * sink.per_column(vector.variance)
+
+
+def _columns(group: Group, sink: Sink, values: Floats) -> Floats | None:
+    """Values per column as [Units, columns of a Unit]; None where Units own unequally many."""
+    if (np.bincount(sink.units, minlength=group.size) * group.size != len(sink.units)).any():
+        return None
+    return np.asarray(values[np.argsort(sink.units, kind="stable")].reshape(group.size, -1))
+
+
+def _minitron(sink: Sink, evidence: Evidence) -> Floats:
+    """L2 over samples of the mean |x_j| over positions (Minitron), once per channel."""
+    vector = evidence.statistics.vector(sink.site.edge.name or "")
+    return sink.per_column(vector.minitron) / sink.site.column_span
+
+
+def _relative_rows(sink: Sink, evidence: Evidence) -> Floats:
+    """W in units of what its result joins, so that losses of Sites that differ in scale add up.
+
+    The unit is the root of the total variance behind the residual Add: a branch that hardly moves the stream
+    loses little when it is cut.
+    """
+    matrix = sink.matrix()
+    vector = evidence.statistics.vectors.get(joined(sink.site.output).name or "")
+    energy = 0.0 if vector is None else float(vector.variance.sum())
+    return np.asarray(matrix / np.sqrt(energy)) if energy > 0 else matrix
+
+
+def _obs(group: Group, evidence: Evidence) -> Floats | None:
+    """1/2 tr(W_P ([H^-1]_PP)^-1 W_P^T), summed over Sites: what is lost once the rest makes up for P (OBC)."""
+    sinks = evidence.places.sinks(group)
+    if not sinks:
+        return None
+    found = np.zeros(group.size)
+    for sink in sinks:
+        second = evidence.statistics.gram(sink.site.name).second
+        matrix = _relative_rows(sink, evidence)
+        for block, units, columns in sink.by_block():
+            inverse = inverted(second[block], evidence.damping)
+            for mine, owned in _alike(units, columns):
+                found[mine] += removal_cost(matrix[block], inverse, owned)
+    return found
+
+
+def inverted(second: Floats, damping: float) -> Floats:
+    """(H + damping * mean diagonal)^-1; columns that are always zero count as independent."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    diagonal = np.diagonal(second)
+    level = damping * float(diagonal.mean())
+    damped = second + np.diag(np.where(diagonal > 0, level, 1.0))
+    return np.asarray(cho_solve(cho_factor(damped, lower=True, overwrite_a=True), np.eye(len(damped))))
+
+
+CHUNK = 1 << 22
+"""Elements of gathered weights that are held at a time."""
+
+
+def removal_cost(matrix: Floats, inverse: Floats, owned: Ids) -> Floats:
+    """The optimal-brain-surgeon cost of each set of columns; `owned` is [sets, columns of a set]."""
+    if owned.shape[1] == 1:
+        columns = owned[:, 0]
+        squares = np.square(matrix[:, columns]).sum(axis=0)
+        return np.asarray(0.5 * squares / np.diagonal(inverse)[columns])
+    costs = np.empty(len(owned))
+    step = max(1, CHUNK // (owned.shape[1] * len(matrix)))
+    for start in range(0, len(owned), step):
+        part = owned[start : start + step]
+        curvature = np.linalg.inv(inverse[part[:, :, None], part[:, None, :]])
+        weights = matrix[:, part].transpose(1, 0, 2)
+        costs[start : start + step] = 0.5 * np.einsum(
+            "uop,upq,uoq->u", weights, curvature, weights, optimize=True
+        )
+    return costs
+
+
+def _alike(units: Ids, columns: Ids) -> list[tuple[Ids, Ids]]:
+    """(units, [units, columns of each]) for Units that own equally many columns."""
+    order = np.lexsort((columns, units))
+    names, counts = np.unique(units, return_counts=True)
+    parts = np.split(columns[order], np.cumsum(counts)[:-1])
+    return [
+        (names[counts == count], np.stack([part for part in parts if len(part) == count]))
+        for count in np.unique(counts)
+    ]
+
+
+def _thinet(group: Group, evidence: Evidence) -> Floats | None:
+    """Greedy: next goes the Unit that adds least to E||sum of removed W_c x_c||^2 (ThiNet, eq. 6)."""
+    sinks = evidence.places.sinks(group)
+    if not sinks:
+        return None
+    energy = np.zeros((group.size, group.size))
+    for sink in sinks:
+        second = evidence.statistics.gram(sink.site.name).second
+        matrix = _relative_rows(sink, evidence)
+        for block, units, columns in sink.by_block():
+            part = (matrix[block].T @ matrix[block] * second[block])[np.ix_(columns, columns)]
+            order = np.argsort(units, kind="stable")
+            names, starts = np.unique(units[order], return_index=True)
+            part = np.add.reduceat(np.add.reduceat(part[np.ix_(order, order)], starts, 0), starts, 1)
+            energy[np.ix_(names, names)] += part
+    return greedy(energy)
+
+
+def greedy(energy: Floats) -> Floats:
+    """Scores that rise in the order of removal: each step takes the Unit that adds least to 1' E 1."""
+    added = np.diagonal(energy).copy()
+    scores = np.empty(len(energy))
+    left = np.ones(len(energy), bool)
+    reached = 0.0
+    for _ in range(len(energy)):
+        unit = int(np.argmin(np.where(left, added, np.inf)))
+        reached = np.nextafter(max(reached, float(added[unit])), np.inf)
+        scores[unit], left[unit] = reached, False
+        added += 2 * energy[unit]
+    return scores
+
+
+def _hrank(group: Group, evidence: Evidence) -> Floats | None:
+    """Mean rank of a channel's maps behind its activation (HRank), mean over the Group's sources."""
+    outputs = evidence.places.activations(group)
+    ranks = [o.per_unit(group.size, evidence.statistics.rank(o.name)) for o in outputs]
+    return np.asarray(np.mean(ranks, axis=0)) if ranks else None
+
+
+def _apoz(group: Group, evidence: Evidence) -> Floats | None:
+    """1 - share of zeros behind the activation (APoZ), mean over sources; none where nothing is ever zero."""
+    outputs = evidence.places.activations(group)
+    vectors = [evidence.statistics.vector(o.name) for o in outputs]
+    if not any(vector.zeros.any() for vector in vectors):
+        return None
+    alive = [
+        o.per_unit(group.size, 1 - v.zeros / max(v.count, 1)) for o, v in zip(outputs, vectors, strict=True)
+    ]
+    return np.asarray(np.mean(alive, axis=0)) if alive else None
+
+
+def _spread(group: Group, evidence: Evidence) -> Floats | None:
+    """|gamma|, or where it was folded away what it was: the standard deviation of a source's result (B10.2)."""
+    gammas = batch_norm_slices(group)
+    if gammas:
+        return np.asarray(
+            np.mean([per_unit(group, s, evidence.weights.slot_sums(s, 1)) for s in gammas], axis=0)
+        )
+    outputs = evidence.places.outputs(group)
+    spreads = [o.per_unit(group.size, np.sqrt(evidence.statistics.vector(o.name).variance)) for o in outputs]
+    return np.asarray(np.mean(spreads, axis=0)) if spreads else None
+
+
+def _cfsp(group: Group, evidence: Evidence) -> Floats | None:
+    """a_j * mean over weights' entries of |w| / sum of its row (CFSP, fine-grained score).
+
+    A row is what one input or output sees of all Units; the weight that reads the Group is times a_j first.
+    With bars=column every entry is divided by its own Unit's sum instead, which leaves only a_j.
+    """
+    sinks = evidence.places.sinks(group)
+    if not sinks:
+        return None
+    activity = np.zeros(group.size)
+    total = np.zeros(group.size)
+    for sink in sinks:
+        vector = evidence.statistics.vector(sink.site.edge.name or "")
+        level = vector.norm2 / np.sqrt(max(vector.count, 1))
+        activity += np.bincount(sink.units, sink.per_column(level) / sink.site.column_span, group.size)
+        matrix = np.concatenate([np.abs(block) for block in sink.matrix()], axis=1)
+        total += _relative(
+            _per_unit_rows(group, sink.units, matrix[:, sink.columns] * sink.per_column(level)), evidence
+        )
+    for touched in scored_slices(group):
+        if touched.role == "source":
+            total += _relative(_source_rows(group, touched, evidence), evidence)
+    return total * activity
+
+
+def _relative(rows: Floats, evidence: Evidence) -> Floats:
+    """[entries, Units], each divided by the sum of its row (or of its Unit); mean over entries."""
+    sums = rows.sum(axis=1 if evidence.bars == "row" else 0, keepdims=True)
+    return np.asarray(np.divide(rows, sums, out=np.zeros_like(rows), where=sums > 0).mean(axis=0))
+
+
+def _per_unit_rows(group: Group, units: Ids, entries: Floats) -> Floats:
+    order = np.argsort(units, kind="stable")
+    names, starts = np.unique(units[order], return_index=True)
+    found = np.zeros((len(entries), group.size))
+    found[:, names] = np.add.reduceat(entries[:, order], starts, axis=1)
+    return found
+
+
+def _source_rows(group: Group, touched: Slice, evidence: Evidence) -> Floats:
+    weight = np.moveaxis(evidence.weights.tensor(touched), touched.axis, 0)
+    units, slots = touched.pairs
+    entries = np.abs(weight.reshape(len(weight), -1).astype(np.float64)).T
+    return _per_unit_rows(group, units, entries[:, slots])
+
+
+CRITERIA: dict[str, Criterion] = {
+    "wanda": Criterion(_edges, _by_sink(_wanda)),
+    "fluctuation": Criterion(_edges, _fluctuation),
+    "hrank": Criterion(_ranks, _hrank),
+    "apoz": Criterion(lambda group, places: _vectors(places.activations(group)), _apoz),
+    "thinet": Criterion(_grams, _thinet),
+    "obs": Criterion(_grams, _obs),
+    "minitron": Criterion(_edges, _by_sink(_minitron)),
+    "cfsp": Criterion(_edges, _cfsp),
+    "bn-scale": Criterion(
+        lambda group, places: Wanted() if batch_norm_slices(group) else _vectors(places.outputs(group)),
+        _spread,
+    ),
+}
+
+
+def wanted(criterion: str, groups: tuple[Group, ...], places: SiteIndex) -> Wanted:
+    """Everything that a criterion must know to score these Groups."""
+    total = Wanted()
+    for group in groups:
+        total = total | CRITERIA[criterion].needs(group, places)
+    return total

@@ -1,0 +1,101 @@
+"""Which residual sublayers go: greedily by what their removal does to the outputs, or by fixed scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from graphprune.axes.analyse import Analysis, walk
+from graphprune.axes.cost import concrete_shapes, terms
+from graphprune.axes.sublayers import Sublayer, gone_with
+from graphprune.ir.shapes import infer
+
+Score = Callable[[Sequence[str]], float]
+"""The loss of a model without the named sublayers."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One step: the sublayer that went, and the loss after it (for fixed scores, its score)."""
+
+    name: str
+    loss: float
+
+
+class DepthCost:
+    """Parameters and multiply-adds of a model without some of its sublayers.
+
+    Args:
+        analysis: of the dense model.
+        shapes: concrete input shapes for counting.
+    """
+
+    def __init__(self, analysis: Analysis, shapes: Mapping[str, Sequence[int]]) -> None:
+        model = analysis.model
+        sizes = infer(model, concrete_shapes(model, shapes))
+        nodes = list(walk(model.graph))
+        self._macs = {node: sum(term.macs for term in terms(node, sizes)) for node in nodes}
+        graphs = (model.graph, *model.graph.subgraphs())
+        self._weights = [
+            (value.const_value.size, {user for user, _ in value.uses()})
+            for graph in graphs
+            for value in graph.initializers.values()
+            if value.const_value is not None and value.const_value.dtype.is_floating_point()
+        ]
+        self.dense = {"params": self.params(()), "macs": self.macs(())}
+
+    def params(self, gone: Sequence[Sublayer]) -> int:
+        """Floating parameters that something still reads."""
+        nodes = gone_with(gone)
+        return sum(size for size, users in self._weights if not users or not users <= nodes)
+
+    def macs(self, gone: Sequence[Sublayer]) -> int:
+        """Multiply-adds of the nodes that are left."""
+        nodes = gone_with(gone)
+        return sum(count for node, count in self._macs.items() if node not in nodes)
+
+
+def ranked(scores: Mapping[str, float], order: Sequence[Sublayer]) -> list[Removal]:
+    """Everything in the order in which fixed scores let it go; ties go to the later sublayer."""
+    place = {item.name: number for number, item in enumerate(order)}
+    names = sorted(scores, key=lambda name: (scores[name], -place[name]))
+    return [Removal(name, scores[name]) for name in names]
+
+
+def greedy(
+    candidates: Sequence[Sublayer],
+    loss: Score,
+    enough: Callable[[Sequence[Sublayer]], bool],
+    weight: Callable[[Sublayer], float],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Removal]:
+    """FinerCut: each step removes the candidate without which the outputs stay closest to the dense ones.
+
+    Args:
+        candidates: in graph order; ties go to the later one.
+        loss: of the model without some of them.
+        enough: whether to stop.
+        weight: what the loss of a candidate is divided by.
+        progress: called with candidates tried and candidates there are in this step.
+    """
+    left, gone, steps = list(candidates), list[Sublayer](), list[Removal]()
+    while left and not enough(gone):
+        names = [item.name for item in gone]
+        losses = []
+        for number, item in enumerate(left):
+            progress(number, len(left))
+            losses.append(loss([*names, item.name]))
+        best = min(range(len(left)), key=lambda at: (losses[at] / weight(left[at]), -at))
+        chosen = left.pop(best)
+        gone.append(chosen)
+        steps.append(Removal(chosen.name, losses[best]))
+        left = [item for item in left if not _inside(item, gone)]
+    return steps
+
+
+def _inside(item: Sublayer, gone: Sequence[Sublayer]) -> bool:
+    """Whether a sublayer went with another one."""
+    nodes: set[ir.Node] = {node for each in gone for node in each.nodes}
+    return item.join in nodes

@@ -1,0 +1,192 @@
+"""How far the outputs of a candidate are from those of the dense model, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.axes.caches import cache_pairs
+from graphprune.errors import DataError
+from graphprune.runtime.session import Feeds, Outputs
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float64]
+Metric = Literal["auto", "jsd", "kl", "l2"]
+Kind = Literal["logits", "probabilities", "log", "numbers"]
+
+CHUNK = 1 << 22
+"""Elements that are compared at a time."""
+THROUGH = frozenset({"Identity", "Cast", "Add", "Mul", "Div", "Tanh", "Reshape", "Squeeze"})
+"""What may stand between a classifier's product and the output (bias, temperature, soft cap)."""
+PRODUCTS = frozenset({"MatMul", "Gemm", "FusedMatMul", "MatMulNBits"})
+DEPTH = 6
+
+
+@dataclass(frozen=True)
+class Target:
+    """An output that candidates are judged by, and what its numbers are."""
+
+    name: str
+    kind: Kind
+
+
+def targets(model: ir.Model, metric: Metric = "auto") -> tuple[Target, ...]:
+    """The floating outputs, caches left out.
+
+    With `auto`, what a Softmax or a last product over several classes gives is compared as a distribution,
+    all else as numbers; `l2` compares everything as numbers, `jsd` and `kl` everything as distributions.
+    """
+    caches = set(cache_pairs(model.graph).values())
+    outputs = [v for v in model.graph.outputs if v not in caches]
+    floats = [v for v in outputs if v.dtype is None or v.dtype.is_floating_point()]
+    return tuple(Target(value.name or "", _kind(value, metric)) for value in floats)
+
+
+def _kind(value: ir.Value, metric: Metric) -> Kind:
+    if metric == "l2":
+        return "numbers"
+    producer = value.producer()
+    squashed: dict[str, Kind] = {"Softmax": "probabilities", "LogSoftmax": "log"}
+    if producer is not None and producer.op_type in squashed and _last_axis(producer, value):
+        return squashed[producer.op_type]
+    return "logits" if metric in ("jsd", "kl") or _classifies(value) else "numbers"
+
+
+def _last_axis(node: ir.Node, value: ir.Value) -> bool:
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
+    return value.shape is not None and axis % len(value.shape) == len(value.shape) - 1
+
+
+def _classifies(value: ir.Value) -> bool:
+    last = value.shape[-1] if value.shape is not None and len(value.shape) >= 2 else None
+    if not isinstance(last, int) or last < 2:
+        return False
+    for _ in range(DEPTH):
+        producer = value.producer()
+        if producer is None:
+            return False
+        if producer.op_type in PRODUCTS:
+            return True
+        computed = [v for v in producer.inputs if v is not None and v.producer() is not None]
+        if producer.op_type not in THROUGH or len(computed) != 1:
+            return False
+        value = computed[0]
+    return False
+
+
+class Judge:
+    """The dense model's outputs on all batches, and how far a candidate is from them.
+
+    Args:
+        model: the dense model.
+        batches: calibration data.
+        dense: runs the dense model.
+        metric: what to measure; `auto` is `jsd` for distributions and `l2` for the rest.
+
+    Raises:
+        DataError: the model has no floating output.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        batches: Sequence[Feeds],
+        dense: Callable[[Feeds], Outputs],
+        metric: Metric = "auto",
+    ) -> None:
+        self._targets, self._metric, self._batches = targets(model, metric), metric, batches
+        if not self._targets:
+            raise DataError("the model has no floating output by which to judge candidates")
+        self._dense = [_chosen(dense(feeds), self._targets) for feeds in batches]
+        self._rows = [_real_tokens(feeds) for feeds in batches]
+
+    def losses(self, run: Callable[[Feeds], Outputs]) -> dict[str, float]:
+        """Divergence per output; infinite where the candidate computes no numbers."""
+        totals = {target.name: np.zeros(2) for target in self._targets}
+        for feeds, dense, rows in zip(self._batches, self._dense, self._rows, strict=True):
+            outputs = run(feeds)
+            for target in self._targets:
+                pair = (_rows_of(array[target.name], rows) for array in (dense, outputs))
+                totals[target.name] += self._part(target.kind, *pair)
+        return {target.name: self._total(target.kind, totals[target.name]) for target in self._targets}
+
+    def loss(self, run: Callable[[Feeds], Outputs]) -> float:
+        """The worst divergence of any output."""
+        return max(self.losses(run).values())
+
+    def _part(self, kind: Kind, dense: Array, other: Array) -> Floats:
+        """A sum over rows and what it is divided by."""
+        if kind == "numbers":
+            one, two = dense.astype(np.float64), other.astype(np.float64)
+            return np.array([np.sum((one - two) ** 2), np.sum(one**2)])
+        measure = kl if self._metric == "kl" else jsd
+        total, count = 0.0, 0
+        for rows, others in _chunks(dense, other):
+            total += float(measure(distribution(rows, kind), distribution(others, kind)).sum())
+            count += len(rows)
+        return np.array([total, count])
+
+    @staticmethod
+    def _total(kind: Kind, sums: Floats) -> float:
+        value = float(sums[0] / max(sums[1], 1e-300))
+        value = float(np.sqrt(value)) if kind == "numbers" else value
+        return value if np.isfinite(value) else float("inf")
+
+
+def _chosen(outputs: Outputs, wanted: Iterable[Target]) -> dict[str, Array]:
+    return {target.name: outputs[target.name] for target in wanted}
+
+
+def _real_tokens(feeds: Feeds) -> npt.NDArray[np.bool_] | None:
+    """Which tokens are not padding, by the input that says so."""
+    for name in sorted(feeds):
+        array = feeds[name]
+        if "mask" in name.lower() and array.ndim == 2 and array.dtype.kind in "iub" and not np.all(array):
+            return np.asarray(array != 0)
+    return None
+
+
+def _rows_of(array: Array, real: npt.NDArray[np.bool_] | None) -> Array:
+    if real is not None and array.ndim > 2 and array.shape[:2] == real.shape:
+        array = array[real]
+    return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
+
+
+def _chunks(one: Array, two: Array) -> Iterator[tuple[Array, Array]]:
+    step = max(1, CHUNK // max(1, one.shape[-1]))
+    for start in range(0, len(one), step):
+        yield one[start : start + step], two[start : start + step]
+
+
+def distribution(rows: Array, kind: Kind) -> Floats:
+    """Probabilities of each row."""
+    values = rows.astype(np.float64)
+    if kind == "probabilities":
+        return values
+    if kind == "log":
+        return np.asarray(np.exp(values))
+    values = np.exp(values - values.max(axis=-1, keepdims=True))
+    return np.asarray(values / values.sum(axis=-1, keepdims=True))
+
+
+def kl(p: Floats, q: Floats) -> Floats:
+    """Kullback-Leibler divergence of each row, in nats; finite also where q is zero and p is not."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(p > 0, p * (np.log(p) - np.log(np.maximum(q, np.finfo(np.float64).tiny))), 0.0)
+    return np.asarray(terms.sum(axis=-1))
+
+
+def jsd(p: Floats, q: Floats) -> Floats:
+    """Jensen-Shannon divergence of each row, in nats: symmetric, at most ln 2."""
+    middle = (p + q) / 2
+    return np.asarray((kl(p, middle) + kl(q, middle)) / 2)
+
+
+def worst(losses: Mapping[str, float]) -> float:
+    """The largest loss of any output."""
+    return max(losses.values())

@@ -1,0 +1,160 @@
+"""What criteria read: the Sites where a Group is consumed or made, their weights and their statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.axes.analyse import Analysis
+from graphprune.axes.atoms import Ids
+from graphprune.axes.groups import Group, Slice
+from graphprune.statistics.sites import Site, find_sites
+
+Floats = npt.NDArray[np.float64]
+
+ACTIVATIONS = frozenset(
+    {
+        "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Clip", "ThresholdedRelu", "Softplus", "Mish",
+        "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Tanh", "Erf", "Gelu", "FastGelu", "QuickGelu",
+        "BatchNormalization", "InstanceNormalization", "Add", "Identity", "Dropout",
+    }
+)  # fmt: skip
+"""Elementwise operators between a source and the value that is read further on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sink:
+    """One Site that reads a Group.
+
+    Attributes:
+        site: the Site.
+        units, columns: parallel arrays; unit units[k] owns column columns[k], counted over all blocks.
+    """
+
+    site: Site
+    units: Ids
+    columns: Ids
+
+    @property
+    def channels(self) -> Ids:
+        """Channel of the edge that each column reads."""
+        return self.columns // self.site.column_span
+
+    def matrix(self) -> Floats:
+        """W as [blocks, rows, columns]."""
+        constant = self.site.weight.const_value
+        assert constant is not None
+        return np.asarray(self.site.matrix(np.asarray(constant.numpy())), np.float64)
+
+    def per_column(self, values: Floats) -> Floats:
+        """A value per channel of the edge, for each of `columns`."""
+        return np.asarray(values[self.channels])
+
+    def column_sums(self, power: int) -> Floats:
+        """Sum of |W|^power over the rows, for each of `columns`."""
+        magnitude = np.abs(self.matrix()) if power == 1 else np.square(self.matrix())
+        return np.asarray(magnitude.sum(axis=1).ravel()[self.columns])
+
+    def by_block(self) -> Iterator[tuple[int, Ids, Ids]]:
+        """(block, units, columns within the block)."""
+        width = self.site.columns
+        for block in range(self.site.blocks):
+            mine = self.columns // width == block
+            if mine.any():
+                yield block, self.units[mine], self.columns[mine] - block * width
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A value that carries a Group.
+
+    Attributes:
+        value, axis: the value and its channel axis.
+        units, channels: parallel arrays; unit units[k] owns channel channels[k].
+    """
+
+    value: ir.Value
+    axis: int
+    units: Ids
+    channels: Ids
+
+    @property
+    def name(self) -> str:
+        """Name of the value."""
+        return self.value.name or ""
+
+    def per_unit(self, size: int, values: Floats) -> Floats:
+        """Mean over the channels that each of `size` Units owns."""
+        total = np.bincount(self.units, weights=values[self.channels], minlength=size)
+        return np.asarray(total / np.maximum(np.bincount(self.units, minlength=size), 1))
+
+
+class SiteIndex:
+    """Where the Groups of a model meet its Sites.
+
+    Args:
+        analysis: the analysed model.
+    """
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self.sites = find_sites(analysis.model, analysis.sizes)
+        self._by_node: dict[ir.Node, list[Site]] = {}
+        for site in self.sites:
+            self._by_node.setdefault(site.node, []).append(site)
+
+    def site(self, touched: Slice) -> Site | None:
+        """The Site whose weight a Slice is about."""
+        return next((s for s in self._by_node.get(touched.use.node, ()) if s.owns(touched)), None)
+
+    def sinks(self, group: Group) -> list[Sink]:
+        """The Sites that read a Group."""
+        found: dict[Site, list[tuple[Ids, Ids]]] = {}
+        for touched in group.slices:
+            site = self.site(touched) if touched.role == "sink" else None
+            if site is not None:
+                found.setdefault(site, []).append(site.columns_of(touched))
+        return [
+            Sink(site, np.concatenate([u for u, _ in pairs]), np.concatenate([c for _, c in pairs]))
+            for site, pairs in found.items()
+        ]
+
+    def outputs(self, group: Group) -> list[Output]:
+        """What the sources of a Group compute."""
+        found: dict[ir.Value, Output] = {}
+        for touched in group.sources:
+            site = self.site(touched)
+            if site is not None:
+                units, rows = site.rows_of(touched)
+                found[site.output] = Output(site.output, site.out_axis, units, rows // site.row_span)
+        return list(found.values())
+
+    def activations(self, group: Group) -> list[Output]:
+        """The same, behind the activations that follow: what the rest of the network reads."""
+        found = {settled(each.value): each for each in self.outputs(group)}
+        return [replace(each, value=value) for value, each in found.items()]
+
+
+JOINING = frozenset({"Add", "Identity", "Dropout", "Cast"})
+
+
+def joined(value: ir.Value) -> ir.Value:
+    """Where a result has joined what it is added to: a bias, and the residual stream."""
+    while True:
+        readers = list(dict.fromkeys(node for node, _ in value.uses()))
+        if len(readers) != 1 or readers[0].op_type not in JOINING or value.is_graph_output():
+            return value
+        value = readers[0].outputs[0]
+
+
+def settled(value: ir.Value) -> ir.Value:
+    """A value behind the activations that follow it, as long as each is read by one node."""
+    while True:
+        readers = list(dict.fromkeys(node for node, _ in value.uses()))
+        if len(readers) != 1 or readers[0].op_type not in ACTIVATIONS or value.is_graph_output():
+            return value
+        value = readers[0].outputs[0]

@@ -1,0 +1,47 @@
+"""Whether a Plan can be carried out on a model at all, before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphprune.axes.analyse import Analysis
+from graphprune.errors import ArgumentError
+from graphprune.prune.plan import Plan
+
+HINT = "a plan fits the model it was made for, in normal form and under the same options"
+
+
+def require_fit(analysis: Analysis, plan: Plan) -> None:
+    """Checks names, numbers and shapes.
+
+    Raises:
+        ArgumentError: the plan names what the model does not have; nothing was changed.
+    """
+    wrong = next(_misfits(analysis, plan), None)
+    if wrong is not None:
+        raise ArgumentError(f"the plan does not fit the model: {wrong}", HINT)
+
+
+def _misfits(analysis: Analysis, plan: Plan) -> Iterator[str]:
+    sizes = {group.id: group.size for group in analysis.groups}
+    for name, kept in plan.cuts.items():
+        if name not in sizes:
+            yield f"there is no group '{name}'"
+        elif not kept:
+            yield f"it keeps nothing of group '{name}'"
+        elif min(kept) < 0 or max(kept) >= sizes[name] or len(set(kept)) < len(kept):
+            yield f"it keeps units of group '{name}' that are not among its {sizes[name]}"
+        elif plan.widths.get(name, sizes[name]) != sizes[name]:
+            yield f"group '{name}' has {sizes[name]} units, not {plan.widths[name]}"
+    graphs = (analysis.model.graph, *analysis.model.graph.subgraphs())
+    shapes = {
+        name: tuple(value.const_value.shape.numpy())
+        for graph in graphs
+        for name, value in graph.initializers.items()
+        if value.const_value is not None
+    }
+    for name, array in (*plan.replaced.items(), *plan.masks.items()):
+        if name not in shapes:
+            yield f"there is no tensor '{name}'"
+        elif array.shape != shapes[name]:
+            yield f"tensor '{name}' has shape {list(shapes[name])}, not {list(array.shape)}"

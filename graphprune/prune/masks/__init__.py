@@ -1,0 +1,1 @@
+"""Masks: which single weights stay. Pure numpy over matrices `[rows, columns]`, y = W x."""

@@ -1,0 +1,139 @@
+"""In which order Layers are masked: all from the dense model, or each behind what was masked before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.prune.masks.layers import Layer
+from graphprune.prune.masks.treat import Masked, Moments, moments
+from graphprune.statistics import rows
+from graphprune.statistics.measures import Statistics, Wanted
+from graphprune.statistics.segments import Layout, Segment
+from graphprune.statistics.sites import Array, Site
+from graphprune.statistics.stream import Stream
+
+Floats = npt.NDArray[np.float64]
+Treat = Callable[[Layer, Moments], Masked]
+Progress = Callable[[int, int, str], None]
+
+_CHUNK = 4096
+
+
+def wanted(sites: Sequence[Site], grams: bool) -> Wanted:
+    """What masks need to know of these Sites."""
+    if grams:
+        return Wanted(grams=frozenset(site.name for site in sites))
+    axes = {site.edge.name or "": site.in_axis for site in sites}
+    return Wanted(vectors=frozenset(axes), axes=axes)
+
+
+def oneshot(
+    layers: Sequence[Layer], statistics: Statistics, treat: Treat, grams: bool
+) -> Iterator[tuple[Layer, Masked]]:
+    """Every Layer from statistics of the dense model."""
+    for layer in layers:
+        yield layer, treat(layer, known(layer, statistics, grams))
+
+
+def known(layer: Layer, statistics: Statistics, grams: bool) -> Moments:
+    """The moments of a Layer from statistics of one model."""
+    if grams:
+        return moments(layer, [statistics.gram(site.name).gram for site in layer.sites])
+    return moments(layer, [statistics.vector(site.edge.name or "").squares for site in layer.sites])
+
+
+def stages(layout: Layout, sites: Sequence[Site]) -> list[int]:
+    """Where to cut a model so that the inputs of all Sites of a segment are made before it.
+
+    Then every node runs once: what a Site reads is at hand before its weights are decided. There is no cut
+    where a value is alive that cannot be handed over; Sites behind it are measured by a run of their own.
+    """
+    cuts = [0]
+    for site in sorted(sites, key=lambda site: layout.position[site.node]):
+        at = layout.position[site.node]
+        if layout.made.get(site.edge, -1) >= cuts[-1] and at > cuts[-1] and not _stuck(layout, at):
+            cuts.append(at)
+    return cuts
+
+
+def _stuck(layout: Layout, at: int) -> bool:
+    """Whether a value of unknown type, or no tensor, lives across this position."""
+    return any(
+        made < at <= layout.last.get(value, -1)
+        and (not isinstance(value.type, ir.TensorType) or value.dtype in (None, ir.DataType.UNDEFINED))
+        for value, made in layout.made.items()
+    )
+
+
+def sequential(
+    layers: Sequence[Layer], stream: Stream, treat: Treat, grams: bool, progress: Progress
+) -> Iterator[tuple[Layer, Masked]]:
+    """Segment by segment, each measured on what the masked segments before it compute (Wanda, SparseGPT).
+
+    A weight with readers in several segments is masked at the last of them, from the statistics of all.
+    """
+    owner = {site.name: layer for layer in layers for site in layer.sites}
+    found: dict[str, Floats] = {}
+    last = max(at for at, segment in enumerate(stream.segments) if _own(segment.sites, owner))
+    for at, segment in enumerate(stream.segments[: last + 1]):
+        progress(at, last + 1, "mask")
+        own = _own(segment.sites, owner)
+        found |= _grams(stream, segment, own) if grams else _squares(stream, segment, own)
+        replaced: dict[str, Array] = {}
+        for layer in _due(own, owner):
+            masked = treat(layer, moments(layer, [found.pop(site.name) for site in layer.sites]))
+            replaced[layer.name] = masked.applied(layer)
+            yield layer, masked
+        if at < last:
+            stream.advance(segment, replaced)
+    progress(last + 1, last + 1, "mask")
+
+
+def _grams(stream: Stream, segment: Segment, sites: Sequence[Site]) -> dict[str, Floats]:
+    if not sites:
+        return {}
+    statistics = stream.measure(segment, wanted(sites, True))
+    return {site.name: statistics.gram(site.name).gram for site in sites}
+
+
+def _squares(stream: Stream, segment: Segment, sites: Sequence[Site]) -> dict[str, Floats]:
+    """Sums of squares per input channel, and no more: that costs little beside the model."""
+    edges = {site.edge.name or "": site for site in sites}
+    total: dict[str, Floats] = {}
+    for number, arrays in enumerate(stream.tap(segment, sorted(edges)) if edges else ()):
+        for name, site in edges.items():
+            part = squares(site, arrays[name], stream.calibration.row_mask(site, number))
+            total[name] = total[name] + part if name in total else part
+    return {site.name: total[site.edge.name or ""] for site in sites}
+
+
+def squares(site: Site, edge: Array, mask: npt.NDArray[np.bool_] | None) -> Floats:
+    """Sum of x^2 per input channel; short sums in float32, which are added in float64."""
+    if site.in_axis == 1 and edge.ndim > 2:
+        maps = _exact(edge).reshape(*edge.shape[:2], -1)
+        per_sample = np.einsum("ncp,ncp->nc", maps, maps)
+        return np.asarray(per_sample.sum(axis=0, dtype=np.float64))
+    source = rows.source(site, edge)
+    chosen = source.valid(mask)
+    total = np.zeros(edge.shape[site.in_axis])
+    for start in range(0, len(chosen), _CHUNK):
+        part = _exact(source.take(chosen[start : start + _CHUNK])[0])
+        total += np.einsum("ij,ij->j", part, part)
+    return total
+
+
+def _exact(array: Array) -> npt.NDArray[np.floating]:
+    return np.asarray(array, np.float64 if array.dtype == np.float64 else np.float32)
+
+
+def _own(sites: Sequence[Site], owner: Mapping[str, Layer]) -> list[Site]:
+    return [site for site in sites if site.name in owner]
+
+
+def _due(sites: Sequence[Site], owner: Mapping[str, Layer]) -> list[Layer]:
+    """Layers whose last reader is among these Sites."""
+    return [owner[site.name] for site in sites if owner[site.name].sites[-1].name == site.name]

@@ -1,0 +1,86 @@
+"""The best weights under a given mask: masked conjugate gradients, all rows at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from graphprune.prune.masks.patterns import Keep
+from graphprune.prune.masks.sweep import damped
+
+Matrix = npt.NDArray[np.floating]
+
+ITERATIONS = 20
+
+
+def refit(
+    weight: Matrix,
+    gram: Matrix,
+    keep: Keep,
+    *,
+    start: Matrix | None = None,
+    damping: float = 0.01,
+    iterations: int = ITERATIONS,
+    tolerance: float = 1e-4,
+) -> Matrix:
+    """Per row, minimise (v - w) H (v - w)^T over v that are zero where `keep` is not.
+
+    Conjugate gradients on the support, preconditioned by the diagonal (columns of a language model differ in
+    scale by orders of magnitude). The loss never rises, whatever the start; one product with H an iteration.
+
+    Args:
+        weight: dense w, `[rows, columns]`.
+        gram: `[columns, columns]`, sum of x x^T, any scale.
+        keep: which weights stay.
+        start: a feasible v to start from; the masked weight when not given.
+        damping: share of the mean diagonal added to H.
+        iterations: at most so many.
+        tolerance: rows stop when their gradient has shrunk by this.
+    """
+    kind = np.result_type(weight.dtype, np.float32)
+    full = damped(gram, damping)
+    scale = 1 / np.sqrt(np.diagonal(full))
+    hessian = (full * scale * scale[:, None]).astype(kind)
+    root = (1 / scale).astype(kind)
+    value = np.where(keep, weight if start is None else start, 0).astype(kind) * root
+    residual = _product(weight.astype(kind) * root - value, hessian, keep)
+    direction, square = residual.copy(), _dots(residual, residual)
+    goal = square * tolerance**2
+    for _ in range(iterations):
+        if not np.any(square > goal):
+            break
+        ahead = _product(direction, hessian, keep)
+        step = _ratio(square, _dots(direction, ahead)).astype(kind)
+        value += step * direction
+        ahead *= step
+        residual -= ahead
+        fresh = _dots(residual, residual)
+        direction *= _ratio(fresh, square).astype(kind)
+        direction += residual
+        square = fresh
+    result: Matrix = value * scale.astype(kind)
+    return result
+
+
+def loss(weight: Matrix, other: Matrix, gram: Matrix) -> npt.NDArray[np.float64]:
+    """(v - w) H (v - w)^T of every row, in float64."""
+    gap = np.asarray(other, np.float64) - weight
+    result: npt.NDArray[np.float64] = np.einsum("ij,ij->i", gap @ gram, gap)
+    return result
+
+
+def _product(rows: Matrix, hessian: Matrix, keep: Keep) -> Matrix:
+    product: Matrix = rows @ hessian
+    product *= keep
+    return product
+
+
+def _dots(a: Matrix, b: Matrix) -> npt.NDArray[np.float64]:
+    result: npt.NDArray[np.float64] = np.einsum("ij,ij->i", a, b)[:, None].astype(np.float64)
+    return result
+
+
+def _ratio(above: npt.NDArray[np.float64], below: npt.NDArray[np.float64]) -> Matrix:
+    """Zero for rows that are done, so that the others may go on."""
+    result: Matrix = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return result

@@ -1,0 +1,113 @@
+"""SparseGPT's sweep (arXiv 2301.00774): choose a mask column by column and let the rest make up for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from graphprune.prune.masks.patterns import Keep, Pattern, keep_all_but, keep_groups, removed_count
+
+Matrix = npt.NDArray[np.float32]
+Gram = npt.NDArray[np.floating]
+
+BLOCK = 128
+_INNER = 32
+
+
+def damped(gram: Gram, damping: float) -> npt.NDArray[np.float64]:
+    """H plus `damping` times its mean diagonal; a column that is never fed gets a diagonal of 1."""
+    result = np.array(gram, dtype=np.float64)
+    diagonal = np.einsum("ii->i", result)
+    added = damping * float(diagonal.mean())
+    diagonal[diagonal == 0] = 1.0
+    diagonal += added
+    return result
+
+
+def factor(gram: Gram, damping: float) -> npt.NDArray[np.float64]:
+    """Upper Cholesky factor U of the inverse of the damped Gram matrix: U^T U = H^-1.
+
+    H reversed in both axes is L L^T, so the inverse of L, reversed back, is U: one factorisation, no inverse
+    of H that loses half the digits.
+    """
+    lower = scipy.linalg.cholesky(damped(gram, damping)[::-1, ::-1], lower=True, check_finite=False)
+    inverse, info = scipy.linalg.lapack.dtrtri(lower, lower=1, overwrite_c=1)
+    assert info == 0, "a Cholesky factor has no zero on its diagonal"
+    result: npt.NDArray[np.float64] = np.ascontiguousarray(inverse[::-1, ::-1])
+    return result
+
+
+def sweep(
+    weight: Matrix, gram: Gram, ratio: float, pattern: Pattern, damping: float = 0.01, block: int = BLOCK
+) -> tuple[Matrix, Keep]:
+    """Weights and mask after the sweep.
+
+    Unstructured, every block of columns loses `ratio` of its entries over all rows jointly; under n:m every
+    group is decided when the sweep reaches it. Entries that are zero already go first.
+
+    Args:
+        weight: `[rows, columns]`; stays as it is.
+        gram: `[columns, columns]`, sum of x x^T, any scale.
+        ratio: share to remove; unused under n:m.
+        pattern: unstructured or n:m.
+        damping: share of the mean diagonal added to H.
+        block: columns decided together.
+    """
+    upper = factor(gram, damping).astype(np.float32)
+    # Columns as rows, so that a column of W is contiguous.
+    work = np.array(weight.T, dtype=np.float32, order="C")
+    dead = np.einsum("ii->i", np.asarray(gram)) == 0
+    work[dead] = 0
+    zero = work == 0
+    keep = np.ones(work.shape, dtype=bool)
+    block = block - block % pattern.m
+    for start in range(0, len(work), block):
+        stop = min(start + block, len(work))
+        part = _Block(work[start:stop], zero[start:stop], upper[start:stop, start:stop])
+        # What is due up to here less what went before: roundings do not add up.
+        count = removed_count(work[:stop].size, ratio) - removed_count(work[:start].size, ratio)
+        keep[start:stop] = part.run(count, pattern)
+        work[stop:] -= upper[start:stop, stop:].T @ part.errors
+    work[~keep] = 0
+    return np.ascontiguousarray(work.T), np.ascontiguousarray(keep.T)
+
+
+class _Block:
+    """One block of the sweep: its columns as rows, changed in place, and the errors it leaves behind."""
+
+    def __init__(self, work: Matrix, zero: Keep, upper: Matrix) -> None:
+        self.work = work
+        self.zero = zero
+        self.upper = upper
+        self.errors = np.zeros_like(work)
+
+    def run(self, removed: int, pattern: Pattern) -> Keep:
+        """The mask of the block; under n:m `removed` is not looked at."""
+        count = len(self.work)
+        if not pattern.structured:
+            keep = keep_all_but(self._scores(0, count), removed) & ~self.zero
+        else:
+            keep = np.ones(self.work.shape, dtype=bool)
+        inner = max(pattern.m, _INNER - _INNER % pattern.m)
+        for start in range(0, count, inner):
+            stop = min(start + inner, count)
+            for column in range(start, stop):
+                if pattern.structured and column % pattern.m == 0:
+                    group = slice(column, column + pattern.m)
+                    keep[group] = keep_groups(self._scores(column, group.stop).T, pattern).T
+                    keep[group] &= ~self.zero[group]
+                self._remove(column, stop, keep[column])
+            self.work[stop:] -= self.upper[start:stop, stop:].T @ self.errors[start:stop]
+        return keep
+
+    def _scores(self, start: int, stop: int) -> Matrix:
+        """W^2 / U_jj^2, and below everything what is zero already."""
+        scores: Matrix = np.square(self.work[start:stop] / np.diagonal(self.upper)[start:stop, None])
+        scores[self.zero[start:stop]] = -1
+        return scores
+
+    def _remove(self, column: int, stop: int, keep: Keep) -> None:
+        error = np.where(keep, np.float32(0), self.work[column]) / self.upper[column, column]
+        self.errors[column] = error
+        self.work[column + 1 : stop] -= self.upper[column, column + 1 : stop, None] * error

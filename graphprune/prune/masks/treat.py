@@ -1,0 +1,92 @@
+"""Carries a choice of weights out on one Layer: score, select, sweep, refit, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from graphprune.errors import PromiseError
+from graphprune.ir.names import quote
+from graphprune.prune.masks.layers import Layer, Matrix
+from graphprune.prune.masks.patterns import Keep, Scores
+from graphprune.prune.masks.refit import refit
+from graphprune.statistics.sites import Array
+
+Floats = npt.NDArray[np.float64]
+Field = Callable[[Matrix, Floats], Scores]
+"""Scores of a matrix [rows, columns] whose columns were fed these sums of squares."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is known of the input of a Layer, summed over its Sites.
+
+    Attributes:
+        squares: [blocks, columns], sums of x^2; ones where nothing was measured.
+        gram: [blocks, columns, columns], sums of x x^T; empty where only squares were measured.
+    """
+
+    squares: Floats
+    gram: Floats
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A Layer's mask, and its new weights where they are not the old ones; in the stored layout."""
+
+    keep: Keep
+    weights: Array | None = None
+
+    def applied(self, layer: Layer) -> Array:
+        """The weights under the mask."""
+        assert layer.weight.const_value is not None
+        dense = np.asarray(layer.weight.const_value.numpy()) if self.weights is None else self.weights
+        return np.where(self.keep, dense, np.zeros((), dense.dtype))
+
+
+def no_moments(layer: Layer) -> Moments:
+    """Every input counts the same."""
+    site = layer.sites[0]
+    return Moments(np.ones((site.blocks, site.columns)), np.empty((0, 0, 0)))
+
+
+def moments(layer: Layer, measured: Sequence[Floats]) -> Moments:
+    """The moments of a Layer from what was measured at each of its Sites.
+
+    Args:
+        layer: the Layer.
+        measured: per Site, sums of squares per input channel, or of x x^T [blocks, columns, columns].
+
+    Raises:
+        PromiseError: the calibration data lead to values that are not finite.
+    """
+    total = measured[0] if len(measured) == 1 else np.sum(measured, axis=0)
+    if not np.isfinite(total).all():
+        raise PromiseError(
+            f"the input of {quote(layer.name)} is not finite on the calibration data",
+            "leave the layer out with ignore=, or repair the model or the data",
+        )
+    if total.ndim == 1:
+        return Moments(layer.columns(total), np.empty((0, 0, 0)))
+    gram = layer.gram(total)
+    return Moments(np.einsum("bii->bi", gram), gram)
+
+
+def field(layer: Layer, matrix: Matrix, squares: Floats, score: Field) -> Scores:
+    """Scores of all blocks as one matrix; what is zero already comes last."""
+    scores = np.concatenate([score(block, own) for block, own in zip(matrix, squares, strict=True)])
+    scores[(matrix == 0).reshape(scores.shape)] = -1
+    return scores
+
+
+def refitted(matrix: Matrix, start: Matrix, keep: Keep, gram: Floats, damping: float) -> Matrix:
+    """The masked refit of every block of columns."""
+    blocks = [
+        refit(block, own, kept, start=begin, damping=damping)
+        for block, own, kept, begin in zip(matrix, gram, keep, start, strict=True)
+    ]
+    result: Matrix = np.stack(blocks)
+    return result

@@ -1,0 +1,47 @@
+"""Makes scores of different Groups comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Normaliser = Literal["auto", "mean", "z", "max", "sum", "none"]
+
+
+def _over(level: Callable[[Floats], float]) -> Callable[[Floats], Floats]:
+    def divide(values: Floats) -> Floats:
+        by = float(level(values))
+        return np.asarray(values / by) if 0 < by < np.inf else values
+
+    return divide
+
+
+def _standard(values: Floats) -> Floats:
+    spread = float(values.std())
+    return np.asarray((values - values.mean()) / spread) if spread > 0 else np.zeros_like(values)
+
+
+NORMALISERS: dict[str, Callable[[Floats], Floats]] = {
+    "mean": _over(np.mean),
+    "max": _over(np.max),
+    "sum": _over(np.sum),
+    "z": _standard,
+    "none": lambda values: values,
+}
+
+OWN: dict[str, Normaliser] = {
+    **dict.fromkeys(("lamp", "bn-scale", "random"), "none"),
+    **dict.fromkeys(("obs", "thinet"), "none"),  # losses relative to what they disturb compare as they are
+    "fluctuation": "z",
+}
+"""Normalisers of criteria for which the mean is not the right one."""
+
+
+def normalised(values: Floats, how: str) -> Floats:
+    """One number per Unit: normalised over the Group, then averaged over the columns of each Unit."""
+    found = NORMALISERS[how](values)
+    return found if found.ndim == 1 else np.asarray(found.mean(axis=1))

@@ -1,0 +1,6 @@
+"""Repair: makes up for a cut in closed form, from calibration data."""
+
+from graphprune.prune.repair.oneshot import wanted_grams
+from graphprune.prune.repair.repair import Driver, Repaired, repair
+
+__all__ = ["Driver", "Repaired", "repair", "wanted_grams"]

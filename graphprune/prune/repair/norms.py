@@ -1,0 +1,46 @@
+"""Re-estimates BatchNormalization behind a cut (methods-general B1, BN re-calibration)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.statistics.measures import Vector
+
+Doubles = npt.NDArray[np.float64]
+Array = npt.NDArray[np.generic]
+LEAST, MOST = 0.25, 4.0
+"""Bounds on the factor of a variance: beyond them it is a dead channel, or one that came to life."""
+
+
+def refreshed(norm: ir.Node, dense: Vector, pruned: Vector) -> dict[str, Array]:
+    """Mean and variance that do behind the cut what the stored ones did before it, by initializer.
+
+    Stored statistics come from the whole training set; a small calibration set only says how they change.
+    So the change is applied to them: with nothing cut they stay exactly as they are.
+    """
+    mean, variance = (_stored(norm, position) for position in (3, 4))
+    if mean is None or variance is None:
+        return {}
+    epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(dense.variance > 0, pruned.variance / dense.variance, 1.0)
+    factor = np.clip(factor, LEAST, MOST)
+    old_mean, old_variance = mean.astype(np.float64), variance.astype(np.float64)
+    new_mean = pruned.mean + (old_mean - dense.mean) * np.sqrt(factor)
+    new_variance = np.maximum((old_variance + epsilon) * factor - epsilon, 0.0)
+    names = [(norm.inputs[position], array) for position, array in ((3, new_mean), (4, new_variance))]
+    return {
+        value.name or "": array.astype(mean.dtype)
+        for value, array in names
+        if value is not None and np.isfinite(array).all()
+    }
+
+
+def _stored(norm: ir.Node, position: int) -> Array | None:
+    """A statistic that only this node reads."""
+    value = norm.inputs[position] if len(norm.inputs) > position else None
+    if value is None or value.const_value is None or len(value.uses()) > 1:
+        return None
+    return np.asarray(value.const_value.numpy())

@@ -1,0 +1,40 @@
+"""Repairs every Site from statistics of the dense model alone: nothing is run."""
+
+from __future__ import annotations
+
+from graphprune.axes.analyse import Analysis
+from graphprune.prune.repair.observe import Part
+from graphprune.prune.repair.remains import Cuts, Remains, remains
+from graphprune.prune.repair.sequential import Work, install
+from graphprune.prune.repair.solve import Moments, dense_moments
+from graphprune.prune.zeroed import zeroed
+from graphprune.statistics.measures import Gram, Statistics, Wanted
+from graphprune.statistics.sites import find_sites
+
+
+def wanted_grams(analysis: Analysis) -> Wanted:
+    """What a one-shot repair of any cut reads: the Gram of every Site."""
+    return Wanted(grams=frozenset(site.name for site in find_sites(analysis.model, analysis.sizes)))
+
+
+def run_oneshot(analysis: Analysis, cuts: Cuts, how: frozenset[str], statistics: Statistics) -> Work:
+    """Carries out `how` (of refit, bias, match) at every Site that loses columns."""
+    work = Work(zeroed(analysis, cuts))
+    for left in remains(analysis, cuts, find_sites(analysis.model, analysis.sizes)).values():
+        if not left.cut or not left.keep.any() or not left.rows.any():
+            continue
+        if left.why:
+            work.notes.append(f"{left.site.name}: not repaired, because {left.why}")
+            continue
+        install(left, [_moments(left, statistics.gram(left.site.name))], how, work)
+    return work
+
+
+def _moments(left: Remains, gram: Gram) -> Moments:
+    """What the kept columns see, when the whole weight is the target."""
+    part = Part.of(left)
+    whole = dense_moments(left.weight[:, part.rows], gram.gram, gram.sum, gram.count)
+    inner = whole.xx[:, part.columns[:, None], part.columns]
+    return Moments(
+        whole.count, whole.x[:, part.columns], whole.y, inner, whole.yx[:, :, part.columns], whole.yy
+    )

@@ -1,0 +1,109 @@
+"""Makes up for a cut: new weights and biases, so that what is left gives what the dense model gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from graphprune.axes.analyse import Analysis
+from graphprune.errors import ArgumentError
+from graphprune.prune.repair.oneshot import run_oneshot
+from graphprune.prune.repair.remains import Cuts
+from graphprune.prune.repair.sequential import Feed, Progress, Running, Work, run_sequential
+from graphprune.statistics.measures import Statistics
+
+Array = npt.NDArray[np.generic]
+Driver = Literal["oneshot", "sequential"]
+METHODS = ("bias", "refit", "match")
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What a Plan adds to its cuts.
+
+    Attributes:
+        replaced: new contents of initializers, in dense coordinates; zero where Units are gone.
+        biases: vectors added to results of Sites, by name of the result; zero where Units are gone.
+        notes: what was left as it is, and why.
+    """
+
+    replaced: Mapping[str, Array]
+    biases: Mapping[str, Array]
+    notes: tuple[str, ...] = ()
+
+
+def repair(
+    analysis: Analysis,
+    cuts: Cuts,
+    *,
+    how: str = "refit",
+    driver: Driver = "sequential",
+    batches: Sequence[Feed] = (),
+    statistics: Statistics | None = None,
+    refresh: bool = True,
+    seed: int = 0,
+    threads: int = 1,
+    timeout: float | None = None,
+    progress: Progress = lambda done, total, what: None,
+) -> Repaired:
+    """Repairs a cut model without training.
+
+    Every Site behind the cut is given the weight that comes closest to its dense results: `bias` restores
+    their mean, `match` mean and spread, `refit` the results themselves by least squares.
+
+    Args:
+        analysis: of the dense model.
+        cuts: kept Units per Group id.
+        how: "none", or methods joined by "+": bias, refit, match.
+        driver: "sequential" takes a Site's inputs from the repaired prefix, and so corrects what went wrong
+            before it, too; "oneshot" from the dense model's statistics.
+        batches: calibration data, for the sequential driver and for BatchNormalizations.
+        statistics: what `wanted_grams` names, for the one-shot driver.
+        refresh: whether BatchNormalizations are re-estimated.
+        seed: of everything drawn.
+        threads: of ONNX Runtime.
+        timeout: seconds of one run.
+        progress: called with (done, total, what).
+
+    Raises:
+        ArgumentError: unknown methods, or data that the driver needs is missing.
+    """
+    methods = _methods(how)
+    if not methods:
+        return Repaired({}, {})
+    running = Running(batches, seed, threads, timeout, progress)
+    if driver == "sequential":
+        if not batches:
+            raise ArgumentError(
+                f"repair={how} needs calibration data", "give --calibration FILE, or repair=none"
+            )
+        work = run_sequential(analysis, cuts, methods, running, refresh)
+    else:
+        if statistics is None:
+            raise ArgumentError(
+                f"repair={how} needs statistics of the dense model", "give --calibration FILE"
+            )
+        work = run_oneshot(analysis, cuts, methods, statistics)
+        if refresh and batches and _has_norms(analysis):
+            work = run_sequential(analysis, cuts, frozenset(), running, True, work)
+    return _repaired(work)
+
+
+def _methods(how: str) -> frozenset[str]:
+    names = frozenset(how.split("+")) - {"none"}
+    if not names <= frozenset(METHODS):
+        raise ArgumentError(f"there is no repair '{how}'", f"none, or of {', '.join(METHODS)}, joined by '+'")
+    return names
+
+
+def _has_norms(analysis: Analysis) -> bool:
+    return any(node.op_type == "BatchNormalization" for node in analysis.model.graph)
+
+
+def _repaired(work: Work) -> Repaired:
+    biases = {name: array for name, array in sorted(work.biases.items()) if np.any(array)}
+    return Repaired(dict(sorted(work.replaced.items())), biases, tuple(work.notes))

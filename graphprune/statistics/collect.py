@@ -1,0 +1,190 @@
+"""Measures a model on calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from math import prod
+from operator import or_
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.ir.shapes import Sizes, infer
+from graphprune.runtime.session import Session
+from graphprune.statistics import held
+from graphprune.statistics.calibration import Calibration, Feed
+from graphprune.statistics.measures import Angle, Cross, Gram, Rank, Statistics, Vector, Wanted
+from graphprune.statistics.measuring import Measuring, representatives
+from graphprune.statistics.segments import Layout
+from graphprune.statistics.sites import Site
+
+__all__ = ["Angle", "Cross", "Gram", "Rank", "Statistics", "Vector", "Wanted", "collect"]
+
+Progress = Callable[[int, int, str], None]
+WEIGHT_BYTES, TAP_BYTES = 2**28, 2**26
+"""What one session may hold: bytes of weights, and of activations that it returns or reduces."""
+RESIDENT_BYTES, RESIDENT_TAP_BYTES = 2**30, 2**28
+"""Below both, all sessions stay open and see one batch after another: nothing is held between two segments.
+
+Above, one session at a time sees all batches, because each keeps its weights and its memory for activations.
+"""
+GRAM_BYTES = 2**28
+"""Grams beyond this lie in temporary files."""
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    """Progress nobody watches."""
+
+
+def collect(
+    model: ir.Model,
+    batches: Sequence[Feed],
+    wanted: Wanted,
+    *,
+    threads: int = 1,
+    progress: Progress = _silent,
+    timeout: float | None = None,
+    rows: int | None = None,
+    seed: int = 0,
+    sizes: Sizes | None = None,
+) -> Statistics:
+    """Everything that is wanted, in one pass over the data.
+
+    Args:
+        model: a normalised model; only read.
+        batches: input arrays by name.
+        wanted: what to measure.
+        threads: of ONNX Runtime.
+        progress: called with (done, total, what).
+        timeout: seconds of one run.
+        rows: most rows that a Gram sums per Site; None for eight per column and at least 8192.
+        seed: of the choice of rows.
+        sizes: of the values of the model, inferred if None.
+
+    Raises:
+        ArgumentError: no such value or Site, or a value whose shape is not known.
+        ModelError: the model does not run.
+    """
+    calibration = Calibration(
+        model, batches, sizes=sizes, axes=wanted.axes, timeout=timeout, rows=rows, seed=seed
+    )
+    collecting = _Collecting(model, calibration, wanted, threads)
+    collecting.run(progress)
+    return collecting.statistics()
+
+
+class _Collecting:
+    """One call of `collect`."""
+
+    def __init__(self, model: ir.Model, calibration: Calibration, wanted: Wanted, threads: int) -> None:
+        self.model, self.calibration, self.wanted, self.threads = model, calibration, wanted, threads
+        self.sites = representatives(calibration, wanted.grams)
+        self.layout = Layout(model, calibration.sizes)
+        self.resident = _weight_bytes(model) <= RESIDENT_BYTES
+        self.tasks = self._tasks()
+        self.sessions: dict[int, Session | None] = {}
+        self.held = held.Held()
+
+    def run(self, progress: Progress) -> None:
+        """Every batch through every segment; results do not depend on the order of the two loops."""
+        total = len(self.tasks) * len(self.calibration)
+        for done, (task, number) in enumerate(self._order()):
+            self._step(task, number)
+            progress(done + 1, total, "calibration")
+
+    def statistics(self) -> Statistics:
+        """What was measured."""
+        none = Statistics(shared=self.calibration.shared)
+        return reduce(or_, (task.statistics() for task in self.tasks), none)
+
+    def _order(self) -> Iterator[tuple[Measuring, int]]:
+        numbers = range(len(self.calibration))
+        if self.resident:
+            yield from ((task, number) for number in numbers for task in self.tasks)
+            return
+        for task in self.tasks:
+            yield from ((task, number) for number in numbers)
+            self.sessions.clear()
+
+    def _step(self, task: Measuring, number: int) -> None:
+        last = task is self.tasks[-1]
+        key = task.segment.index
+        if key not in self.sessions:
+            self.sessions[key] = task.open(self.model, threads=self.threads, advance=not last)
+        found = self.calibration.run(self.sessions[key], number, self.held[number])
+        task.add(number, found)
+        gone = self.held[number] if last else [value.name or "" for value in task.segment.last_read]
+        self.held.drop(number, list(gone))
+        for value in () if last else task.segment.outputs:
+            self.held.put(number, value.name or "", found[value.name or ""])
+
+    def _tasks(self) -> list[Measuring]:
+        """Segments with what is measured in each; none behind the last that measures something."""
+        cuts = self._merged(self.layout.cuts(self.calibration.sites))
+        meetings = {pair: max(map(self._made, pair)) for pair in sorted(set(self.wanted.angles))}
+        value = self.calibration.places.value
+        late = {value(name): at for pair, at in meetings.items() for name in pair}
+        segments = self.layout.segments(cuts, self.calibration.sites, late)
+        wanted = [Wanted() for _ in segments]
+
+        def add(position: int, what: Wanted) -> None:
+            number = int(np.searchsorted(cuts, position, "right")) - 1
+            wanted[number] = wanted[number] | what
+
+        for site in self.sites:
+            add(self.layout.position[site.node], Wanted(grams=frozenset([site.name])))
+        for name in self.wanted.vectors:
+            add(self._made(name), Wanted(vectors=frozenset([name])))
+        for name in self.wanted.ranks:
+            add(self._made(name), Wanted(ranks=frozenset([name])))
+        for pair, at in meetings.items():
+            add(at, Wanted(angles=(pair,)))
+        while wanted and wanted[-1].empty:
+            wanted.pop()
+        zeros = held.zeros if sum(map(_gram_bytes, self.sites)) > GRAM_BYTES else np.zeros
+        pairs = zip(segments, wanted, strict=False)
+        return [Measuring(self.calibration, segment, what, zeros) for segment, what in pairs]
+
+    def _made(self, name: str) -> int:
+        """Position of the node that makes a value; graph inputs are there from the start."""
+        return self.layout.made.get(self.calibration.places.value(name), 0)
+
+    def _merged(self, cuts: Sequence[int]) -> list[int]:
+        """Fewer cuts: stretches that hold as much as one session may."""
+        actual = self._actual_sizes()
+        measured = self.wanted.vectors | self.wanted.ranks
+        edges_of = {site.name: site.edge for site in self.sites}
+        kept: list[int] = []
+        weights = taps = total = 0
+        for cut, segment in zip(cuts, self.layout.segments(cuts, self.calibration.sites), strict=True):
+            edges = {edges_of[site.name] for site in segment.sites if site.name in edges_of}
+            edges |= {value for name, value in segment.made.items() if name in measured}
+            more = sum(_bytes(actual.shapes.get(edge)) for edge in edges)
+            full = weights + segment.weight_bytes > WEIGHT_BYTES or taps + more > TAP_BYTES
+            if not kept or full:
+                kept.append(cut)
+                weights = taps = 0
+            weights, taps, total = weights + segment.weight_bytes, taps + more, total + more
+        self.resident = self.resident and total <= RESIDENT_TAP_BYTES
+        return kept
+
+    def _actual_sizes(self) -> Sizes:
+        """Sizes with the shapes of the first batch."""
+        if not self.calibration.batches:
+            return Sizes()
+        shapes = {name: np.shape(array) for name, array in self.calibration.batches[0].items()}
+        return infer(self.model, shapes)
+
+
+def _bytes(shape: tuple[tuple[int, int], ...] | None) -> int:
+    return 0 if shape is None else 4 * prod(a for a, _ in shape)
+
+
+def _gram_bytes(site: Site) -> int:
+    return 8 * site.blocks * site.columns**2
+
+
+def _weight_bytes(model: ir.Model) -> int:
+    tensors = {v.const_value for v in model.graph.initializers.values() if v.const_value is not None}
+    return sum(tensor.nbytes for tensor in tensors)

@@ -1,0 +1,273 @@
+"""What is measured on calibration data: sums that add up over batches, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Vector:
+    """Sums per channel of a value over samples and positions, padding left out.
+
+    Attributes:
+        count: samples times positions that were summed.
+        sum, squares, absolute: sums of x, x^2 and |x|.
+        zeros: how many elements are exactly zero.
+        minitron_squares: sum over samples of the squared mean of |x| over the positions of a sample.
+    """
+
+    count: float
+    sum: Floats
+    squares: Floats
+    absolute: Floats
+    zeros: Floats
+    minitron_squares: Floats
+
+    @property
+    def mean(self) -> Floats:
+        """Mean per channel."""
+        return self.sum / max(self.count, 1.0)
+
+    @property
+    def variance(self) -> Floats:
+        """Biased variance per channel."""
+        spread: Floats = self.squares / max(self.count, 1.0) - self.mean**2
+        return np.maximum(spread, 0.0)
+
+    @property
+    def norm2(self) -> Floats:
+        """L2 norm per channel."""
+        return np.sqrt(self.squares)
+
+    @property
+    def minitron(self) -> Floats:
+        """L2 over samples of the mean |x| over positions (Minitron, width importance)."""
+        return np.sqrt(self.minitron_squares)
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """Uncentred second moments of the columns of a Site.
+
+    Attributes:
+        count: rows that were summed (a sample of all rows where there are many).
+        sum: [blocks, columns], sum of x.
+        gram: [blocks, columns, columns], sum of x x^T.
+    """
+
+    count: float
+    sum: Floats
+    gram: Floats
+
+    @property
+    def mean(self) -> Floats:
+        """[blocks, columns]."""
+        return self.sum / max(self.count, 1.0)
+
+    @property
+    def second(self) -> Floats:
+        """[blocks, columns, columns], mean of x x^T."""
+        return self.gram / max(self.count, 1.0)
+
+    @property
+    def covariance(self) -> Floats:
+        """[blocks, columns, columns], biased."""
+        mean = self.mean
+        return self.second - mean[:, :, None] * mean[:, None, :]
+
+
+@dataclass(frozen=True, eq=False)
+class Cross:
+    """Joint second moments of the columns of a Site in two models: X of the dense one, X' of the other.
+
+    Attributes:
+        count: rows that were summed; the same rows in both.
+        dense_sum, sum: [blocks, columns], sums of X and of X'.
+        gram: [blocks, columns, columns], sum of x' x'^T.
+        cross: [blocks, columns, columns], sum of x x'^T.
+    """
+
+    count: float
+    dense_sum: Floats
+    sum: Floats
+    gram: Floats
+    cross: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Rank:
+    """How much each channel's map varies.
+
+    Attributes:
+        count: maps per channel.
+        ranks: sum over samples of the matrix rank of the channel's map; zero where values are no maps.
+        weight, logs: sums over samples of s and of s log s, s the channel's largest singular value.
+    """
+
+    count: float
+    ranks: Floats
+    weight: Floats
+    logs: Floats
+
+    @property
+    def score(self) -> Floats:
+        """Mean rank (HRank); where values are no maps, entropy of the singular values over the samples."""
+        if self.ranks.any():
+            return self.ranks / max(self.count, 1.0)
+        total = np.maximum(self.weight, np.finfo(np.float64).tiny)
+        entropy: Floats = np.where(self.weight > 0, np.log(total) - self.logs / total, 0.0)
+        return entropy
+
+
+@dataclass(frozen=True, eq=False)
+class Angle:
+    """How far one value turns away from another, token by token.
+
+    Attributes:
+        count: tokens.
+        angles: sum of arccos(cos) / pi.
+        distances: sum of 1 - cos.
+    """
+
+    count: float
+    angles: float
+    distances: float
+
+    @property
+    def mean(self) -> float:
+        """Mean angle as a share of pi (CFSP)."""
+        return self.angles / max(self.count, 1.0)
+
+    @property
+    def influence(self) -> float:
+        """Mean of 1 - cos (block influence, ShortGPT)."""
+        return self.distances / max(self.count, 1.0)
+
+
+Sums = TypeVar("Sums", Vector, Gram, Cross, Rank, Angle)
+Measure = Vector | Gram | Rank | Angle
+Pair = tuple[str, str]
+
+
+def added(one: Sums, two: Sums) -> Sums:
+    """The measure of both data sets together."""
+    return type(one)(*(getattr(one, item.name) + getattr(two, item.name) for item in fields(one)))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to measure.
+
+    Attributes:
+        vectors: names of values.
+        grams: names of Sites.
+        ranks: names of values.
+        angles: pairs of names of values that have the same shape.
+        axes: channel axis of values in `vectors` and `ranks` where it is not the obvious one: that of the
+            Site that reads or computes the value, else 1 for four and more axes and the last one for fewer.
+    """
+
+    vectors: frozenset[str] = frozenset()
+    grams: frozenset[str] = frozenset()
+    ranks: frozenset[str] = frozenset()
+    angles: tuple[Pair, ...] = ()
+    axes: Mapping[str, int] = field(default_factory=dict)
+
+    def __or__(self, other: Wanted) -> Wanted:
+        """All of both."""
+        return Wanted(
+            self.vectors | other.vectors,
+            self.grams | other.grams,
+            self.ranks | other.ranks,
+            tuple(sorted({*self.angles, *other.angles})),
+            {**self.axes, **other.axes},
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is wanted."""
+        return not (self.vectors or self.grams or self.ranks or self.angles)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Measures of one model on one set of calibration data.
+
+    Several Sites that see the same columns share one Gram: `shared` leads from a Site to the Site that
+    stands for it.
+    """
+
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    grams: Mapping[str, Gram] = field(default_factory=dict)
+    ranks: Mapping[str, Rank] = field(default_factory=dict)
+    angles: Mapping[Pair, Angle] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+    def vector(self, name: str) -> Vector:
+        """Sums of the value of this name."""
+        return self.vectors[name]
+
+    def gram(self, site: str) -> Gram:
+        """Second moments of the columns of the Site of this name."""
+        return self.grams[self.shared.get(site, site)]
+
+    def rank(self, name: str) -> Floats:
+        """Rank score per channel of the value of this name."""
+        return self.ranks[name].score
+
+    def angle(self, one: str, two: str) -> Angle:
+        """How far the second value turns away from the first."""
+        return self.angles[one, two]
+
+    def missing(self, wanted: Wanted) -> Wanted:
+        """What is wanted and not here."""
+        grams = {site for site in wanted.grams if self.shared.get(site, site) not in self.grams}
+        return Wanted(
+            wanted.vectors - self.vectors.keys(),
+            frozenset(grams),
+            wanted.ranks - self.ranks.keys(),
+            tuple(pair for pair in wanted.angles if pair not in self.angles),
+            wanted.axes,
+        )
+
+    def __or__(self, other: Statistics) -> Statistics:
+        """Everything of both, which measured the same data."""
+        return self._joined(other, add=False)
+
+    def merge(self, other: Statistics) -> Statistics:
+        """The statistics of two data sets together; both must hold the same measures."""
+        if not self.missing(other.wanted).empty or not other.missing(self.wanted).empty:
+            raise ValueError("the two statistics do not hold the same measures")
+        return self._joined(other, add=True)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is here."""
+        grams = {site for site, owner in self.shared.items() if owner in self.grams} | set(self.grams)
+        return Wanted(
+            frozenset(self.vectors), frozenset(grams), frozenset(self.ranks), tuple(sorted(self.angles))
+        )
+
+    def _joined(self, other: Statistics, *, add: bool) -> Statistics:
+        return Statistics(
+            _join(self.vectors, other.vectors, add),
+            _join(self.grams, other.grams, add),
+            _join(self.ranks, other.ranks, add),
+            _join(self.angles, other.angles, add),
+            {**other.shared, **self.shared},
+        )
+
+
+Key = TypeVar("Key", str, Pair)
+
+
+def _join(one: Mapping[Key, Sums], two: Mapping[Key, Sums], add: bool) -> dict[Key, Sums]:
+    common = {key: added(one[key], two[key]) for key in one if key in two and add}
+    return {**two, **one, **common}

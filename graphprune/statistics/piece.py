@@ -1,0 +1,118 @@
+"""A segment as a model of its own, with other weights, added biases and more outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.ir.shapes import Sizes
+from graphprune.runtime.session import Session, open_session
+from graphprune.statistics.reductions import Reduction, append, constant_value
+from graphprune.statistics.segments import Segment, reads
+from graphprune.statistics.sites import Site
+
+Array = npt.NDArray[np.generic]
+
+
+def open_piece(
+    model: ir.Model,
+    sizes: Sizes,
+    segment: Segment,
+    *,
+    taps: Sequence[str] = (),
+    reductions: Sequence[Reduction] = (),
+    replaced: Mapping[str, Array] | None = None,
+    biases: Mapping[str, Array] | None = None,
+    threads: int = 1,
+    advance: bool = True,
+) -> Session | None:
+    """A session that computes the outputs of a segment, inner values and reductions; None if none of them.
+
+    Args:
+        model: the whole model; it is not changed, and its weights are not copied.
+        sizes: of its values.
+        segment: what to run.
+        taps: names of values made in the segment that are returned raw.
+        reductions: what is computed besides.
+        replaced: other contents of initializers.
+        biases: vectors added to the outputs of Sites, by name of the output.
+        threads: of ONNX Runtime.
+        advance: return the outputs of the segment.
+    """
+    outputs = [value for value in segment.outputs if advance or value.name in taps]
+    extra = [segment.made[name] for name in taps if segment.made[name] not in outputs]
+    extra += [segment.made[name] for item in reductions for name in item.values if name in segment.made]
+    nodes = _needed(segment, {*outputs, *extra})
+    entering = {name for item in reductions for name in item.values} - segment.made.keys()
+    read = dict.fromkeys(value for node in nodes for value in reads(node))
+    inputs = [value for value in segment.inputs if value in read or value.name in entering]
+    if not nodes and not entering:
+        return None
+    known = model.graph.initializers
+    weights = [value for value in read if known.get(value.name or "") is value]
+    view = ir.GraphView(
+        inputs,
+        outputs,
+        nodes=nodes,
+        initializers=[value for value in weights if value not in set(inputs)],
+        opset_imports=model.opset_imports,
+        name="segment",
+    )
+    graph = view.clone()
+    _set_shapes(graph, inputs, sizes)
+    for name, array in (replaced or {}).items():
+        if name in graph.initializers:
+            dtype = known[name].dtype
+            exact = np.ascontiguousarray(array, None if dtype is None else dtype.numpy())
+            graph.initializers[name].const_value = ir.Tensor(exact, name=name)
+    by_name = {value.name or "": value for node in graph for value in node.outputs}
+    by_name |= {value.name or "": value for value in graph.inputs}
+    for site in segment.sites:
+        if biases and site.output.name in biases and site.output.name in by_name:
+            _add_bias(graph, site, by_name, biases[site.output.name])
+    more = append(graph, by_name, reductions, model.opset_imports.get("", 1))
+    piece = ir.Model(graph, ir_version=model.ir_version)
+    return open_session(piece, threads=threads, extra_outputs=[*dict.fromkeys([*taps, *more])])
+
+
+def _needed(segment: Segment, wanted: Iterable[ir.Value]) -> list[ir.Node]:
+    found = set(wanted)
+    needed = []
+    for node in reversed(segment.nodes):
+        if found.isdisjoint(node.outputs):
+            continue
+        needed.append(node)
+        found.update(reads(node))
+    return needed[::-1]
+
+
+def _set_shapes(graph: ir.Graph, inputs: Sequence[ir.Value], sizes: Sizes) -> None:
+    """What inference knows to be static; what a file declares of inner values may be wrong."""
+    for value, copy in zip(inputs, graph.inputs, strict=True):
+        if value.producer() is None:
+            continue
+        shape = sizes.shapes.get(value)
+        copy.shape = None if shape is None else ir.Shape([a if a == b else None for a, b in shape])
+
+
+def _add_bias(graph: ir.Graph, site: Site, values: dict[str, ir.Value], bias: Array) -> None:
+    """An Add whose result has the name that the product had."""
+    name = site.output.name or ""
+    product = values[name]
+    behind = len(site.kernel) if site.kernel else -1 - site.out_axis
+    dtype = (site.weight.dtype or ir.DataType.FLOAT).numpy()
+    constant = constant_value(
+        graph, f"graphprune/bias/{name}", np.asarray(bias, dtype).reshape(-1, *(1,) * behind)
+    )
+    node = ir.node("Add", [product, constant], name=f"graphprune/add/{name}")
+    producer = product.producer()
+    assert producer is not None
+    product.replace_all_uses_with(node.outputs[0], replace_graph_outputs=True)
+    node.replace_input_with(0, product)
+    product.name = f"graphprune/product/{name}"
+    node.outputs[0].name, node.outputs[0].type = name, product.type
+    graph.insert_after(producer, node)
+    values[name] = node.outputs[0]

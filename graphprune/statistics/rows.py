@@ -1,0 +1,205 @@
+"""The columns that a Site multiplies, row by row: tokens of a product, windows of a convolution."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from graphprune.statistics.measures import Cross, Floats, Gram
+from graphprune.statistics.sites import Site
+
+Array = npt.NDArray[np.generic]
+Ids = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Zeros = Callable[[tuple[int, ...]], Floats]
+CHUNK_ROWS = 4096
+CHUNK_ELEMENTS = 2**22
+"""Rows are multiplied in chunks: bounds both the memory of a chunk and the length of a float32 sum."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which rows of a batch are looked at.
+
+    Attributes:
+        seed: of the choice.
+        rows: most rows per Site over all batches; None for eight per column, and at least 8192.
+        share: of all calibration data that is in this batch.
+        batch: number of the batch.
+    """
+
+    seed: int = 0
+    rows: int | None = None
+    share: float = 1.0
+    batch: int = 0
+
+    def choose(self, site: Site, valid: Ids) -> Ids:
+        """Some of these rows, in order; the same ones for every Site that reads the same edge."""
+        most = self.rows if self.rows is not None else max(8 * site.columns, 8192)
+        quota = int(np.ceil(most * self.share))
+        if len(valid) <= quota:
+            return valid
+        salt = zlib.crc32((site.edge.name or "").encode())
+        draw = np.random.default_rng([self.seed, salt, self.batch])
+        return valid[np.sort(draw.choice(len(valid), quota, replace=False, shuffle=False))]
+
+
+def signature(site: Site) -> tuple[object, ...]:
+    """Equal for Sites that multiply the same columns."""
+    if site.node.op_type != "Conv":
+        return (site.edge, site.in_axis, site.blocks)
+    given = site.node.attributes
+    names = ("strides", "pads", "dilations", "auto_pad")
+    window = [str(given[name].value) if name in given else "" for name in names]
+    return (site.edge, site.kernel, site.blocks, *window)
+
+
+def no_gram(site: Site, zeros: Zeros = np.zeros) -> Gram:
+    """Second moments of nothing."""
+    return Gram(0.0, zeros((site.blocks, site.columns)), zeros((site.blocks, site.columns, site.columns)))
+
+
+def add_gram(total: Gram, site: Site, edge: Array, sampling: Sampling, mask: Bools | None = None) -> Gram:
+    """Adds one batch, in place of the arrays; `mask` says which rows are no padding."""
+    count = total.count
+    found = source(site, edge)
+    for chosen in _chunks(site, sampling.choose(site, found.valid(mask))):
+        rows = found.take(chosen)
+        count += len(chosen)
+        total.sum[...] += rows.sum(axis=1, dtype=np.float64)
+        total.gram[...] += np.matmul(rows.transpose(0, 2, 1), rows)
+    return replace(total, count=count)
+
+
+def no_cross(site: Site, zeros: Zeros = np.zeros) -> Cross:
+    """Joint second moments of nothing."""
+    narrow, wide = (site.blocks, site.columns), (site.blocks, site.columns, site.columns)
+    return Cross(0.0, zeros(narrow), zeros(narrow), zeros(wide), zeros(wide))
+
+
+def add_cross(
+    total: Cross, site: Site, dense: Array, edge: Array, sampling: Sampling, mask: Bools | None = None
+) -> Cross:
+    """Adds one batch of two models, in place of the arrays; the same rows of both."""
+    count = total.count
+    first, second = source(site, dense), source(site, edge)
+    for chosen in _chunks(site, sampling.choose(site, first.valid(mask))):
+        one, two = first.take(chosen), second.take(chosen)
+        count += len(chosen)
+        total.dense_sum[...] += one.sum(axis=1, dtype=np.float64)
+        total.sum[...] += two.sum(axis=1, dtype=np.float64)
+        total.gram[...] += np.matmul(two.transpose(0, 2, 1), two)
+        total.cross[...] += np.matmul(one.transpose(0, 2, 1), two)
+    return replace(total, count=count)
+
+
+def outputs(site: Site, output: Array) -> Array:
+    """What a Site computes as [rows, output channels], in the order of the rows; not of a ConvTranspose."""
+    moved = np.moveaxis(output, site.out_axis, -1)
+    return moved.reshape(-1, moved.shape[-1])
+
+
+def columns(site: Site, edge: Array) -> Array:
+    """Every row as [blocks, rows, columns]."""
+    found = source(site, edge)
+    return found.take(found.valid(None))
+
+
+def _chunks(site: Site, chosen: Ids) -> Iterator[Ids]:
+    step = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // (site.columns * site.blocks)))
+    for start in range(0, len(chosen), step):
+        yield chosen[start : start + step]
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Rows of a product: all axes but the contracted one."""
+
+    tokens: Array  # [rows, channels]
+    blocks: int
+
+    def valid(self, mask: Bools | None) -> Ids:
+        """Numbers of the rows that are no padding."""
+        return np.arange(len(self.tokens)) if mask is None else np.flatnonzero(mask)
+
+    def take(self, chosen: Ids) -> Array:
+        """These rows as [blocks, rows, columns]."""
+        every = len(chosen) == len(self.tokens)
+        return _blocked(_exact(self.tokens if every else self.tokens[chosen]), self.blocks)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Rows of a convolution: one per sample and output position."""
+
+    padded: Array  # [samples, channels, *positions]
+    grid: tuple[int, ...]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    blocks: int
+
+    def valid(self, mask: Bools | None) -> Ids:
+        """Numbers of all rows: images are not padded."""
+        return np.arange(len(self.padded) * prod(self.grid))
+
+    def take(self, chosen: Ids) -> Array:
+        """These rows as [blocks, rows, columns]."""
+        sample, *positions = np.unravel_index(chosen, (len(self.padded), *self.grid))
+        starts = [at * stride for at, stride in zip(positions, self.strides, strict=True)]
+        found = np.empty((len(chosen), self.padded.shape[1], prod(self.kernel)), self.padded.dtype)
+        for number, offset in enumerate(product(*map(range, self.kernel))):
+            at = [s + o * d for s, o, d in zip(starts, offset, self.dilations, strict=True)]
+            found[:, :, number] = np.moveaxis(self.padded, 1, -1)[(sample, *at)]
+        return _blocked(_exact(found.reshape(len(chosen), -1)), self.blocks)
+
+
+def source(site: Site, edge: Array) -> Product | Windows:
+    """The rows of a Site in a batch of its edge, numbered in the order of its output's positions."""
+    if site.node.op_type != "Conv":
+        moved = np.moveaxis(edge, site.in_axis, -1)
+        return Product(moved.reshape(-1, moved.shape[-1]), site.blocks)
+    rank = len(site.kernel)
+    strides, dilations = _ints(site, "strides", (1,) * rank), _ints(site, "dilations", (1,) * rank)
+    before, after = _pads(site, edge.shape[2:], strides, dilations)
+    widths = [(0, 0), (0, 0), *zip(before, after, strict=True)]
+    padded = np.pad(edge, widths) if any(before) or any(after) else edge
+    spans = [d * (k - 1) + 1 for d, k in zip(dilations, site.kernel, strict=True)]
+    grid = [(n - span) // s + 1 for n, span, s in zip(padded.shape[2:], spans, strides, strict=True)]
+    return Windows(padded, tuple(max(0, n) for n in grid), site.kernel, strides, dilations, site.blocks)
+
+
+def _pads(
+    site: Site, sizes: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    rank = len(site.kernel)
+    attributes = site.node.attributes
+    mode = attributes["auto_pad"].as_string() if "auto_pad" in attributes else "NOTSET"
+    if not mode.startswith("SAME"):
+        pads = _ints(site, "pads", (0,) * 2 * rank) if mode in ("NOTSET", "") else (0,) * 2 * rank
+        return pads[:rank], pads[rank:]
+    totals = [
+        max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
+        for n, s, d, k in zip(sizes, strides, dilations, site.kernel, strict=True)
+    ]
+    small, big = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
+    return (small, big) if mode == "SAME_UPPER" else (big, small)
+
+
+def _ints(site: Site, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(site.node.attributes[name].as_ints()) if name in site.node.attributes else default
+
+
+def _exact(rows: Array) -> Array:
+    """At least float32: products in half precision overflow."""
+    return rows if rows.dtype == np.float64 else rows.astype(np.float32, copy=False)
+
+
+def _blocked(rows: Array, blocks: int) -> Array:
+    return rows.reshape(len(rows), blocks, -1).transpose(1, 0, 2)

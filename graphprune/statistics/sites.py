@@ -1,0 +1,262 @@
+"""Sites: the nodes that contract an activation edge with a constant weight, each seen as y = W x."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.axes.groups import Slice
+from graphprune.ir.shapes import Sizes, infer
+
+Array = npt.NDArray[np.generic]
+Ids = npt.NDArray[np.int64]
+WEIGHT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A node that multiplies a constant weight with an activation.
+
+    Attributes:
+        node: Conv, ConvTranspose, Gemm or MatMul.
+        position: input position of the weight.
+        edge: the activation that is contracted.
+        weight: the initializer.
+        bias: initializer that is added to the result: input 2 of Conv, ConvTranspose and Gemm, or the 1-D
+            constant of an Add that alone reads a MatMul; None where a vector per output has no such place.
+        name: the weight's name; "weight@output" where several Sites read that weight.
+        blocks: groups of a convolution, else 1.
+        in_axis, out_axis: channel axis of `edge` and of `output`; negative where counted from the end.
+        kernel: window of a convolution, empty for a product.
+        transposed: whether the weight is stored with its input axis first.
+    """
+
+    node: ir.Node
+    position: int
+    edge: ir.Value
+    weight: ir.Value
+    bias: ir.Value | None
+    name: str
+    blocks: int
+    in_axis: int
+    out_axis: int
+    kernel: tuple[int, ...]
+    transposed: bool
+
+    @property
+    def output(self) -> ir.Value:
+        """What the node computes, before an Add that holds the bias."""
+        return self.node.outputs[0]
+
+    @property
+    def scale(self) -> float:
+        """Factor between the stored weight and W: alpha of a Gemm."""
+        return _float(self.node, "alpha")
+
+    @property
+    def bias_scale(self) -> float:
+        """Factor between the stored bias and what is added: beta of a Gemm."""
+        return _float(self.node, "beta")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the stored weight."""
+        return _shape(self.weight)
+
+    @property
+    def outputs(self) -> int:
+        """Output channels over all blocks."""
+        outer = self.shape[1 if self.transposed else 0]
+        return outer * self.blocks if self.node.op_type == "ConvTranspose" else outer
+
+    @property
+    def row_span(self) -> int:
+        """Rows of W per output channel: positions of the kernel for a ConvTranspose, else 1."""
+        return prod(self.kernel) if self.node.op_type == "ConvTranspose" else 1
+
+    @property
+    def column_span(self) -> int:
+        """Columns of W per input channel: positions of the kernel for a Conv, else 1."""
+        return prod(self.kernel) if self.node.op_type == "Conv" else 1
+
+    @property
+    def columns(self) -> int:
+        """Columns of W per block."""
+        size = prod(self.shape)
+        return size // (self.outputs * self.row_span)
+
+    def matrix(self, array: Array) -> Array:
+        """W as [blocks, rows, columns] of a weight in its stored layout, alpha of a Gemm included.
+
+        Columns of a Conv are ordered (input channel, kernel position). A ConvTranspose has columns only for
+        its input channels, and a row for every (output channel, kernel position).
+        """
+        rows = self.outputs * self.row_span // self.blocks
+        if self.transposed:
+            array = array.reshape(self.blocks, self.columns, rows).transpose(0, 2, 1)
+        found = array.reshape(self.blocks, rows, self.columns)
+        return found if self.scale == 1 else np.multiply(found, self.scale, dtype=found.dtype)
+
+    def restore(self, matrix: Array) -> Array:
+        """The weight in its stored layout and type: the inverse of `matrix`."""
+        found = matrix if self.scale == 1 else np.divide(matrix, self.scale, dtype=matrix.dtype)
+        if self.transposed:
+            found = found.transpose(0, 2, 1)
+        dtype = self.weight.dtype or ir.DataType.FLOAT
+        return np.ascontiguousarray(found.reshape(self.shape), dtype.numpy())
+
+    def columns_of(self, touched: Slice) -> tuple[Ids, Ids]:
+        """(unit, column) pairs of a sink (or depthwise) Slice; column counts over all blocks."""
+        per_block = self.columns // self.column_span
+        if self._is_input(touched.axis):
+            return self._spread(touched, per_block, self.column_span)
+        units, slots = touched.pairs  # depthwise: a Unit owns whole blocks
+        blocks = slots // max(1, self.outputs // self.blocks)
+        pairs = np.unique(np.stack([units, blocks]), axis=1)
+        return _widen(pairs[0], pairs[1], self.columns)
+
+    def rows_of(self, touched: Slice) -> tuple[Ids, Ids]:
+        """(unit, row) pairs of a source Slice; row counts over all blocks."""
+        return self._spread(touched, self.outputs // self.blocks, self.row_span)
+
+    def owns(self, touched: Slice) -> bool:
+        """Whether a Slice is about this Site's weight, at this node."""
+        return touched.use.node is self.node and touched.use.position == self.position
+
+    def _is_input(self, axis: int) -> bool:
+        return axis == (0 if self.transposed else 1)
+
+    def _spread(self, touched: Slice, per_block: int, span: int) -> tuple[Ids, Ids]:
+        units, slots = touched.pairs
+        if touched.length == per_block and self.blocks > 1:  # the same slot of every block
+            starts = np.arange(self.blocks) * per_block
+            units, slots = np.repeat(units, self.blocks), (slots[:, None] + starts).ravel()
+        return _widen(units, slots, span)
+
+
+def find_sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
+    """Every Site of the main graph, in its order; quantised weights and subgraphs have none."""
+    sizes = sizes or infer(model)
+    found = [site for node in model.graph for site in _sites(model.graph, node, sizes)]
+    readers = Counter(site.weight for site in found)
+    return tuple(_named(site, readers[site.weight]) for site in found)
+
+
+def _named(site: Site, readers: int) -> Site:
+    if readers == 1:
+        return site
+    return replace(site, name=f"{site.name}@{site.output.name}")
+
+
+def _sites(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> Iterator[Site]:
+    find = KINDS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if find is None:
+        return
+    for position in (0, 1):
+        edge, weight = node.inputs[1 - position], node.inputs[position]
+        if edge is None or weight is None or not _is_weight(graph, weight) or _is_constant(graph, edge):
+            continue
+        found = find(graph, node, position, sizes)
+        if found is not None:
+            yield found
+
+
+def _conv(graph: ir.Graph, node: ir.Node, position: int, sizes: Sizes) -> Site | None:
+    edge, weight = node.inputs[0], node.inputs[1]
+    if position != 1 or edge is None or weight is None or len(_shape(weight)) < 3:
+        return None
+    blocks = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    bias = _vector(graph, node.inputs[2] if len(node.inputs) > 2 else None)
+    transposed = node.op_type == "ConvTranspose"
+    kernel = _shape(weight)[2:]
+    return Site(node, 1, edge, weight, bias, weight.name or "", blocks, 1, 1, kernel, transposed)
+
+
+def _gemm(graph: ir.Graph, node: ir.Node, position: int, sizes: Sizes) -> Site | None:
+    edge, weight = node.inputs[1 - position], node.inputs[position]
+    if edge is None or weight is None or len(_shape(weight)) != 2:
+        return None
+    flags = (_flag(node, "transA"), _flag(node, "transB"))
+    # A' is [M, K] and B' is [K, N]: contracted axes are 1 and 0 before a transposition.
+    contracted = (0 if flags[0] else 1, 1 if flags[1] else 0)
+    transposed = contracted[position] == 0
+    bias = _vector(graph, node.inputs[2] if len(node.inputs) > 2 else None)
+    if position == 0 or _float(node, "beta") == 0:
+        bias = None  # C runs along the other axis, or is not added at all
+    if bias is not None and prod(_shape(bias)) != _shape(weight)[1 if transposed else 0]:
+        bias = None
+    inner = contracted[1 - position]
+    return Site(
+        node, position, edge, weight, bias, weight.name or "", 1, inner - 2, position - 2, (), transposed
+    )
+
+
+def _matmul(graph: ir.Graph, node: ir.Node, position: int, sizes: Sizes) -> Site | None:
+    edge, weight = node.inputs[1 - position], node.inputs[position]
+    if edge is None or weight is None or len(_shape(weight)) != 2:
+        return None
+    shape = sizes.shapes.get(edge)
+    if shape is None or len(shape) < 2:
+        return None
+    axis = position - 2  # weight on the left: y[.., out, n] = W[out, in] x[.., in, n]
+    bias = _added(graph, node.outputs[0], _shape(weight)[1]) if position == 1 else None
+    return Site(node, position, edge, weight, bias, weight.name or "", 1, axis, axis, (), position == 1)
+
+
+KINDS: dict[str, Callable[[ir.Graph, ir.Node, int, Sizes], Site | None]] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+}
+
+
+def _added(graph: ir.Graph, product: ir.Value, outputs: int) -> ir.Value | None:
+    readers = list(product.uses())
+    if len(readers) != 1 or readers[0][0].op_type != "Add" or product.is_graph_output():
+        return None
+    node, position = readers[0]
+    if node.domain not in ("", "ai.onnx") or node.graph is not graph:
+        return None
+    other = _vector(graph, node.inputs[1 - position])
+    return other if other is not None and _shape(other) == (outputs,) else None
+
+
+def _vector(graph: ir.Graph, value: ir.Value | None) -> ir.Value | None:
+    """A constant that holds one float per output, as [n] or [1, n]."""
+    if value is None or not _is_weight(graph, value):
+        return None
+    shape = _shape(value)
+    return value if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1) else None
+
+
+def _is_weight(graph: ir.Graph, value: ir.Value) -> bool:
+    return _is_constant(graph, value) and value.dtype in WEIGHT_TYPES and not value.is_graph_input()
+
+
+def _is_constant(graph: ir.Graph, value: ir.Value) -> bool:
+    return graph.initializers.get(value.name or "") is value and value.const_value is not None
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    tensor = value.const_value
+    return () if tensor is None else tuple(tensor.shape.numpy())
+
+
+def _flag(node: ir.Node, name: str) -> bool:
+    return name in node.attributes and node.attributes[name].as_int() == 1
+
+
+def _float(node: ir.Node, name: str) -> float:
+    return node.attributes[name].as_float() if name in node.attributes else 1.0
+
+
+def _widen(units: Ids, slots: Ids, span: int) -> tuple[Ids, Ids]:
+    wide = slots[:, None] * span + np.arange(span)
+    return np.repeat(units, span), wide.ravel()

@@ -1,0 +1,176 @@
+"""Runs calibration data through a model segment by segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.ir.shapes import Sizes
+from graphprune.statistics.calibration import Array, Arrays, Calibration, Feed
+from graphprune.statistics.held import Held
+from graphprune.statistics.measures import Cross, Gram, Statistics, Vector, Wanted
+from graphprune.statistics.measuring import Measuring, representatives
+from graphprune.statistics.piece import open_piece
+from graphprune.statistics.rows import add_cross, no_cross
+from graphprune.statistics.segments import Layout, Segment
+from graphprune.statistics.sites import Site
+
+
+class Stream:
+    """Calibration data on its way through a model; only values between two segments are held.
+
+    Segments are taken in order: `tap` and `measure` look at the next one, `advance` leaves it behind. All
+    of them take `replaced`, contents of initializers to run with instead, and `biases`, vectors to add to
+    outputs of Sites of the segment, by name of the output.
+
+    Args:
+        model: only read; weights of a model in files stay there.
+        batches: input arrays by name.
+        sites: of the model, found if None.
+        threads: of ONNX Runtime.
+        timeout: seconds of one run.
+        sizes: of the values of the model, inferred if None.
+        axes: channel axes of values where they are not the obvious ones.
+        cuts: positions of the first nodes of segments; where few values are alive if None.
+        rows: most rows that a Gram sums per Site.
+        seed: of the choice of rows.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        batches: Sequence[Feed],
+        sites: Sequence[Site] | None = None,
+        *,
+        threads: int = 1,
+        timeout: float | None = None,
+        sizes: Sizes | None = None,
+        axes: Mapping[str, int] | None = None,
+        cuts: Sequence[int] | None = None,
+        rows: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.threads = model, threads
+        self.calibration = Calibration(
+            model, batches, sites, sizes=sizes, axes=axes, timeout=timeout, rows=rows, seed=seed
+        )
+        layout = Layout(model, self.calibration.sizes)
+        found = self.calibration.sites
+        self.segments: tuple[Segment, ...] = layout.segments(
+            layout.cuts(found) if cuts is None else cuts, found
+        )
+        self._held = Held()
+        self._next = 0
+
+    def tap(
+        self,
+        segment: Segment,
+        values: Sequence[str],
+        replaced: Arrays | None = None,
+        biases: Arrays | None = None,
+    ) -> Iterator[dict[str, Array]]:
+        """Raw values batch by batch: made in the segment, or read by it from before."""
+        segment = self._current(segment)
+        session = open_piece(
+            self.model,
+            self.calibration.sizes,
+            segment,
+            taps=[name for name in dict.fromkeys(values) if name in segment.made],
+            replaced=replaced,
+            biases=biases,
+            threads=self.threads,
+            advance=False,
+        )
+        for number in range(len(self.calibration)):
+            found = self.calibration.run(session, number, self._held[number])
+            yield {name: found[name] for name in values}
+
+    def measure(
+        self,
+        segment: Segment,
+        wanted: Wanted,
+        replaced: Arrays | None = None,
+        biases: Arrays | None = None,
+    ) -> Statistics:
+        """Measures of values and Sites of the segment, in one run that ends at the last of them."""
+        measuring = Measuring(self.calibration, self._current(segment), wanted, np.zeros)
+        session = measuring.open(
+            self.model, threads=self.threads, advance=False, replaced=replaced, biases=biases
+        )
+        for number in range(len(self.calibration)):
+            measuring.add(number, self.calibration.run(session, number, self._held[number]))
+        return measuring.statistics()
+
+    def vectors(
+        self,
+        segment: Segment,
+        values: Sequence[str],
+        replaced: Arrays | None = None,
+        biases: Arrays | None = None,
+    ) -> Mapping[str, Vector]:
+        """Sums of values of the segment over all batches."""
+        return self.measure(segment, Wanted(vectors=frozenset(values)), replaced, biases).vectors
+
+    def grams(
+        self,
+        segment: Segment,
+        sites: Sequence[Site],
+        replaced: Arrays | None = None,
+        biases: Arrays | None = None,
+    ) -> dict[str, Gram]:
+        """Second moments of the columns of Sites of the segment, by name."""
+        wanted = Wanted(grams=frozenset(site.name for site in sites))
+        found = self.measure(segment, wanted, replaced, biases)
+        return {site.name: found.gram(site.name) for site in sites}
+
+    def advance(self, segment: Segment, replaced: Arrays | None = None, biases: Arrays | None = None) -> None:
+        """Run the segment with these weights; what later segments read is held, the rest is forgotten."""
+        segment = self._current(segment)
+        self._next += 1
+        session = None
+        if segment.outputs:
+            session = open_piece(
+                self.model,
+                self.calibration.sizes,
+                segment,
+                replaced=replaced,
+                biases=biases,
+                threads=self.threads,
+            )
+        for number in range(len(self.calibration)):
+            found = self.calibration.run(session, number, self._held[number])
+            self._held.drop(number, [value.name or "" for value in segment.last_read])
+            for value in segment.outputs:
+                self._held.put(number, value.name or "", found[value.name or ""])
+
+    def _current(self, segment: Segment) -> Segment:
+        """The own segment of that number: two Streams of one model have equal ones."""
+        assert segment.index == self._next, "segments are taken in order"
+        return self.segments[segment.index]
+
+
+def cross(
+    dense: Stream,
+    pruned: Stream,
+    segment: Segment,
+    sites: Sequence[Site],
+    replaced: Arrays | None = None,
+    biases: Arrays | None = None,
+) -> dict[str, Cross]:
+    """Joint second moments of the columns of Sites in the dense model and in another one, by name.
+
+    `replaced` and `biases` are those of the other model within the segment.
+    """
+    calibration = dense.calibration
+    first = representatives(calibration, [site.name for site in sites])
+    total = {site.name: no_cross(site) for site in first}
+    edges = [site.edge.name or "" for site in first]
+    pairs = zip(dense.tap(segment, edges), pruned.tap(segment, edges, replaced, biases), strict=True)
+    for number, (one, two) in enumerate(pairs):
+        for site in first:
+            name, mask = site.edge.name or "", calibration.row_mask(site, number)
+            sampling = calibration.samplings[number]
+            total[site.name] = add_cross(total[site.name], site, one[name], two[name], sampling, mask)
+    return {site.name: total[calibration.shared[site.name]] for site in sites}

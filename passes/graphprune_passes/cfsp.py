@@ -1,0 +1,71 @@
+"""CFSP: blocks that hardly turn the stream give more, inactive neurons go (arXiv 2409.13199)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from graphprune.axes import Analysis, Group
+from graphprune.errors import ArgumentError
+from graphprune.pipeline.passes import Context
+from graphprune.pipeline.structured import Criterion, Repair, Structured
+from graphprune.prune.allocate import KAPPA, block_shares
+from graphprune.prune.choose import Shares
+from graphprune.prune.criteria import Bars
+from graphprune.prune.kinds import Chosen
+
+if TYPE_CHECKING:
+    from graphprune.prune.scoring import Scoring
+
+
+@dataclass(frozen=True)
+class Cfsp(Structured):
+    """Removes hidden neurons: the angle of a block says how many, weight and activation say which."""
+
+    name: ClassVar[str] = "cfsp"
+
+    criterion: Criterion = field(default="cfsp", metadata={"help": "how Units are scored"})
+    repair: Repair = field(default="none", metadata={"help": "what makes up for the cut"})
+    kinds: tuple[Chosen, ...] = field(default=("neurons",), metadata={"help": "kinds of Groups to prune"})
+    kappa: float = field(
+        default=KAPPA, metadata={"help": "how far blocks differ; 0: all give the same share"}
+    )
+    norm: Bars = field(
+        default="row",
+        metadata={"help": "weights relative to their row, or to their column as the authors' code"},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.kappa < float("inf"):
+            raise ArgumentError(f"kappa must be a number from 0 up, got {self.kappa}")
+
+    def scoring(self, seed: int) -> Scoring:
+        """CFSP's score has two forms."""
+        from graphprune.prune.scoring import Scoring
+
+        return Scoring(self.criterion, self.normalise, seed, self.norm)
+
+    def shares(self, analysis: Analysis, groups: tuple[Group, ...], context: Context) -> Shares:
+        """What each block gives; of average angle, or outside of blocks: the share itself."""
+        from graphprune.prune.blocks import blocks
+        from graphprune.prune.evidence import SiteIndex
+        from graphprune.statistics.measures import Wanted
+
+        around = blocks(groups, SiteIndex(analysis))
+        known = context.collect(analysis.model, Wanted(angles=tuple(sorted(set(around.values())))), "cfsp")
+        names = [group.id for group in groups if group.id in around]
+        if len(names) < len(groups):
+            context.warn(
+                f"cfsp: {len(groups) - len(names)} groups lie in no residual block, and give the average"
+            )
+        angles = np.array([known.angle(*around[name]).mean for name in names])
+
+        def at(share: float) -> dict[str, float]:
+            kept = block_shares(angles, 1 - share, self.kappa) if names else np.empty(0)
+            given = dict.fromkeys((group.id for group in groups), share)
+            return given | {name: max(0.0, 1 - float(keep)) for name, keep in zip(names, kept, strict=True)}
+
+        return at

@@ -1,0 +1,34 @@
+"""NoWag-P (arXiv 2504.14569): squared weights, freed of row and column norms, times squared inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from graphprune.pipeline.masking import Calibrated, Needs
+from graphprune.prune.masks import scores
+from graphprune.prune.masks.patterns import Keep, Scores, keep_matrix
+
+if TYPE_CHECKING:
+    from graphprune.prune.masks.treat import Floats
+
+
+@dataclass(frozen=True)
+class Nowag(Calibrated):
+    """Sets weights to zero that are small among their row and column, or seldom fed; shapes stay."""
+
+    name: ClassVar[str] = "nowag"
+    needs: ClassVar[Needs] = "vectors"
+
+    driver: Literal["sequential", "oneshot"] = field(
+        default="oneshot",
+        metadata={"help": "measure behind what is masked already, or everything in the dense model"},
+    )
+
+    def score(self, weight: scores.Matrix, squares: Floats) -> Scores:
+        """W'^2 times the squared norm of the input."""
+        return scores.nowag(weight, squares)
+
+    def select(self, scores: Scores, ratio: float) -> Keep:
+        """All weights of a layer compete: their rows are normalised."""
+        return keep_matrix(scores, ratio)

@@ -1,0 +1,47 @@
+"""OBSPA: group optimal brain surgeon, then a closed-form update of what stays (SPA, arXiv 2403.18955)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from graphprune.errors import ArgumentError
+from graphprune.pipeline.datafree import Assumed, noise
+from graphprune.pipeline.passes import Context, Subject
+from graphprune.pipeline.structured import Criterion, Repair, Structured
+from graphprune.prune.allocate import Per
+
+
+@dataclass(frozen=True)
+class Obspa(Structured):
+    """Removes the Units whose loss the rest can make up for best, and lets it make up for them."""
+
+    name: ClassVar[str] = "obspa"
+
+    criterion: Criterion = field(default="obs", metadata={"help": "how Units are scored"})
+    per: Per = field(default="budget", metadata={"help": "divide scores by what a Unit costs"})
+    repair: Repair = field(default="refit", metadata={"help": "what makes up for the cut"})
+    calibration: Literal["given", "free"] = field(
+        default="given",
+        metadata={"help": "the samples of --calibration, or none: noise and what BatchNormalizations imply"},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.calibration == "free" and "match" in self.repair:
+            raise ArgumentError(
+                "repair=match needs samples, which calibration=free has not", "use repair=refit"
+            )
+
+    @property
+    def refreshes(self) -> bool:
+        """Statistics of noise are no statistics for a BatchNormalization."""
+        return self.calibration == "given"
+
+    def prepared(self, subject: Subject, context: Context) -> Context:
+        """Without data, noise."""
+        if self.calibration == "given":
+            return context
+        context.warn("calibration=free: scored and repaired on noise; samples of real data do better")
+        return dataclasses.replace(context, calibration=noise(subject.model, context), collector=Assumed())

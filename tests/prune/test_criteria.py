@@ -1,0 +1,233 @@
+"""Data-driven criteria on statistics where the answer is known (methods-general B1, B10; methods-llm 6)."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from graphprune.axes import Analysis
+from graphprune.prune.criteria import CRITERIA, greedy, wanted
+from graphprune.prune.evidence import SiteIndex
+from graphprune.prune.normalise import normalised
+from tests.axes.claims import sketch
+
+from .evidence import gram, moments, ranks, score, vector
+
+MLP = "(float[n,3] x) => (float[n,{rows}] y) {{ a = MatMul(x, u)\n b = Relu(a)\n y = MatMul(b, w) }}"
+CONV = """(float[n,2,6,6] x) => (float[n,{rows},5,5] y) {{ a = Conv(x, u)\n b = Relu(a)\n y = Conv(b, w) }}"""
+HEADS = """(float[2,5,6] x) => (float[2,5,6] y) { q = MatMul(x, wq)\n k = MatMul(x, wk)\n v = MatMul(x, wv)
+    a = Attention <q_num_heads = 4, kv_num_heads = 4> (q, k, v)\n y = MatMul(a, wo) }"""
+
+
+def mlp(w: object) -> Analysis:
+    """A hidden layer b that W (rows are outputs) reads."""
+    w = np.array(w, np.float32)
+    return sketch(MLP.format(rows=len(w)), u=(3, w.shape[1]), w=np.ascontiguousarray(w.T))
+
+
+def heads() -> Analysis:
+    return sketch(HEADS, opset=23, wq=(6, 8), wk=(6, 8), wv=(6, 8), wo=(8, 6))
+
+
+def sample(columns: int, rows: int = 64, seed: int = 0) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    return draw.standard_normal((rows, columns)) @ draw.standard_normal((columns, columns))
+
+
+def loss(w: np.ndarray, second: np.ndarray, gone: list[int]) -> float:
+    """Least squared error of W x once columns are gone and the rest is refitted."""
+    keep = np.setdiff1d(np.arange(w.shape[1]), gone)
+    refit = (w @ second)[:, keep] @ np.linalg.inv(second[np.ix_(keep, keep)])
+    full = np.zeros_like(w)
+    full[:, keep] = refit
+    return 0.5 * float(np.trace((w - full) @ second @ (w - full).T))
+
+
+def test_wanda_is_weight_times_activation_norm() -> None:
+    x = np.array([[8, 1, 1, 4]])
+    np.testing.assert_allclose(score(mlp([[1, -3, 2, 0.5]]), "wanda", {"b": vector(x)}), [8, 3, 2, 2])
+
+
+def test_wanda_of_a_scaled_input_with_its_column_scaled_back_is_the_same() -> None:
+    w, x = np.array([[1, -3.0, 2, 0.5], [2, 1, 1, 1]]), sample(4)
+    scaled, factor = x.copy(), 8.0
+    scaled[:, 2] *= factor
+    back = w.copy()
+    back[:, 2] /= factor
+    one, two = (score(mlp(m), "wanda", {"b": vector(v)}) for m, v in ((w, x), (back, scaled)))
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_fluctuation_is_variance_times_squared_column() -> None:
+    x = np.array([[1, 5, 0.0], [3, 5, 4]])
+    found = score(mlp([[1, 2, 0.5], [2, 0, 0]]), "fluctuation", {"b": vector(x)})
+    np.testing.assert_allclose(found, [1 * 5, 0, 4 * 0.25])
+
+
+def test_a_constant_channel_scores_least_in_fluctuation() -> None:
+    x = sample(5)
+    x[:, 3] = 7
+    assert np.argmin(score(mlp(np.ones((2, 5))), "fluctuation", {"b": vector(x)})) == 3
+
+
+def test_fluctuation_of_heads_is_squared_per_column_and_averaged_after_standardising() -> None:
+    analysis, x = heads(), sample(8)
+    group = next(g.id for g in analysis.prunable if g.size == 4)
+    columns = score(analysis, "fluctuation", {"a": vector(x)}, group=group)
+    weight = np.asarray(analysis.model.graph.initializers["wo"].const_value.numpy(), np.float64)
+    flat = (x.var(0) * (weight**2).sum(1)) ** 2
+    np.testing.assert_allclose(columns, flat.reshape(4, 2), rtol=1e-6)
+    standard = (flat - flat.mean()) / flat.std()
+    np.testing.assert_allclose(normalised(columns, "z"), standard.reshape(4, 2).mean(1), rtol=1e-6)
+
+
+def test_obs_oracle() -> None:
+    grams = {"w": moments([[2, 1], [1, 2]])}
+    np.testing.assert_allclose(score(mlp([[1, 2], [3, 4]]), "obs", grams=grams), [7.5, 15])
+
+
+def test_obs_of_convolutions_is_the_loss_of_removing_all_columns_of_a_channel() -> None:
+    x = sample(12)
+    w = np.random.default_rng(1).standard_normal((2, 3, 2, 2)).astype(np.float32)
+    analysis = sketch(CONV.format(rows=2), u=(3, 2, 1, 1), w=w)
+    second = gram(x).second[0]
+    expected = [
+        loss(w.reshape(2, 12).astype(np.float64), second, list(range(4 * c, 4 * c + 4))) for c in range(3)
+    ]
+    np.testing.assert_allclose(score(analysis, "obs", grams={"w": gram(x)}), expected, rtol=1e-5)
+
+
+def test_obs_of_heads_removes_whole_heads() -> None:
+    analysis, x = heads(), sample(8)
+    group = next(g.id for g in analysis.prunable if g.size == 4)
+    w = np.asarray(analysis.model.graph.initializers["wo"].const_value.numpy(), np.float64).T
+    expected = [loss(w, gram(x).second[0], [2 * h, 2 * h + 1]) for h in range(4)]
+    np.testing.assert_allclose(
+        score(analysis, "obs", grams={"wo": gram(x)}, group=group), expected, rtol=1e-5
+    )
+
+
+def test_obs_of_a_grouped_convolution_reads_the_block_of_each_unit() -> None:
+    body = """(float[n,2,6,6] x) => (float[n,4,6,6] y) { a = Conv(x, u)\n b = Relu(a)
+        c = Conv <group = 2> (b, w)
+        y = Conv(c, v) }"""
+    draw, x = np.random.default_rng(2), sample(6)
+    w = draw.standard_normal((4, 3, 1, 1)).astype(np.float32)
+    analysis = sketch(body, u=(6, 2, 1, 1), w=w, v=(4, 4, 1, 1))
+    second = gram(x, blocks=2).second
+    rows = w.reshape(2, 2, 3).astype(np.float64)
+    expected = [loss(rows[block], second[block], [c]) for block, c in itertools.product(range(2), range(3))]
+    np.testing.assert_allclose(
+        score(analysis, "obs", grams={"w": gram(x, 2)}, group="u:0"), expected, rtol=1e-5
+    )
+
+
+def test_a_channel_that_is_always_zero_costs_nothing() -> None:
+    x = sample(4)
+    x[:, 1] = 0
+    found = score(mlp(np.ones((2, 4))), "wanda", {"b": vector(x)})
+    assert found[1] == 0 and (np.delete(found, 1) > 0).all()
+    assert np.isfinite(score(mlp(np.ones((2, 4))), "obs", grams={"w": gram(x)}, damping=0.01)).all()
+
+
+def test_thinet_goes_by_what_is_added_to_the_removed_energy() -> None:
+    x, w = sample(5), np.random.default_rng(3).standard_normal((3, 5))
+    found = score(mlp(w), "thinet", grams={"w": gram(x)})
+    contribution = [np.outer(x[:, c], w[:, c]) for c in range(5)]
+    gone: list[int] = []
+    for unit in np.argsort(found):
+        left = [c for c in range(5) if c not in gone]
+        energies = {c: sum((contribution[d] for d in [*gone, c]), 0 * contribution[0]) for c in left}
+        assert unit == min(left, key=lambda c: float((energies[c] ** 2).sum()))
+        gone.append(int(unit))
+
+
+def test_thinet_takes_channels_that_cancel_one_after_the_other() -> None:
+    energy = np.array([[4.0, -4.0, 0], [-4.0, 4.0, 0], [0, 0, 3.9]])
+    assert np.argsort(greedy(energy)).tolist() == [2, 0, 1]
+    energy[2, 2] = 4.1
+    assert np.argsort(greedy(energy)).tolist() == [0, 1, 2]
+
+
+def test_hrank_reads_maps_behind_the_activation() -> None:
+    analysis = sketch(CONV.format(rows=2), u=(3, 2, 1, 1), w=(2, 3, 2, 2))
+    assert wanted("hrank", analysis.prunable, SiteIndex(analysis)).ranks == {"b"}
+    np.testing.assert_allclose(score(analysis, "hrank", ranks={"b": ranks([3, 1, 2])}), [3, 1, 2])
+
+
+def test_apoz_is_the_share_that_fires() -> None:
+    x = np.array([[0, 1, 1.0], [0, 1, 0], [2, 1, 0], [0, 1, 0]])
+    np.testing.assert_allclose(score(mlp(np.ones((2, 3))), "apoz", {"b": vector(x)}), [0.25, 1, 0.25])
+
+
+def test_minitron_is_the_mean_activation_once_per_channel() -> None:
+    x = np.array([[3, 0, -1.0], [4, 1, 0]])
+    np.testing.assert_allclose(score(mlp(np.ones((2, 3))), "minitron", {"b": vector(x)}), [5, 1, 1])
+    analysis = sketch(CONV.format(rows=2), u=(3, 2, 1, 1), w=(2, 3, 2, 2))
+    np.testing.assert_allclose(score(analysis, "minitron", {"b": vector(x)}), [5, 1, 1])
+
+
+GATED = """(float[n,6] x) => (float[n,6] y) { g = MatMul(x, wg)\n s = Sigmoid(g)\n u = MatMul(x, wu)
+    h = Mul(s, u)\n y = MatMul(h, wd) }"""
+
+
+def test_cfsp_by_columns_is_activation_alone() -> None:
+    analysis, x = sketch(GATED, wg=(6, 9), wu=(6, 9), wd=(9, 6)), sample(9)
+    activity = np.sqrt((x**2).mean(0))
+    found = score(analysis, "cfsp", {"h": vector(x)}, bars="column")
+    np.testing.assert_allclose(found, 3 * activity / 6, rtol=1e-6)
+    assert np.abs(score(analysis, "cfsp", {"h": vector(x)}) / found - 1).max() > 0.05
+
+
+def test_cfsp_by_rows_compares_within_a_row() -> None:
+    wg, wu = np.array([[1, 3]], np.float32), np.array([[2, 2]], np.float32)
+    analysis = sketch(GATED.replace("6]", "1]"), wg=wg, wu=wu, wd=np.array([[1], [4]], np.float32))
+    found = score(analysis, "cfsp", {"h": vector(np.array([[2, 1]]))})
+    np.testing.assert_allclose(found, [2 * (1 / 4 + 2 / 4 + 2 / 6), 1 * (3 / 4 + 2 / 4 + 4 / 6)])
+
+
+def test_a_flattened_channel_owns_several_columns() -> None:
+    body = """(float[n,2,4,4] x) => (float[n,5] y) { a = Conv(x, u)\n b = Relu(a)\n f = Flatten(b)
+        y = Gemm <transB = 1> (f, w) }"""
+    w = np.random.default_rng(4).standard_normal((5, 48)).astype(np.float32)
+    analysis, x = sketch(body, u=(3, 2, 1, 1), w=w), sample(48, 200)
+    columns = np.abs(w).sum(0) * np.sqrt((x**2).sum(0))
+    np.testing.assert_allclose(
+        score(analysis, "wanda", {"f": vector(x)}), columns.reshape(3, 16).sum(1), rtol=1e-5
+    )
+    expected = [loss(w.astype(float), gram(x).second[0], list(range(16 * c, 16 * c + 16))) for c in range(3)]
+    np.testing.assert_allclose(score(analysis, "obs", grams={"w": gram(x)}), expected, rtol=1e-4)
+
+
+def test_concatenated_groups_read_their_own_section() -> None:
+    body = """(float[n,3] x) => (float[n,2] y) { a = MatMul(x, u)\n b = MatMul(x, v)
+        c = Concat <axis = 1> (a, b)
+        y = MatMul(c, w) }"""
+    w = np.arange(1, 11, dtype=np.float32).reshape(5, 2)
+    analysis = sketch(body, u=(3, 2), v=(3, 3), w=w)
+    x = np.array([[1, 2, 3, 4, 5]])
+    column = np.abs(w).sum(1) * x[0]
+    np.testing.assert_allclose(score(analysis, "wanda", {"c": vector(x)}, group="u:1"), column[:2])
+    np.testing.assert_allclose(score(analysis, "wanda", {"c": vector(x)}, group="v:1"), column[2:])
+
+
+def test_a_stream_sums_over_everything_that_reads_it() -> None:
+    body = """(float[n,3] x) => (float[n,2] y) { s = MatMul(x, e)\n h = MatMul(s, u)\n r = Relu(h)
+        b = MatMul(r, d)
+        t = Add(s, b)\n y = MatMul(t, w) }"""
+    u, w = np.array([[1, 2], [3, 4]], np.float32), np.array([[1, 1], [5, 5]], np.float32)
+    analysis = sketch(body, e=(3, 2), u=u, d=(2, 2), w=w)
+    vectors = {"s": vector(np.array([[1, 2]])), "t": vector(np.array([[10, 20]]))}
+    np.testing.assert_allclose(score(analysis, "wanda", vectors, group="e:1"), [3 + 20, 14 + 200])
+
+
+@pytest.mark.parametrize("criterion", sorted(CRITERIA))
+def test_groups_without_sites_have_no_score(criterion: str) -> None:
+    body = """(float[4,n,3] x) => (float[4,n,5] y) { l = LSTM <hidden_size = 6> (x, w, r)
+        s = Squeeze(l, one)\n y = Relu6(s) }"""
+    body = body.replace("y = Relu6(s)", "q = LSTM <hidden_size = 5> (s, w2, r2)\n y = Squeeze(q, one)")
+    analysis = sketch(body, w=(1, 24, 3), r=(1, 24, 6), w2=(1, 20, 6), r2=(1, 20, 5), one=np.array([1]))
+    places = SiteIndex(analysis)
+    assert analysis.prunable and wanted(criterion, analysis.prunable, places).empty

@@ -1,0 +1,145 @@
+"""Which sublayers go: FinerCut's search against its oracles."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import log
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import graphprune
+from graphprune.axes import analyse
+from graphprune.axes.sublayers import find_sublayers
+from graphprune.errors import ArgumentError, PromiseError
+from graphprune.prune.divergence import Judge, distribution, jsd, kl, targets
+from graphprune.prune.gates import Candidates, gated
+from graphprune.runtime.session import open_session
+from tests.proof.building import model
+
+C, F, LAYERS = 6, 8, 6
+DATA = {"x": np.random.default_rng(0).standard_normal((40, 5, C)).astype(np.float32)}
+
+
+def stack(zero: int | None = None, scales: tuple[float, ...] = (0.3,) * LAYERS) -> ir.Model:
+    """Feed-forward sublayers of some influence on one stream; one of them may compute zero."""
+    draw = np.random.default_rng(1)
+    body, weights, stream = "", {}, "x"
+    for number, scale in enumerate(scales):
+        body += f"h{number} = MatMul({stream}, u{number})\n g{number} = Relu(h{number})\n b{number} = MatMul(g{number}, d{number})\n"
+        body += f"r{number} = Add({stream}, b{number})\n"
+        stream = f"r{number}"
+        weights[f"u{number}"] = draw.standard_normal((C, F)).astype(np.float32)
+        down = draw.standard_normal((F, C)) * (0 if number == zero else scale)
+        weights[f"d{number}"] = down.astype(np.float32)
+    weights["head"] = draw.standard_normal((C, 7)).astype(np.float32)
+    return model(f"(float[n,5,{C}] x) => (float[n,5,7] y) {{ {body} y = MatMul({stream}, head) }}", **weights)
+
+
+def gone(net: ir.Model, passes: str) -> tuple[str, ...]:
+    (plan,) = graphprune.compile(net, passes, calibration=DATA).plans
+    return plan.bypassed
+
+
+def test_the_divergence_has_the_value_of_the_oracle() -> None:
+    p, q = np.array([[0.7, 0.2, 0.1]]), np.array([[0.1, 0.2, 0.7]])
+    assert jsd(p, q)[0] == pytest.approx(0.2531, abs=5e-5)
+    assert jsd(q, p)[0] == jsd(p, q)[0] and jsd(p, p)[0] == 0
+    assert jsd(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))[0] == pytest.approx(log(2))
+    middle = (p + q) / 2
+    reversed_form = (kl(middle, p) + kl(middle, q)) / 2
+    assert reversed_form[0] == pytest.approx(0.3307, abs=5e-5)
+
+
+def test_outputs_are_compared_as_what_they_are() -> None:
+    text = "(float[n,4] x) => (float[n,3] y, float[n,3] p, float[n,4] z) { y = MatMul(x, w)\n p = Softmax(y)\n z = Tanh(x) }"
+    kinds = {target.name: target.kind for target in targets(model(text, w=(4, 3)))}
+    assert kinds == {"y": "logits", "p": "probabilities", "z": "numbers"}
+    assert distribution(np.array([[0.0, log(3)]]), "logits") == pytest.approx(np.array([[0.25, 0.75]]))
+
+
+def test_padding_is_not_judged() -> None:
+    """Only the last token differs, and it is padding."""
+    text = "(float[n,t,4] x, int64[n,t] mask) => (float[n,t,3] y) { y = MatMul(x, w) }"
+    net = model(text, w=(4, 3))
+    feeds = {"x": np.ones((2, 3, 4), np.float32), "mask": np.array([[1, 1, 0], [1, 1, 0]])}
+    dense = lambda _: {"y": np.zeros((2, 3, 3), np.float32)}  # noqa: E731
+    other = np.zeros((2, 3, 3), np.float32)
+    other[:, 2] = [9, 0, 0]
+    assert Judge(net, [feeds], dense).loss(lambda _: {"y": other}) == 0
+    other[:, 1] = [9, 0, 0]
+    assert Judge(net, [feeds], dense).loss(lambda _: {"y": other}) > 0.1
+
+
+@pytest.mark.parametrize("zero", [0, 3, 5])
+@pytest.mark.parametrize("criterion", ["jsd", "influence"])
+def test_a_sublayer_that_adds_nothing_goes_first(zero: int, criterion: str) -> None:
+    assert gone(stack(zero=zero), f"depth(remove=1, criterion={criterion})") == (f"b{zero}",)
+
+
+def test_its_removal_costs_nothing() -> None:
+    net = stack(zero=2)
+    analysis = analyse(net)
+    session = Candidates(gated(analysis, (), find_sublayers(analysis).found))
+    judge = Judge(net, [DATA], session.run)
+    assert judge.loss(lambda feeds: session.run(feeds, bypassed=("b2",))) == 0
+    assert judge.loss(lambda feeds: session.run(feeds, bypassed=("b3",))) > 1e-4
+
+
+@pytest.mark.parametrize("weak", list(combinations(range(LAYERS), 2))[::4])
+def test_two_steps_find_the_best_pair_of_six(weak: tuple[int, int]) -> None:
+    """Brute force over all pairs: two sublayers matter less than the others, and both are found."""
+    net = stack(scales=tuple(0.01 if number in weak else 0.3 for number in range(LAYERS)))
+    analysis = analyse(net)
+    names = [item.name for item in find_sublayers(analysis).found]
+    dense = open_session(net).run(DATA)
+
+    def loss(away: tuple[str, ...]) -> float:
+        from graphprune.prune.plan import Plan
+        from graphprune.prune.rewrite import rewrite
+
+        small = open_session(rewrite(net, analysis, Plan(bypassed=away))).run(DATA)
+        rows = (side["y"].reshape(-1, 7) for side in (dense, small))
+        return float(jsd(*(distribution(each, "logits") for each in rows)).mean())
+
+    assert gone(net, "depth(remove=1)") == (min(names, key=lambda name: loss((name,))),)
+    pairs = {pair: loss(pair) for pair in combinations(names, 2)}
+    found = gone(net, "depth(remove=2)")
+    assert pairs[found] == min(pairs.values())
+    assert found == tuple(f"b{number}" for number in weak)
+
+
+def test_reverse_takes_the_last_ones_and_needs_no_data() -> None:
+    (plan,) = graphprune.compile(stack(), "depth(remove=2, criterion=reverse)").plans
+    assert plan.bypassed == ("b4", "b5")
+
+
+@pytest.mark.parametrize("budget", ["params=0.6", "macs=0.6"])
+def test_a_budget_is_met_with_no_more_sublayers_than_needed(budget: str) -> None:
+    report = graphprune.compile(stack(), f"depth({budget}, criterion=reverse)").report
+    before, after = report.before, report.after
+    kind = budget.split("=")[0]
+    share = getattr(after, kind) / getattr(before, kind)
+    one = 2 * C * F / before.params if kind == "params" else 2 * C * F * 5 / (before.macs / 1)
+    assert share <= 0.6 < share + one + 1e-6
+
+
+def test_a_budget_out_of_reach_is_a_promise_that_fails() -> None:
+    with pytest.raises(PromiseError, match="cannot be met"):
+        graphprune.compile(stack(), "depth(params=0.01, criterion=reverse)")
+
+
+def test_globs_choose_the_candidates() -> None:
+    assert gone(stack(), "depth(remove=1, criterion=reverse, ignore=b5)") == ("b4",)
+    assert gone(stack(), 'depth(remove=1, criterion=reverse, only="b[01]")') == ("b1",)
+    with pytest.raises(ArgumentError, match="no sublayer is called 'blocks"):
+        gone(stack(), 'depth(only="blocks*")')
+
+
+def test_without_data_or_sublayers_it_says_so() -> None:
+    with pytest.raises(ArgumentError, match="criterion=jsd needs calibration data"):
+        graphprune.compile(stack(), "depth(remove=1)")
+    flat = model("(float[n,4] x) => (float[n,3] y) { y = MatMul(x, w) }", w=(4, 3))
+    with pytest.raises(PromiseError, match="no residual sublayer"):
+        graphprune.compile(flat, "depth(remove=1, criterion=reverse)")

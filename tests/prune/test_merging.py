@@ -1,0 +1,194 @@
+"""T12: clusters of experts and their merges; the pass on a small mixture."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import graphprune
+from graphprune.axes import Analysis, analyse
+from graphprune.axes.mixtures import find_mixtures
+from graphprune.errors import ArgumentError, PromiseError
+from graphprune.prune.merging import Editor, linked, spectral, stun_distances, thresholds
+from graphprune.runtime.session import open_session
+from tests.proof.building import model
+
+C, F, E, TOP = 6, 5, 4, 2
+X = {"x": np.random.default_rng(4).standard_normal((64, C)).astype(np.float32)}
+
+
+def mixture(change: dict[str, np.ndarray] | None = None, stacked: bool = False) -> ir.Model:
+    """A residual layer of four experts, top 2, in unrolled or stacked form."""
+    draw = np.random.default_rng(2)
+    weights: dict[str, np.ndarray] = {"wr": draw.standard_normal((C, E)), "br": np.zeros(E)}
+    for e in range(E):
+        weights |= {f"u{e}": draw.standard_normal((C, F)), f"d{e}": draw.standard_normal((F, C))}
+        weights |= {f"a{e}": draw.standard_normal(F), f"o{e}": draw.standard_normal(C)}
+    weights |= change or {}
+    body = f"""(float[n,{C}] x) => (float[n,3] y) {{ l = MatMul(x, wr)\n l1 = Add(l, br)
+        best, index = TopK <axis = -1> (l1, k)\n share = Softmax <axis = -1> (best)\n none = Sub(l1, l1)
+        gates = ScatterElements <axis = -1> (none, index, share)\n"""
+    if stacked:
+        stacks = {
+            n: np.stack([weights.pop(f"{c}{e}") for e in range(E)]) for n, c in (("up", "u"), ("down", "d"))
+        }
+        for e in range(E):
+            del weights[f"a{e}"], weights[f"o{e}"]
+        weights |= stacks
+        body += """all = Unsqueeze(x, first)\n h = MatMul(all, up)\n g = Relu(h)\n o = MatMul(g, down)
+            turned = Transpose <perm = [1, 0]> (gates)\n open = Unsqueeze(turned, last)\n m = Mul(o, open)
+            r = ReduceSum <keepdims = 0> (m, first)\n"""
+    else:
+        for e in range(E):
+            body += f"""p{e} = Slice(gates, s{e}, s{e + 1}, last)\n h{e} = MatMul(x, u{e})\n i{e} = Add(h{e}, a{e})
+                g{e} = Relu(i{e})\n j{e} = MatMul(g{e}, d{e})\n k{e} = Add(j{e}, o{e})\n m{e} = Mul(k{e}, p{e})\n"""
+        body += "r = Sum(" + ", ".join(f"m{e}" for e in range(E)) + ")\n"
+    body += "z = Add(x, r)\n y = MatMul(z, head) }"
+    constants = {f"s{e}": np.array([e]) for e in range(E + 1)} if not stacked else {"first": np.array([0])}
+    floats = {name: np.asarray(array, np.float32) for name, array in weights.items()}
+    return model(body, 18, **floats, **constants, k=np.array([TOP]), last=np.array([-1]), head=(C, 3))
+
+
+def run(net: ir.Model) -> np.ndarray:
+    return open_session(net).run(X)["y"]
+
+
+def twins(stacked: bool = False) -> tuple[ir.Model, np.ndarray]:
+    """Experts 1 and 3 are one expert with its neurons in another order, and score alike."""
+    draw, order = np.random.default_rng(8), np.array([3, 0, 4, 2, 1])
+    u, d, a, o = (draw.standard_normal(s) for s in ((C, F), (F, C), F, C))
+    router = draw.standard_normal((C, E))
+    router[:, 3] = router[:, 1]
+    twin = {"u1": u, "d1": d, "a1": a, "o1": o, "u3": u[:, order], "d3": d[order], "a3": a[order], "o3": o}
+    return mixture(twin | {"wr": router}, stacked), order
+
+
+def editor(net: ir.Model) -> tuple[Analysis, Editor]:
+    analysis = analyse(net)
+    return analysis, Editor(analysis, find_mixtures(analysis).found[0])
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_permuted_twins_merge_to_the_same_function(stacked: bool) -> None:
+    _, one = editor(twins(stacked)[0])
+    before = one.read(1)
+    one.merge(1, [1, 3], [3.0, 1.0], align=True)
+    assert all(np.allclose(new, old, atol=1e-6) for new, old in zip(one.read(1), before, strict=True))
+    _, two = editor(twins(stacked)[0])
+    two.merge(1, [1, 3], [3.0, 1.0], align=False)
+    assert max(np.abs(new - old).max() for new, old in zip(two.read(1), before, strict=True)) > 0.1
+
+
+def test_a_merge_weighs_by_use_and_touches_no_other_expert() -> None:
+    net = mixture(stacked=True)
+    _, one = editor(net)
+    up, rows = one.array(net.graph.initializers["up"]).copy(), one.router()
+    one.merge(2, [0, 2], [1.0, 3.0], align=False)
+    after = one.replaced["up"]
+    assert np.allclose(after[2], 0.25 * up[0] + 0.75 * up[2], atol=1e-6)
+    assert np.array_equal(after[[0, 1, 3]], up[[0, 1, 3]])
+    assert np.allclose(one.router()[2], 0.25 * rows[0] + 0.75 * rows[2], atol=1e-6)
+
+
+def test_experts_without_tokens_count_alike() -> None:
+    _, one = editor(mixture(stacked=True))
+    first, second = one.read(0)[0].copy(), one.read(1)[0].copy()
+    one.merge(0, [0, 1], [0.0, 0.0], align=False)
+    assert np.allclose(one.read(0)[0], (first + second) / 2, atol=1e-6)
+
+
+POINTS = np.array([[0, 0], [0.1, 0], [5, 5], [5.1, 5], [20, 0]])
+GAPS = np.linalg.norm(POINTS[:, None] - POINTS[None], axis=2)
+
+
+def test_two_tight_pairs_and_an_outlier_are_three_clusters() -> None:
+    assert linked(GAPS, 1.0).tolist() == [0, 0, 1, 1, 2]
+
+
+def test_a_chain_is_not_one_cluster() -> None:
+    """Complete linkage: a-b and b-c are close, a-c is not."""
+    line = np.array([0.0, 1.0, 2.0])
+    assert len(set(linked(np.abs(line[:, None] - line[None]), 1.5).tolist())) == 2
+
+
+def test_one_threshold_for_all_layers_hits_the_total() -> None:
+    loose = GAPS * 10
+    for total in range(2, 11):
+        counts = [int(each.max()) + 1 for each in thresholds([GAPS, loose], [1, 1], total)]
+        assert sum(counts) == total or (sum(counts) > total and total in (7, 8))
+    counts = [int(each.max()) + 1 for each in thresholds([GAPS, loose], [1, 1], 6)]
+    assert counts[0] < counts[1], "the layer of similar experts gives more"
+
+
+def test_a_layer_keeps_what_its_router_picks() -> None:
+    counts = [int(each.max()) + 1 for each in thresholds([GAPS, GAPS * 10], [4, 2], 2)]
+    assert counts[0] == 4 and counts[1] == 2
+
+
+def test_experts_chosen_together_come_closer_when_asked() -> None:
+    rows, together = np.eye(3), np.array([[5.0, 4, 0], [4, 5, 0], [0, 0, 5]])
+    plain = stun_distances(rows, together, 1.0, 0.0)
+    assert plain[0, 1] == plain[0, 2]
+    mated = stun_distances(rows, together, 1.0, 1.0)
+    assert mated[0, 1] < mated[0, 2]
+
+
+def test_experts_with_like_scores_are_one_spectral_cluster() -> None:
+    draw = np.random.default_rng(0)
+    base = draw.standard_normal((400, 3))
+    scores = np.stack([base[:, i % 3] + 0.05 * draw.standard_normal(400) for i in range(9)], axis=1)
+    assert spectral(scores, 3, seed=0).tolist() == [0, 1, 2] * 3
+    assert spectral(scores, 9, seed=0).tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("criterion", ["easy-ep", "reap", "frequency", "gate-sum", "stun", "uncurl"])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_every_criterion_cuts_and_proves(criterion: str, stacked: bool) -> None:
+    result = graphprune.compile(
+        mixture(stacked=stacked), f"experts(keep=3, criterion={criterion})", calibration=X
+    )
+    (kept,) = result.plans[0].cuts.values()
+    assert len(kept) == 3 and result.report.passes[0].proof.ok
+    assert result.model.graph.initializers["wr"].shape == (C, 3) or criterion in ("stun", "uncurl")
+
+
+@pytest.mark.parametrize("criterion", ["easy-ep", "reap", "frequency", "gate-sum"])
+def test_an_expert_that_is_never_chosen_goes_first_and_nothing_changes(criterion: str) -> None:
+    net = mixture({"br": np.array([0.0, 0, -1e3, 0])})
+    result = graphprune.compile(net, f"experts(keep=3, criterion={criterion})", calibration=X)
+    assert result.plans[0].cuts == {"wr:1": (0, 1, 3)}
+    assert np.allclose(run(result.model), run(net), atol=1e-5)
+    assert any("1 experts of 'wr:1' got no token" in line for line in result.report.warnings)
+
+
+def test_uncurl_merges_twins_without_changing_the_function_of_either() -> None:
+    """Both are chosen together or not at all, so their weights sum to the weight of the merged one."""
+    net, _ = twins()
+    result = graphprune.compile(net, "experts(keep=3, criterion=uncurl)", calibration=X)
+    (kept,) = result.plans[0].cuts.values()
+    assert len({1, 3} & set(kept)) == 1
+
+
+def test_the_router_must_be_left_with_what_it_picks() -> None:
+    with pytest.raises(ArgumentError, match="keep must be at least 2, got 1"):
+        graphprune.compile(mixture(), "experts(keep=1)", calibration=X)
+    report = graphprune.compile(mixture(), "experts(ratio=0.9, criterion=frequency)", calibration=X).report
+    assert report.passes[0].groups[0].kept == TOP or any(g.kept == TOP for g in report.passes[0].groups)
+
+
+def test_a_budget_of_parameters() -> None:
+    report = graphprune.compile(mixture(), "experts(params=0.7, criterion=frequency)", calibration=X).report
+    assert report.after.params <= 0.7 * report.before.params
+    with pytest.raises(PromiseError, match="params=0.1 cannot be met"):
+        graphprune.compile(mixture(), "experts(params=0.1, criterion=frequency)", calibration=X)
+
+
+def test_a_model_without_experts_or_data_says_so() -> None:
+    flat = model("(float[n,4] x) => (float[n,3] y) { y = MatMul(x, w) }", w=(4, 3))
+    with pytest.raises(PromiseError, match="no layer of experts"):
+        graphprune.compile(flat, "experts")
+    with pytest.raises(ArgumentError, match="criterion=easy-ep needs calibration data"):
+        graphprune.compile(mixture(), "experts")
+    with pytest.raises(ArgumentError, match="no layer of experts is called 'mlp"):
+        graphprune.compile(mixture(), 'experts(only="mlp*")', calibration=X)

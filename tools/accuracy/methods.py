@@ -1,0 +1,76 @@
+"""What is compared: a name, the pipeline text, and for which models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RATIOS = (0.2, 0.35, 0.5)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One line of the tables.
+
+    Attributes:
+        name: as the page calls it.
+        pipeline: text with {ratio}; {params} is the share of parameters that `same_size_as` left.
+        suite: which models it is for.
+        kind: what it removes, so that only like is compared with like.
+        ratios: at which it runs.
+        same_size_as: another method whose size it has to match; it runs after that one.
+    """
+
+    name: str
+    pipeline: str
+    suite: Literal["general", "language"] = "general"
+    kind: Literal["units", "weights"] = "units"
+    ratios: tuple[float, ...] = RATIOS
+    same_size_as: str = ""
+
+
+def _masks() -> tuple[Method, ...]:
+    passes = {"magnitude": "", "wanda": "", "sparsegpt": "", "sparsegpt+refit": ", repair=refit"}
+    patterns = {"50 %": "ratio=0.5", "2:4": "pattern=2:4"}
+    return tuple(
+        Method(
+            f"{name} {label}",
+            f"{name.partition('+')[0]}({pattern}{extra})",
+            "language",
+            "weights",
+            (0.5,),
+        )
+        for label, pattern in patterns.items()
+        for name, extra in passes.items()
+    )
+
+
+def _language(name: str, pipeline: str) -> Method:
+    return Method(name, pipeline, "language", "units", (0.2,))
+
+
+INNER = "kinds=[heads, neurons]"
+METHODS = (
+    Method("random", "prune(ratio={ratio}, criterion=random, repair=none)"),
+    Method("random+refit", "prune(ratio={ratio}, criterion=random, repair=refit)"),
+    Method("l2", "prune(ratio={ratio}, criterion=l2, repair=none)"),
+    Method("l2+refit", "prune(ratio={ratio}, criterion=l2, repair=refit)"),
+    Method("obs", "prune(ratio={ratio}, criterion=obs, repair=refit)"),
+    Method("obspa", "obspa(ratio={ratio})"),
+    Method("flap", "flap(ratio={ratio}, kinds=all)"),
+    Method("l2, size of obspa", "prune(params={params}, criterion=l2, repair=none)", same_size_as="obspa"),
+    *_masks(),
+    _language("random", f"prune(ratio={{ratio}}, criterion=random, repair=none, {INNER})"),
+    _language("l2", f"prune(ratio={{ratio}}, criterion=l2, repair=none, {INNER})"),
+    _language("wanda-sp", "wanda-sp(ratio={ratio})"),
+    _language("flap", "flap(ratio={ratio})"),
+    _language("flap, centred refit", "flap(ratio={ratio}, repair=refit)"),
+    _language("cfsp", "cfsp(ratio={ratio})"),
+    _language("depth, block influence", "depth(ratio={ratio}, criterion=influence)"),
+    _language("depth, divergence", "depth(ratio={ratio}, search=oneshot)"),
+)
+
+
+def methods(suite: str) -> tuple[Method, ...]:
+    """Methods for general or language models, in the order of the tables."""
+    return tuple(method for method in METHODS if method.suite == suite)

@@ -1,0 +1,133 @@
+"""Writes docs/accuracy.md and docs/accuracy.svg from the results, and says which bars are met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from tools.real_models.registry import WORKLOADS
+from tools.real_models.table import HEADINGS
+from tools.real_models.workload import Kind, Workload
+
+from .bars import general_bars, language_bars
+from .methods import methods
+from .plot import Line, Panel, draw
+from .results import Row, Store
+from .run import DENSE
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, PLOT = ROOT / "docs" / "accuracy.md", ROOT / "docs" / "accuracy.svg"
+INTRODUCTION = """# Accuracy
+
+Trained models, pruned without any training, proved, scored on the task that they were trained for, and timed
+in ONNX Runtime (one thread, interleaved). Every method gets the same calibration data: 512 unlabelled inputs
+(64 pages, 64 windows of 256 tokens) that share nothing with the items that are scored.
+
+Made by `python -m tools.accuracy run` and `python -m tools.accuracy page`. Differences are paired: over the
+same items, ± one standard error. `ratio` is the share of the Units that goes, of the whole model, so methods
+end at different sizes; *l2, size of obspa* is cut to the parameters that obspa left. `random` draws Units
+without repair, `+refit` repairs by least squares on the calibration data. Times are medians.
+"""
+
+
+def write(cache: Path) -> None:
+    """Everything measured so far."""
+    store = Store(cache / "accuracy")
+    rows = store.rows()
+    measured = [each for each in WORKLOADS if any(row.workload == each.name for row in rows.values())]
+    small = [each for each in measured if not each.large]
+    text = [INTRODUCTION, *_bars("Bars", general_bars(small, store))]
+    text += ["![metric against latency](accuracy.svg)", "", PLOT_NOTE, ""]
+    for kind, heading in HEADINGS.items():
+        text += list(_section(heading, [each for each in small if each.kind is kind], store))
+    for workload in (each for each in measured if each.large):
+        text += list(_language(workload, store))
+    PAGE.write_text("\n".join(text))
+    PLOT.write_text(_plot(small, store))
+
+
+PLOT_NOTE = (
+    "Metric (up) against latency as a share of the dense model's (across), ratios 0.2, 0.35 and 0.5 along "
+    "each line; the circle is the dense model."
+)
+
+
+def _bars(heading: str, found: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    lines = [f"| {bar} | {verdict} | {detail} |" for bar, verdict, detail in found]
+    if lines:
+        yield from (f"## {heading}", "", "| bar | met | where not |", "|---|---|---|", *lines, "")
+
+
+def _section(heading: str, workloads: list[Workload], store: Store) -> Iterator[str]:
+    if not workloads:
+        return
+    yield from (f"## {heading}", "")
+    for workload in workloads:
+        yield from _table(workload, store, "metric", lambda row: f"{row.metric:.3f}")
+
+
+def _table(workload: Workload, store: Store, name: str, shown: Callable[[Row], str]) -> Iterator[str]:
+    rows = store.rows()
+    dense = rows.get((workload.name, DENSE, 0.0))
+    mine = [row for row in rows.values() if row.workload == workload.name and row.method != DENSE]
+    if dense is None or not mine:
+        return
+    order = {
+        method.name: at for at, method in enumerate(methods("language" if workload.large else "general"))
+    }
+    mine = [row for row in mine if row.method in order]
+    yield from (
+        f"### {workload.name}",
+        "",
+        f"{workload.metric}; dense {dense.metric:.3f}. {workload.about}.",
+        "",
+    )
+    yield f"| ratio | method | {name} | against dense | against random | params | MACs | ms | speed-up |"
+    yield "|---" * 9 + "|"
+    for row in sorted(mine, key=lambda row: (row.ratio, order[row.method])):
+        yield _line(row, dense, rows.get((row.workload, "random", row.ratio)), store, shown)
+    yield ""
+
+
+def _line(row: Row, dense: Row, control: Row | None, store: Store, shown: Callable[[Row], str]) -> str:
+    if row.error:
+        return f"| {row.ratio:g} | {row.method} | {row.error} | | | | | | |"
+    against = ""
+    if control is not None and not control.error and control.method != row.method:
+        against = _difference(store, row, control)
+    speed = f"{row.speedup:.2f}x" if row.verdict in ("faster", "slower") else "none"
+    return (
+        f"| {row.ratio:g} | {row.method} | {shown(row)} | {_difference(store, row, dense)} | {against} "
+        f"| {row.params:.3f} | {row.macs:.3f} | {row.after_ms:.3g} of {row.before_ms:.3g} | {speed} |"
+    )
+
+
+def _difference(store: Store, row: Row, other: Row) -> str:
+    change = store.difference(row, other)
+    return f"{change.mean:+.3f} ± {change.standard_error:.3f}"
+
+
+def _language(workload: Workload, store: Store) -> Iterator[str]:
+    yield from ("## Language model", "")
+    yield "Differences are of the mean log likelihood per token, in nats: more is better."
+    yield ""
+    yield from _bars("Bars for the language model", language_bars(workload, store))
+    yield from _table(workload, store, "perplexity", lambda row: f"{row.metric:.2f}")
+
+
+def _plot(workloads: list[Workload], store: Store) -> str:
+    names = [method.name for method in methods("general") if not method.same_size_as]
+    rows = store.rows()
+    panels = []
+    for workload in workloads:
+        dense = rows.get((workload.name, DENSE, 0.0))
+        mine = [row for row in rows.values() if row.workload == workload.name and not row.error and row.ratio]
+        if dense is None or not mine:
+            continue
+        lines = []
+        for name in names:
+            points = sorted((row.ratio, 1 / row.speedup, row.metric) for row in mine if row.method == name)
+            lines.append(Line(name, tuple((x, y) for _, x, y in points)))
+        label = {Kind.GROUND_TRUTH: "", Kind.SYNTHETIC: " (synthetic)", Kind.AGREEMENT: " (agreement)"}
+        panels.append(Panel(workload.name + label[workload.kind], dense.metric, tuple(lines)))
+    return draw(panels, names)
