@@ -145,6 +145,17 @@ class DenseShape(Edit):
 
 
 @dataclass(frozen=True, eq=False)
+class OldPlaces(Edit):
+    """A node that reads neighbours along an axis: kept slots go back to their old places in front of it.
+
+    Between them are zeros, as where removal is masking; behind the node the kept places are gathered again.
+    """
+
+    axis: int
+    label: Label
+
+
+@dataclass(frozen=True, eq=False)
 class BranchRemoval(Edit):
     """Everything that belongs to one slot of a routing axis goes when that slot (`label`) does."""
 

@@ -19,7 +19,7 @@ from graphprune.axes.cost import COUNTERS
 SUMS = frozenset({"Add", "Sum"})
 SUM_LIMIT = 8
 """Sums behind sums that are followed for blocks that lie side by side."""
-WEIGHTED = frozenset([*COUNTERS, "com.microsoft:MoE", "com.microsoft:QMoE"])
+PRODUCTS = frozenset([*COUNTERS, "com.microsoft:MoE", "com.microsoft:QMoE"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +111,11 @@ def gone_with(sublayers: Iterable[Sublayer]) -> set[ir.Node]:
     while read:
         value = read.pop()
         producer = value.producer() if value is not None else None
-        if producer is not None and producer not in nodes and _read_only_by(producer, nodes):
-            if not any(out.is_graph_output() for out in producer.outputs):
-                nodes.add(producer)
-                read.extend(producer.inputs)
+        if producer is None or producer in nodes or any(out.is_graph_output() for out in producer.outputs):
+            continue
+        if _read_only_by(producer, nodes):
+            nodes.add(producer)
+            read.extend(producer.inputs)
     return nodes
 
 
@@ -149,11 +150,11 @@ class _Search:
         """The sublayer that ends here, why there is none, or "" where it is not even a residual branch."""
         branch = join.inputs[position]
         assert branch is not None
-        stream = self._stream(join, position, branch)
-        if stream is None:
-            return ""
         nodes, held = self._only_for(branch)
         if not any(_weighted(node) for node in nodes):
+            return ""
+        stream = self._stream(join, position, branch, nodes)
+        if stream is None:
             return ""
         if held is not None:
             return f"graph output '{held.name}' hangs on it"
@@ -168,13 +169,13 @@ class _Search:
         ordered = sorted(caches, key=lambda pair: pair[0].name or "")
         return Sublayer(branch, join, position, stream, frozenset(nodes), tuple(ordered))
 
-    def _stream(self, join: ir.Node, position: int, branch: ir.Value) -> ir.Value | None:
+    def _stream(self, join: ir.Node, position: int, branch: ir.Value, nodes: set[ir.Node]) -> ir.Value | None:
         """The operand of the sum, or of the tree of sums around it, that the branch is computed from."""
         node = join
         others = [v for p, v in enumerate(join.inputs) if p != position]
         for _ in range(SUM_LIMIT):
             for value in _leaves(others):
-                if self._precedes(value, branch):
+                if self._precedes(value, branch, nodes):
                     return value
             out = node.outputs[0]
             user = next((u for u, _ in out.uses()), None)
@@ -185,8 +186,12 @@ class _Search:
             node, others = user, [v for v in user.inputs if v is not out]
         return None
 
-    def _precedes(self, first: ir.Value, last: ir.Value) -> bool:
-        """Whether a value is needed to compute another one."""
+    def _precedes(self, first: ir.Value, last: ir.Value, nodes: set[ir.Node]) -> bool:
+        """Whether a branch is computed from a value, in the branch itself or behind a norm that others share.
+
+        What comes to it through other layers does not count: a position bias that every layer adds to its
+        scores is no stream, although the scores of the second layer depend on it.
+        """
         producer = first.producer()
         if first.const_value is not None and producer is None:
             return False
@@ -195,6 +200,8 @@ class _Search:
         while work:
             maker = work.pop().producer()
             if maker is None or self.order.get(maker, -1) <= start:
+                continue
+            if maker not in nodes and _multiplies(maker):
                 continue
             for value in maker.inputs:
                 if value is first:
@@ -205,7 +212,7 @@ class _Search:
         return False
 
     def _only_for(self, branch: ir.Value) -> tuple[set[ir.Node], ir.Value | None]:
-        """Nodes whose results only the branch reads, and the graph output that holds one of them back."""
+        """Nodes whose results only the branch reads, and a graph output that is one of these results."""
         nodes: set[ir.Node] = set()
         held: ir.Value | None = None
         work = [branch]
@@ -216,9 +223,7 @@ class _Search:
             if producer is not branch.producer() and not _read_only_by(producer, nodes):
                 continue
             outputs = [v for v in producer.outputs if v.is_graph_output() and v not in self.pasts]
-            if outputs:
-                held = outputs[0]
-                continue
+            held = outputs[0] if outputs else held
             nodes.add(producer)
             work.extend(value for value in producer.inputs if value is not None)
         return nodes, held
@@ -240,10 +245,14 @@ def _leaves(values: Iterable[ir.Value | None]) -> Iterator[ir.Value]:
             yield from _leaves(producer.inputs)
 
 
-def _weighted(node: ir.Node) -> bool:
-    """Whether a node multiplies by something; a branch without such a node is arithmetic, not a layer."""
+def _multiplies(node: ir.Node) -> bool:
     name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
-    return name in WEIGHTED and any(_learned(value) for value in node.inputs)
+    return name in PRODUCTS
+
+
+def _weighted(node: ir.Node) -> bool:
+    """Whether a node multiplies by weights; a branch without such a node is arithmetic, not a layer."""
+    return _multiplies(node) and any(_learned(value) for value in node.inputs)
 
 
 def _learned(value: ir.Value | None) -> bool:

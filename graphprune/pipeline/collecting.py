@@ -31,6 +31,7 @@ class Collector:
     _known: dict[str, Statistics] = field(default_factory=dict)
     _stored: dict[str, Statistics] | None = None
     _data: tuple[tuple[Feed, ...], str] | None = None
+    _model: tuple[ir.Model, str] | None = None
 
     def collect(self, context: Context, model: ir.Model, wanted: Wanted) -> Statistics:
         """What is wanted; only what is not known yet is measured.
@@ -45,6 +46,8 @@ class Collector:
         key = self._key(context, model)
         known = self._known.get(key) or self._from_file().get(key) or Statistics()
         missing = known.missing(wanted)
+        if self.path is None:
+            self._known.clear()  # of a model that an earlier pass saw: Grams are large
         self._known[key] = known
         if missing.empty:
             return known
@@ -64,12 +67,10 @@ class Collector:
     def _key(self, context: Context, model: ir.Model) -> str:
         from graphprune.pipeline import fingerprint
 
-        parts = (
-            fingerprint.structure(model),
-            fingerprint.weights(model),
-            self._data_hash(context.calibration),
-        )
-        return hashlib.sha256("/".join((*parts, str(context.seed))).encode()).hexdigest()
+        if self._model is None or self._model[0] is not model:
+            self._model = (model, f"{fingerprint.structure(model)}/{fingerprint.weights(model)}")
+        data = self._data_hash(context.calibration)
+        return hashlib.sha256(f"{self._model[1]}/{data}/{context.seed}".encode()).hexdigest()
 
     def _data_hash(self, batches: tuple[Feed, ...]) -> str:
         if self._data is None or self._data[0] is not batches:
@@ -88,11 +89,12 @@ class Collector:
         return self._stored
 
     def _save(self) -> None:
-        """What this compile used replaces what an earlier one left."""
+        """What this compile used replaces what an earlier one left; from now on it is read from the file."""
         from graphprune.statistics import store
 
         if self.path is not None:
             store.save(self.path, self._known)
+            self._known = store.load(self.path)
 
 
 def require_apart(statistics: Path, output: Path | None, inputs: Sequence[Path]) -> None:

@@ -12,12 +12,15 @@ import onnx_ir as ir
 
 from graphprune.axes import Analysis, Group, analyse
 from graphprune.axes.cost import CostModel
+from graphprune.axes.kept import Kept
+from graphprune.axes.labels import Label
 from graphprune.errors import PromiseError
 from graphprune.pipeline.passes import Context
 from graphprune.prune.allocate import Cuts, Scores, costs, per_cost
 from graphprune.prune.choose import Choice, Rules, Shares, choose
 from graphprune.prune.kinds import Kind
 from graphprune.prune.plan import Plan
+from graphprune.statistics.sites import Site, find_sites
 
 if TYPE_CHECKING:
     from graphprune.pipeline.structured import Structured
@@ -57,7 +60,27 @@ class Decision:
         item = self.item
         counts = item.budget().what == "ratio" and item.counted != "unit"
         spent = costs(self.analysis, self.cost, self.groups, item.counted) if counts else {}
-        return Rules(item.scope, item.align, item.min_keep, item.own_ratios(self.groups), spent)
+        own = item.own_ratios(self.groups)
+        added = (lambda kept: 0) if self.how == "none" else self._added
+        return Rules(item.scope, item.align, item.min_keep, own, spent, added)
+
+    @cached_property
+    def _sites(self) -> tuple[Site, ...]:
+        return find_sites(self.analysis.model, self.analysis.sizes)
+
+    def _added(self, kept: Kept) -> int:
+        """Elements of the biases that a repair puts where there are none."""
+        total, cut = 0, False
+        for site in self._sites:
+            touched = kept.touches(self._label(site.edge, site.in_axis))
+            cut = touched or (cut and self.item.driver == "sequential")
+            if cut and site.bias is None:
+                total += kept.count(self._label(site.output, site.out_axis))
+        return total
+
+    def _label(self, value: ir.Value, axis: int) -> Label:
+        labels = self.analysis.values.get(value, ())
+        return labels[axis] if labels else ()
 
     @cached_property
     def shares(self) -> Shares | None:

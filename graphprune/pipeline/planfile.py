@@ -105,14 +105,28 @@ class Replay(Pass):
         return self.plan.options
 
     def decide(self, subject: Subject, context: Context) -> Plan:
-        """The stored plan, if every group it cuts is there."""
+        """The stored plan, if every group it cuts and every sublayer it removes is there."""
         assert self.plan is not None
         widths = {group.id: group.size for group in subject.analysis.prunable}
         for name, width in self.plan.widths.items():
             if widths.get(name) != width:
                 found = f"has width {widths[name]}" if name in widths else "is not there or is pinned"
                 raise PromiseError(f"the plan cuts group {quote(name)} of width {width}, which {found}")
+        self._require_sublayers(subject)
         return self.plan
+
+    def _require_sublayers(self, subject: Subject) -> None:
+        from graphprune.axes.sublayers import find_sublayers
+
+        assert self.plan is not None
+        if not self.plan.bypassed:
+            return
+        known = find_sublayers(subject.analysis)
+        names = {item.name for item in known.found}
+        for name in self.plan.bypassed:
+            if name not in names:
+                why = known.reasons.get(name, "there is none")
+                raise PromiseError(f"the plan removes sublayer {quote(name)}, which cannot go: {why}")
 
     def __str__(self) -> str:
         return self.text

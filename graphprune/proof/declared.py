@@ -207,6 +207,12 @@ def _shuffle(declared: Declared, survivors: Survivors, edit: kinds.ShuffleGather
         declared.open.add(edit.shuffle.last)
 
 
+def _old_places(declared: Declared, survivors: Survivors, edit: kinds.OldPlaces) -> None:
+    """What stands around the node is judged by running it: its weights are compared as ever."""
+    if survivors.touched(edit.label):
+        declared.open.add(edit.node)
+
+
 def _squeeze(declared: Declared, survivors: Survivors, edit: kinds.SqueezeAxes) -> None:
     """Writing the dropped axes down never changes what Squeeze does, so it is allowed at any time."""
     place = "axes" if survivors.analysis.model.opset_imports.get("", 1) < 13 else 1
@@ -231,4 +237,5 @@ TABLE: dict[type, Callable[[Declared, Survivors, Any], None]] = {
     kinds.DenseShape: _restored,
     kinds.BranchRemoval: _branch,
     kinds.ShuffleGather: _shuffle,
+    kinds.OldPlaces: _old_places,
 }

@@ -40,7 +40,7 @@ class Proof:
         notes: what limits the proof.
         failures: what is wrong, by tensor, node or output.
         tolerance: the bound on `error`.
-        silent: whether it failed only because no output can disagree: after the cut each is one number, or none.
+        silent: whether it failed only because no output can disagree: each is constant or not finite.
     """
 
     ok: bool

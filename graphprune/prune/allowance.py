@@ -13,6 +13,7 @@ from graphprune.prune.select import Ladder
 
 Cuts = Mapping[str, tuple[int, ...]]
 Losses = Mapping[str, float]
+ROUNDING = 1e-9
 RATIOS = np.arange(1, 20) / 20
 """Shares of a Group that are tried: 5 % to 95 %."""
 
@@ -113,7 +114,7 @@ class Search:
         while low < high:
             middle = (low + high) // 2
             losses = self.losses({**self.cuts, group: steps[middle]})
-            if _grown(losses, base) <= allowance:
+            if _grown(losses, base) <= allowance + ROUNDING:
                 best, low = (steps[middle], losses), middle + 1
             else:
                 high = middle

@@ -42,6 +42,7 @@ class Rules:
         min_keep: share of every Group that stays.
         own: Groups with a ratio of their own.
         spent: what one Unit of each Group counts where a ratio is a share of a cost, by id.
+        added: parameters that the repair of a cut adds.
     """
 
     scope: Scope
@@ -49,11 +50,12 @@ class Rules:
     min_keep: float
     own: Mapping[str, float] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
+    added: Callable[[Kept], int] = lambda kept: 0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Kept Units of the Groups that shrink; `missed`: the least share in reach of a budget that is not met."""
+    """Kept Units of the Groups that shrink; `missed`: the least share in reach, where a budget is not."""
 
     cuts: Cuts
     missed: float | None = None
@@ -86,7 +88,7 @@ def choose(
     fixed = _local(groups, ladders, rules.own)
     free = [steps for steps in ladders if groups[steps.group].id not in rules.own]
     if shares is not None:
-        return _by_shares(groups, free, fixed, budget, analysis, cost, shares)
+        return _by_shares(groups, free, fixed, budget, rules, analysis, cost, shares)
     return _by_order(groups, free, fixed, budget, rules, analysis, cost)
 
 
@@ -122,11 +124,22 @@ def _by_order(
             taken = take_ratio(order, pool, budget.share, rules.scope)
         return Choice(fixed | order.kept(taken, groups))
     model = cost()
-    count, dense = counter(model, budget.what)
-    target = int(np.floor(budget.share * dense))
+    count, target = _counted(model, budget, rules)
     found = take_until(order, groups, lambda kept: count(Kept(analysis, fixed | dict(kept))) <= target)
     cuts = fixed | order.kept(len(order) if found is None else found, groups)
-    return Choice(cuts, None if found is not None else count(Kept(analysis, cuts)) / max(1, dense))
+    return Choice(
+        cuts,
+        None if found is not None else count(Kept(analysis, cuts)) / max(1, counter(model, budget.what)[1]),
+    )
+
+
+def _counted(model: CostModel, budget: Budget, rules: Rules) -> tuple[Callable[[Kept], int], int]:
+    """What is left after a cut and its repair, and what may be."""
+    count, dense = counter(model, budget.what)
+    target = int(np.floor(budget.share * dense))
+    if budget.what != "params":
+        return count, target
+    return lambda kept: count(kept) + rules.added(kept), target
 
 
 def _by_shares(
@@ -134,6 +147,7 @@ def _by_shares(
     ladders: Sequence[Ladder],
     fixed: Cuts,
     budget: Budget,
+    rules: Rules,
     analysis: Analysis,
     cost: Callable[[], CostModel],
     shares: Shares,
@@ -141,8 +155,7 @@ def _by_shares(
     if budget.what == "ratio":
         return Choice(fixed | _local(groups, ladders, shares(budget.share)))
     model = cost()
-    count, dense = counter(model, budget.what)
-    target = int(np.floor(budget.share * dense))
+    count, target = _counted(model, budget, rules)
 
     def left(share: float) -> int:
         return count(Kept(analysis, fixed | _local(groups, ladders, shares(share))))
@@ -150,4 +163,4 @@ def _by_shares(
     found = least_share(lambda share: left(share) <= target)
     most = 1 - 1e-6 if found is None else found
     cuts = fixed | _local(groups, ladders, shares(most))
-    return Choice(cuts, None if found is not None else left(most) / max(1, dense))
+    return Choice(cuts, None if found is not None else left(most) / max(1, counter(model, budget.what)[1]))

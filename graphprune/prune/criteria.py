@@ -144,7 +144,7 @@ def _relative_rows(sink: Sink, evidence: Evidence) -> Floats:
 
 
 def _obs(group: Group, evidence: Evidence) -> Floats | None:
-    """1/2 tr(W_P ([H^-1]_PP)^-1 W_P^T), summed over Sites: what is lost once the rest makes up for P (OBC)."""
+    """1/2 tr(W_P ([H^-1]_PP)^-1 W_P^T), summed over Sites: what is lost after the best repair (OBC)."""
     sinks = evidence.places.sinks(group)
     if not sinks:
         return None
@@ -254,7 +254,7 @@ def _apoz(group: Group, evidence: Evidence) -> Floats | None:
 
 
 def _spread(group: Group, evidence: Evidence) -> Floats | None:
-    """|gamma|, or where it was folded away what it was: the standard deviation of a source's result (B10.2)."""
+    """|gamma|, or where it was folded away the standard deviation of a source's result (B10.2)."""
     gammas = batch_norm_slices(group)
     if gammas:
         return np.asarray(

@@ -294,6 +294,25 @@ def _shuffle(rewriting: Rewriting, edit: kinds.ShuffleGather) -> None:
         graph_of(old).remove(old, safe=True)
 
 
+def _old_places(rewriting: Rewriting, edit: kinds.OldPlaces) -> None:
+    """Gather to the old places, zero between them, and behind the node Gather what is kept."""
+    node = rewriting.node(edit.node)
+    source = node.inputs[0]
+    first = source.producer() if source is not None else None
+    if source is None or first is None or not _shrinks(rewriting, edit.label):
+        return
+    mask, rank = rewriting.kept.mask(edit.label), len(source.shape or ())
+    ones = mask.reshape(-1, *[1] * (rank - edit.axis - 1)).astype((source.dtype or ir.DataType.FLOAT).numpy())
+    before = Chain(rewriting, first)
+    places = rewriting.constant(node, np.where(mask, _prefix(mask)[:-1], 0), "places")
+    spread = before("Gather", source, places, axis=edit.axis)
+    node.replace_input_with(0, before("Mul", spread, rewriting.constant(node, ones, "mask")))
+    after = Chain(rewriting, node)
+    kept = rewriting.constant(node, np.flatnonzero(mask), "kept")
+    rewriting.replace(node.outputs[0], after("Gather", node.outputs[0], kept, axis=edit.axis), after)
+    node.outputs[0].shape = None  # it is as long as it was
+
+
 APPLY: dict[type, Callable[[Rewriting, Any], None]] = {
     kinds.AttributeCount: _attribute_count,
     kinds.AttributeCounts: _attribute_counts,
@@ -311,5 +330,6 @@ APPLY: dict[type, Callable[[Rewriting, Any], None]] = {
     kinds.SqueezeAxes: _squeeze,
     kinds.DenseShape: _dense_shape,
     kinds.ShuffleGather: _shuffle,
+    kinds.OldPlaces: _old_places,
     kinds.BranchRemoval: lambda rewriting, edit: None,  # when everything else is done: prune.branches
 }

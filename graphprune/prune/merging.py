@@ -35,12 +35,20 @@ def stun_distances(router: Floats, together: Floats | None, rows: float, mates: 
 
 def linked(distances: Floats, threshold: float) -> Ids:
     """Complete linkage: clusters in which every pair is at most `threshold` apart, numbered from 0."""
-    if len(distances) == 1:
-        return np.zeros(1, np.int64)
     tree, shift = _tree(distances)
-    from scipy.cluster.hierarchy import fcluster
+    return _after(tree, int((tree[:, 2] - shift <= threshold).sum()))
 
-    return _numbered(fcluster(tree, threshold + shift, criterion="distance"))
+
+def _after(tree: Floats, merges: int) -> Ids:
+    """The clusters after the first merges of a tree."""
+    size = len(tree) + 1
+    label = np.arange(size)
+    members = {at: [at] for at in range(size)}
+    for number in range(merges):
+        one, two = (members[int(each)] for each in tree[number, :2])
+        members[size + number] = [*one, *two]
+        label[members[size + number]] = size + number
+    return _numbered(label)
 
 
 def _tree(distances: Floats) -> tuple[Floats, float]:
@@ -62,35 +70,21 @@ def _numbered(labels: Array) -> Ids:
 
 
 def thresholds(layers: Sequence[Floats], floors: Sequence[int], total: int) -> list[Ids]:
-    """Clusters of every layer at one common threshold, the largest that leaves at least `total` of them.
+    """Clusters of every layer at the one common threshold that leaves `total` of them.
 
-    A layer keeps at least its floor: where the threshold would leave fewer clusters, its own is lower.
+    The merges of all layers are taken in the order of their distances (where several are equal, one by one);
+    a layer that is left with its floor makes no more, which may leave more than `total`.
     """
-    heights = []
-    for distances in layers:
-        tree, shift = _tree(distances)
-        heights.append(tree[:, 2] - shift)
-    candidates = np.unique(np.concatenate(heights))
-
-    def clusters(threshold: float) -> list[Ids]:
-        pairs = zip(layers, heights, floors, strict=True)
-        return [linked(d, min(threshold, _highest(h, floor))) for d, h, floor in pairs]
-
-    low, high = -1, len(candidates) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sum(int(each.max()) + 1 for each in clusters(candidates[middle])) >= total:
-            low = middle
-        else:
-            high = middle - 1
-    return [np.arange(len(d)) for d in layers] if low < 0 else clusters(candidates[low])
-
-
-def _highest(heights: Floats, floor: int) -> float:
-    """The largest threshold that leaves at least `floor` clusters."""
-    size = len(heights) + 1
-    allowed = [h for h in heights if size - int((heights <= h).sum()) >= floor]
-    return float(max(allowed)) if allowed else float(heights.min()) - 1.0
+    trees = [_tree(distances) for distances in layers]
+    merges = sorted(
+        (float(row[2] - shift), layer) for layer, (tree, shift) in enumerate(trees) for row in tree
+    )
+    taken, left = [0] * len(layers), sum(len(distances) for distances in layers)
+    for _, layer in merges:
+        if left > total and len(layers[layer]) - taken[layer] > floors[layer]:
+            taken[layer] += 1
+            left -= 1
+    return [_after(tree, count) for (tree, _), count in zip(trees, taken, strict=True)]
 
 
 def spectral(scores: Floats, count: int, seed: int) -> Ids:
@@ -245,12 +239,13 @@ class Editor:
         return arrays
 
     def _widths(self, unit: int) -> list[_Neurons]:
-        """The Groups that lie wholly within the tensors of one expert (or of the stacks of all)."""
+        """Groups between the tensors of one expert (or of the stacks of all), and in no other tensor."""
         number = {place.value: at for at, place in enumerate(self._places[unit])}
         found = []
         for group in self.analysis.groups:
             mine = [s for s in group.slices if s.use.value in number and s.blocks == 1]
-            if group is self.mixture.group or len(mine) != len(group.slices):
+            inner = group.pin is None and len({s.use.value for s in mine}) > 1
+            if group is self.mixture.group or not inner or len(mine) != len(group.slices):
                 continue
             placed = sorted(
                 ((number[s.use.value], s) for s in mine), key=lambda item: (item[0], item[1].axis)

@@ -142,7 +142,8 @@ class _Collecting:
             add(at, Wanted(angles=(pair,)))
         while wanted and wanted[-1].empty:
             wanted.pop()
-        zeros = held.zeros if sum(map(_gram_bytes, self.sites)) > GRAM_BYTES else np.zeros
+        elements = sum(map(_gram_elements, self.sites))
+        zeros = held.pool(elements) if 8 * elements > GRAM_BYTES else np.zeros
         pairs = zip(segments, wanted, strict=False)
         return [Measuring(self.calibration, segment, what, zeros) for segment, what in pairs]
 
@@ -181,8 +182,8 @@ def _bytes(shape: tuple[tuple[int, int], ...] | None) -> int:
     return 0 if shape is None else 4 * prod(a for a, _ in shape)
 
 
-def _gram_bytes(site: Site) -> int:
-    return 8 * site.blocks * site.columns**2
+def _gram_elements(site: Site) -> int:
+    return site.blocks * (site.columns + 1) * site.columns
 
 
 def _weight_bytes(model: ir.Model) -> int:

@@ -191,7 +191,8 @@ def _matches(item: Sublayer, pattern: str) -> bool:
 
 def _line(item: Sublayer, loss: float, criterion: str) -> str:
     caches = "".join(f", and the cache '{past.name}'" for past, _ in item.caches)
-    return f"sublayer '{item.name}' goes ({len(item.nodes)} nodes{caches}): {criterion} {loss:.4g}"
+    why = "" if criterion == "reverse" else f": {criterion} {loss:.4g}"
+    return f"sublayer '{item.name}' goes ({len(item.nodes)} nodes{caches}){why}"
 
 
 def _nothing(found: Sublayers) -> tuple[str, str]:

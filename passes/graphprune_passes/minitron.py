@@ -12,7 +12,7 @@ from graphprune.prune.select import Scope
 
 @dataclass(frozen=True)
 class Minitron(Structured):
-    """Removes heads, neurons and stream channels of small activation, as the paper does before it distills."""
+    """Removes heads, neurons and stream channels of small activation, as before distillation."""
 
     name: ClassVar[str] = "minitron"
 

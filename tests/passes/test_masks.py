@@ -16,7 +16,13 @@ from tests.proof.building import model
 from .mask_graphs import BODY, CONV_SHAPES, compiled, conv_net, decoder, images, tokens, zeros
 
 CALIBRATED = ("wanda", "sparsegpt", "nowag", "wanda(repair=refit)", "sparsegpt(repair=refit)")
-EVERY = (*CALIBRATED, "magnitude", "magnitude(budget=uniform)", "magnitude(repair=refit)", "wanda(budget=owl)")
+EVERY = (
+    *CALIBRATED,
+    "magnitude",
+    "magnitude(budget=uniform)",
+    "magnitude(repair=refit)",
+    "wanda(budget=owl)",
+)
 
 
 def with_argument(text: str, argument: str) -> str:

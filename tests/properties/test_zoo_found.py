@@ -124,6 +124,21 @@ CASES = (
         [6, 8],
     ),
     Case(
+        "ECA convolves along the channels",
+        IMAGE,
+        {**KERNELS, "k": (1, 1, 3), "row": ints(2, 1, 8), "column": ints(2, 8, 1, 1)},
+        between_convolutions(
+            ("GlobalAveragePool", ["a"], ["mean"], {}),
+            ("Reshape", ["mean", "row"], ["places"], {}),
+            ("Conv", ["places", "k"], ["mixed"], {"pads": [1, 1]}),
+            ("Sigmoid", ["mixed"], ["gate"], {}),
+            ("Reshape", ["gate", "column"], ["gates"], {}),
+            ("Mul", ["a", "gates"], ["b"], {}),
+        ),
+        ["y"],
+        [8],
+    ),
+    Case(
         "blocks that nothing else fixes are fixed, and tied on both sides",
         IMAGE,
         BLOCKS,

@@ -16,10 +16,12 @@ from graphprune.prune.select import ladder
 from tests.proof.building import model
 
 Cuts = Mapping[str, tuple[int, ...]]
+DRAW = np.random.default_rng(5)
 TWO = model(
     "(float[n,6] x) => (float[n,5] a, float[n,4] b) { h = MatMul(x, w)\n g = Relu(h)\n k = MatMul(g, v)\n"
     " l = Relu(k)\n a = MatMul(g, p)\n b = MatMul(l, q) }",
-    w=(6, 40), v=(40, 20), p=(40, 5), q=(20, 4),
+    w=(6, 40), v=(40, 20), p=0.1 * DRAW.standard_normal((40, 5)).astype(np.float32),
+    q=0.02 * DRAW.standard_normal((20, 4)).astype(np.float32),
 )  # fmt: skip
 DATA = {"x": np.random.default_rng(0).standard_normal((200, 6)).astype(np.float32)}
 

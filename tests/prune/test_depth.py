@@ -27,8 +27,8 @@ def stack(zero: int | None = None, scales: tuple[float, ...] = (0.3,) * LAYERS) 
     draw = np.random.default_rng(1)
     body, weights, stream = "", {}, "x"
     for number, scale in enumerate(scales):
-        body += f"h{number} = MatMul({stream}, u{number})\n g{number} = Relu(h{number})\n b{number} = MatMul(g{number}, d{number})\n"
-        body += f"r{number} = Add({stream}, b{number})\n"
+        body += f"""h{number} = MatMul({stream}, u{number})\n g{number} = Relu(h{number})
+            b{number} = MatMul(g{number}, d{number})\n r{number} = Add({stream}, b{number})\n"""
         stream = f"r{number}"
         weights[f"u{number}"] = draw.standard_normal((C, F)).astype(np.float32)
         down = draw.standard_normal((F, C)) * (0 if number == zero else scale)
@@ -53,7 +53,8 @@ def test_the_divergence_has_the_value_of_the_oracle() -> None:
 
 
 def test_outputs_are_compared_as_what_they_are() -> None:
-    text = "(float[n,4] x) => (float[n,3] y, float[n,3] p, float[n,4] z) { y = MatMul(x, w)\n p = Softmax(y)\n z = Tanh(x) }"
+    outputs = "(float[n,3] y, float[n,3] p, float[n,4] z)"
+    text = f"(float[n,4] x) => {outputs} {{ y = MatMul(x, w)\n p = Softmax(y)\n z = Tanh(x) }}"
     kinds = {target.name: target.kind for target in targets(model(text, w=(4, 3)))}
     assert kinds == {"y": "logits", "p": "probabilities", "z": "numbers"}
     assert distribution(np.array([[0.0, log(3)]]), "logits") == pytest.approx(np.array([[0.25, 0.75]]))

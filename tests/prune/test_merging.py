@@ -41,8 +41,9 @@ def mixture(change: dict[str, np.ndarray] | None = None, stacked: bool = False) 
             r = ReduceSum <keepdims = 0> (m, first)\n"""
     else:
         for e in range(E):
-            body += f"""p{e} = Slice(gates, s{e}, s{e + 1}, last)\n h{e} = MatMul(x, u{e})\n i{e} = Add(h{e}, a{e})
-                g{e} = Relu(i{e})\n j{e} = MatMul(g{e}, d{e})\n k{e} = Add(j{e}, o{e})\n m{e} = Mul(k{e}, p{e})\n"""
+            body += f"""p{e} = Slice(gates, s{e}, s{e + 1}, last)\n h{e} = MatMul(x, u{e})
+                i{e} = Add(h{e}, a{e})\n g{e} = Relu(i{e})\n j{e} = MatMul(g{e}, d{e})
+                k{e} = Add(j{e}, o{e})\n m{e} = Mul(k{e}, p{e})\n"""
         body += "r = Sum(" + ", ".join(f"m{e}" for e in range(E)) + ")\n"
     body += "z = Add(x, r)\n y = MatMul(z, head) }"
     constants = {f"s{e}": np.array([e]) for e in range(E + 1)} if not stacked else {"first": np.array([0])}
@@ -98,7 +99,7 @@ def test_experts_without_tokens_count_alike() -> None:
     assert np.allclose(one.read(0)[0], (first + second) / 2, atol=1e-6)
 
 
-POINTS = np.array([[0, 0], [0.1, 0], [5, 5], [5.1, 5], [20, 0]])
+POINTS = np.array([[0, 0], [0.25, 0], [5, 5], [5.25, 5], [20, 0]])
 GAPS = np.linalg.norm(POINTS[:, None] - POINTS[None], axis=2)
 
 
@@ -116,9 +117,9 @@ def test_one_threshold_for_all_layers_hits_the_total() -> None:
     loose = GAPS * 10
     for total in range(2, 11):
         counts = [int(each.max()) + 1 for each in thresholds([GAPS, loose], [1, 1], total)]
-        assert sum(counts) == total or (sum(counts) > total and total in (7, 8))
-    counts = [int(each.max()) + 1 for each in thresholds([GAPS, loose], [1, 1], 6)]
-    assert counts[0] < counts[1], "the layer of similar experts gives more"
+        assert sum(counts) == total
+    counts = [int(each.max()) + 1 for each in thresholds([GAPS, loose], [1, 1], 5)]
+    assert counts == [2, 3], "the layer of similar experts gives more"
 
 
 def test_a_layer_keeps_what_its_router_picks() -> None:
@@ -180,7 +181,7 @@ def test_the_router_must_be_left_with_what_it_picks() -> None:
 def test_a_budget_of_parameters() -> None:
     report = graphprune.compile(mixture(), "experts(params=0.7, criterion=frequency)", calibration=X).report
     assert report.after.params <= 0.7 * report.before.params
-    with pytest.raises(PromiseError, match="params=0.1 cannot be met"):
+    with pytest.raises(PromiseError, match=r"params=0\.1 cannot be met"):
         graphprune.compile(mixture(), "experts(params=0.1, criterion=frequency)", calibration=X)
 
 

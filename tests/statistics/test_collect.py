@@ -199,7 +199,7 @@ def test_segments_order_and_files_do_not_change_a_sum(
     ):
         monkeypatch.setattr(collecting, name, limit)
     monkeypatch.setattr(collecting, "GRAM_BYTES", 1)
-    monkeypatch.setattr(held.Held.__init__, "__defaults__", (1,))
+    monkeypatch.setattr(held, "MEMORY_LIMIT", 1)
     parts = collect(built, feeds, wanted)
     for name in values:
         for item in dataclasses.fields(whole.vector(name)):

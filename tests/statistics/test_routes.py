@@ -26,8 +26,8 @@ def test_easy_ep_reap_and_gate_sum_have_the_values_of_the_oracle() -> None:
     assert np.allclose(found.gate, [1.5, 0.1, 0.4, 0])
     assert np.allclose(found.mean_added, [1.95, 2.0, 0.4, 0])
     assert found.count.tolist() == [2, 1, 1, 0]
-    assert np.argsort(-found.turned)[:2].tolist() == [0, 1]
-    assert np.argsort(-found.gate)[:2].tolist() == [0, 2]
+    assert set(np.argsort(-found.turned)[:2].tolist()) == {0, 1}
+    assert set(np.argsort(-found.gate)[:2].tolist()) == {0, 2}
 
 
 def test_experts_of_one_token_are_chosen_together() -> None:

@@ -48,6 +48,14 @@ def test_bars(store):
     assert found["obspa loses at most 2 points at 0.2"] == "0 of 1"
 
 
+def test_what_loses_nothing_cannot_be_beaten(store):
+    dense = store.items(store.rows()["mnist-cnn", "dense", 0.0])
+    store.add(Row("mnist-cnn", "random", 0.2, "", metric=0.98, dense=0.98), dense)
+    found = {bar: (met, detail) for bar, met, detail in general_bars([workload_named("mnist-cnn")], store)}
+    met, detail = found["obspa beats random at 0.2 by two standard errors"]
+    assert met == "0 of 0" and "not judged" in detail
+
+
 def test_bars_of_a_language_model(tmp_path):
     store, workload = Store(tmp_path), workload_named("smollm2")
     for method, value in (("magnitude 2:4", 90.0), ("wanda 2:4", 50.0), ("sparsegpt+refit 2:4", 60.0)):

@@ -36,6 +36,8 @@ FLOORS = {
     "vit_tiny_r_s16": Floor(0.225, 39),
     "mobilevitv2_050": Floor(0.305, 36),
     "resnest14d": Floor(0.300, 19),
+    "ecaresnet26t": Floor(0.285, 23),
+    "shvit_s1": Floor(0.270, 45),
     "efficientvit_m0": Floor(0.280, 65),
     "edgenext_xx_small": Floor(0.295, 24),
     "hf_bert": Floor(0.270, 10),

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 import torch_pruning
-import torchvision
 from torch import nn
 
 from tools.bench_peers.jobs import RATIO, Result
@@ -41,7 +40,9 @@ def _heads(model: nn.Module) -> dict[nn.Module, int]:
 
 def _tell_width(model: nn.Module) -> None:
     """The ViT of torchvision reshapes to a width it holds as a number, which its user has to set."""
-    if isinstance(model, torchvision.models.VisionTransformer):
+    from torchvision.models import VisionTransformer  # only after tools.zoo.build has made it importable
+
+    if isinstance(model, VisionTransformer):
         model.hidden_dim = model.conv_proj.out_channels
 
 

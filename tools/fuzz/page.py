@@ -22,7 +22,7 @@ fused operators, shared and aliased weights, half precision, opsets 11 to 23) wi
 are compared with those that the generator knows of; two random admissible cuts are rewritten, checked and
 proved; and where half of all Units are dead by construction, a 50 % prune must take exactly those and leave
 the outputs alone. Every bug that a campaign found is a line in `tests/properties/test_found.py`; a short
-sweep runs with the tests, two minutes of fresh seeds with `.ci/run`."""
+sweep runs with the tests, two minutes of other seeds with `.ci/run`."""
 
 
 def render(outcomes: Sequence[Outcome]) -> str:

@@ -123,7 +123,7 @@ def write(workloads: tuple[Workload, ...], rows: list[Row]) -> None:
     )
     header = "| " + columns.replace(", ", " | ") + " |"
     for kind, heading in HEADINGS.items():
-        names = {each.name: each.metric for each in workloads if each.kind is kind}
+        names = {each.name: each.metric for each in workloads if each.kind is kind and not each.large}
         mine = [row for row in rows if row.workload in names]
         if mine:
             text += [f"## {heading}", "", header, "|---" * 9 + "|", *(line(row) for row in mine), ""]

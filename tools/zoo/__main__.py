@@ -1,4 +1,4 @@
-"""`python -m tools.zoo export|check|relations|table`: the matrix of real exports, made, checked and tabulated."""
+"""`python -m tools.zoo export|check|relations|table`: the matrix of real exports."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _check(arguments: argparse.Namespace) -> None:
         if entry.name in done and not arguments.again:
             continue
         if not path.exists():
-            reason = str(exports[entry.name]["reason"]) if entry.name in exports else "not exported yet"
+            reason = str(exports[entry.name]["reason"]) if entry.name in exports else check.NOT_YET
             store.append(results, check.not_exported(entry, reason))
             continue
         result = isolate.run(functools.partial(check.check, path, entry.single), arguments.limits)

@@ -15,6 +15,7 @@ from tools.zoo.isolate import Outcome, one_line
 
 PIPELINE = "prune(criterion=l1,scope=local,ratio=0.5,align=1,layernorm=slice,allow-inexact=true)"
 STAGES = ("export", "load", "analyse", "prune", "run", "done")
+NOT_YET = "not exported yet"
 MOST_SHORT = 5
 _OTHER_BATCH = 3
 

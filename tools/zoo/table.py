@@ -6,8 +6,9 @@ import collections
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from tools.zoo.check import PIPELINE, STAGES
+from tools.zoo.check import NOT_YET, PIPELINE, STAGES
 from tools.zoo.entries import Entry
+from tools.zoo.full_cut import WHOLE
 
 Found = Mapping[str, object]
 _TITLES = (
@@ -75,8 +76,8 @@ def _shortfall(found: Found) -> str:
 
 def _line(entry: Entry, found: Found | None) -> str:
     names = [entry.name, f"{entry.library} `{entry.model}`", f"{entry.exporter}, {entry.opset}"]
-    if found is None:
-        return _row([*names, "not checked", *[""] * 8])
+    if found is None or _is_waiting(found):
+        return _row([*names, "not exported yet", *[""] * 8])
     stage = str(found["stage"])
     parameters = found["parameters"]
     seconds = (_form(found[name], ".2f") for name in ("analyse_seconds", "compile_seconds"))
@@ -94,8 +95,14 @@ def _line(entry: Entry, found: Found | None) -> str:
     return _row([*names, *cells])
 
 
-def _totals(rows: Sequence[Found]) -> str:
+def _is_waiting(found: Found) -> bool:
+    return found["stage"] == "export" and found["reason"] == NOT_YET
+
+
+def _totals(rows: Sequence[Found], entries: Sequence[Entry]) -> str:
     """How far the exported models got; a failed export says nothing about graphprune."""
+    waiting = sum(map(_is_waiting, rows)) + len(entries) - len(rows)
+    rows = [found for found in rows if not _is_waiting(found)]
     counts = collections.Counter(str(found["stage"]) for found in rows)
     order = [*STAGES, "crash"]
     reached = [stage for stage in order if counts[stage] and stage not in ("done", "export")]
@@ -103,7 +110,7 @@ def _totals(rows: Sequence[Found]) -> str:
     lost = ", ".join(f"{counts[stage]} stop at `{stage}`" for stage in reached)
     near = sum(found["stage"] == "done" and short_of(found) <= BOUND for found in rows)
     return (
-        f"{exported} graphs exported ({counts['export']} exports fail); "
+        f"{exported} graphs exported ({counts['export']} exports fail, {waiting} were not tried); "
         f"{counts['done']} are pruned, proved and run"
         f"{'; ' + lost if lost else ''}. "
         f"{near} of them ({_share(near, exported)}) come within {BOUND} of a full cut."
@@ -125,10 +132,24 @@ def _reasons(rows: Sequence[Found]) -> list[str]:
     ]
 
 
-_METHOD = f"""\
-Every model has random weights and goes through `{PIPELINE}`. *In prunable groups* is the share of
-parameters that some group which may shrink touches. *Full cut* is what cutting every internal width of
-the network at 0.5 would keep, pinned groups included. The proof error is relative to the largest output."""
+def _loosening(rows: Sequence[Found]) -> list[str]:
+    """What holds parameters over the whole matrix: what the next rule or rewrite could win."""
+    held: collections.Counter[tuple[str, str]] = collections.Counter()
+    graphs: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
+    for found in rows:
+        for width in cast(Sequence[Mapping[str, object]], found.get("short", ())):
+            reason = str(width["reason"])
+            key = (WHOLE if reason.startswith(WHOLE) else reason, str(width["unblock"]))
+            held[key] += cast(int, width["parameters"])
+            graphs[key].add(str(found["name"]))
+    total = sum(cast(int, found["parameters"] or 0) for found in rows)
+    lines = ["| what keeps a width whole | parameters held | share of all | graphs | what would free them |"]
+    lines.append("|---|---|---|---|---|")
+    return lines + [
+        f"| {_plain(reason)} | {count:,} | {count / total:.2%} | {len(graphs[reason, unblock])} "
+        f"| {_plain(unblock)} |"
+        for (reason, unblock), count in held.most_common(15)
+    ]
 
 
 def _relations(related: Mapping[str, Found]) -> str:
@@ -141,11 +162,27 @@ def _relations(related: Mapping[str, Found]) -> str:
             name: cast(Mapping[str, Sequence[str] | None], found["relations"]).get(relation.__name__)
             for name, found in related.items()
         }
-        wrong = [f"`{name}`" for name, lines_ in verdicts.items() if lines_]
-        idle = sum(lines_ is None for lines_ in verdicts.values())
+        wrong = [f"`{name}`" for name, violations in verdicts.items() if violations]
+        idle = sum(violations is None for violations in verdicts.values())
         text = _plain((relation.__doc__ or "").rstrip("."))
         lines.append(f"| {text} | {len(verdicts) - idle} | {idle} | {', '.join(wrong) or 'none'} |")
     return "\n".join(lines)
+
+
+_METHOD = f"""\
+The pipeline is `{PIPELINE}`.
+Models of the libraries have random weights; rows of *trained* are published models. *In prunable groups* is
+the share of parameters that some group which may shrink touches. *Full cut* is what cutting every width of
+the network at 0.5 would keep, pinned ones too, but not those of its inputs and outputs; a product of heads
+and head dims counts as one width there, so a model in which both shrink keeps less. The proof error is
+relative to the largest output."""
+_PAYS = """\
+What a rewrite that loosens the graph could still win, over the five widths of each graph that keep most.
+Channel shuffles (one Gather), grouped-query repeats, shared weights and index-typed tensors are analysed as
+they are; a rewrite whose reason is not in this table has nothing to win in the matrix."""
+_HEAD = """\
+Generated by `python -m tools.zoo table`; do not edit. To repeat: `python -m tools.zoo export` (once in an
+environment per framework; rows that lack theirs are skipped), then `check`, `relations` and `table`."""
 
 
 def render(results: Mapping[str, Found], related: Mapping[str, Found], entries: Sequence[Entry]) -> str:
@@ -155,11 +192,14 @@ def render(results: Mapping[str, Found], related: Mapping[str, Found], entries: 
     lines += [_line(entry, results.get(entry.name)) for entry in entries]
     sections = (
         "# Coverage",
-        "Generated by `python -m tools.zoo table`; do not edit. To repeat: `python -m tools.zoo export`, "
-        "then `check`, then `table`.",
+        _HEAD,
         _METHOD,
-        _totals(rows),
+        _totals(rows, entries),
         "\n".join(lines),
+        "## What would pay",
+        _PAYS,
+        "\n".join(_loosening(rows)),
+        "## Why groups are pinned",
         "\n".join(_reasons(rows)),
         "## Relations",
         "The metamorphic relations on the small files, by `python -m tools.zoo relations`.",

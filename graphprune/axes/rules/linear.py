@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphprune.axes.edits import AttributeCount
-from graphprune.axes.labels import ONE, Label, is_static
+from graphprune.axes.edits import AttributeCount, OldPlaces
+from graphprune.axes.labels import ONE, Label, is_fixed, is_static
 from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit
@@ -103,6 +103,9 @@ def conv(visit: Visit) -> None:
     if shape is None or weight is None or not is_static(shape[1]):
         visit.fix_all("an operand's shape is not known")
         return
+    if _reads_channels(visit):
+        _along_channels(visit)
+        return
     groups = visit.int_attr("group", 1)
     channels, outputs = shape[1][0], weight[0][0]
     visit.kernel(1)
@@ -122,6 +125,27 @@ def conv(visit: Visit) -> None:
     _conv_bias(visit, out)
     fix_positions(visit)
     visit.out([visit.axis(0, 0), out, *visit.top()[2:]])
+
+
+def _reads_channels(visit: Visit) -> bool:
+    """ECA: one kernel along [N, 1, C], and as many places as before; elsewhere they are channels."""
+    shape, out = visit.shape(0) or (), visit.out_shape() or ()
+    single = visit.node.op_type == "Conv" and (visit.shape(1) or ())[:2] == (ONE, ONE)
+    producer = visit.value(0).producer()
+    inside = producer is not None and producer.graph is visit.node.graph
+    along = len(shape) == 3 and shape == out and is_static(shape[2]) and not is_fixed(visit.axis(0, 2))
+    return single and inside and along and visit.is_constant(1)
+
+
+def _along_channels(visit: Visit) -> None:
+    visit.kernel(1)
+    visit.roles(1, "source")
+    for label in visit.axes(1)[2:]:
+        visit.fix(label, "it is a position of the kernel")
+    label = visit.axis(0, 2)
+    visit.contract(0, 2)
+    visit.edit(OldPlaces(visit.node, 2, label))
+    visit.out([visit.axis(0, 0), (), label])
 
 
 def _conv_bias(visit: Visit, out: Label) -> None:
@@ -254,9 +278,9 @@ ROWS = (
     Row(
         ops("Conv") + ops("FusedConv", "com.microsoft"),
         conv,
-        "x.1 = W.1, out.1 = W.0; depthwise x.1 = W.0; grouped: equal counts per block",
+        "x.1 = W.1, out.1 = W.0; depthwise x.1 = W.0; grouped: equal counts per block; ECA: out.2 = x.2",
         "contraction",
-        "W, bias, `group`",
+        "W, bias, `group`; a Gather on either side along channels",
     ),
     Row(
         ops("ConvTranspose"),

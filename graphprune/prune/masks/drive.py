@@ -52,21 +52,22 @@ def stages(layout: Layout, sites: Sequence[Site]) -> list[int]:
     Then every node runs once: what a Site reads is at hand before its weights are decided. There is no cut
     where a value is alive that cannot be handed over; Sites behind it are measured by a run of their own.
     """
-    cuts = [0]
+    cuts, stuck = [0], _stuck(layout)
     for site in sorted(sites, key=lambda site: layout.position[site.node]):
         at = layout.position[site.node]
-        if layout.made.get(site.edge, -1) >= cuts[-1] and at > cuts[-1] and not _stuck(layout, at):
+        alive = any(made < at <= last for made, last in stuck)
+        if layout.made.get(site.edge, -1) >= cuts[-1] and not alive:
             cuts.append(at)
     return cuts
 
 
-def _stuck(layout: Layout, at: int) -> bool:
-    """Whether a value of unknown type, or no tensor, lives across this position."""
-    return any(
-        made < at <= layout.last.get(value, -1)
-        and (not isinstance(value.type, ir.TensorType) or value.dtype in (None, ir.DataType.UNDEFINED))
+def _stuck(layout: Layout) -> list[tuple[int, int]]:
+    """From where to where values live that cannot be handed over: of unknown type, or no tensors."""
+    return [
+        (made, layout.last.get(value, -1))
         for value, made in layout.made.items()
-    )
+        if not isinstance(value.type, ir.TensorType) or value.dtype in (None, ir.DataType.UNDEFINED)
+    ]
 
 
 def sequential(

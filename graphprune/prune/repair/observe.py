@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,49 +58,56 @@ class Part:
         return whole
 
 
+def together(nodes: Sequence[Remains]) -> list[list[Remains]]:
+    """Sites that multiply the same kept columns, such as queries, keys and values: they share a Gram."""
+    found: dict[tuple[object, ...], list[Remains]] = {}
+    for each in nodes:
+        found.setdefault((row.signature(each.site), each.keep.tobytes()), []).append(each)
+    return list(found.values())
+
+
 def observe(
     dense: Stream,
     pruned: Stream,
     segment: Segment,
-    remains: Remains,
+    group: Sequence[Remains],
     replaced: Arrays,
     biases: Arrays,
     folds: int,
     seed: int,
-) -> list[Moments]:
-    """Moments of a Site, in folds of different samples.
+) -> list[list[Moments]]:
+    """Moments of Sites that share their inputs, each in folds of different samples.
 
     Args:
         dense: the dense model on its way, at the segment.
         pruned: the same model for the cut one, as far.
-        segment: where the Site is.
-        remains: of the Site.
+        segment: where the Sites are.
+        group: one of those that `together` returns.
         replaced: contents of initializers that make the cut model of the dense one.
         biases: vectors added to results of Sites.
         folds: number of folds.
         seed: of their choice.
     """
-    site, part = remains.site, Part.of(remains)
-    shape = (site.blocks, len(part.rows), len(part.columns))
-    sums = [_Sums(*shape) for _ in range(folds)]
+    site, columns = group[0].site, Part.of(group[0]).columns
+    sums = [_Sums(group, len(columns)) for _ in range(folds)]
     chance = np.random.default_rng(seed)
-    output, edge = site.output.name or "", site.edge.name or ""
-    pairs = zip(dense.tap(segment, [output]), pruned.tap(segment, [edge], replaced, biases), strict=True)
+    edge = site.edge.name or ""
+    names = [each.site.output.name or "" for each in group]
+    pairs = zip(dense.tap(segment, names), pruned.tap(segment, [edge], replaced, biases), strict=True)
     for number, (wanted, given) in enumerate(pairs):
         source = row.source(site, given[edge])
         valid = source.valid(dense.calibration.row_mask(site, number))
         chosen = dense.calibration.samplings[number].choose(site, valid)
-        results = row.outputs(site, wanted[output])
-        samples, per_sample = _samples(site, wanted[output], len(results))
+        results = [row.outputs(each.site, wanted[name]) for each, name in zip(group, names, strict=True)]
+        samples, per_sample = _samples(site, wanted[names[0]], len(results[0]))
         fold = chance.integers(0, folds, samples)[chosen // per_sample]
         for index, total in enumerate(sums):
             mine = chosen[fold == index]
             for start in range(0, len(mine), CHUNK):
                 at = mine[start : start + CHUNK]
-                y = np.asarray(results[at], np.float32) - remains.own_bias
-                x = np.asarray(source.take(at)[:, :, part.columns], np.float32)
-                total.add(x, _blocked(y, site.blocks)[:, :, part.rows])
-    return [total.moments for total in sums]
+                x = np.asarray(source.take(at)[:, :, columns], np.float32)
+                total.add(x, [np.asarray(result[at], np.float32) for result in results])
+    return [[total.moments(place) for total in sums] for place in range(len(group))]
 
 
 def _samples(site: Site, output: Array, rows: int) -> tuple[int, int]:
@@ -115,22 +122,26 @@ def _blocked(results: Floats, blocks: int) -> Floats:
 
 
 class _Sums:
-    """Moments in the making, added to in place."""
+    """Moments in the making, added to in place; the inputs are the same for all Sites of the group."""
 
-    def __init__(self, blocks: int, rows: int, columns: int) -> None:
-        self.count = 0.0
-        self.x, self.y = np.zeros((blocks, columns)), np.zeros((blocks, rows))
-        self.xx, self.yx = np.zeros((blocks, columns, columns)), np.zeros((blocks, rows, columns))
-        self.yy = np.zeros((blocks, rows))
+    def __init__(self, group: Sequence[Remains], columns: int) -> None:
+        self._group, self._parts = group, [Part.of(each) for each in group]
+        self._count, blocks = 0.0, group[0].site.blocks
+        rows = [len(part.rows) for part in self._parts]
+        self._x, self._xx = np.zeros((blocks, columns)), np.zeros((blocks, columns, columns))
+        self._y = [np.zeros((blocks, count)) for count in rows]
+        self._yx = [np.zeros((blocks, count, columns)) for count in rows]
+        self._yy = [np.zeros((blocks, count)) for count in rows]
 
-    def add(self, x: Floats, y: Floats) -> None:
-        self.count += x.shape[1]
-        self.x += x.sum(axis=1, dtype=np.float64)
-        self.y += y.sum(axis=1, dtype=np.float64)
-        self.xx += np.matmul(x.transpose(0, 2, 1), x)
-        self.yx += np.matmul(y.transpose(0, 2, 1), x)
-        self.yy += np.einsum("bnr,bnr->br", y, y, dtype=np.float64)
+    def add(self, x: Floats, results: Sequence[Floats]) -> None:
+        self._count += x.shape[1]
+        self._x += x.sum(axis=1, dtype=np.float64)
+        self._xx += np.matmul(x.transpose(0, 2, 1), x)
+        for place, (each, part, result) in enumerate(zip(self._group, self._parts, results, strict=True)):
+            y = _blocked(result - each.own_bias, each.site.blocks)[:, :, part.rows]
+            self._y[place] += y.sum(axis=1, dtype=np.float64)
+            self._yx[place] += np.matmul(y.transpose(0, 2, 1), x)
+            self._yy[place] += np.einsum("bnr,bnr->br", y, y, dtype=np.float64)
 
-    @property
-    def moments(self) -> Moments:
-        return Moments(self.count, self.x, self.y, self.xx, self.yx, self.yy)
+    def moments(self, place: int) -> Moments:
+        return Moments(self._count, self._x, self._y[place], self._xx, self._yx[place], self._yy[place])

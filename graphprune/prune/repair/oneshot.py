@@ -21,7 +21,7 @@ def run_oneshot(analysis: Analysis, cuts: Cuts, how: frozenset[str], statistics:
     """Carries out `how` (of refit, bias, match) at every Site that loses columns."""
     work = Work(zeroed(analysis, cuts))
     for left in remains(analysis, cuts, find_sites(analysis.model, analysis.sizes)).values():
-        if not left.cut or not left.keep.any() or not left.rows.any():
+        if not left.cut or left.empty:
             continue
         if left.why:
             work.notes.append(f"{left.site.name}: not repaired, because {left.why}")

@@ -44,6 +44,15 @@ class Remains:
         return not self.keep.all()
 
     @property
+    def empty(self) -> bool:
+        """Whether no column or no row is left."""
+        return not (self.keep.any() and self.rows.any())
+
+    def solvable(self, how: frozenset[str]) -> bool:
+        """Whether its weight may change, and is to change."""
+        return not self.why and how != {"bias"}
+
+    @property
     def weight(self) -> Doubles:
         """The dense W, [blocks, rows, columns]."""
         tensor = self.site.weight.const_value

@@ -12,19 +12,21 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.prune.repair.fit import fit
 from graphprune.prune.repair.norms import refreshed
-from graphprune.prune.repair.observe import Part, observe
+from graphprune.prune.repair.observe import Part, observe, together
 from graphprune.prune.repair.remains import Cuts, Remains, changed_nodes, remains
 from graphprune.prune.repair.solve import Moments
 from graphprune.prune.zeroed import zeroed
+from graphprune.statistics.measures import Vector
 from graphprune.statistics.segments import Segment
-from graphprune.statistics.sites import find_sites
+from graphprune.statistics.sites import Site, find_sites
 from graphprune.statistics.stream import Stream
 
 Array = npt.NDArray[np.generic]
 Feed = Mapping[str, Array]
 Progress = Callable[[int, int, str], None]
-FOLDED_SAMPLES = 64
-"""With fewer samples, halves of them say too little about each other to choose a ridge by."""
+FOLDS = 4
+FOLDED_SAMPLES = 32
+"""With fewer samples, a quarter of them says too little about the others to choose a ridge by."""
 OVERFLOW = "numbers too large for its type"
 
 
@@ -75,73 +77,113 @@ def run_sequential(
 ) -> Work:
     """Carries out `how` (of refit, bias, match; nothing for norms alone) in the order of the graph."""
     sites = find_sites(analysis.model, analysis.sizes)
-    work = base or Work(zeroed(analysis, cuts))
-    todo: dict[ir.Node, Remains | None] = dict(remains(analysis, cuts, sites)) if how else {}
+    left = remains(analysis, cuts, sites) if how else {}
+    norms: set[ir.Node] = set()
     if refresh:
         changed = changed_nodes(analysis, cuts)
-        todo |= {n: None for n in analysis.model.graph if n.op_type == "BatchNormalization" and n in changed}
-    streams = [
-        Stream(
-            analysis.model,
-            running.batches,
-            sites,
-            threads=running.threads,
-            timeout=running.timeout,
-            sizes=analysis.sizes,
-            seed=running.seed,
-        )
-        for _ in range(2)
-    ]
-    done = 0
-    for segment in streams[0].segments:
-        for node in segment.nodes:
-            if node not in todo:
-                continue
-            running.progress(done, len(todo), "repair")
-            _step(streams, segment, node, todo[node], how, running, work)
-            done += 1
-        if done == len(todo):
-            break
-        streams[0].advance(segment)
-        streams[1].advance(segment, work.twin, work.biases)
-    running.progress(len(todo), len(todo), "repair")
-    return work
+        norms = {n for n in analysis.model.graph if n.op_type == "BatchNormalization" and n in changed}
+    dense, pruned = (_stream(analysis, sites, running) for _ in range(2))
+    work = base or Work(zeroed(analysis, cuts))
+    return _Sequence(dense, pruned, left, norms, how, running, work).run()
 
 
-def _step(
-    streams: Sequence[Stream],
-    segment: Segment,
-    node: ir.Node,
-    left: Remains | None,
-    how: frozenset[str],
-    running: Running,
-    work: Work,
-) -> None:
-    if left is None:
-        _norm(streams, segment, node, work)
-    elif not left.keep.any() or not left.rows.any():
-        return
-    elif left.why or how == {"bias"}:
+def _stream(analysis: Analysis, sites: Sequence[Site], running: Running) -> Stream:
+    return Stream(
+        analysis.model,
+        running.batches,
+        sites,
+        threads=running.threads,
+        timeout=running.timeout,
+        sizes=analysis.sizes,
+        seed=running.seed,
+    )
+
+
+@dataclass(eq=False)
+class _Sequence:
+    """Two models on their way, side by side, and what is left to repair."""
+
+    dense: Stream
+    pruned: Stream
+    left: dict[ir.Node, Remains]
+    norms: set[ir.Node]
+    how: frozenset[str]
+    running: Running
+    work: Work
+
+    def run(self) -> Work:
+        """Segment after segment, up to the last one with something to repair."""
+        total = len(self.left) + len(self.norms)
+        for segment in self.dense.segments:
+            rest = len(self.left) + len(self.norms)
+            self.running.progress(total - rest, total, "repair")
+            if not rest:
+                break
+            for node in segment.nodes:
+                self._step(segment, node)
+            self.dense.advance(segment)
+            self.pruned.advance(segment, self.work.twin, self.work.biases)
+        return self.work
+
+    def _step(self, segment: Segment, node: ir.Node) -> None:
+        if node in self.norms:
+            self.norms.remove(node)
+            self._norm(segment, node)
+        if node not in self.left:
+            return
+        group = self._group(segment, self.left[node])
+        for each in group:
+            del self.left[each.site.node]
+        if group[0].empty:
+            return
+        if len(group) == 1 and not group[0].solvable(self.how):
+            self._shift(segment, group[0])
+        else:
+            self._solve(segment, group)
+
+    def _group(self, segment: Segment, first: Remains) -> list[Remains]:
+        """Sites of the segment that are solved for together with this one."""
+        if first.empty or not first.solvable(self.how):
+            return [first]
+        mine = [self.left[n] for n in segment.nodes if n in self.left]
+        able = [each for each in mine if not each.empty and each.solvable(self.how)]
+        return next(group for group in together(able) if first in group)
+
+    def _solve(self, segment: Segment, group: list[Remains]) -> None:
+        """New weights, and biases where there may be some."""
+        folds = FOLDS if "refit" in self.how and self.running.samples >= FOLDED_SAMPLES else 1
+        twin, biases = self.work.twin, self.work.biases
+        found = observe(self.dense, self.pruned, segment, group, twin, biases, folds, self.running.seed)
+        for each, moments in zip(group, found, strict=True):
+            install(each, moments, self.how, self.work)
+
+    def _shift(self, segment: Segment, left: Remains) -> None:
+        """A bias that restores the mean of the dense result."""
         if left.why:
-            work.notes.append(f"{left.site.name}: only its bias is repaired, because {left.why}")
-        _shift(streams, segment, left, work)
-    else:
-        _solve(streams, segment, left, how, running, work)
+            self.work.notes.append(f"{left.site.name}: only its bias is repaired, because {left.why}")
+        if not left.biased:
+            return
+        name = left.site.output.name or ""
+        dense, pruned = self._both(segment, name)
+        live = left.rows.reshape(left.site.outputs, -1).any(axis=1)
+        dtype = left.site.weight.dtype or ir.DataType.FLOAT
+        with np.errstate(over="ignore"):
+            shift = np.where(live, dense.mean - pruned.mean, 0.0).astype(dtype.numpy())
+        if np.isfinite(shift).all():
+            self.work.biases[name] = shift
+        else:
+            self.work.notes.append(f"{left.site.name}: left as it is, because its repair has {OVERFLOW}")
 
+    def _norm(self, segment: Segment, node: ir.Node) -> None:
+        value = node.inputs[0]
+        dense, pruned = self._both(segment, "" if value is None else value.name or "")
+        for initializer, array in refreshed(node, dense, pruned).items():
+            self.work.replace(initializer, array)
 
-def _solve(
-    streams: Sequence[Stream],
-    segment: Segment,
-    left: Remains,
-    how: frozenset[str],
-    running: Running,
-    work: Work,
-) -> None:
-    """A new weight, and a bias where there may be one."""
-    dense, pruned = streams
-    folds = 2 if "refit" in how and running.samples >= FOLDED_SAMPLES else 1
-    moments = observe(dense, pruned, segment, left, work.twin, work.biases, folds, running.seed)
-    install(left, moments, how, work)
+    def _both(self, segment: Segment, name: str) -> tuple[Vector, Vector]:
+        """Sums of a value in the dense and in the cut model."""
+        dense = self.dense.vectors(segment, [name])[name]
+        return dense, self.pruned.vectors(segment, [name], self.work.twin, self.work.biases)[name]
 
 
 def install(left: Remains, moments: Sequence[Moments], how: frozenset[str], work: Work) -> None:
@@ -159,29 +201,3 @@ def install(left: Remains, moments: Sequence[Moments], how: frozenset[str], work
     work.replace(site.weight.name or "", weight)
     if left.biased:
         work.biases[site.output.name or ""] = stored
-
-
-def _shift(streams: Sequence[Stream], segment: Segment, left: Remains, work: Work) -> None:
-    """A bias that restores the mean of the dense result."""
-    if not left.biased:
-        return
-    name = left.site.output.name or ""
-    dense = streams[0].vectors(segment, [name])[name]
-    pruned = streams[1].vectors(segment, [name], work.twin, work.biases)[name]
-    live = left.rows.reshape(left.site.outputs, -1).any(axis=1)
-    dtype = left.site.weight.dtype or ir.DataType.FLOAT
-    with np.errstate(over="ignore"):
-        shift = np.where(live, dense.mean - pruned.mean, 0.0).astype(dtype.numpy())
-    if np.isfinite(shift).all():
-        work.biases[name] = shift
-    else:
-        work.notes.append(f"{left.site.name}: left as it is, because its repair has {OVERFLOW}")
-
-
-def _norm(streams: Sequence[Stream], segment: Segment, node: ir.Node, work: Work) -> None:
-    value = node.inputs[0]
-    name = "" if value is None else value.name or ""
-    dense = streams[0].vectors(segment, [name])[name]
-    pruned = streams[1].vectors(segment, [name], work.twin, work.biases)[name]
-    for initializer, array in refreshed(node, dense, pruned).items():
-        work.replace(initializer, array)
