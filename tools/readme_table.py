@@ -1,6 +1,6 @@
 """Writes measured figures into README.md: `python -m tools.readme_table`.
 
-The first block is the demo, run now; the second a summary of docs/real_models.md, where that exists.
+The first block is the demo, run now; the second a summary of docs/accuracy.md, where that exists.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from graphprune.report import numbers
 from tools import demo
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, REAL = ROOT / "README.md", ROOT / "docs" / "real_models.md"
+PAGE, ACCURACY = ROOT / "README.md", ROOT / "docs" / "accuracy.md"
 MEASURED = ("<!-- measured: python -m tools.readme_table -->", "<!-- /measured -->")
-SUMMARY = ("<!-- real models: from docs/real_models.md -->", "<!-- /real models -->")
+SUMMARY = ("<!-- accuracy: from docs/accuracy.md -->", "<!-- /accuracy -->")
+NORMS, REPAIRED = "l2", ("l2+refit", "obspa")
 HEAD = (
     "| model | passes | accuracy | parameters | MACs | bytes | latency | |",
     "|---|---|---|---|---|---|---|---|",
 )
 SUMMARY_HEAD = (
-    "| model | passes | measured on | metric | parameters left | MACs left | latency |",
-    "|---|---|---|---|---|---|---|",
+    "| model | ratio | dense | `prune(repair=none)` | `prune` | left, faster | `obspa` | left, faster |",
+    "|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -46,15 +47,25 @@ def row(done: demo.Demo) -> str:
 
 
 def summary(page: str) -> Iterator[str]:
-    """A line per compiled model of docs/real_models.md; those that failed stay in, with what they said."""
-    kind = ""
+    """A line per model and ratio of docs/accuracy.md at which norms alone and both repairs were measured."""
+    model, dense = "", ""
+    found: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for line in page.splitlines():
-        kind = line.removeprefix("## ") if line.startswith("## ") else kind
+        if line.startswith("### "):
+            model = line.removeprefix("### ")
+        elif "; dense " in line:
+            dense = line.partition("; dense ")[2].partition(". ")[0]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) != 9 or cells[0] in ("model", "---"):
-            continue
-        model, passes, dense, pruned, _, params, macs, speed, _ = cells
-        yield f"| {model} | `{passes}` | {kind} | {dense} → {pruned} | {params} | {macs} | {speed} |"
+        if len(cells) == 9 and cells[0] not in ("ratio", "---"):
+            found.setdefault((model, cells[0], dense), {})[cells[1]] = cells
+    for (model, ratio, dense), methods in found.items():
+        if NORMS in methods and all(name in methods for name in REPAIRED):
+            repaired = [_repaired(methods[name]) for name in REPAIRED]
+            yield f"| {model} | {ratio} | {dense} | {methods[NORMS][2]} | {' | '.join(repaired)} |"
+
+
+def _repaired(cells: list[str]) -> str:
+    return f"**{cells[2]}** | {cells[5]}, {cells[8].replace('none', 'no')}"
 
 
 def filled(page: str, marks: tuple[str, str], lines: tuple[str, ...]) -> str:
@@ -72,10 +83,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         done = demo.run(Path(folder))
     page = filled(PAGE.read_text(encoding="utf-8"), MEASURED, (*HEAD, row(done)))
-    if REAL.exists():
-        more = "Trained models of others; more figures in [real models](docs/real_models.md)."
-        rows = tuple(summary(REAL.read_text(encoding="utf-8")))
-        page = filled(page, SUMMARY, (*SUMMARY_HEAD, *rows, "", more))
+    if ACCURACY.exists():
+        rows = tuple(summary(ACCURACY.read_text(encoding="utf-8")))
+        page = filled(page, SUMMARY, (*SUMMARY_HEAD, *rows))
     PAGE.write_text(page, encoding="utf-8")
 
 

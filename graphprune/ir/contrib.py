@@ -27,7 +27,7 @@ def contrib_shapes(node: ir.Node, shapes: Shapes) -> list[Shape | None] | None:
         return None
     missing = [shape is None and value is not None for shape, value in zip(shapes, node.inputs, strict=True)]
     if any(missing):
-        return None
+        return [None] * len(node.outputs)  # nobody else knows them; types follow anyway
     try:
         found = rule(node, [EMPTY if shape is None else shape for shape in shapes])
     except (IndexError, ZeroDivisionError, KeyError):

@@ -23,13 +23,31 @@ _FAILURES = (
 )
 
 
+COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+DECIDES = frozenset(["Min", "Max", "ReduceMin", "ReduceMax", "Clip", "Where", "Mod", "Abs", *COMPARISONS])
+"""Operators whose results can be the same at both points and another one elsewhere: min(400, n), n > 400."""
+ROUNDS = frozenset(["Cast", "Floor", "Ceil", "Round"])
+
+
 @dataclass(frozen=True)
 class Data:
-    """The elements of a small value at both points."""
+    """The elements of a small value at both points.
+
+    Attributes:
+        a, b: at each point.
+        dynamic: which elements depend on a symbolic dimension.
+        decided: which of these a comparison of sizes had a part in; None for none.
+    """
 
     a: Array
     b: Array
     dynamic: Array
+    decided: Array | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether an element may be the same at both points by chance."""
+        return self.decided is not None and bool((self.decided & (self.a == self.b)).any())
 
     @property
     def static(self) -> bool:
@@ -61,24 +79,51 @@ def propagate(node: ir.Node, data: Mapping[ir.Value, Data]) -> Data | None:
         if all(k is None or k.a is k.b for k in known):
             return constant(a)
         b = function([None if k is None else k.b for k in known], node.attributes)
-        return Data(a, b, _dynamic(node, known, a))
+        dynamic = _moved(node, known, a, [None if k is None else k.dynamic for k in known])
+        return Data(a, b, dynamic, _decided(node, known, a, b, dynamic))
     except _FAILURES:
         return None
 
 
-def _dynamic(node: ir.Node, known: Sequence[Data | None], result: Array) -> Array:
-    """Which elements of a result depend on a symbolic dimension."""
-    if not any(k is not None and not k.static for k in known):
+def _decided(node: ir.Node, known: Sequence[Data | None], a: Array, b: Array, dynamic: Array) -> Array | None:
+    """Elements that are the same at both points because of a comparison, here or before."""
+    fresh = dynamic & (a == b) & _may_decide(node, known, a) if a.shape == b.shape else None
+    fresh = fresh if fresh is not None and fresh.any() else None
+    marks = [None if k is None or k.decided is None else k.decided for k in known]
+    if all(mark is None for mark in marks):
+        return fresh
+    full = [
+        mark if mark is not None or k is None else np.zeros(k.a.shape, bool)
+        for mark, k in zip(marks, known, strict=True)
+    ]
+    before = _moved(node, known, a, full)
+    return before if fresh is None else before | fresh
+
+
+def _may_decide(node: ir.Node, known: Sequence[Data | None], result: Array) -> Array:
+    """Where the operator compares, rounds, or divides with a rest."""
+    operands = [k.a for k in known if k is not None]
+    if node.op_type in ROUNDS:
+        return np.asarray(operands[0] != result)
+    if node.op_type == "Div" and np.issubdtype(result.dtype, np.integer):
+        return np.asarray(np.multiply(result, operands[1]) != operands[0])
+    return np.full(result.shape, node.op_type in DECIDES)
+
+
+def _moved(
+    node: ir.Node, known: Sequence[Data | None], result: Array, marks: Sequence[Array | None]
+) -> Array:
+    """What is marked in the inputs, carried over to the result."""
+    if not any(mark is not None and mark.any() for mark in marks):
         return np.zeros(result.shape, bool)
     first = 1 if node.op_type != "Concat" else len(known)
     if node.op_type in MOVES and all(k is None or k.static for k in known[first:]):
-        moved: list[Array | None] = [None if k is None else k.dynamic for k in known[:first]]
-        moved += [None if k is None else k.a for k in known[first:]]
+        moved = [*marks[:first], *(None if k is None else k.a for k in known[first:])]
         return MOVES[node.op_type](moved, node.attributes)
     spread = np.zeros(result.shape, bool)
     try:
-        for k in known:
-            spread = spread if k is None else spread | k.dynamic
+        for mark in marks:
+            spread = spread if mark is None else spread | mark
     except ValueError:
         return np.ones(result.shape, bool)
     return spread if spread.shape == result.shape else np.ones(result.shape, bool)

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
 from graphprune.ir.contrib import contrib_shapes, element_type
-from graphprune.ir.evaluate import integer
+from graphprune.ir.evaluate import MOVES, integer
 from graphprune.ir.fast_shapes import BROADCAST, SAME_AS_FIRST, fast_shape
 from graphprune.ir.learned import Learned
 from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
@@ -25,6 +25,7 @@ from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
 Size = tuple[int, int]
 Shape = tuple[Size, ...]
 
+CONTRACTIONS = frozenset(["MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose"])
 INFERENCE_ERRORS = (
     shape_inference.InferenceError,
     onnx.checker.ValidationError,
@@ -100,6 +101,7 @@ class _Inference:
         self.sizes = Sizes()
         self.symbols: dict[object, Size] = {}
         self.primes = _primes()
+        self.unsure: set[ir.Value] = set()
 
     def run(self) -> Sizes:
         for value in self.model.graph.inputs:
@@ -168,6 +170,7 @@ class _Inference:
                 out.dtype = a.dtype
 
     def _node(self, node: ir.Node) -> None:
+        self._doubt(node)
         if self._evaluate(node):
             return
         shapes = [None if v is None else self.sizes.shapes.get(v) for v in node.inputs]
@@ -189,7 +192,8 @@ class _Inference:
         start, end = integer(node.attributes, "start", 0), integer(node.attributes, "end", len(shape))
         dims = shape[start:end]
         a, b = (np.array([d[i] for d in dims], np.int64) for i in (0, 1))
-        self.sizes.data[node.outputs[0]] = Data(a, b, a != b)
+        unsure = np.full(a.shape, node.inputs[0] in self.unsure)
+        self.sizes.data[node.outputs[0]] = Data(a, b, (a != b) | unsure, unsure)
         self.sizes.shapes[node.outputs[0]] = ((len(dims), len(dims)),)
         node.outputs[0].dtype = ir.DataType.INT64
 
@@ -203,8 +207,17 @@ class _Inference:
         if out.dtype is None:
             out.dtype = ir.DataType.from_numpy(a.dtype)
         if a.shape == b.shape and a.size <= DATA_LIMIT:
-            self.sizes.data[out] = Data(a, b, dynamic)
+            self.sizes.data[out] = Data(a, b, dynamic, result.decided)
         return True
+
+    def _doubt(self, node: ir.Node) -> None:
+        """Sizes that a comparison decided, and all that is made of such values, are not written down."""
+        shaping = node.op_type not in SAME_AS_FIRST | BROADCAST
+        for value in node.inputs:
+            known = None if value is None else self.sizes.data.get(value)
+            if value in self.unsure or (shaping and known is not None and known.doubtful):
+                self.unsure.update(node.outputs)
+                return
 
     def _broadcast(self, shapes: Sequence[Shape]) -> Shape | None:
         rank = max(len(s) for s in shapes)
@@ -279,6 +292,8 @@ class _Inference:
             a, b = self._infer(node, 0), self._infer(node, 1)
         except INFERENCE_ERRORS:
             self.sizes.failures.append(node.name or node.op_type)
+            if node.op_type in SAME_AS_FIRST | BROADCAST | CONTRACTIONS | set(MOVES):
+                self._type(node)  # no shape, but a type that follows an input's
             return [None] * len(node.outputs)
         return [self._joined(out, a.get(out.name), b.get(out.name)) for out in node.outputs]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,20 +73,22 @@ def load_model(model: object, settings: Settings) -> ir.Model:
     return load(model, settings.limits).model
 
 
-def agree(first: ir.Model, second: ir.Model, feeds: Feeds, settings: Settings) -> Agreement:
+def agree(
+    first: ir.Model | Path, second: ir.Model | Path, feeds: Feeds, settings: Settings, optimise: bool = True
+) -> Agreement:
     """How far two models agree over all batches; only one of them is open at a time."""
     from graphprune.runtime.compare import agreement, merge
 
-    reference, candidate = _outputs(first, feeds, settings), _outputs(second, feeds, settings)
+    reference, candidate = (_outputs(model, feeds, settings, optimise) for model in (first, second))
     if _stackable(reference) and _stackable(candidate):
         reference, candidate = [_stacked(reference)], [_stacked(candidate)]
     return merge(agreement(a, b, settings.tolerance) for a, b in zip(reference, candidate, strict=True))
 
 
-def _outputs(model: ir.Model, feeds: Feeds, settings: Settings) -> list[Outputs]:
+def _outputs(model: ir.Model | Path, feeds: Feeds, settings: Settings, optimise: bool) -> list[Outputs]:
     from graphprune.runtime.session import open_session
 
-    session = open_session(model, threads=settings.threads)
+    session = open_session(model, threads=settings.threads, optimise=optimise)
     return [session.run(feed, timeout_s=settings.timeout) for feed in feeds]
 
 

@@ -14,6 +14,7 @@ from graphprune.ir.normalise import normalise
 from graphprune.pipeline import measure, registry, reproducer
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.collecting import require_apart
+from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.manager import Manager, Step
 from graphprune.pipeline.output import copy, require_free, write
 from graphprune.pipeline.passes import Pass
@@ -103,6 +104,7 @@ class _Compile:
         self.job = job
         self.settings = settings
         self.clock = Clock()
+        self.notes: tuple[str, ...] = ()
 
     def run(self) -> Result:
         with self.clock.phase("load"):
@@ -116,6 +118,10 @@ class _Compile:
         samples.check()
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
         steps = Manager(self.settings, self.clock, samples).run(dense, sizes, passes)
+        self.settings.progress(0, 0, "prove the normal form")
+        with self.clock.phase("prove"):
+            unchecked = require_faithful(source.path or source.model, dense, samples.feeds, self.settings)
+        self.notes = (unchecked,) if unchecked else ()
         return self._finish(source, dense, steps, samples)
 
     def _load(self) -> Source:
@@ -139,7 +145,7 @@ class _Compile:
             # Last, so that whatever goes wrong before leaves nothing.
             plan_file = from_steps(dense, steps, self.job.pipeline)
             files, notes = self._written(pruned, source, plan_file, samples)
-        report = self._report(sizes, steps, latency, files, notes)
+        report = self._report(sizes, steps, latency, files, (*self.notes, *notes))
         return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
 
     def _written(

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.mapped import in_place
+
 
 def structure(model: ir.Model) -> str:
     """A hash of operators, names, types, shapes and attributes: equal for two checkpoints of one graph."""
@@ -35,7 +37,10 @@ def _checksum(tensor: ir.TensorProtocol) -> int:
         return zlib.crc32(repr(tensor.numpy().tolist()).encode())
     if tensor.dtype.bitwidth < 8:
         return zlib.crc32(tensor.tobytes())
-    return zlib.crc32(np.ascontiguousarray(tensor.numpy()).view(np.uint8).data)
+    array = in_place(tensor)
+    if not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    return zlib.crc32(array.reshape(-1).view(np.uint8).data)
 
 
 def _graphs(model: ir.Model) -> Iterator[ir.Graph]:

@@ -235,6 +235,4 @@ def _silent(details: Sequence[str]) -> PromiseError:
     hint = (
         "cut less (a smaller ratio, a larger min-keep), or give inputs to which the rest responds (--inputs)"
     )
-    return PromiseError(
-        f"nothing can be proved: after this cut the outputs are constant or not finite{notes}", hint
-    )
+    return PromiseError(f"nothing can be proved: after this cut no output can be compared{notes}", hint)

@@ -16,6 +16,7 @@ from graphprune.ir.names import quote
 from graphprune.ir.publish import create, identity, publish, refuse_unsafe, temporaries, unwritable
 from graphprune.ir.save import save, sidecar_of
 from graphprune.pipeline.planfile import PlanFile
+from graphprune.pipeline.report import Json
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -93,12 +94,23 @@ def write(
 
 def _stage(plan: PlanFile, paths: Sequence[Path]) -> None:
     with create(paths[0]) as file:
-        file.write((json.dumps(plan.to_json(), indent=1) + "\n").encode())
+        file.write((_indented(plan.to_json(), "\n") + "\n").encode())
     if plan.tensors:
         from safetensors.numpy import save as serialise
 
         with create(paths[1]) as file:
             file.write(serialise(plan.tensors))
+
+
+def _indented(value: Json, line: str) -> str:
+    """JSON with a line per key; a list of numbers stays on one line, which both people and encoders like."""
+    deeper = line + " "
+    if isinstance(value, dict) and value:
+        items = [f"{json.dumps(key)}: {_indented(item, deeper)}" for key, item in value.items()]
+        return "{" + deeper + ("," + deeper).join(items) + line + "}"
+    if not isinstance(value, list) or not value or set(map(type, value)) <= {int, float}:
+        return json.dumps(value)
+    return "[" + deeper + ("," + deeper).join(_indented(item, deeper) for item in value) + line + "]"
 
 
 def _as_given(output: Path, files: tuple[Path, ...]) -> tuple[str, ...]:

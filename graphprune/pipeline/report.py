@@ -165,6 +165,9 @@ def plain(value: object) -> Json:
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
+        kinds = set(map(type, value))  # long lists are of one kind
+        if kinds <= {int, str} or (kinds == {float} and all(map(math.isfinite, value))):
+            return list(value)
         return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None

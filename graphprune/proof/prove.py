@@ -40,7 +40,7 @@ class Proof:
         notes: what limits the proof.
         failures: what is wrong, by tensor, node or output.
         tolerance: the bound on `error`.
-        silent: whether it failed only because no output can disagree: each is constant or not finite.
+        silent: whether it failed only because no output says anything, and not because one disagrees.
     """
 
     ok: bool

@@ -35,7 +35,7 @@ def with_biases(model: ir.Model, biases: Mapping[str, Array]) -> ir.Model:
     """
     adding = _Adding(model.clone())
     for name in sorted(biases):
-        adding.add(name, np.asarray(biases[name], np.float64))
+        adding.add(name, np.asarray(biases[name], np.float64) + 0.0)  # -0.0 is +0.0 once it is added
     return adding.model
 
 

@@ -73,7 +73,8 @@ def add_gram(total: Gram, site: Site, edge: Array, sampling: Sampling, mask: Boo
         rows = found.take(chosen)
         count += len(chosen)
         total.sum[...] += rows.sum(axis=1, dtype=np.float64)
-        total.gram[...] += np.matmul(rows.transpose(0, 2, 1), rows)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused when it is read
+            total.gram[...] += np.matmul(rows.transpose(0, 2, 1), rows)
     return replace(total, count=count)
 
 

@@ -11,15 +11,23 @@ from graphprune.pipeline.datafree import Assumed, noise
 from graphprune.pipeline.passes import Context, Subject
 from graphprune.pipeline.structured import Criterion, Repair, Structured
 from graphprune.prune.allocate import Per
+from graphprune.prune.select import Scope
 
 
 @dataclass(frozen=True)
 class Obspa(Structured):
-    """Removes the Units whose loss the rest can make up for best, and lets it make up for them."""
+    """Removes the Units whose loss the rest can make up for best, and lets it make up for them.
+
+    Each Group gives the same share by default: losses of different layers do not add up to the loss of the
+    model, and competing over the whole model they empty one cheap Group.
+    """
 
     name: ClassVar[str] = "obspa"
 
     criterion: Criterion = field(default="obs", metadata={"help": "how Units are scored"})
+    scope: Scope = field(
+        default="local", metadata={"help": "which Units compete: all, those of one Group, of like Groups"}
+    )
     per: Per = field(default="budget", metadata={"help": "divide scores by what a Unit costs"})
     repair: Repair = field(default="refit", metadata={"help": "what makes up for the cut"})
     calibration: Literal["given", "free"] = field(

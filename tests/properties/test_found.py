@@ -33,6 +33,8 @@ def test_a_type_that_is_not_known_is_not_guessed() -> None:
         (("layer_norm", "layer_norm"), Style(layernorm="expand")),  # scale and bias were not cut
         (("quantised", "quantised"), Style()),  # integer weights were not scored
         (("branches", "attention"), Style(opset=23)),
+        (("mlp", "loop", "attention"), Style(opset=21)),
+        (("excite", "loop", "fused_attention"), Style(opset=13)),  # no shape behind a Loop, nor a type
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )

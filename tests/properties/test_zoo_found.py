@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from graphprune.axes import Options
 from graphprune.ir.check import check
+from graphprune.ir.normalise import normalise
 from tests.axes.exotic_graphs import Case, NodeRow, analysed, floats, holds, reasons
+from tools.relations import outputs
 
 IMAGE = {"x": floats(2, 3, 4, 4)}
 ROWS = {"x": floats(2, 6)}
@@ -176,3 +179,38 @@ def test_a_scaler_does_not_hide_the_graph_input() -> None:
     ]
     case = Case("scaler", ROWS, {"w1": (6, 8), "w2": (8, 4)}, nodes, ["y"], [8], runs=False)
     assert "graph input 'x'" in reasons(analysed(case))
+
+
+DECIDED: dict[str, list[NodeRow]] = {
+    "SSD takes at most so many boxes": [
+        ("Concat", ["n", "twenty"], ["both"], {"axis": 0}),
+        ("ReduceMin", ["both"], ["k"], {}),
+    ],
+    "a rest is lost": [("Div", ["n", "forty"], ["m"], {}), ("Add", ["m", "two"], ["k"], {})],
+    "a size is compared": [
+        ("Less", ["n", "forty"], ["small"], {}),
+        ("Where", ["small", "two", "twenty"], ["k"], {}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", DECIDED)
+def test_what_a_size_decides_is_not_written_down(name: str) -> None:
+    """Both generic sizes were beyond the bound, so that the result looked the same for all sizes."""
+    weights = {"first": ints(0), "two": ints(2), "twenty": ints(20), "forty": ints(40)}
+    nodes: list[NodeRow] = [
+        ("Shape", ["x"], ["shape"], {}),
+        ("Gather", ["shape", "first"], ["n"], {}),
+        *DECIDED[name],
+        ("TopK", ["x", "k"], ["best", "where"], {"axis": 0}),
+        ("Shape", ["best"], ["sizes"], {}),
+        ("ConstantOfShape", ["sizes"], ["zeros"], {}),
+        ("Add", ["zeros", "best"], ["y"], {}),
+    ]
+    model = Case(name, {"x": floats(2, 6)}, weights, nodes, ["y"], []).model()
+    model.graph.inputs[0].shape = ir.Shape(["n", 6])
+    normal = model.clone()
+    normalise(normal)
+    for count in (3, 30, 100):
+        feeds = {"x": floats(count, 6)}
+        assert np.array_equal(outputs(model, feeds)["y"], outputs(normal, feeds)["y"])

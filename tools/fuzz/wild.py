@@ -103,7 +103,7 @@ def along(net: Net, x: Signal) -> Signal:
     kind = net.pick(0, 1, 2, 3, 4)
     if kind == 0:
         return Signal(net.op("Softmax", x.value, axis=-1), x.slots, x.space)
-    if kind == 1:
+    if kind == 1 and not (net.style.half and net.style.opset < 14):  # no half precision before
         return Signal(net.op("CumSum", x.value, net.const(np.array(-1, np.int64))), x.slots, x.space)
     if kind == 2:
         value = net.op("Mul", x.value, net.reduce("ReduceMax", x.value, -1))

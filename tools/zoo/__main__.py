@@ -41,7 +41,7 @@ def _export(arguments: argparse.Namespace) -> None:
             continue
         lacking = foreign.missing(entry)
         if lacking:
-            print(f"{entry.name}: skipped, needs {' and '.join(lacking)}", file=sys.stderr, flush=True)
+            print(f"{entry.name}: skipped, {lacking}", file=sys.stderr, flush=True)
             continue
         result = isolate.run(functools.partial(_exporter(entry), entry, path), arguments.limits)
         row: dict[str, object] = {"name": entry.name, "reason": result.reason}

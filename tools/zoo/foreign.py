@@ -24,7 +24,8 @@ class Framework:
     Attributes:
         exporter: what the table calls the converter.
         opset: that the converter writes.
-        needs: packages that have to be importable; each framework wants an environment of its own.
+        needs: packages that have to be importable.
+        install: what makes them so; TensorFlow, JAX and Paddle want an environment of their own.
         models: what `write` knows.
         write: exports one of them.
     """
@@ -32,18 +33,25 @@ class Framework:
     exporter: Exporter
     opset: int
     needs: tuple[str, ...]
+    install: str
     models: tuple[str, ...]
     write: Callable[[str, Path], Written | None]
 
 
 FRAMEWORKS: dict[Library, Framework] = {
     "sklearn": Framework(
-        "skl2onnx", 21, ("sklearn", "skl2onnx"), ("classifier", "regressor"), sklearn_nets.write
+        "skl2onnx",
+        21,
+        ("sklearn", "skl2onnx"),
+        "scikit-learn skl2onnx onnxruntime",
+        ("classifier", "regressor"),
+        sklearn_nets.write,
     ),
     "keras-torch": Framework(
         "keras",
         20,
         ("keras", "torch"),
+        "keras torch==2.13.0 onnxscript onnxruntime",
         tuple(keras_nets.NETS),
         functools.partial(keras_nets.write, "torch"),
     ),
@@ -51,14 +59,27 @@ FRAMEWORKS: dict[Library, Framework] = {
         "tf2onnx",
         15,
         ("keras", "tensorflow", "tf2onnx"),
+        "tensorflow-cpu tf2onnx keras onnxruntime",
         tuple(keras_nets.NETS),
         functools.partial(keras_nets.write, "tensorflow"),
     ),
-    "jax": Framework("jax2onnx", 23, ("jax2onnx", "flax"), tuple(jax_nets.NETS), jax_nets.write),
-    "paddle": Framework(
-        "paddle2onnx", 17, ("paddle", "paddle2onnx"), tuple(paddle_nets.NETS), paddle_nets.write
+    "jax": Framework(
+        "jax2onnx",
+        23,
+        ("jax2onnx", "flax"),
+        "jax2onnx flax onnxruntime",
+        tuple(jax_nets.NETS),
+        jax_nets.write,
     ),
-    "trained": Framework("publisher", 0, (), trained.NAMES, trained.write),
+    "paddle": Framework(
+        "paddle2onnx",
+        17,
+        ("paddle", "paddle2onnx"),
+        "paddlepaddle paddle2onnx onnxruntime setuptools",
+        tuple(paddle_nets.NETS),
+        paddle_nets.write,
+    ),
+    "trained": Framework("publisher", 0, (), "", trained.NAMES, trained.write),
 }
 
 
@@ -72,11 +93,12 @@ def _rows() -> Iterator[Entry]:
 ENTRIES: tuple[Entry, ...] = tuple(_rows())
 
 
-def missing(entry: Entry) -> list[str]:
-    """Packages that the row needs and this interpreter lacks."""
+def missing(entry: Entry) -> str:
+    """Which packages of the row this interpreter lacks, and how to get them; empty if it has them all."""
     framework = FRAMEWORKS.get(entry.library)
-    needs = () if framework is None else framework.needs
-    return [package for package in needs if importlib.util.find_spec(package) is None]
+    if framework is None or all(importlib.util.find_spec(package) for package in framework.needs):
+        return ""
+    return f"needs {' and '.join(framework.needs)} (pip install {framework.install})"
 
 
 def export(entry: Entry, path: Path) -> Export:

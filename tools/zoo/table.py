@@ -75,7 +75,8 @@ def _shortfall(found: Found) -> str:
 
 
 def _line(entry: Entry, found: Found | None) -> str:
-    names = [entry.name, f"{entry.library} `{entry.model}`", f"{entry.exporter}, {entry.opset}"]
+    exporter = f"{entry.exporter}, {entry.opset}" if entry.opset else entry.exporter
+    names = [entry.name, f"{entry.library} `{entry.model}`", exporter]
     if found is None or _is_waiting(found):
         return _row([*names, "not exported yet", *[""] * 8])
     stage = str(found["stage"])

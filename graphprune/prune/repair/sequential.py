@@ -27,6 +27,8 @@ Progress = Callable[[int, int, str], None]
 FOLDS = 4
 FOLDED_SAMPLES = 32
 """With fewer samples, a quarter of them says too little about the others to choose a ridge by."""
+FOLDED_BYTES = 2**26
+"""Second moments above this size are held once, not per fold."""
 OVERFLOW = "numbers too large for its type"
 
 
@@ -151,7 +153,9 @@ class _Sequence:
 
     def _solve(self, segment: Segment, group: list[Remains]) -> None:
         """New weights, and biases where there may be some."""
-        folds = FOLDS if "refit" in self.how and self.running.samples >= FOLDED_SAMPLES else 1
+        size = 8 * group[0].site.blocks * int(group[0].keep.sum(axis=1).max()) ** 2
+        enough = self.running.samples >= FOLDED_SAMPLES and size <= FOLDED_BYTES
+        folds = FOLDS if "refit" in self.how and enough else 1
         twin, biases = self.work.twin, self.work.biases
         found = observe(self.dense, self.pruned, segment, group, twin, biases, folds, self.running.seed)
         for each, moments in zip(group, found, strict=True):

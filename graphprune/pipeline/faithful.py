@@ -1,0 +1,48 @@
+"""Does the normal form compute what the file computes? What a proof starts from is checked by running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from graphprune.errors import ModelError
+from graphprune.ir.names import escape
+from graphprune.pipeline.agreement import agree
+from graphprune.pipeline.manager import ProofError
+from graphprune.pipeline.samples import Feeds
+from graphprune.pipeline.settings import Settings
+
+
+def require_faithful(source: Path | ir.Model, normal: ir.Model, feeds: Feeds, settings: Settings) -> str:
+    """Run the model as it was given, and its normal form, on the same inputs.
+
+    Every pass is proved against the normal form; this closes the gap between it and the user's file.
+
+    Returns:
+        A line for the report where the comparison says nothing, else an empty string.
+
+    Raises:
+        ProofError: they compute different things.
+        RunTimeoutError: a run was stopped, so nothing is known.
+    """
+    from graphprune.runtime.session import RunTimeoutError
+
+    try:
+        agreed = agree(source, normal, feeds, settings)
+        if agreed.ok:
+            return ""
+        if not agree(source, source, feeds, settings).ok:
+            return (
+                "the model does not agree with itself (NaN, or random numbers): its normal form is unchecked"
+            )
+        # Fused kernels round differently, which may tip a comparison in the graph; node by node they agree.
+        if agree(source, normal, feeds, settings, optimise=False).ok:
+            return ""
+    except RunTimeoutError:
+        raise
+    except ModelError as error:
+        return f"ONNX Runtime does not run the model as it was given: {error.message}"
+    wrong = "".join(f"\n  output {escape(o.name)}: {o.relative:.3g}" for o in agreed.outputs if not o.ok)
+    hint = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
+    raise ProofError(f"normalising the model changed what it computes{wrong}", hint)
