@@ -13,6 +13,9 @@ import onnx_ir as ir
 from graphprune.errors import DataError
 from graphprune.pipeline.settings import Settings
 
+PROOF_ROWS = 4
+"""Calibration samples that a proof runs on, besides its generated inputs."""
+
 Feeds = tuple[dict[str, np.ndarray], ...]
 Arrays = Mapping[str, np.ndarray]
 Given = Path | Arrays | tuple[Arrays, ...] | None
@@ -62,7 +65,14 @@ class Samples:
     @cached_property
     def feeds(self) -> Feeds:
         """The inputs of proofs: given or generated ones, and one calibration batch."""
-        return (*self._left(feeds_for(self.model, self.inputs, self.settings)), *self.batches[:1])
+        return (*self._left(feeds_for(self.model, self.inputs, self.settings)), *self._few)
+
+    @property
+    def _few(self) -> Feeds:
+        """A few calibration samples: outputs of a whole batch of token windows fill gigabytes."""
+        from graphprune.runtime.data import batches
+
+        return tuple(next(batches(batch, self.model, size=PROOF_ROWS)) for batch in self.batches[:1])
 
 
 def feeds_for(model: ir.Model, inputs: Given, settings: Settings) -> Feeds:

@@ -60,6 +60,7 @@ def trial(work: Callable[[], None], number: signal.Signals, seconds: float) -> N
     """One process that works until it is signalled."""
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us behind &
         try:
             work()
         except KeyboardInterrupt:

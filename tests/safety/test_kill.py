@@ -50,6 +50,11 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "graphprune", *arguments]
 
 
+def heard() -> None:
+    """A shell that starts the tests in the background has them ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 SLOW = ("compile", "in.onnx", *PRUNE, "-o", "out.onnx", "--timeout", "60")
 
 
@@ -62,7 +67,12 @@ def test_a_run_that_does_not_end_is_interrupted_at_once(number: signal.Signals, 
     onnx.save(endless(), folder / "in.onnx")
     before = state(folder)
     process = subprocess.Popen(
-        command(*SLOW, "--verbose"), cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
+        command(*SLOW, "--verbose"),
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,
     )
     assert process.stderr is not None
     while not process.stderr.readline().startswith("prove"):
