@@ -56,7 +56,7 @@ def summary(page: str) -> Iterator[str]:
         elif "; dense " in line:
             dense = line.partition("; dense ")[2].partition(". ")[0]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 9 and cells[0] not in ("ratio", "---"):
+        if len(cells) == 9 and cells[0] not in ("ratio", "---") and cells[5]:  # what failed has no size
             found.setdefault((model, cells[0], dense), {})[cells[1]] = cells
     for (model, ratio, dense), methods in found.items():
         if NORMS in methods and all(name in methods for name in REPAIRED):

@@ -210,6 +210,7 @@ def test_signal_handlers_come_back(tmp_path: Path) -> None:
 
 PRELUDE = """
 import resource, signal, sys, os
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us behind &
 import numpy as np, onnx_ir as ir
 from graphprune.errors import OutputError
 from graphprune.ir.load import load
