@@ -37,21 +37,31 @@ def load_inputs(path: Path, model: ir.Model) -> list[dict[str, np.ndarray]]:
 
 @dataclass(frozen=True)
 class Layout:
-    """How arrays split into samples along their leading axis.
+    """How arrays split into samples.
 
     Attributes:
-        names: the arrays that split; the others, such as a sampling rate, belong to every sample.
+        axes: the axis of each array that splits, by name: the leading one, or, for a state such as
+            [layers, batch, hidden], the one that goes with it. Other arrays, such as a sampling rate,
+            belong to every sample.
         count: samples.
         step: rows of one sample.
         stacked: whether each row is a whole feed, with one axis more than its input.
         fixed: whether the model takes exactly `step` rows at a time.
     """
 
-    names: frozenset[str]
+    axes: Mapping[str, int]
     count: int
     step: int = 1
     stacked: bool = False
     fixed: bool = False
+
+    def take(self, arrays: Arrays, start: int, count: int = 1) -> dict[str, np.ndarray]:
+        """Some samples, with what belongs to every sample."""
+        rows = slice(start * self.step, (start + count) * self.step)
+        return {
+            name: array[(slice(None),) * self.axes[name] + (rows,)] if name in self.axes else array
+            for name, array in arrays.items()
+        }
 
 
 def layout(arrays: Arrays, model: ir.Model) -> Layout:
@@ -63,14 +73,47 @@ def layout(arrays: Arrays, model: ir.Model) -> Layout:
     inputs = {value.name or "": value for value in data_inputs(model)}
     stacked = {name: len(array) for name, array in arrays.items() if array.ndim > _rank(inputs[name])}
     if stacked:
-        return Layout(frozenset(stacked), _same(stacked, "stacked samples"), stacked=True)
+        return Layout(dict.fromkeys(stacked, 0), _same(stacked, "stacked samples"), stacked=True)
     rows = {name: len(array) for name, array in arrays.items() if _splits(inputs[name], array)}
     fixed = {name: _fixed_rows(inputs[name]) for name in rows}
     sizes = {count for count in fixed.values() if count is not None}
     if not rows or (len(set(rows.values())) > 1 and not sizes):
-        return Layout(frozenset(), 1)
+        return Layout({}, 1)
     step = min(sizes, default=1)
-    return Layout(frozenset(rows), _same(rows, "rows") // step, step, fixed=bool(sizes))
+    count = _same(rows, "rows")
+    axes = dict.fromkeys(rows, 0) | ({} if sizes else _inner(arrays, inputs, rows, count))
+    return Layout(axes, count // step, step, fixed=bool(sizes))
+
+
+def _inner(
+    arrays: Arrays, inputs: Mapping[str, ir.Value], rows: Mapping[str, int], count: int
+) -> dict[str, int]:
+    """The sample axis of arrays whose leading axis is a fixed part of each sample.
+
+    It is an open axis under the name that the leading axes have or, where exporters gave no names,
+    one of the same size.
+    """
+    symbols = {_dim(inputs[name], 0) for name in rows}
+    found = {}
+    for name in arrays.keys() - rows.keys():
+        open_axes = [axis for axis in range(1, arrays[name].ndim) if _open(inputs[name], axis)]
+        named = [axis for axis in open_axes if _dim(inputs[name], axis) in symbols - {None}]
+        guessed = [axis for axis in open_axes if None in symbols | {_dim(inputs[name], axis)} and count > 1]
+        for axis in named or guessed:
+            if arrays[name].shape[axis] == count:
+                found[name] = axis
+                break
+    return found
+
+
+def _open(value: ir.Value, axis: int) -> bool:
+    return value.shape is not None and not isinstance(value.shape[axis], int)
+
+
+def _dim(value: ir.Value, axis: int) -> str | None:
+    """The name of an open dimension, None where it has none."""
+    dim = value.shape[axis] if value.shape is not None else None
+    return dim.value if isinstance(dim, ir.SymbolicDim) else None
 
 
 def batches(arrays: Arrays, model: ir.Model, size: int = 32) -> Iterator[dict[str, np.ndarray]]:
@@ -82,15 +125,15 @@ def batches(arrays: Arrays, model: ir.Model, size: int = 32) -> Iterator[dict[st
     take part, such as a sampling rate, go into every feed.
     """
     found = layout(arrays, model)
-    if not found.names:
+    if not found.axes:
         yield dict(arrays)
     elif found.stacked:
         for index in range(found.count):
-            yield {name: array[index] if name in found.names else array for name, array in arrays.items()}
+            yield {name: array[index] if name in found.axes else array for name, array in arrays.items()}
     else:
-        step = found.step if found.fixed else size
-        for start in range(0, found.count * found.step, step):
-            yield {n: a[start : start + step] if n in found.names else a for n, a in arrays.items()}
+        several = 1 if found.fixed else size
+        for start in range(0, found.count, several):
+            yield found.take(arrays, start, several)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -119,6 +162,7 @@ def _read(path: Path, model: ir.Model) -> Iterator[tuple[Path, dict[str, np.ndar
             raise DataError(f"{str(path)!r} is one array for {len(names)} inputs", f"give {FORMATS}")
         yield path, {names[0]: _npy(path)}
     else:
+        require_regular(path)
         raise DataError(f"{str(path)!r} is not a sample file", f"give {FORMATS}")
 
 
@@ -151,7 +195,8 @@ def require_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {str(path)!r}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot read {str(path)!r}: {reason}") from error
     if not stat.S_ISREG(mode):
         raise DataError(f"{str(path)!r} is not a regular file")
 

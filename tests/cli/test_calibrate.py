@@ -63,7 +63,7 @@ def test_the_samples_are_what_a_compile_reads(run, pool):
         (("nan.npz",), "error: 'nan.npz': 'image' holds NaN"),
         (("narrow.npz",), "error: 'narrow.npz': 'image' has shape (60, 3, 8, 5)"),
         (("text.npz",), "error: cannot read 'text.npz'"),
-        (("none",), "error: 'none' is not a sample file"),
+        (("none",), "error: cannot read 'none': No such file"),
         (("model.onnx",), "error: 'model.onnx' is not a sample file"),
         (("pool.npz", "--window", "4"), "error: the input 'image' does not take token ids"),
         (("pool.npz", "--select", "rand"), "error: invalid value for '--select'"),

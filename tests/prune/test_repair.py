@@ -239,6 +239,20 @@ def test_a_repair_that_overflows_is_left_out_with_a_note() -> None:
     assert any("w2" in note and "too large" in note for note in made.notes)
 
 
+def test_layers_that_repair_cannot_reach_are_named() -> None:
+    analysis = sketch(
+        """(float[7,1,6] x) => (float[7,1,1,6] y) {
+            h = MatMul(x, w1)\n [rnn] y, z = LSTM <hidden_size = 6> (h, w2, r) }""",
+        w1=(6, 16),
+        w2=(1, 24, 16),
+        r=(1, 24, 6),
+    )
+    wide = next(group.id for group in analysis.groups if group.size == 16)
+    made = repair(analysis, {wide: tuple(range(8))}, batches=batches(analysis))
+    assert not made.replaced
+    assert any("rnn (LSTM)" in note for note in made.notes)
+
+
 def test_a_weight_with_other_readers_keeps_its_values_and_says_so() -> None:
     analysis = sketch(
         """(float[n,8] x) => (float[n,4] y, float[n,4] z) { a = MatMul(x, w)\n b = Relu(a)\n y = MatMul(b, v)

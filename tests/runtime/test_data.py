@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from graphprune.errors import DataError
@@ -68,6 +69,22 @@ def test_counts_must_agree(build):
     model = build("(float[2,4] x, float[2,4] z) => (float[2,4] y) { y = Add(x, z) }")
     with pytest.raises(DataError, match="'x' has 4, 'z' has 6"):
         list(batches({"x": rows(4), "z": rows(6)}, model))
+
+
+@pytest.mark.parametrize(
+    ("batch", "inner", "parts"),
+    [("b", "b", [2, 2, 1]), ("", "", [2, 2, 1]), ("b", "", [2, 2, 1]), ("b", "c", [5, 5, 5])],
+)
+def test_a_state_splits_along_its_own_batch_axis(build, batch, inner, parts):
+    model = build("(float[b,4] x, float[2,b,3] h) => (float[b,4] y) { y = Relu(x) }")
+    images, states = model.graph.inputs
+    images.shape = ir.Shape([batch or None, 4])  # exporters leave dimensions unnamed at times
+    states.shape = ir.Shape([2, inner or None, 3])
+    state = np.arange(30, dtype=np.float32).reshape(2, 5, 3)
+    feeds = list(batches({"x": rows(5), "h": state}, model, size=2))
+    assert [feed["h"].shape[1] for feed in feeds] == parts
+    if parts != [5, 5, 5]:
+        assert np.array_equal(np.concatenate([feed["h"] for feed in feeds], axis=1), state)
 
 
 def test_inputs_of_unrelated_lengths_are_one_feed(build):

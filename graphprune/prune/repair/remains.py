@@ -83,6 +83,14 @@ def remains(analysis: Analysis, cuts: Cuts, sites: Sequence[Site]) -> dict[ir.No
     return found
 
 
+def beyond(analysis: Analysis, cuts: Cuts, sites: Sequence[Site]) -> list[ir.Node]:
+    """Nodes that contract what a cut shortened but are no Site, such as LSTM or whatever If contains."""
+    able = {site.node for site in sites}
+    touched = [slice_ for group in _cut_groups(analysis, cuts) for slice_ in group.slices]
+    nodes = (slice_.use.node for slice_ in touched if slice_.role == "sink")
+    return list(dict.fromkeys(node for node in nodes if node is not None and node not in able))
+
+
 def _fixed(site: Site) -> str:
     if len(site.weight.uses()) > 1:
         return "its weight has other readers"

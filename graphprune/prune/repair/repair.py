@@ -12,13 +12,15 @@ import numpy.typing as npt
 from graphprune.axes.analyse import Analysis
 from graphprune.errors import ArgumentError
 from graphprune.prune.repair.oneshot import run_oneshot
-from graphprune.prune.repair.remains import Cuts
+from graphprune.prune.repair.remains import Cuts, beyond
 from graphprune.prune.repair.sequential import Feed, Progress, Running, Work, run_sequential
 from graphprune.statistics.measures import Statistics
+from graphprune.statistics.sites import find_sites
 
 Array = npt.NDArray[np.generic]
 Driver = Literal["oneshot", "sequential"]
 METHODS = ("bias", "refit", "match")
+NAMED = 4  # layers that a note names
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,18 @@ def repair(
         work = run_oneshot(analysis, cuts, methods, statistics)
         if refresh and batches and _has_norms(analysis):
             work = run_sequential(analysis, cuts, frozenset(), running, True, work)
+    work.notes.extend(_beyond(analysis, cuts))
     return _repaired(work)
+
+
+def _beyond(analysis: Analysis, cuts: Cuts) -> list[str]:
+    """One note on the layers that repair cannot reach; nothing where it reaches all."""
+    nodes = beyond(analysis, cuts, find_sites(analysis.model, analysis.sizes))
+    if not nodes:
+        return []
+    names = ", ".join(f"{node.name or node.outputs[0].name} ({node.op_type})" for node in nodes[:NAMED])
+    more = f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else ""
+    return [f"not repaired: {names}{more}; repair reaches Conv, Gemm and MatMul of the main graph"]
 
 
 def _methods(how: str) -> frozenset[str]:

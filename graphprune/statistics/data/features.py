@@ -113,9 +113,9 @@ def _digests(arrays: Arrays, model: ir.Model) -> list[bytes]:
     result = []
     for number in range(found.count):
         digest = hashlib.blake2b(digest_size=16)
-        for name in sorted(found.names):
-            rows = arrays[name][number * found.step : (number + 1) * found.step]
-            digest.update(np.ascontiguousarray(rows).tobytes())
+        rows = found.take(arrays, number)
+        for name in sorted(found.axes):
+            digest.update(np.ascontiguousarray(rows[name]).tobytes())
         result.append(digest.hexdigest().encode())
     return result
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError
-from graphprune.runtime.data import Layout, layout, load_inputs
+from graphprune.runtime.data import layout, load_inputs
 
 Arrays = dict[str, np.ndarray]
 
@@ -43,25 +43,20 @@ def array_pool(path: Path, model: ir.Model) -> Pool:
 def pool_of(items: Sequence[Mapping[str, np.ndarray]], model: ir.Model) -> Pool:
     """The samples of several sets of arrays, one set after the other."""
     layouts = [layout(arrays, model) for arrays in items]
-    if len({(found.names, found.step, found.stacked) for found in layouts}) > 1:
+    if len({(*sorted(found.axes.items()), found.step, found.stacked) for found in layouts}) > 1:
         raise DataError("the files of the folder hold samples of different shapes", "give one file")
+    axes = layouts[0].axes
     starts = np.cumsum([0, *(found.count for found in layouts)])
 
     def take(numbers: Sequence[int]) -> Arrays:
         owners = np.searchsorted(starts, numbers, side="right") - 1
         pieces = [
-            _rows(items[owner], layouts[owner], number - int(starts[owner]))
+            layouts[owner].take(items[owner], number - int(starts[owner]))
             for owner, number in zip(owners, numbers, strict=True)
         ]
         return {
-            name: np.concatenate([piece[name] for piece in pieces]) if name in layouts[0].names else array
+            name: np.concatenate([piece[name] for piece in pieces], axes[name]) if name in axes else array
             for name, array in pieces[0].items()
         }
 
     return Pool(int(starts[-1]), take)
-
-
-def _rows(arrays: Mapping[str, np.ndarray], found: Layout, number: int) -> Arrays:
-    """The rows of one sample."""
-    rows = slice(number * found.step, (number + 1) * found.step)
-    return {name: array[rows] if name in found.names else array for name, array in arrays.items()}
