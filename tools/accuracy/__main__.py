@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
-from graphprune.errors import GraphpruneError
+from tools.command import ended
 from tools.real_models.registry import WORKLOADS, workload_named
 from tools.real_models.store import default_cache
 
 
-def main() -> int:
+def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m tools.accuracy", description="Metric against size and speed."
     )
@@ -23,27 +24,22 @@ def main() -> int:
     running.add_argument("--ratios", nargs="*", type=float, default=[], help="only these")
     running.add_argument("--again", action="store_true", help="repeat what is there")
     commands.add_parser("page", help="write docs/accuracy.md and its plots")
-    options = root.parse_args()
-    try:
-        if options.command == "page":
-            from .page import write
+    return root
 
-            write(options.cache)
-        else:
-            from .run import Choice, run
 
-            small = tuple(each for each in WORKLOADS if not each.large)
-            workloads = tuple(workload_named(name) for name in options.only) or small
-            run(
-                workloads, options.cache, Choice(tuple(options.methods), tuple(options.ratios), options.again)
-            )
-    except GraphpruneError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
-    return 0
+def carry_out(options: argparse.Namespace) -> None:
+    if options.command == "page":
+        from .page import write
+
+        write(options.cache)
+    else:
+        from .run import Choice, run
+
+        small = tuple(each for each in WORKLOADS if not each.large)
+        workloads = tuple(workload_named(name) for name in options.only) or small
+        choice = Choice(tuple(options.methods), tuple(options.ratios), options.again)
+        run(workloads, options.cache, choice)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(partial(carry_out, parser().parse_args())))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from graphprune.errors import DataError
 from tools.real_models.workload import Difference
 
 
@@ -80,8 +81,18 @@ class Store:
         return self.folder / f"{row.workload}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
 
     def difference(self, row: Row, other: Row) -> Difference:
-        """Mean of (row - other) over the same items, with its standard error."""
-        change = self.items(row) - self.items(other)
+        """Mean of (row - other) over the same items, with its standard error.
+
+        Raises:
+            DataError: they were scored on different items.
+        """
+        ours, theirs = self.items(row), self.items(other)
+        if len(ours) != len(theirs):
+            raise DataError(
+                f"{row.workload}: '{row.method}' and '{other.method}' were scored on different items",
+                f"python -m tools.accuracy run --only {row.workload} --again",
+            )
+        change = ours - theirs
         return Difference(float(change.mean()), float(change.std(ddof=1) / np.sqrt(len(change))))
 
     def of(self, workload: str) -> Iterator[Row]:

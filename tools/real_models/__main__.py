@@ -1,15 +1,17 @@
-"""Command line: ``python -m tools.real_models list | fetch | eval | calibration | table``."""
+"""Command line: ``python -m tools.real_models list | fetch | eval | calibration``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from graphprune.errors import ArgumentError, GraphpruneError
+from graphprune.errors import ArgumentError
+from tools.command import ended
 
 from .registry import WORKLOADS, workload_named
 from .store import default_cache
@@ -81,17 +83,7 @@ def parser() -> argparse.ArgumentParser:
     dump.add_argument("name", help="a workload, or 'all'")
     dump.add_argument("-o", "--output", type=Path, required=True, help="folder")
     dump.add_argument("--samples", type=int, default=512)
-    table = commands.add_parser("table", help="compile every workload and write docs/real_models.md")
-    table.add_argument("--pipeline", default="prune(ratio={ratio})", help="with {ratio} where the ratio goes")
-    table.add_argument("--only", nargs="*", help="names of workloads")
     return root
-
-
-def tabulate(cache: Path, pipeline: str, only: list[str] | None) -> None:
-    from .table import run, write
-
-    workloads = tuple(workload_named(name) for name in only) if only else chosen("all")
-    write(WORKLOADS, run(workloads, cache, pipeline))
 
 
 def write_calibration(name: str, folder: Path, samples: int) -> None:
@@ -103,26 +95,16 @@ def write_calibration(name: str, folder: Path, samples: int) -> None:
         print(workload.name, {key: value.shape for key, value in arrays.items()}, flush=True)
 
 
-def main() -> int:
-    options = parser().parse_args()
-    try:
-        if options.command == "list":
-            list_workloads()
-        elif options.command == "fetch":
-            fetch(options.name, options.cache)
-        elif options.command == "calibration":
-            write_calibration(options.name, options.output, options.samples)
-        elif options.command == "table":
-            tabulate(options.cache, options.pipeline, options.only)
-        else:
-            evaluate(options.name, options.cache, options.model, options.limit)
-    except GraphpruneError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
-    return 0
+def carry_out(options: argparse.Namespace) -> None:
+    if options.command == "list":
+        list_workloads()
+    elif options.command == "fetch":
+        fetch(options.name, options.cache)
+    elif options.command == "calibration":
+        write_calibration(options.name, options.output, options.samples)
+    else:
+        evaluate(options.name, options.cache, options.model, options.limit)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(partial(carry_out, parser().parse_args())))
