@@ -10,6 +10,7 @@ from operator import or_
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.errors import DataError
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.runtime.session import Session
 from graphprune.statistics import held
@@ -17,7 +18,7 @@ from graphprune.statistics.calibration import Calibration, Feed
 from graphprune.statistics.measures import Angle, Cross, Gram, Rank, Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring, representatives
 from graphprune.statistics.segments import Layout
-from graphprune.statistics.sites import Site
+from graphprune.statistics.sites import GRAM_COLUMNS, Site
 
 __all__ = ["Angle", "Cross", "Gram", "Rank", "Statistics", "Vector", "Wanted", "collect"]
 
@@ -64,6 +65,7 @@ def collect(
 
     Raises:
         ArgumentError: no such value or Site, or a value whose shape is not known.
+        DataError: a Gram is wanted of more columns than can be solved for.
         ModelError: the model does not run.
     """
     calibration = Calibration(
@@ -80,6 +82,7 @@ class _Collecting:
     def __init__(self, model: ir.Model, calibration: Calibration, wanted: Wanted, threads: int) -> None:
         self.model, self.calibration, self.wanted, self.threads = model, calibration, wanted, threads
         self.sites = representatives(calibration, wanted.grams)
+        _not_too_wide(self.sites)
         self.layout = Layout(model, calibration.sizes)
         self.resident = _weight_bytes(model) <= RESIDENT_BYTES
         self.tasks = self._tasks()
@@ -180,6 +183,16 @@ class _Collecting:
 
 def _bytes(shape: tuple[tuple[int, int], ...] | None) -> int:
     return 0 if shape is None else 4 * prod(a for a, _ in shape)
+
+
+def _not_too_wide(sites: Sequence[Site]) -> None:
+    for site in sites:
+        if site.columns > GRAM_COLUMNS:
+            raise DataError(
+                f"{site.name} has {site.columns} input columns: the Gram matrix that is asked for would "
+                f"take {8e-9 * site.columns**2:.1f} GB (the limit is {GRAM_COLUMNS} columns)",
+                "leave its inputs out with ignore=[...], or choose a criterion without second moments",
+            )
 
 
 def _gram_elements(site: Site) -> int:

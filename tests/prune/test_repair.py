@@ -253,6 +253,21 @@ def test_layers_that_repair_cannot_reach_are_named() -> None:
     assert any("rnn (LSTM)" in note for note in made.notes)
 
 
+@pytest.mark.parametrize("driver", ["sequential", "oneshot"])
+def test_layers_too_wide_to_solve_for_say_so(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("remains", "oneshot"):
+        monkeypatch.setattr(f"graphprune.prune.repair.{module}.GRAM_COLUMNS", 10)
+    analysis = mlp()
+    cuts, seen = half(analysis), batches(analysis)
+    wanted = wanted_grams(analysis)
+    assert wanted.grams == {"w1"}  # of 8, 24, 24 and 16 columns
+    made = repair(
+        analysis, cuts, driver=driver, batches=seen, statistics=collect(analysis.model, seen, wanted)
+    )
+    assert any("w2" in note and "12 columns are too many" in note for note in made.notes)
+    assert "w2" not in made.replaced
+
+
 def test_a_weight_with_other_readers_keeps_its_values_and_says_so() -> None:
     analysis = sketch(
         """(float[n,8] x) => (float[n,4] y, float[n,4] z) { a = MatMul(x, w)\n b = Relu(a)\n y = MatMul(b, v)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphprune.errors import ArgumentError
+from graphprune.errors import ArgumentError, DataError
 from graphprune.statistics import collect as collecting
 from graphprune.statistics import held, rows
 from graphprune.statistics.collect import Statistics, Wanted, collect
@@ -129,6 +129,15 @@ def test_grams(case: tuple[ir.Model, list[Feed]]) -> None:
         covariance = np.einsum("bri,brj->bij", centred, centred) / x.shape[1]
         np.testing.assert_allclose(gram.covariance, covariance, atol=1e-4 * np.abs(covariance).max())
         np.testing.assert_allclose(gram.second, second / x.shape[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_gram_that_nobody_can_solve_with_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "GRAM_COLUMNS", 26)
+    built, batches = cnn()
+    with pytest.raises(DataError, match=r"w1 has 27 input columns") as caught:
+        collect(built, batches, Wanted(grams=frozenset({"w1", "w4"})))
+    assert "ignore" in caught.value.hint
+    assert collect(built, batches, Wanted(grams=frozenset({"w4"}))).gram("w4")
 
 
 def test_sites_that_see_the_same_columns_share_one_gram() -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from graphprune.axes.analyse import Analysis
 from graphprune.prune.repair.observe import Part
-from graphprune.prune.repair.remains import Cuts, Remains, remains
+from graphprune.prune.repair.remains import Cuts, Remains, remains, too_wide
 from graphprune.prune.repair.sequential import Work, install
 from graphprune.prune.repair.solve import Moments, dense_moments
 from graphprune.prune.zeroed import zeroed
 from graphprune.statistics.measures import Gram, Statistics, Wanted
-from graphprune.statistics.sites import find_sites
+from graphprune.statistics.sites import GRAM_COLUMNS, find_sites
 
 
 def wanted_grams(analysis: Analysis) -> Wanted:
     """What a one-shot repair of any cut reads: the Gram of every Site."""
-    return Wanted(grams=frozenset(site.name for site in find_sites(analysis.model, analysis.sizes)))
+    sites = find_sites(analysis.model, analysis.sizes)
+    return Wanted(grams=frozenset(site.name for site in sites if site.columns <= GRAM_COLUMNS))
 
 
 def run_oneshot(analysis: Analysis, cuts: Cuts, how: frozenset[str], statistics: Statistics) -> Work:
@@ -23,8 +24,9 @@ def run_oneshot(analysis: Analysis, cuts: Cuts, how: frozenset[str], statistics:
     for left in remains(analysis, cuts, find_sites(analysis.model, analysis.sizes)).values():
         if not left.cut or left.empty:
             continue
-        if left.why:
-            work.notes.append(f"{left.site.name}: not repaired, because {left.why}")
+        why = left.why or too_wide(left.site.columns)
+        if why:
+            work.notes.append(f"{left.site.name}: not repaired, because {why}")
             continue
         install(left, [_moments(left, statistics.gram(left.site.name))], how, work)
     return work

@@ -13,7 +13,7 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
 from graphprune.prune.bias import place_of
 from graphprune.statistics.segments import reads
-from graphprune.statistics.sites import Site
+from graphprune.statistics.sites import GRAM_COLUMNS, Site
 
 Mask = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
@@ -79,7 +79,7 @@ def remains(analysis: Analysis, cuts: Cuts, sites: Sequence[Site]) -> dict[ir.No
         if site.edge.producer() in changed or not keep.all():
             # A new Add is one more node to run: only where it makes up for inputs that are gone.
             biased = place_of(site.node) is not None or not keep.all()
-            found[site.node] = Remains(site, keep, rows, _fixed(site), biased)
+            found[site.node] = Remains(site, keep, rows, _fixed(site, keep), biased)
     return found
 
 
@@ -91,7 +91,12 @@ def beyond(analysis: Analysis, cuts: Cuts, sites: Sequence[Site]) -> list[ir.Nod
     return list(dict.fromkeys(node for node in nodes if node is not None and node not in able))
 
 
-def _fixed(site: Site) -> str:
+def too_wide(columns: int) -> str:
+    """Why so many columns are not solved for; empty if they are."""
+    return f"{columns} columns are too many to solve for" if columns > GRAM_COLUMNS else ""
+
+
+def _fixed(site: Site, keep: Mask) -> str:
     if len(site.weight.uses()) > 1:
         return "its weight has other readers"
     if site.row_span > 1:
@@ -99,7 +104,7 @@ def _fixed(site: Site) -> str:
     node, third = site.node, site.node.inputs[2] if len(site.node.inputs) > 2 else None
     if node.op_type == "Gemm" and third is not None and site.bias is None:
         return "what it adds is no constant vector"
-    return ""
+    return too_wide(int(keep.sum(axis=1).max()))
 
 
 def _masks(site: Site, groups: Sequence[Group], cuts: Cuts) -> tuple[Mask, Mask]:
