@@ -62,7 +62,7 @@ def open_piece(
         name="segment",
     )
     graph = view.clone()
-    _set_shapes(graph, inputs, sizes)
+    _open_shapes(graph, inputs, sizes)
     for name, array in (replaced or {}).items():
         if name in graph.initializers:
             dtype = known[name].dtype
@@ -89,13 +89,16 @@ def _needed(segment: Segment, wanted: Iterable[ir.Value]) -> list[ir.Node]:
     return needed[::-1]
 
 
-def _set_shapes(graph: ir.Graph, inputs: Sequence[ir.Value], sizes: Sizes) -> None:
-    """What inference knows to be static; what a file declares of inner values may be wrong."""
+def _open_shapes(graph: ir.Graph, inputs: Sequence[ir.Value], sizes: Sizes) -> None:
+    """Ranks only: what a file declares of inner values may be wrong, and an open size may look static.
+
+    Two generic heights can meet on their way through strides, and a third that is measured on may not.
+    """
     for value, copy in zip(inputs, graph.inputs, strict=True):
         if value.producer() is None:
             continue
         shape = sizes.shapes.get(value)
-        copy.shape = None if shape is None else ir.Shape([a if a == b else None for a, b in shape])
+        copy.shape = None if shape is None else ir.Shape([None] * len(shape))
 
 
 def _add_bias(graph: ir.Graph, site: Site, values: dict[str, ir.Value], bias: Array) -> None:

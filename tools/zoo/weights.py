@@ -40,6 +40,32 @@ def _settle_batch_norms(model: nn.Module, forward: Callable[[], object]) -> None
         module.running_var.clamp_(min=1e-3)
 
 
+def _settle_scales(model: nn.Module, forward: Callable[[], object]) -> None:
+    """Gives every layer of a network without norms results of unit spread, where a random batch passes it.
+
+    Layer-sequential unit variance (Mishkin and Matas 2016): otherwise VGG's signal dies on its way, all
+    scores of a detector on top of it are equal, and which boxes it returns is chance.
+    """
+    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+    if any(isinstance(module, norms) for module in model.modules()):
+        return
+
+    def settle(layer: nn.Module, given: object, result: torch.Tensor) -> torch.Tensor:
+        spread = result.std()
+        if not spread > 0:  # one element, or nothing but zeros
+            return result
+        layer.weight.div_(spread)  # type: ignore[operator]
+        if layer.bias is not None:
+            layer.bias.div_(spread)  # type: ignore[operator]
+        return result / spread
+
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(settle) for layer in layers]
+    forward()
+    for hook in hooks:
+        hook.remove()
+
+
 @torch.no_grad()
 def randomise(model: nn.Module, forward: Callable[[], object]) -> None:
     """Makes a freshly built model's function depend on every weight; deterministic after `torch.manual_seed`.
@@ -51,3 +77,4 @@ def randomise(model: nn.Module, forward: Callable[[], object]) -> None:
     torch.manual_seed(SEED + 1)
     _jitter_constants(model)
     _settle_batch_norms(model, forward)
+    _settle_scales(model, forward)
