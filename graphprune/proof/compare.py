@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from graphprune.axes.visit import Axes
 from graphprune.proof.decisions import Decision, Tap, behind, find_holders, squashes, unexplained
+from graphprune.proof.rounding import Bounds
 from graphprune.proof.survivors import Array, Survivors
 from graphprune.runtime.compare import OutputAgreement, agreement
 from graphprune.runtime.session import Outputs
@@ -20,10 +21,10 @@ class Comparison:
     """
 
     def __init__(
-        self, survivors: Survivors, dense: ir.Model, decisions: list[Decision], tolerance: float
+        self, survivors: Survivors, dense: ir.Model, decisions: list[Decision], bounds: Bounds
     ) -> None:
         self._survivors, self._dense, self._decisions = survivors, dense, decisions
-        self._tolerance, self._holders = tolerance, find_holders(dense)
+        self._bounds, self._holders = bounds, find_holders(dense)
         self._failures: list[str] = []
         self._notes: list[str] = []
         self._proved: set[str] = set()
@@ -49,7 +50,7 @@ class Comparison:
         a = self._numbered(value, self._kept(value, a))
         if squashes(value):
             a, b = _full_scale(a), None if b is None else _full_scale(b)
-        found = self._agree(f"output {name!r}", a, b)
+        found = self._agree(f"output {name!r}", a, b, self._bounds.of(name))
         self.errors[name] = max(self.errors.get(name, 0.0), found.relative)
         if found.proves:
             self._proved.add(name)
@@ -72,8 +73,8 @@ class Comparison:
             return _renumbered(array, number, np.arange(len(mask)) if table is None else table)
         return np.asarray(number[array.astype(np.int64) % len(mask)]).astype(array.dtype)
 
-    def _agree(self, what: str, a: Array, b: Array | None) -> OutputAgreement:
-        found = agreement({what: a}, {} if b is None else {what: b}, self._tolerance).outputs[0]
+    def _agree(self, what: str, a: Array, b: Array | None, bound: float) -> OutputAgreement:
+        found = agreement({what: a}, {} if b is None else {what: b}, bound).outputs[0]
         self.error = max(self.error, found.relative)
         if not found.ok:
             self._failures.append(f"{what}: {found.note}")
@@ -91,8 +92,9 @@ class Comparison:
             slack = 0.0
             for tap in decision.inputs:
                 what = f"input {tap.value.name!r} of {decision.node.op_type} {decision.node.name!r}"
-                self._agree(what, a[tap.reference], b[tap.reference])
-                slack = max(slack, self._tolerance * float(np.max(np.abs(a[tap.reference]), initial=0.0)))
+                bound = self._bounds.of(tap.reference)
+                self._agree(what, a[tap.reference], b[tap.reference], bound)
+                slack = max(slack, bound * float(np.max(np.abs(a[tap.reference]), initial=0.0)))
             if decision.outputs and self._differs(decision, a, b):
                 self._tip(decision, a, b, slack)
                 tipped.append(decision.node)
@@ -140,6 +142,7 @@ class Comparison:
         never = [v.name for v in self._outputs if not any(_belongs(n, v) for n in self.errors)]
         return [
             *self._notes,
+            *self._bounds.notes,
             *(f"output {name!r} proves nothing: {note}" for name, note in silent.items()),
             *(f"output {name!r} was never compared" for name in never),
         ]

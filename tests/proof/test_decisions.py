@@ -13,6 +13,7 @@ from graphprune.proof.decisions import find_decisions, unexplained
 from graphprune.proof.declared import declare
 from graphprune.proof.pairing import pair
 from graphprune.proof.reference import build_reference
+from graphprune.proof.rounding import Bounds
 from graphprune.proof.survivors import Survivors
 
 from .building import Case, cut, model
@@ -45,7 +46,7 @@ def comparison(case: Case) -> Comparison:
     pairing = pair(case.dense, case.pruned, declare(survivors))
     decisions, _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
     assert [decision.node.op_type for decision in decisions] == ["Greater"]
-    return Comparison(survivors, case.dense, decisions, 1e-4)
+    return Comparison(survivors, case.dense, decisions, Bounds(1e-4))
 
 
 @pytest.mark.parametrize("make", [routed, gated])

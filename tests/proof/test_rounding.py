@@ -1,0 +1,75 @@
+"""A model that differs from itself is not blamed on its cut, and nothing else is excused."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from graphprune.proof.rounding import FACTOR, MOST, Bounds, own_rounding
+
+from .building import Case, cut, model
+
+proving = import_module("graphprune.proof.prove")
+
+
+def coarse() -> Case:
+    """The small difference of two large results: its last bits depend on how a graph is run."""
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((6, 32, 3, 3)).astype(np.float32)
+    gain, variance = rng.uniform(0.5, 2, (2, 6)).astype(np.float32)
+    scale = (gain / np.sqrt(variance + 1e-5)).reshape(-1, 1, 1, 1)
+    return cut(
+        model(
+            """(float[n,8,9,9] x) => (float[n,6,9,9] y) {
+                a = Conv <pads = [1, 1, 1, 1]> (x, w1)
+                b = Relu(a)
+                c = Conv <pads = [1, 1, 1, 1]> (b, w2)
+                d = BatchNormalization(c, gain, zero, zero, variance)
+                e = Conv <pads = [1, 1, 1, 1]> (b, w3)
+                y = Sub(d, e)
+            }""",
+            w1=(32, 8, 3, 3),
+            w2=weight,
+            gain=gain,
+            variance=variance,
+            zero=np.zeros(6, np.float32),
+            w3=weight * scale * (1 + 1e-4 * rng.standard_normal(weight.shape)).astype(np.float32),
+        )
+    )
+
+
+def test_rounding_of_the_model_itself_is_no_failure() -> None:
+    proof = coarse().prove()
+    assert proof.ok, proof.details
+    assert 1e-4 < proof.error <= proof.tolerance <= MOST
+    assert any("differs from itself" in note for note in proof.notes)
+
+
+def test_it_is_measured_not_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "own_rounding", lambda one, two: {})
+    assert not coarse().prove().ok
+
+
+def test_a_model_that_agrees_with_itself_keeps_its_bound(conv: Case) -> None:
+    proof = conv.prove()
+    assert proof.ok and proof.tolerance == 1e-4 and not proof.notes
+
+
+def test_bounds_grow_with_rounding_up_to_a_ceiling() -> None:
+    bounds = Bounds(1e-4, {"calm": 1e-6, "coarse": 3e-4, "chaos": 0.5})
+    assert [bounds.of(name) for name in ("calm", "coarse", "chaos", "unknown")] == [
+        1e-4,
+        FACTOR * 3e-4,
+        MOST,
+        1e-4,
+    ]
+    assert bounds.widest == MOST and "0.5" not in Bounds(1e-4, {"calm": 1e-6}).notes
+    assert Bounds(0.05, {"chaos": 0.5}).of("chaos") == 0.05
+
+
+def test_own_rounding_is_the_worst_run() -> None:
+    one = [{"y": np.ones(4, np.float32)}, {"y": np.full(4, 2, np.float32)}]
+    two = [{"y": np.ones(4, np.float32)}, {"y": np.array([2, 2, 2, 2.5], np.float32)}]
+    assert own_rounding(one, two) == {"y": 0.25}
