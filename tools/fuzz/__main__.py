@@ -13,12 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 
 import onnx_ir as ir
 
-from tools.fuzz.check import Failure, GeneratorError, examine
+from tools.fuzz.check import Failure, GeneratorError, examine, outputs
 from tools.fuzz.generate import generate
 from tools.fuzz.outcome import Outcome
 from tools.fuzz.page import render
@@ -61,12 +62,38 @@ def read(done: Path, seeds: range) -> list[Outcome]:
 
 
 def outcomes_of(seeds: list[int], folder: Path, jobs: int) -> Iterator[Outcome]:
-    """Examines seeds, in this process or in several."""
-    if jobs == 1:
-        yield from (attempt(seed, folder) for seed in seeds)
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(attempt, seeds, [folder] * len(seeds), chunksize=4)
+    """Examines seeds in processes of their own, which a crash of ONNX Runtime may end."""
+    done = 0
+    while done < len(seeds):
+        rest = seeds[done:]
+        try:
+            with ProcessPoolExecutor(jobs) as pool:
+                for outcome in pool.map(attempt, rest, [folder] * len(rest)):
+                    yield outcome
+                    done += 1
+        except BrokenProcessPool:
+            for seed in seeds[done : done + 2 * jobs]:  # one of those that were under way
+                yield alone(seed, folder)
+                done += 1
+
+
+def alone(seed: int, folder: Path) -> Outcome:
+    """One seed in a process that may crash."""
+    try:
+        with ProcessPoolExecutor(1) as pool:
+            return pool.submit(attempt, seed, folder).result()
+    except BrokenProcessPool:
+        pass
+    with ProcessPoolExecutor(1) as pool:
+        ended = pool.submit(run_dense, seed).exception()
+    kind = "runtime" if isinstance(ended, BrokenProcessPool) else "crash"
+    return Outcome(seed, generate(seed).trail, ((kind, "the process died"),), 0.0, 1)
+
+
+def run_dense(seed: int) -> None:
+    """The generated graph as it is."""
+    graph = generate(seed)
+    outputs(graph.model, graph)
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:

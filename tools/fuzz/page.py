@@ -13,6 +13,7 @@ KINDS = {
     "proof": "a cut model that is not the masked reference",
     "dead": "an output that moves when only dead Units go",
     "crash": "an exception",
+    "runtime": "a graph on which ONNX Runtime itself crashes before any cut",
     "generator": "a graph that ONNX Runtime refuses before any cut (a mistake of the generator)",
 }
 COLUMNS = 4
