@@ -14,6 +14,7 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.groups import Group, Slice
 from graphprune.axes.labels import Label
+from graphprune.axes.tried import parted
 from graphprune.axes.visit import Contraction
 
 CHOOSERS = frozenset({"TopK", "ArgMax", "Softmax", "MoE", "QMoE"})
@@ -71,14 +72,8 @@ class Mixtures:
 def find_mixtures(analysis: Analysis) -> Mixtures:
     """Finds every Group whose Units compete for tokens and own weights."""
     search = _Search(analysis)
-    found: list[Mixture] = []
-    reasons: dict[str, str] = {}
-    for group, chosen in search.candidates():
-        mixture = search.mixture(group, chosen)
-        if isinstance(mixture, Mixture):
-            found.append(mixture)
-        elif mixture:
-            reasons[group.id] = mixture
+    candidates = search.candidates()
+    found, reasons = parted((group.id, search.mixture(group, chosen)) for group, chosen in candidates)
     found.sort(key=lambda item: search.order[item.chooser])
     return Mixtures(tuple(found), reasons)
 

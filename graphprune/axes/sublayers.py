@@ -15,6 +15,7 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.caches import cache_pairs
 from graphprune.axes.cost import COUNTERS
+from graphprune.axes.tried import parted
 
 SUMS = frozenset({"Add", "Sum"})
 SUM_LIMIT = 8
@@ -69,17 +70,16 @@ class Sublayers:
 def find_sublayers(analysis: Analysis) -> Sublayers:
     """Recognises the residual sublayers of a model."""
     search = _Search(analysis)
-    found: list[Sublayer] = []
-    reasons: dict[str, str] = {}
-    for join, position in search.operands():
-        item = search.sublayer(join, position)
-        if isinstance(item, Sublayer):
-            found.append(item)
-        elif item:
-            value = join.inputs[position]
-            reasons[(value.name if value is not None else "") or ""] = item
+    found, reasons = parted(
+        (_name(join, position), search.sublayer(join, position)) for join, position in search.operands()
+    )
     names = {item.name for item in found}
     return Sublayers(tuple(item for item in found if not _is_sum_of(item, names)), reasons)
+
+
+def _name(join: ir.Node, position: int) -> str:
+    value = join.inputs[position]
+    return (value.name if value is not None else "") or ""
 
 
 def _is_sum_of(item: Sublayer, names: set[str]) -> bool:

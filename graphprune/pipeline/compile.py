@@ -175,7 +175,7 @@ class _Compile:
         notes: tuple[str, ...] = (),
     ) -> Report:
         passes = (
-            PassReport(str(step.item), step.groups, step.proof, size, step.warnings, step.zeros)
+            PassReport(str(step.item), step.groups, step.proof, size, step.warnings, step.zeros, step.notes)
             for step, size in zip(steps, sizes[1:], strict=True)
         )
         return Report(

@@ -12,23 +12,18 @@ import onnx_ir as ir
 
 from graphprune.axes import Analysis, Group, analyse
 from graphprune.axes.cost import CostModel
-from graphprune.axes.kept import Kept
-from graphprune.axes.labels import Label
 from graphprune.errors import PromiseError
 from graphprune.pipeline.passes import Context
+from graphprune.pipeline.repairing import added_by, repaired, settled, tell
 from graphprune.prune.allocate import Cuts, Scores, costs, per_cost
 from graphprune.prune.choose import Choice, Rules, Shares, choose
 from graphprune.prune.kinds import Kind
 from graphprune.prune.plan import Plan
-from graphprune.statistics.sites import Site, find_sites
 
 if TYPE_CHECKING:
     from graphprune.pipeline.structured import Structured
     from graphprune.prune.repair import Repaired
     from graphprune.prune.scoring import Scoring
-
-AUTO = "refit"
-"""What repair=auto does where there is calibration data."""
 
 
 @dataclass
@@ -61,26 +56,8 @@ class Decision:
         counts = item.budget().what == "ratio" and item.counted != "unit"
         spent = costs(self.analysis, self.cost, self.groups, item.counted) if counts else {}
         own = item.own_ratios(self.groups)
-        added = (lambda kept: 0) if self.how == "none" else self._added
+        added = added_by(self.analysis, self.how, item.driver)
         return Rules(item.scope, item.align, item.min_keep, own, spent, added)
-
-    @cached_property
-    def _sites(self) -> tuple[Site, ...]:
-        return find_sites(self.analysis.model, self.analysis.sizes)
-
-    def _added(self, kept: Kept) -> int:
-        """Elements of the biases that a repair puts where there are none."""
-        total, cut = 0, False
-        for site in self._sites:
-            touched = kept.touches(self._label(site.edge, site.in_axis))
-            cut = touched or (cut and self.item.driver == "sequential")
-            if cut and site.bias is None:
-                total += kept.count(self._label(site.output, site.out_axis))
-        return total
-
-    def _label(self, value: ir.Value, axis: int) -> Label:
-        labels = self.analysis.values.get(value, ())
-        return labels[axis] if labels else ()
 
     @cached_property
     def shares(self) -> Shares | None:
@@ -94,19 +71,18 @@ class Decision:
             scores = self._scores(now, cuts)
             choice = self._chosen(scores, done / self.item.rounds)
             cuts = choice.cuts
-            repaired = self._repaired(cuts)
+            made = self._repaired(cuts)
             if done < self.item.rounds:
-                now = _twin(self.analysis, cuts, repaired)
+                now = _twin(self.analysis, cuts, made)
         self._require(choice)
-        for note in repaired.notes if repaired else ():
-            self.context.warn(note)
+        tell(made, self.how, self.context)
         return Plan(
             options=self.item.options(),
             cuts=cuts,
             widths={group.id: group.size for group in self.groups if group.id in cuts},
             scores={name: tuple(scores[name].tolist()) for name in cuts},
-            replaced=repaired.replaced if repaired else {},
-            biases=repaired.biases if repaired else {},
+            replaced=made.replaced,
+            biases=made.biases,
         )
 
     def _scores(self, now: Analysis, cuts: Cuts) -> dict[str, Scores]:
@@ -132,38 +108,13 @@ class Decision:
     @cached_property
     def how(self) -> str:
         """The repair that is carried out."""
-        item, context = self.item, self.context
-        if item.repair != "auto":
-            return item.repair
-        if not context.calibration:
-            return "none"
-        context.warn(
-            f"repair=auto: {AUTO} on the calibration data; repair=none leaves the weights as they are"
-        )
-        return AUTO
+        return settled(self.item.repair, self.context)
 
-    def _repaired(self, cuts: Cuts) -> Repaired | None:
-        """New weights and biases that make up for a cut; None where the rest stays as it is."""
-        if self.how == "none" or not cuts:
-            return None
-        from graphprune.prune.repair import repair, wanted_grams
-
-        context, statistics = self.context, None
-        if self.item.driver == "oneshot":
-            wanted = wanted_grams(self.analysis)
-            statistics = context.collect(self.analysis.model, wanted, f"repair={self.how}")
-        return repair(
-            self.analysis,
-            cuts,
-            how=self.how,
-            driver=self.item.driver,
-            batches=context.calibration,
-            statistics=statistics,
-            refresh=self.item.refreshes,
-            seed=context.seed,
-            threads=context.threads,
-            timeout=context.timeout,
-            progress=context.progress,
+    def _repaired(self, cuts: Cuts) -> Repaired:
+        """New weights and biases that make up for a cut."""
+        item = self.item
+        return repaired(
+            self.analysis, cuts, self.how, self.context, driver=item.driver, refresh=item.refreshes
         )
 
     def _require(self, choice: Choice) -> None:
@@ -199,15 +150,15 @@ def behind(scores: Mapping[str, Scores], cuts: Cuts) -> dict[str, Scores]:
     return found
 
 
-def _twin(analysis: Analysis, cuts: Cuts, repaired: Repaired | None) -> Analysis:
+def _twin(analysis: Analysis, cuts: Cuts, made: Repaired) -> Analysis:
     """The dense model with what is gone set to zero and the rest repaired, analysed anew."""
     from graphprune.prune.bias import with_biases
     from graphprune.prune.zeroed import zeroed
 
     model = analysis.model.clone()
-    for name, array in zeroed(analysis, cuts, repaired.replaced if repaired else {}).items():
+    for name, array in zeroed(analysis, cuts, made.replaced).items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
-    return analyse(with_biases(model, repaired.biases) if repaired else model, analysis.options)
+    return analyse(with_biases(model, made.biases), analysis.options)
 
 
 def _too_small(item: Structured, groups: tuple[Group, ...]) -> tuple[str, str]:

@@ -37,6 +37,7 @@ class Step:
     groups: tuple[GroupReport, ...] = ()
     plan: Plan | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     zeros: ZerosReport | None = None
 
 
@@ -65,6 +66,7 @@ class Manager:
     clock: Clock
     samples: Samples
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     collector: Collector | None = None
 
     def run(self, model: ir.Model, sizes: Sizes, passes: Sequence[Pass]) -> tuple[Step, ...]:
@@ -76,10 +78,11 @@ class Manager:
         steps: list[Step] = []
         for at, item in enumerate(passes):
             self.settings.progress(at, len(passes), f"pass {item}")
-            self.warnings = []
+            self.warnings, self.notes = [], []
             run = self._decided if decides(item) else self._transformed
             step = run(item, model, sizes, at + 1 == len(passes))
-            steps.append(dataclasses.replace(step, warnings=tuple(self.warnings)))
+            told = dataclasses.replace(step, warnings=tuple(self.warnings), notes=tuple(self.notes))
+            steps.append(told)
             self.samples = self.samples.without(summary.lost_inputs(model, step.model))
             model = step.model
             if at + 1 < len(passes):
@@ -98,6 +101,7 @@ class Manager:
             allow_short=self.settings.allow_short,
             progress=self.settings.progress,
             warn=self.warnings.append,
+            note=self.notes.append,
             collector=self.collector,
         )
 

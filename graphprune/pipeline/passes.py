@@ -61,7 +61,8 @@ class Context:
         timeout: seconds that one run of the model may take.
         allow_short: whether a missed budget is a warning (true) or ends the compile (false).
         progress: called with (done, total, what).
-        warn: called with a line for the report.
+        warn: called with a line for the warnings of the report.
+        note: called with a line on what the pass did.
         collector: keeps what was measured, for other passes and later compiles.
     """
 
@@ -73,6 +74,7 @@ class Context:
     allow_short: bool = False
     progress: Callable[[int, int, str], None] = _silent
     warn: Callable[[str], None] = lambda line: None
+    note: Callable[[str], None] = lambda line: None
     collector: Collector = field(default_factory=Collector)
 
     def collect(self, model: onnx_ir.Model, wanted: Wanted, what: str = "") -> Statistics:
@@ -81,10 +83,18 @@ class Context:
         Raises:
             ArgumentError: there is no calibration data.
         """
-        if not self.calibration:
-            message = f"{what or 'this pass'} needs calibration data"
-            raise ArgumentError(message, "give some: --calibration FILE")
+        self.require_calibration(what or "this pass")
         return self.collector.collect(self, model, wanted)
+
+    def require_calibration(self, what: str, otherwise: str = "") -> None:
+        """Say that something needs calibration data, and what to do without.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        if not self.calibration:
+            message = f"{what} needs calibration data"
+            raise ArgumentError(message, f"give some: --calibration FILE{otherwise and f'; or {otherwise}'}")
 
     def fall_short(self, message: str, hint: str = "") -> None:
         """Say that a budget cannot be met: an error, or a warning of the report under `--allow-short`.

@@ -102,7 +102,7 @@ class ZerosReport:
 
 @dataclass(frozen=True)
 class PassReport:
-    """What one pass did."""
+    """What one pass did; `notes` are lines on it, `warnings` lines that somebody should act on."""
 
     text: str
     groups: tuple[GroupReport, ...]
@@ -110,6 +110,7 @@ class PassReport:
     size: Size
     warnings: tuple[str, ...] = ()
     zeros: ZerosReport | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

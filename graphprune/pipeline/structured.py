@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from graphprune.axes import Analysis, Group, Options
 from graphprune.errors import ArgumentError, PromiseError
+from graphprune.pipeline.bounds import require_kept, require_one
 from graphprune.pipeline.decision import Decision
+from graphprune.pipeline.globs import filtered, group_names, matches, require_groups
 from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.repairing import HELP, Repair
 from graphprune.prune.allocate import Cost, Per
 from graphprune.prune.choose import Budget, Shares
 from graphprune.prune.kinds import Chosen, chosen, kinds
@@ -27,7 +29,6 @@ Criterion = Literal[
     "l1", "l2", "lamp", "fpgm", "bn-scale", "random",
     "wanda", "fluctuation", "hrank", "apoz", "thinet", "obs", "minitron", "cfsp",
 ]  # fmt: skip
-Repair = Literal["auto", "none", "bias", "refit", "match", "bias+match", "refit+match"]
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,7 @@ class Structured(Pass):
         default="unit",
         metadata={"help": "divide scores by what a Unit costs; budget: in what the budget counts"},
     )
-    repair: Repair = field(
-        default="auto",
-        metadata={"help": "what makes up for the cut; auto: refit where there is calibration data"},
-    )
+    repair: Repair = field(default="auto", metadata={"help": HELP})
     driver: Literal["sequential", "oneshot"] = field(
         default="sequential",
         metadata={"help": "repair layer by layer behind the cut ones, or from the dense model's statistics"},
@@ -104,11 +102,8 @@ class Structured(Pass):
         ):
             if value is not None and not 0 <= value < 1:
                 raise ArgumentError(f"{label} must be in [0, 1), got {value}")
-        for label, value in (("params", self.params), ("macs", self.macs)):
-            if value is not None and not 0 < value <= 1:
-                raise ArgumentError(f"{label} is the share that is kept: it must be in (0, 1], got {value}")
-        if sum(v is not None for v in (self.ratio, self.params, self.macs)) > 1:
-            raise ArgumentError("give one of ratio, params and macs, not several")
+        require_kept(params=self.params, macs=self.macs)
+        require_one(ratio=self.ratio, params=self.params, macs=self.macs)
         if self.align != "auto" and self.align < 1:
             raise ArgumentError(f"align must be at least 1, got {self.align}")
         if self.rounds < 1:
@@ -174,30 +169,20 @@ class Structured(Pass):
     def own_ratios(self, groups: tuple[Group, ...]) -> dict[str, float]:
         """Ratios that the user gave to some Groups."""
         return {
-            group.id: next(ratio for pattern, ratio in self.ratios.items() if _matches(group, pattern))
+            group.id: found[0]
             for group in groups
-            if any(_matches(group, pattern) for pattern in self.ratios)
+            if (found := [r for glob, r in self.ratios.items() if matches(group_names(group), glob)])
         }
 
     def _groups(self, analysis: Analysis, found: Mapping[str, Kind]) -> tuple[Group, ...]:
-        for pattern in (*self.only, *self.ignore, *self.ratios):
-            if not any(_matches(group, pattern) for group in analysis.groups):
-                raise ArgumentError(
-                    f"nothing in the model is called '{pattern}'", "`graphprune inspect` lists the Groups"
-                )
+        require_groups(analysis.groups, (*self.only, *self.ignore, *self.ratios))
         mine = [g for g in analysis.prunable if chosen(found[g.id], self.kinds)]
         if analysis.prunable and not mine:
             there = ", ".join(sorted({found[g.id] for g in analysis.prunable}))
             raise PromiseError(
                 f"nothing to prune: no Group is of the kind {', '.join(self.kinds)}", f"there are: {there}"
             )
-        named = [g for g in mine if not self.only or any(_matches(g, p) for p in self.only)]
-        return tuple(g for g in named if not any(_matches(g, p) for p in self.ignore))
-
-
-def _matches(group: Group, pattern: str) -> bool:
-    names = {group.id, *(s.initializer for s in group.slices), *(s.node for s in group.slices)}
-    return any(fnmatchcase(name, pattern) for name in names)
+        return filtered(mine, group_names, self.only, self.ignore)
 
 
 def _nothing(analysis: Analysis, filtered: bool) -> tuple[str, str]:

@@ -43,8 +43,8 @@ class Bounds:
             return []
         name = max(wider, key=lambda each: wider[each])
         return [
-            f"rounding: the masked model differs from itself by up to {self.rounding[name]:.1e} when its graph "
-            f"is not optimised, so that up to {wider[name]:.1e} counts as agreement"
+            f"rounding: the masked model differs from itself by up to {self.rounding[name]:.1e} when its "
+            f"graph is not optimised, so that up to {wider[name]:.1e} counts as agreement"
         ]
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
+from graphprune.axes.analyse import Analysis
+from graphprune.axes.cost import CostModel
 from graphprune.axes.groups import Group
+from graphprune.axes.kept import Kept
 from graphprune.errors import ArgumentError
+from graphprune.prune.divergence import Judge, Metric
+from graphprune.prune.gates import Candidates, Gated
 from graphprune.prune.select import Ladder
+from graphprune.runtime.session import Feeds
 
 Cuts = Mapping[str, tuple[int, ...]]
 Losses = Mapping[str, float]
+PROBE = 0.3
+"""The share of a Group by whose cost Groups are ordered."""
 ROUNDING = 1e-9
 RATIOS = np.arange(1, 20) / 20
 """Shares of a Group that are tried: 5 % to 95 %."""
@@ -43,6 +52,38 @@ def growth(count: int, first: float, total: float) -> float:
     while excess(high) < 0:
         high *= 2
     return float(np.exp(brentq(excess, low, high, xtol=1e-14)))
+
+
+def outputs_behind(
+    gates: Gated,
+    batches: Sequence[Feeds],
+    metric: Metric,
+    *,
+    threads: int = 1,
+    timeout: float | None = None,
+) -> Callable[[Cuts], Losses]:
+    """The loss of every output under a cut: 1 plus its divergence from the dense one."""
+    session = Candidates(gates, threads=threads, timeout=timeout)
+    judge = Judge(gates.analysis.model, batches, session.run, metric)
+
+    def losses(cuts: Cuts) -> Losses:
+        return {name: 1 + loss for name, loss in judge.losses(partial(session.run, cuts=cuts)).items()}
+
+    return losses
+
+
+def visited(
+    analysis: Analysis, ladders: Sequence[Ladder], groups: Sequence[Group], cost: CostModel, factor: float
+) -> list[Ladder]:
+    """Groups in the order of visits: those that save most first while allowances shrink, else last."""
+
+    def saved(steps: Ladder) -> int:
+        group = groups[steps.group]
+        kept = {group.id: tuple(steps.order[int(PROBE * group.size) :].tolist())}
+        return cost.dense_macs - cost.macs(Kept(analysis, kept))
+
+    saving = {at: saved(steps) * (-1 if factor <= 1 else 1) for at, steps in enumerate(ladders)}
+    return [ladders[at] for at in sorted(saving, key=lambda at: (saving[at], at))]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ class Budget:
     what: Literal["ratio", "params", "macs"]
     share: float
 
+    def met(self, cost: CostModel, kept: Kept, added: int = 0) -> bool:
+        """Whether a cut, and parameters that its repair adds, leave no more than this share of the model."""
+        count, dense = counter(cost, self.what)
+        return count(kept) + (added if self.what == "params" else 0) <= self.share * dense
+
     def part(self, done: float) -> Budget:
         """The budget of a first part of the way to this one."""
         share = self.share * done if self.what == "ratio" else 1 - (1 - self.share) * done

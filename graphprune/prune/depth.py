@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -11,9 +13,14 @@ from graphprune.axes.analyse import Analysis, walk
 from graphprune.axes.cost import concrete_shapes, terms
 from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.ir.shapes import infer
+from graphprune.prune.divergence import Judge, Metric
+from graphprune.prune.gates import Candidates, gated
+from graphprune.runtime.session import Feeds
 
 Score = Callable[[Sequence[str]], float]
 """The loss of a model without the named sublayers."""
+Enough = Callable[[Sequence[Sublayer]], bool]
+"""Whether a budget is met without these sublayers."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,38 @@ class DepthCost:
         nodes = gone_with(gone)
         return sum(count for node, count in self._macs.items() if node not in nodes)
 
+    def left(self, what: Literal["params", "macs"], gone: Sequence[Sublayer]) -> int:
+        """Parameters or multiply-adds that are left."""
+        return self.params(gone) if what == "params" else self.macs(gone)
+
+    def enough(self, what: Literal["params", "macs"], share: float) -> Enough:
+        """Whether at most this share of the model is left."""
+        return lambda gone: self.left(what, gone) <= share * self.dense[what]
+
+    def weights(
+        self, candidates: Sequence[Sublayer], per: Literal["unit", "params", "macs"]
+    ) -> dict[str, float]:
+        """Share of the model that each sublayer is, at least one element of it; 1 per unit."""
+        if per == "unit":
+            return dict.fromkeys((item.name for item in candidates), 1.0)
+        dense = max(1, self.dense[per])
+        return {i.name: max(1, self.dense[per] - self.left(per, (i,))) / dense for i in candidates}
+
+
+def outputs_without(
+    analysis: Analysis,
+    candidates: Sequence[Sublayer],
+    batches: Sequence[Feeds],
+    metric: Metric,
+    *,
+    threads: int = 1,
+    timeout: float | None = None,
+) -> Score:
+    """How far the outputs are from the dense ones without some of the candidates."""
+    session = Candidates(gated(analysis, (), candidates), threads=threads, timeout=timeout)
+    judge = Judge(analysis.model, batches, session.run, metric)
+    return lambda names: judge.loss(partial(session.run, bypassed=names))
+
 
 def ranked(scores: Mapping[str, float], order: Sequence[Sublayer]) -> list[Removal]:
     """Everything in the order in which fixed scores let it go; ties go to the later sublayer."""
@@ -67,7 +106,7 @@ def ranked(scores: Mapping[str, float], order: Sequence[Sublayer]) -> list[Remov
 def greedy(
     candidates: Sequence[Sublayer],
     loss: Score,
-    enough: Callable[[Sequence[Sublayer]], bool],
+    enough: Enough,
     weight: Callable[[Sublayer], float],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Removal]:
@@ -93,6 +132,17 @@ def greedy(
         steps.append(Removal(chosen.name, losses[best]))
         left = [item for item in left if not _inside(item, gone)]
     return steps
+
+
+def taken(removals: Sequence[Removal], candidates: Sequence[Sublayer], enough: Enough) -> list[Sublayer]:
+    """The first removals that are enough, or all of them, in graph order."""
+    by_name = {item.name: item for item in candidates}
+    gone: list[Sublayer] = []
+    for removal in removals:
+        if enough(gone):
+            break
+        gone.append(by_name[removal.name])
+    return sorted(gone, key=candidates.index)
 
 
 def _inside(item: Sublayer, gone: Sequence[Sublayer]) -> bool:

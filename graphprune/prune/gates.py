@@ -102,6 +102,13 @@ def gated(
     return Gated(analysis, surgery.copy.model, names, switches, refused)
 
 
+def competing(analysis: Analysis, groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Groups whose Units somewhere compete, such as experts for tokens: there zero weights remove nothing."""
+    fights = [_label(analysis, each) for each in analysis.contractions if each.fill != "zero"]
+    leaves = ((group, _Leaves(analysis, [group])) for group in groups) if fights else ()
+    return tuple(group for group, mine in leaves if any(mine.touches(label) for label in fights))
+
+
 def _refused(analysis: Analysis, groups: Iterable[Group]) -> Iterator[tuple[str, str]]:
     """Groups whose removal is more than a gate on edges."""
     for group in groups:

@@ -100,12 +100,12 @@ def pinned(item: PassReport) -> Table:
 
 
 def proof(item: PassReport) -> Table:
-    """Whether the rewrite did what the plan says."""
+    """What the pass did, and whether the rewrite did what the plan says."""
     verdict = "proved" if item.proof.ok else "NOT proved"
     worst = f"worst error {item.proof.error:.2g} of the largest output"
     line = f"{verdict}: {worst} (bound {item.proof.tolerance:.0e})"
-    details = tuple((escape(detail),) for detail in item.proof.details)
-    return Table(escape(item.text), ("",), (*zeros(item), *cuts(item), (line,), *details))
+    notes, details = (tuple((escape(each),) for each in lines) for lines in (item.notes, item.proof.details))
+    return Table(escape(item.text), ("",), (*zeros(item), *cuts(item), *notes, (line,), *details))
 
 
 def zeros(item: PassReport) -> tuple[tuple[str], ...]:

@@ -10,7 +10,8 @@ import numpy as np
 from graphprune.axes import Analysis, Group
 from graphprune.errors import ArgumentError
 from graphprune.pipeline.passes import Context
-from graphprune.pipeline.structured import Criterion, Repair, Structured
+from graphprune.pipeline.repairing import Repair
+from graphprune.pipeline.structured import Criterion, Structured
 from graphprune.prune.allocate import KAPPA, block_shares
 from graphprune.prune.choose import Shares
 from graphprune.prune.criteria import Bars

@@ -7,19 +7,19 @@ closest to the dense model's; `influence` scores once by 1 - cos of a sublayer's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from functools import partial
 from typing import ClassVar, Literal
 
 from graphprune.axes import Analysis
 from graphprune.axes.sublayers import Sublayer, Sublayers, find_sublayers
 from graphprune.errors import ArgumentError, PromiseError
+from graphprune.pipeline.bounds import require_kept, require_one
+from graphprune.pipeline.globs import filtered, require_named, sublayer_names
 from graphprune.pipeline.passes import Context, Pass, Subject
-from graphprune.prune.depth import DepthCost, Removal, greedy, ranked
-from graphprune.prune.divergence import Judge, Metric
-from graphprune.prune.gates import Candidates, gated
+from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
+from graphprune.prune.depth import DepthCost, Enough, Removal, greedy, outputs_without, ranked, taken
+from graphprune.prune.divergence import Metric
 from graphprune.prune.plan import Plan
 
 DEFAULT_RATIO = 0.25
@@ -50,55 +50,49 @@ class Depth(Pass):
     per: Literal["unit", "params", "macs"] = field(
         default="unit", metadata={"help": "divide the damage by what a sublayer costs"}
     )
+    repair: Repair = field(default="auto", metadata={"help": HELP})
     only: tuple[str, ...] = field(default=(), metadata={"help": "globs: sublayers that may go"})
     ignore: tuple[str, ...] = field(default=(), metadata={"help": "globs: sublayers that stay"})
 
     def __post_init__(self) -> None:
-        if sum(v is not None for v in (self.remove, self.ratio, self.params, self.macs)) > 1:
-            raise ArgumentError("give one of remove, ratio, params and macs, not several")
+        require_one(remove=self.remove, ratio=self.ratio, params=self.params, macs=self.macs)
+        require_kept(params=self.params, macs=self.macs)
         if self.remove is not None and self.remove < 0:
             raise ArgumentError(f"remove must be at least 0, got {self.remove}")
         if self.ratio is not None and not 0 <= self.ratio <= 1:
             raise ArgumentError(f"ratio must be in [0, 1], got {self.ratio}")
-        for label, value in (("params", self.params), ("macs", self.macs)):
-            if value is not None and not 0 < value <= 1:
-                raise ArgumentError(f"{label} is the share that is kept: it must be in (0, 1], got {value}")
 
     def decide(self, subject: Subject, context: Context) -> Plan:
-        """Find the sublayers, order them, take as many as the budget asks for."""
+        """Find the sublayers, order them, take as many as the budget asks for, repair what is behind them."""
         analysis = subject.analysis
         found = find_sublayers(analysis)
-        candidates = self._candidates(found)
+        require_named(found.found, sublayer_names, lambda i: i.name, "sublayer", (*self.only, *self.ignore))
+        candidates = filtered(found.found, sublayer_names, self.only, self.ignore)
         cost = DepthCost(analysis, context.shapes)
         enough = self._enough(candidates, cost)
         if enough(()):
             return Plan(options=self.options())
         if not candidates:
             raise PromiseError(*_nothing(found))
+        how = settled(self.repair, context)
         removals = self._removals(analysis, candidates, enough, cost, context)
-        gone = self._taken(removals, candidates, enough, context)
-        losses = {removal.name: removal.loss for removal in removals}
-        for item in gone:
-            context.warn(_line(item, losses[item.name], self.criterion))
-        return Plan(options=self.options(), bypassed=tuple(item.name for item in gone))
+        gone = taken(removals, candidates, enough)
+        self._require(gone, enough, context)
+        self._note(gone, removals, context)
+        made = repaired(analysis, {}, how, context, bypassed=gone)
+        tell(made, how, context)
+        return Plan(
+            options=self.options(),
+            bypassed=tuple(item.name for item in gone),
+            replaced=made.replaced,
+            biases=made.biases,
+        )
 
-    def _candidates(self, found: Sublayers) -> tuple[Sublayer, ...]:
-        for pattern in (*self.only, *self.ignore):
-            if not any(_matches(item, pattern) for item in found.found):
-                known = ", ".join(item.name for item in found.found[:6]) or "none"
-                raise ArgumentError(f"no sublayer is called '{pattern}'", f"there are: {known}")
-        chosen = [i for i in found.found if not self.only or any(_matches(i, p) for p in self.only)]
-        return tuple(i for i in chosen if not any(_matches(i, p) for p in self.ignore))
-
-    def _enough(
-        self, candidates: Sequence[Sublayer], cost: DepthCost
-    ) -> Callable[[Sequence[Sublayer]], bool]:
+    def _enough(self, candidates: Sequence[Sublayer], cost: DepthCost) -> Enough:
         if self.params is not None:
-            least = self.params * cost.dense["params"]
-            return lambda gone: cost.params(gone) <= least
+            return cost.enough("params", self.params)
         if self.macs is not None:
-            least = self.macs * cost.dense["macs"]
-            return lambda gone: cost.macs(gone) <= least
+            return cost.enough("macs", self.macs)
         ratio = DEFAULT_RATIO if self.ratio is None else self.ratio
         count = int(ratio * len(candidates) + 1e-9) if self.remove is None else self.remove
         return lambda gone: len(gone) >= count
@@ -107,16 +101,24 @@ class Depth(Pass):
         self,
         analysis: Analysis,
         candidates: Sequence[Sublayer],
-        enough: Callable[[Sequence[Sublayer]], bool],
+        enough: Enough,
         cost: DepthCost,
         context: Context,
     ) -> list[Removal]:
         if self.criterion == "reverse":
             return ranked({item.name: float(-at) for at, item in enumerate(candidates)}, candidates)
-        weights = {item.name: self._weight(item, cost) for item in candidates}
+        weights = cost.weights(candidates, self.per)
         if self.criterion == "influence":
             return ranked(self._influence(analysis, candidates, weights, context), candidates)
-        loss = self._loss(analysis, candidates, context)
+        context.require_calibration("criterion=jsd", "use criterion=reverse")
+        loss = outputs_without(
+            analysis,
+            candidates,
+            context.calibration,
+            self.divergence,
+            threads=context.threads,
+            timeout=context.timeout,
+        )
         if self.search == "oneshot":
             scores = {item.name: loss([item.name]) / weights[item.name] for item in candidates}
             return ranked(scores, candidates)
@@ -127,27 +129,6 @@ class Depth(Pass):
             lambda item: weights[item.name],
             lambda done, total: context.progress(done, total, "candidates"),
         )
-
-    def _weight(self, item: Sublayer, cost: DepthCost) -> float:
-        if self.per == "unit":
-            return 1.0
-        left = cost.params((item,)) if self.per == "params" else cost.macs((item,))
-        return max(1, cost.dense[self.per] - left) / max(1, cost.dense[self.per])
-
-    def _loss(
-        self, analysis: Analysis, candidates: Sequence[Sublayer], context: Context
-    ) -> Callable[[Sequence[str]], float]:
-        if not context.calibration:
-            raise ArgumentError(
-                "criterion=jsd needs calibration data",
-                "give some: --calibration FILE; or use criterion=reverse",
-            )
-        session = Candidates(
-            gated(analysis, (), candidates), threads=context.threads, timeout=context.timeout
-        )
-        judge = Judge(analysis.model, context.calibration, session.run, self.divergence)
-
-        return lambda names: judge.loss(partial(session.run, bypassed=names))
 
     def _influence(
         self,
@@ -163,36 +144,19 @@ class Depth(Pass):
         measured = context.collect(analysis.model, wanted, "criterion=influence")
         return {name: measured.angle(*pair).influence / weights[name] for name, pair in pairs.items()}
 
-    def _taken(
-        self,
-        removals: Sequence[Removal],
-        candidates: Sequence[Sublayer],
-        enough: Callable[[Sequence[Sublayer]], bool],
-        context: Context,
-    ) -> list[Sublayer]:
-        by_name = {item.name: item for item in candidates}
-        gone: list[Sublayer] = []
-        for removal in removals:
-            if enough(gone):
-                break
-            gone.append(by_name[removal.name])
+    def _require(self, gone: Sequence[Sublayer], enough: Enough, context: Context) -> None:
         if not enough(gone):
             context.fall_short(
                 f"{self} cannot be met: {len(gone)} sublayers may go, and more would have to",
                 "raise the budget, or see docs/structures.md for what counts as a sublayer",
             )
-        return sorted(gone, key=candidates.index)
 
-
-def _matches(item: Sublayer, pattern: str) -> bool:
-    names = {item.name, *(node.name or "" for node in item.nodes)}
-    return any(fnmatchcase(name, pattern) for name in names)
-
-
-def _line(item: Sublayer, loss: float, criterion: str) -> str:
-    caches = "".join(f", and the cache '{past.name}'" for past, _ in item.caches)
-    why = "" if criterion == "reverse" else f": {criterion} {loss:.4g}"
-    return f"sublayer '{item.name}' goes ({len(item.nodes)} nodes{caches}){why}"
+    def _note(self, gone: Sequence[Sublayer], removals: Sequence[Removal], context: Context) -> None:
+        losses = {removal.name: removal.loss for removal in removals}
+        for item in gone:
+            caches = "".join(f", and the cache '{past.name}'" for past, _ in item.caches)
+            why = "" if self.criterion == "reverse" else f": {self.criterion} {losses[item.name]:.4g}"
+            context.note(f"sublayer '{item.name}' goes ({len(item.nodes)} nodes{caches}){why}")
 
 
 def _nothing(found: Sublayers) -> tuple[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from graphprune.pipeline.structured import Criterion, Repair, Structured
+from graphprune.pipeline.repairing import Repair
+from graphprune.pipeline.structured import Criterion, Structured
 from graphprune.prune.kinds import Chosen
 from graphprune.prune.select import Scope
 

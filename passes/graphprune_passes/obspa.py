@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 from graphprune.errors import ArgumentError
 from graphprune.pipeline.datafree import Assumed, noise
 from graphprune.pipeline.passes import Context, Subject
-from graphprune.pipeline.structured import Criterion, Repair, Structured
+from graphprune.pipeline.repairing import Repair
+from graphprune.pipeline.structured import Criterion, Structured
 from graphprune.prune.allocate import Per
 from graphprune.prune.select import Scope
 

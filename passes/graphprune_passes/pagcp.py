@@ -8,26 +8,25 @@ output is 1 plus its divergence from the dense model's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from functools import partial
 from typing import ClassVar, Literal
 
 from graphprune.axes import Analysis, Group, Options
 from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
 from graphprune.errors import ArgumentError, PromiseError
+from graphprune.pipeline.bounds import require_kept, require_one
+from graphprune.pipeline.globs import filtered, group_names, require_groups
 from graphprune.pipeline.passes import Context, Pass, Subject
-from graphprune.prune.allowance import Commit, Cuts, Losses, Search, efficient, growth
-from graphprune.prune.divergence import Judge, Metric
-from graphprune.prune.gates import Candidates, Gated, gated
+from graphprune.pipeline.repairing import Repair, added_by, repaired, settled, tell
+from graphprune.prune.allowance import Commit, Cuts, Search, efficient, growth, outputs_behind, visited
+from graphprune.prune.choose import Budget
+from graphprune.prune.divergence import Metric
+from graphprune.prune.gates import Gated, gated
 from graphprune.prune.plan import Plan
 from graphprune.prune.saliency import score_groups
 from graphprune.prune.select import Ladder, alignment, ladder
-
-PROBE = 0.3
-"""The share of a Group by whose cost Groups are ordered."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,11 @@ class Pagcp(Pass):
     )
     params: float | None = field(default=None, metadata={"help": "stop at this share of the parameters"})
     macs: float | None = field(default=None, metadata={"help": "stop at this share of the multiply-adds"})
+    repair: Repair = field(default="refit", metadata={"help": "what makes up for the chosen cut"})
+    driver: Literal["sequential", "oneshot"] = field(
+        default="sequential",
+        metadata={"help": "repair layer by layer behind the cut ones, or from the dense model's statistics"},
+    )
     align: int | Literal["auto"] = field(
         default="auto", metadata={"help": "kept widths are multiples of this"}
     )
@@ -70,21 +74,17 @@ class Pagcp(Pass):
             raise ArgumentError(f"topk must be in (0, 1], got {self.topk}")
         if not 0 <= self.min_keep < 1:
             raise ArgumentError(f"min-keep must be in [0, 1), got {self.min_keep}")
-        for label, value in (("params", self.params), ("macs", self.macs)):
-            if value is not None and not 0 < value <= 1:
-                raise ArgumentError(f"{label} is the share that is kept: it must be in (0, 1], got {value}")
-        if self.params is not None and self.macs is not None:
-            raise ArgumentError("give one of params and macs, not both")
+        require_kept(params=self.params, macs=self.macs)
+        require_one(params=self.params, macs=self.macs)
 
     def options(self) -> Options:
         """What the analysis may assume under these arguments."""
         return Options(self.layernorm)
 
     def decide(self, subject: Subject, context: Context) -> Plan:
-        """Score, order the Groups, search within the allowances, keep the efficient cuts."""
+        """Score, order the Groups, search within the allowances, keep the efficient cuts, repair the rest."""
         analysis = subject.analysis
-        if not context.calibration:
-            raise ArgumentError("pagcp needs calibration data", "give some: --calibration FILE")
+        context.require_calibration("pagcp")
         gates = gated(analysis, self._groups(analysis))
         for name, why in gates.refused.items():
             context.warn(f"group '{name}' stays: {why}")
@@ -93,91 +93,82 @@ class Pagcp(Pass):
             raise PromiseError(
                 "nothing to prune: no Group may shrink", "`graphprune inspect` lists the Groups"
             )
+        how = settled(self.repair, context)
         cost = CostModel(analysis, context.shapes)
+        met = self._met(analysis, cost, how)
         scores = score_groups(analysis, groups, "l1", context.seed)
         ladders = [
             ladder(number, group, scores[group.id], alignment(group, self.align), self.min_keep)
             for number, group in enumerate(groups)
         ]
-        commits = self._search(analysis, groups, ladders, cost, gates, context)
+        commits = self._search(groups, ladders, cost, met, gates, context)
         cuts = {commit.group: commit.kept for commit in efficient(commits, self.topk)}
-        self._require(analysis, cuts, cost, context)
+        self._require(cuts, met, context)
+        made = repaired(analysis, cuts, how, context, driver=self.driver)
+        tell(made, how, context)
         return Plan(
             options=self.options(),
             cuts=cuts,
             widths={group.id: group.size for group in groups if group.id in cuts},
             scores={name: tuple(scores[name].tolist()) for name in cuts},
+            replaced=made.replaced,
+            biases=made.biases,
         )
 
-    def _groups(self, analysis: Analysis) -> list[Group]:
-        for pattern in (*self.only, *self.ignore):
-            if not any(_matches(group, pattern) for group in analysis.groups):
-                raise ArgumentError(
-                    f"nothing in the model is called '{pattern}'", "`graphprune inspect` lists the Groups"
-                )
-        chosen = [g for g in analysis.prunable if not self.only or any(_matches(g, p) for p in self.only)]
-        return [g for g in chosen if not any(_matches(g, p) for p in self.ignore)]
+    @property
+    def budget(self) -> Budget | None:
+        """Where the search may stop."""
+        if self.params is not None:
+            return Budget("params", self.params)
+        return None if self.macs is None else Budget("macs", self.macs)
+
+    def _groups(self, analysis: Analysis) -> tuple[Group, ...]:
+        require_groups(analysis.groups, (*self.only, *self.ignore))
+        return filtered(analysis.prunable, group_names, self.only, self.ignore)
+
+    def _met(self, analysis: Analysis, cost: CostModel, how: str) -> Callable[[Cuts], bool]:
+        """Whether a cut and its repair meet the budget."""
+        budget, added = self.budget, added_by(analysis, how, self.driver)
+
+        def met(cuts: Cuts) -> bool:
+            kept = Kept(analysis, cuts)
+            return budget is not None and budget.met(cost, kept, added(kept))
+
+        return met
 
     def _search(
         self,
-        analysis: Analysis,
         groups: Sequence[Group],
         ladders: Sequence[Ladder],
         cost: CostModel,
+        met: Callable[[Cuts], bool],
         gates: Gated,
         context: Context,
     ) -> list[Commit]:
-        session = Candidates(gates, threads=context.threads, timeout=context.timeout)
-        judge = Judge(analysis.model, context.calibration, session.run, self.divergence)
-
-        def losses(cuts: Cuts) -> Losses:
-            found = judge.losses(partial(session.run, cuts=cuts))
-            return {name: 1 + loss for name, loss in found.items()}
-
         factor = growth(len(ladders), self.delta0, self.tau)
-        saved = [cost.dense_macs - cost.macs(_probe(analysis, steps, groups)) for steps in ladders]
-        descending = factor <= 1
-        order = sorted(range(len(ladders)), key=lambda at: (-saved[at] if descending else saved[at], at))
         search = Search(
-            [ladders[at] for at in order],
+            visited(gates.analysis, ladders, groups, cost, factor),
             groups,
-            losses,
-            lambda cuts: cost.macs(Kept(analysis, cuts)),
-            lambda cuts: self._met(analysis, cuts, cost),
+            outputs_behind(
+                gates, context.calibration, self.divergence, threads=context.threads, timeout=context.timeout
+            ),
+            lambda cuts: cost.macs(Kept(gates.analysis, cuts)),
+            met,
             self.delta0,
             factor,
         )
         return search.run(lambda done, total: context.progress(done, total, "groups"))
 
-    def _met(self, analysis: Analysis, cuts: Cuts, cost: CostModel) -> bool:
-        if self.params is not None:
-            return cost.params(Kept(analysis, cuts)) <= self.params * cost.dense_params
-        if self.macs is not None:
-            return cost.macs(Kept(analysis, cuts)) <= self.macs * cost.dense_macs
-        return False
-
-    def _require(self, analysis: Analysis, cuts: Cuts, cost: CostModel, context: Context) -> None:
+    def _require(self, cuts: Cuts, met: Callable[[Cuts], bool], context: Context) -> None:
         """Something was removed, and enough."""
         if not cuts:
             raise PromiseError(
                 "nothing was removed: no Group allows a step within delta0",
                 "raise delta0 and tau, or set align=1",
             )
-        if (self.params is not None or self.macs is not None) and not self._met(analysis, cuts, cost):
-            what, share = ("params", self.params) if self.params is not None else ("macs", self.macs)
+        if self.budget is not None and not met(cuts):
             context.fall_short(
-                f"{what}={share:g} cannot be met within delta0={self.delta0:g} and tau={self.tau:g}",
+                f"{self.budget.what}={self.budget.share:g} cannot be met within delta0={self.delta0:g} "
+                f"and tau={self.tau:g}",
                 "raise delta0 and tau",
             )
-
-
-def _probe(analysis: Analysis, steps: Ladder, groups: Sequence[Group]) -> Kept:
-    """The model without the first 30 % of a Group."""
-    group = groups[steps.group]
-    kept: Mapping[str, tuple[int, ...]] = {group.id: tuple(steps.order[int(PROBE * group.size) :].tolist())}
-    return Kept(analysis, kept)
-
-
-def _matches(group: Group, pattern: str) -> bool:
-    names = {group.id, *(s.initializer for s in group.slices), *(s.node for s in group.slices)}
-    return any(fnmatchcase(name, pattern) for name in names)

@@ -57,6 +57,9 @@ ERRORS = {
 TABLES = {
     "passes": ("passes",),
     "passes-prune": ("passes", "prune"),
+    "passes-depth": ("passes", "depth"),
+    "passes-experts": ("passes", "experts"),
+    "passes-pagcp": ("passes", "pagcp"),
     "inspect": ("inspect", "model.onnx", "--shape", "image=1x3x8x8"),
     "explain-pinned": ("explain", "model.onnx", "fc.bias"),
     "explain-coupled": ("explain", "model.onnx", "conv1.weight", "conv2.weight"),

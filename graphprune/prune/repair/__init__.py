@@ -1,6 +1,7 @@
 """Repair: makes up for a cut in closed form, from calibration data."""
 
 from graphprune.prune.repair.oneshot import wanted_grams
-from graphprune.prune.repair.repair import Driver, Repaired, repair
+from graphprune.prune.repair.remains import Cuts
+from graphprune.prune.repair.repair import Array, Driver, Repaired, repair
 
-__all__ = ["Driver", "Repaired", "repair", "wanted_grams"]
+__all__ = ["Array", "Cuts", "Driver", "Repaired", "repair", "wanted_grams"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphprune.axes.analyse import Analysis
 from graphprune.prune.repair.observe import Part
-from graphprune.prune.repair.remains import Cuts, Remains, remains, too_wide
+from graphprune.prune.repair.remains import Change, Cuts, Remains, remains, too_wide
 from graphprune.prune.repair.sequential import Work, install
 from graphprune.prune.repair.solve import Moments, dense_moments
 from graphprune.prune.zeroed import zeroed
@@ -21,7 +21,7 @@ def wanted_grams(analysis: Analysis) -> Wanted:
 def run_oneshot(analysis: Analysis, cuts: Cuts, how: frozenset[str], statistics: Statistics) -> Work:
     """Carries out `how` (of refit, bias, match) at every Site that loses columns."""
     work = Work(zeroed(analysis, cuts))
-    for left in remains(analysis, cuts, find_sites(analysis.model, analysis.sizes)).values():
+    for left in remains(analysis, Change(cuts), find_sites(analysis.model, analysis.sizes)).values():
         if not left.cut or left.empty:
             continue
         why = left.why or too_wide(left.site.columns)

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
+from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.groups import Group
+from graphprune.axes.kept import Kept
+from graphprune.axes.mixtures import find_mixtures
+from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.prune.bias import place_of
 from graphprune.statistics.segments import reads
 from graphprune.statistics.sites import GRAM_COLUMNS, Site
 
 Mask = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
+Array = npt.NDArray[np.generic]
 Cuts = Mapping[str, Sequence[int]]
+UNKNOWN = (0, -1)
+"""The size of an axis of a value whose shape is not known."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a pass does to a model before repair.
+
+    Attributes:
+        cuts: kept Units per Group id.
+        bypassed: sublayers that go.
+        base: weights that the pass itself replaced; they are used, and stay as they are.
+    """
+
+    cuts: Cuts
+    bypassed: tuple[Sublayer, ...] = ()
+    base: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,23 +92,69 @@ class Remains:
         return np.asarray(value.const_value.numpy(), np.float32).reshape(-1) * scale
 
 
-def remains(analysis: Analysis, cuts: Cuts, sites: Sequence[Site]) -> dict[ir.Node, Remains]:
-    """The Sites that a cut concerns: those that lose columns, and those that read what it changed."""
-    groups, changed = _cut_groups(analysis, cuts), changed_nodes(analysis, cuts)
+def remains(
+    analysis: Analysis, change: Change, sites: Sequence[Site], fresh: bool = True
+) -> dict[ir.Node, Remains]:
+    """The Sites that a change concerns: those that lose columns, and those that read what it changed.
+
+    Args:
+        analysis: of the dense model.
+        change: what goes.
+        sites: of the dense model.
+        fresh: whether a Site that loses nothing itself may get a bias input that it does not have.
+    """
+    groups, changed = cut_groups(analysis, change.cuts), changed_nodes(analysis, change)
+    gone, routed = removed_nodes(analysis, change), _routed(analysis)
     found = {}
     for site in sites:
-        keep, rows = _masks(site, groups, cuts)
+        if site.node in gone or site.weight.name in change.base:
+            continue
+        keep, rows = _masks(site, groups, change.cuts)
         if site.edge.producer() in changed or not keep.all():
             # A new Add is one more node to run: only where it makes up for inputs that are gone.
-            biased = place_of(site.node) is not None or not keep.all()
-            found[site.node] = Remains(site, keep, rows, _fixed(site, keep), biased)
+            place = place_of(site.node) if fresh or _has_bias(site) else None
+            why, biased = _fixed(site, keep), place is not None or not keep.all()
+            if site.node in routed:
+                why, biased = "its rows are the tokens of one expert, and may be others now", False
+            found[site.node] = Remains(site, keep, rows, why, biased)
     return found
 
 
-def beyond(analysis: Analysis, cuts: Cuts, sites: Sequence[Site]) -> list[ir.Node]:
+def _has_bias(site: Site) -> bool:
+    place = place_of(site.node)
+    return place is not None and len(place[0].inputs) > place[1] and place[0].inputs[place[1]] is not None
+
+
+def _routed(analysis: Analysis) -> set[ir.Node]:
+    """Nodes of experts that see only their own tokens: behind a change, these may be others."""
+    found: set[ir.Node] = set()
+    for item in find_mixtures(analysis).found:
+        sizes = {size for value in (item.scores, item.result) for size in _shape(analysis, value)}
+        found |= {node for node in item.region if _sizes_of(analysis, node) - sizes}
+    return found
+
+
+def _sizes_of(analysis: Analysis, node: ir.Node) -> set[tuple[int, int]]:
+    """Sizes of its results that are not fixed."""
+    return {size for value in node.outputs for size in _shape(analysis, value) if size[0] != size[1]}
+
+
+def _shape(analysis: Analysis, value: ir.Value) -> Sequence[tuple[int, int]]:
+    return analysis.sizes.shapes.get(value) or [UNKNOWN]
+
+
+def removed_nodes(analysis: Analysis, change: Change) -> set[ir.Node]:
+    """Nodes that go as a whole: with an expert, or with a sublayer."""
+    kept = Kept(analysis, change.cuts)
+    edits = (edit for edit in analysis.edits if isinstance(edit, BranchRemoval))
+    experts = {node for edit in edits if kept.count(edit.label) == 0 for node in edit.branch.nodes}
+    return experts | gone_with(change.bypassed)
+
+
+def beyond(analysis: Analysis, change: Change, sites: Sequence[Site]) -> list[ir.Node]:
     """Nodes that contract what a cut shortened but are no Site, such as LSTM or whatever If contains."""
-    able = {site.node for site in sites}
-    touched = [slice_ for group in _cut_groups(analysis, cuts) for slice_ in group.slices]
+    able = {site.node for site in sites} | removed_nodes(analysis, change)
+    touched = [slice_ for group in cut_groups(analysis, change.cuts) for slice_ in group.slices]
     nodes = (slice_.use.node for slice_ in touched if slice_.role == "sink")
     return list(dict.fromkeys(node for node in nodes if node is not None and node not in able))
 
@@ -119,12 +187,15 @@ def _masks(site: Site, groups: Sequence[Group], cuts: Cuts) -> tuple[Mask, Mask]
     return keep.reshape(site.blocks, -1), rows.reshape(site.blocks, -1)
 
 
-def changed_nodes(analysis: Analysis, cuts: Cuts) -> set[ir.Node | None]:
-    """Nodes of the main graph that hold a cut slice, and everything computed from their results."""
-    holders = {touched.use.node for group in _cut_groups(analysis, cuts) for touched in group.slices}
+def changed_nodes(analysis: Analysis, change: Change) -> set[ir.Node | None]:
+    """Nodes of the main graph that hold a cut slice or lose an operand, and all computed from them."""
+    holders = {touched.use.node for group in cut_groups(analysis, change.cuts) for touched in group.slices}
+    holders |= {item.join for item in change.bypassed}
+    graph = analysis.model.graph
+    holders |= {user for name in change.base for user, _ in graph.initializers[name].uses()}
     values: set[ir.Value] = set()
     found: set[ir.Node | None] = set()
-    for node in analysis.model.graph:
+    for node in graph:
         if not holders.isdisjoint(_within(node)) or not values.isdisjoint(reads(node)):
             found.add(node)
             values.update(node.outputs)
@@ -138,5 +209,6 @@ def _within(node: ir.Node) -> Iterator[ir.Node]:
             yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
 
 
-def _cut_groups(analysis: Analysis, cuts: Cuts) -> list[Group]:
+def cut_groups(analysis: Analysis, cuts: Cuts) -> list[Group]:
+    """Groups that lose Units."""
     return [group for group in analysis.groups if len(cuts.get(group.id, range(group.size))) < group.size]

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from graphprune.axes.analyse import Analysis
+from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import ArgumentError
 from graphprune.prune.repair.oneshot import run_oneshot
-from graphprune.prune.repair.remains import Cuts, beyond
+from graphprune.prune.repair.remains import Change, Cuts, beyond
 from graphprune.prune.repair.sequential import Feed, Progress, Running, Work, run_sequential
 from graphprune.statistics.measures import Statistics
 from graphprune.statistics.sites import find_sites
@@ -42,6 +43,8 @@ def repair(
     analysis: Analysis,
     cuts: Cuts,
     *,
+    bypassed: Sequence[Sublayer] = (),
+    base: Mapping[str, Array] | None = None,
     how: str = "refit",
     driver: Driver = "sequential",
     batches: Sequence[Feed] = (),
@@ -55,11 +58,14 @@ def repair(
     """Repairs a cut model without training.
 
     Every Site behind the cut is given the weight that comes closest to its dense results: `bias` restores
-    their mean, `match` mean and spread, `refit` the results themselves by least squares.
+    their mean, `match` mean and spread, `refit` the results themselves by least squares. Where a
+    sublayer or an expert goes, what reads the stream behind it does so as if it were there.
 
     Args:
         analysis: of the dense model.
         cuts: kept Units per Group id.
+        bypassed: sublayers that go.
+        base: weights that were replaced before; the cut model has them, and keeps them.
         how: "none", or methods joined by "+": bias, refit, match.
         driver: "sequential" takes a Site's inputs from the repaired prefix, and so corrects what went wrong
             before it, too; "oneshot" from the dense model's statistics.
@@ -74,7 +80,7 @@ def repair(
     Raises:
         ArgumentError: unknown methods, or data that the driver needs is missing.
     """
-    methods = _methods(how)
+    methods, change = _methods(how), Change(cuts, tuple(bypassed), dict(base or {}))
     if not methods:
         return Repaired({}, {})
     running = Running(batches, seed, threads, timeout, progress)
@@ -83,22 +89,28 @@ def repair(
             raise ArgumentError(
                 f"repair={how} needs calibration data", "give --calibration FILE, or repair=none"
             )
-        work = run_sequential(analysis, cuts, methods, running, refresh)
+        work = run_sequential(analysis, change, methods, running, refresh)
     else:
+        if bypassed or base:
+            raise ArgumentError(
+                "statistics of the dense model say nothing about what is behind a sublayer that goes, or a "
+                "merged expert",
+                "use driver=sequential",
+            )
         if statistics is None:
             raise ArgumentError(
                 f"repair={how} needs statistics of the dense model", "give --calibration FILE"
             )
         work = run_oneshot(analysis, cuts, methods, statistics)
         if refresh and batches and _has_norms(analysis):
-            work = run_sequential(analysis, cuts, frozenset(), running, True, work)
-    work.notes.extend(_beyond(analysis, cuts))
+            work = run_sequential(analysis, change, frozenset(), running, True, work)
+    work.notes.extend(_beyond(analysis, change))
     return _repaired(work)
 
 
-def _beyond(analysis: Analysis, cuts: Cuts) -> list[str]:
+def _beyond(analysis: Analysis, change: Change) -> list[str]:
     """One note on the layers that repair cannot reach; nothing where it reaches all."""
-    nodes = beyond(analysis, cuts, find_sites(analysis.model, analysis.sizes))
+    nodes = beyond(analysis, change, find_sites(analysis.model, analysis.sizes))
     if not nodes:
         return []
     names = ", ".join(f"{node.name or node.outputs[0].name} ({node.op_type})" for node in nodes[:NAMED])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,9 @@ from graphprune.axes.analyse import Analysis
 from graphprune.prune.repair.fit import fit
 from graphprune.prune.repair.norms import refreshed
 from graphprune.prune.repair.observe import Part, observe, together
-from graphprune.prune.repair.remains import Cuts, Remains, changed_nodes, remains
+from graphprune.prune.repair.remains import Change, Remains, changed_nodes, remains
 from graphprune.prune.repair.solve import Moments
-from graphprune.prune.zeroed import zeroed
+from graphprune.prune.repair.stage import Stage, staged
 from graphprune.statistics.measures import Vector
 from graphprune.statistics.segments import Segment
 from graphprune.statistics.sites import Site, find_sites
@@ -71,32 +71,49 @@ class Work:
 
 def run_sequential(
     analysis: Analysis,
-    cuts: Cuts,
+    change: Change,
     how: frozenset[str],
     running: Running,
     refresh: bool,
     base: Work | None = None,
 ) -> Work:
     """Carries out `how` (of refit, bias, match; nothing for norms alone) in the order of the graph."""
+    stage = staged(analysis, change)
     sites = find_sites(analysis.model, analysis.sizes)
-    left = remains(analysis, cuts, sites) if how else {}
+    left = remains(analysis, change, sites, fresh=not stage.gates) if how else {}
     norms: set[ir.Node] = set()
     if refresh:
-        changed = changed_nodes(analysis, cuts)
+        changed = changed_nodes(analysis, change)
         norms = {n for n in analysis.model.graph if n.op_type == "BatchNormalization" and n in changed}
-    dense, pruned = (_stream(analysis, sites, running) for _ in range(2))
-    work = base or Work(zeroed(analysis, cuts))
+    if stage.gates:
+        sites = find_sites(stage.model, stage.sizes)
+        left, norms = _moved(left, norms, sites)
+    dense, pruned = (_stream(stage, sites, running) for _ in range(2))
+    work = base or Work({})
+    work.twin = {**stage.twin, **work.twin}
     return _Sequence(dense, pruned, left, norms, how, running, work).run()
 
 
-def _stream(analysis: Analysis, sites: Sequence[Site], running: Running) -> Stream:
+def _moved(
+    left: Mapping[ir.Node, Remains], norms: Iterable[ir.Node], sites: Sequence[Site]
+) -> tuple[dict[ir.Node, Remains], set[ir.Node]]:
+    """The same Sites and norms in a copy of the model, where values have the same names."""
+    there = {site.output.name: site for site in sites}
+    moved = {there[node.outputs[0].name]: each for node, each in left.items()}
+    graph = sites[0].node.graph
+    names = {node.outputs[0].name for node in norms}
+    found = {node for node in graph or () if node.outputs[0].name in names}
+    return {site.node: replace(each, site=site) for site, each in moved.items()}, found
+
+
+def _stream(stage: Stage, sites: Sequence[Site], running: Running) -> Stream:
     return Stream(
-        analysis.model,
+        stage.model,
         running.batches,
         sites,
         threads=running.threads,
         timeout=running.timeout,
-        sizes=analysis.sizes,
+        sizes=stage.sizes,
         seed=running.seed,
     )
 
@@ -164,7 +181,8 @@ class _Sequence:
     def _shift(self, segment: Segment, left: Remains) -> None:
         """A bias that restores the mean of the dense result."""
         if left.why:
-            self.work.notes.append(f"{left.site.name}: only its bias is repaired, because {left.why}")
+            what = "only its bias is repaired" if left.biased else "not repaired"
+            self.work.notes.append(f"{left.site.name}: {what}, because {left.why}")
         if not left.biased:
             return
         name = left.site.output.name or ""
