@@ -53,11 +53,9 @@ class Decision:
     def rules(self) -> Rules:
         """Legal steps."""
         item = self.item
-        counts = item.budget().what == "ratio" and item.counted != "unit"
-        spent = costs(self.analysis, self.cost, self.groups, item.counted) if counts else {}
         own = item.own_ratios(self.groups)
         added = added_by(self.analysis, self.how, item.driver)
-        return Rules(item.scope, item.align, item.min_keep, own, spent, added)
+        return Rules(item.scope, item.align, item.min_keep, own, item.counted, added)
 
     @cached_property
     def shares(self) -> Shares | None:

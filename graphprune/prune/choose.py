@@ -12,8 +12,8 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.cost import CostModel
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
-from graphprune.prune.allocate import Cuts, Scores, counter, least_share
-from graphprune.prune.select import Ladder, Scope, alignment, in_order, ladder, take_ratio, take_until
+from graphprune.prune.allocate import Cost, Cuts, Scores, counter, least_share
+from graphprune.prune.select import Ladder, Order, Scope, alignment, in_order, ladder, take_ratio, take_until
 
 Shares = Callable[[float], Mapping[str, float]]
 """Share to remove of each Group, at a share to remove of all of them."""
@@ -46,7 +46,7 @@ class Rules:
         align: kept widths are multiples of this.
         min_keep: share of every Group that stays.
         own: Groups with a ratio of their own.
-        spent: what one Unit of each Group counts where a ratio is a share of a cost, by id.
+        counted: what a ratio is a share of.
         added: parameters that the repair of a cut adds.
     """
 
@@ -54,7 +54,7 @@ class Rules:
     align: int | Literal["auto"]
     min_keep: float
     own: Mapping[str, float] = field(default_factory=dict)
-    spent: Mapping[str, float] = field(default_factory=dict)
+    counted: Cost = "unit"
     added: Callable[[Kept], int] = lambda kept: 0
 
 
@@ -120,10 +120,9 @@ def _by_order(
     order = in_order(ladders, groups, rules.scope)
     if budget.what == "ratio":
         rest = tuple(group for group in groups if group.id not in rules.own)
-        if rules.spent and rules.scope == "global":
-            weights = np.array([rules.spent[group.id] for group in groups])
-            allowed = budget.share * sum(group.size * rules.spent[group.id] for group in rest)
-            taken = int(np.searchsorted(order.spent(weights), allowed * (1 + 1e-9), side="right"))
+        if rules.counted != "unit" and rules.scope == "global":
+            left = _left(analysis, fixed, counter(cost(), rules.counted)[0])
+            taken = _within(order, groups, rest, budget.share, left)
         else:
             pool = rest if rules.scope == "global" else groups
             taken = take_ratio(order, pool, budget.share, rules.scope)
@@ -136,6 +135,21 @@ def _by_order(
         cuts,
         None if found is not None else count(Kept(analysis, cuts)) / max(1, counter(model, budget.what)[1]),
     )
+
+
+def _left(analysis: Analysis, fixed: Cuts, count: Callable[[Kept], int]) -> Callable[[Cuts], int]:
+    """Counts what is left after a cut on top of a fixed one."""
+    return lambda cuts: count(Kept(analysis, fixed | cuts))
+
+
+def _within(
+    order: Order, groups: Sequence[Group], rest: Sequence[Group], ratio: float, left: Callable[[Cuts], int]
+) -> int:
+    """How many steps a share of a cost allows; weights that two Groups shrink, as heads do, count once."""
+    most = left({})
+    allowed = ratio * (most - left({group.id: () for group in rest})) * (1 + 1e-9)
+    over = take_until(order, groups, lambda kept: most - left(dict(kept)) > allowed)
+    return len(order) if over is None else over - 1
 
 
 def _counted(model: CostModel, budget: Budget, rules: Rules) -> tuple[Callable[[Kept], int], int]:

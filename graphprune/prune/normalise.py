@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Normaliser = Literal["auto", "mean", "z", "max", "sum", "none"]
+Normaliser = Literal["auto", "mean", "z", "robust", "max", "sum", "none"]
+CAP = 0.99
+"""Quantile of scores above which `robust` counts them as outliers."""
 
 
 def _over(level: Callable[[Floats], float]) -> Callable[[Floats], Floats]:
@@ -25,18 +27,30 @@ def _standard(values: Floats) -> Floats:
     return np.asarray((values - values.mean()) / spread) if spread > 0 else np.zeros_like(values)
 
 
+def _robust(values: Floats) -> Floats:
+    """Standardised by mean and spread of scores with outliers capped.
+
+    In language models one neuron can hold nearly all of a layer's variance. Plainly standardised, all others
+    score about the same there, just below zero, and stay, whatever they do.
+    """
+    usual = np.minimum(values, np.quantile(values, CAP))
+    spread = float(usual.std())
+    return np.asarray((values - usual.mean()) / spread) if spread > 0 else _standard(values)
+
+
 NORMALISERS: dict[str, Callable[[Floats], Floats]] = {
     "mean": _over(np.mean),
     "max": _over(np.max),
     "sum": _over(np.sum),
     "z": _standard,
+    "robust": _robust,
     "none": lambda values: values,
 }
 
 OWN: dict[str, Normaliser] = {
     **dict.fromkeys(("lamp", "bn-scale", "random"), "none"),
     **dict.fromkeys(("obs", "thinet"), "none"),  # losses relative to what they disturb compare as they are
-    "fluctuation": "z",
+    "fluctuation": "robust",
 }
 """Normalisers of criteria for which the mean is not the right one."""
 

@@ -101,18 +101,11 @@ class Order:
     @property
     def taken(self) -> Ids:
         """Units gone in all Groups after each step."""
-        return np.cumsum(self._steps())
-
-    def spent(self, cost: Scores) -> Scores:
-        """Cost of the Units gone after each step, at a cost per Unit of each Group."""
-        return np.cumsum(self._steps() * cost[self.group])
-
-    def _steps(self) -> Ids:
         before = np.zeros(len(self), np.int64)
         for number in self.ladders:
             mine = np.flatnonzero(self.group == number)
             before[mine[1:]] = self.removed[mine[:-1]]
-        return self.removed - before
+        return np.cumsum(self.removed - before)
 
     def kept(self, count: int, groups: Sequence[Group]) -> dict[str, tuple[int, ...]]:
         """Kept Units per Group id after the first `count` steps."""

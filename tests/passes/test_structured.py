@@ -76,6 +76,26 @@ def test_flap_adds_to_the_bias_that_is_there() -> None:
     np.testing.assert_allclose(bias, b2 + 2 * w2[7], rtol=1e-4)
 
 
+def test_flap_cuts_a_layer_whose_fluctuation_is_in_one_neuron_too() -> None:
+    draw = np.random.default_rng(0)
+    shapes = {"w1": (6, 200), "w2": (200, 6), "w3": (6, 200), "w4": (200, 4)}
+    given = {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    given["w1"][:, 0] *= 100
+    text = """(float[n,6] x) => (float[n,4] y) { a = MatMul(x, w1)\n b = Relu(a)\n c = MatMul(b, w2)
+        d = Tanh(c)\n e = MatMul(d, w3)\n f = Relu(e)\n y = MatMul(f, w4) }"""
+    widths = {}
+    for how in ("auto", "z"):
+        made = graphprune.compile(
+            sketch(text, **given).model,
+            f'flap(ratio=0.3, normalise={how}, only=["w1:1", "w3:1"])',
+            calibration=samples(),
+        )
+        cuts = made.plans[0].cuts
+        widths[how] = [len(cuts.get(name, range(200))) for name in ("w1:1", "w3:1")]
+    assert max(widths["auto"]) < 170
+    assert widths["z"][0] == 200  # as published
+
+
 def test_what_is_repaired_errs_less_and_refit_least() -> None:
     model, feed = mlp(), samples()
     errors = [
@@ -132,6 +152,15 @@ def test_budgets_are_met_and_not_overshot_by_more_than_a_unit(name: str) -> None
     text = f"{head}(params=0.8, min-keep=0, {tail[:-1]})" if tail else f"{head}(params=0.8, min-keep=0)"
     after = params(graphprune.compile(analysis.model, text.replace(", )", ")"), calibration=tokens()).model)
     assert before * 0.8 - 70 <= after <= before * 0.8  # a head costs at most 4 * 6 * 2 + what is repaired
+
+
+def test_a_ratio_of_flap_counts_a_weight_once_that_two_groups_shrink() -> None:
+    body = """(float[n,6] x) => (float[n,4] y) { a = MatMul(x, w1)\n b = Relu(a)\n c = MatMul(b, w2)
+        d = Relu(c)\n y = MatMul(d, w3) }"""
+    model = sketch(body, w1=(6, 20), w2=(20, 20), w3=(20, 4)).model
+    made = graphprune.compile(model, "flap(ratio=0.5, repair=none, align=1)", calibration=samples())
+    whole = 6 * 20 + 20 * 20 + 20 * 4
+    assert whole / 2 <= params(made.model) < whole / 2 + 6 + 20 + 4
 
 
 def test_a_larger_ratio_removes_more_of_the_same() -> None:

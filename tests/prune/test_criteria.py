@@ -83,6 +83,17 @@ def test_fluctuation_of_heads_is_squared_per_column_and_averaged_after_standardi
     np.testing.assert_allclose(normalised(columns, "z"), standard.reshape(4, 2).mean(1), rtol=1e-6)
 
 
+def test_an_outlier_does_not_lift_the_scores_of_the_others() -> None:
+    calm = np.random.default_rng(0).exponential(size=200)
+    stormy = calm.copy()
+    stormy[np.argmax(calm)] = 1e4
+    few = np.argsort(calm)[:100]
+    np.testing.assert_allclose(normalised(stormy, "robust")[few], normalised(calm, "robust")[few], atol=0.05)
+    assert normalised(stormy, "z").min() > -0.1 > -0.8 > normalised(calm, "z").min()
+    assert np.argsort(normalised(stormy, "robust")).tolist() == np.argsort(stormy).tolist()
+    assert np.argmax(normalised(np.eye(300)[7], "robust")) == 7  # all others are the same
+
+
 def test_obs_oracle() -> None:
     grams = {"w": moments([[2, 1], [1, 2]])}
     np.testing.assert_allclose(score(mlp([[1, 2], [3, 4]]), "obs", grams=grams), [7.5, 15])

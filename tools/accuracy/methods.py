@@ -49,6 +49,11 @@ def _language(name: str, pipeline: str) -> Method:
     return Method(name, pipeline, "language", "units", (0.2,))
 
 
+def _like_flap(name: str, pipeline: str) -> Method:
+    """Of flap's size: a ratio of Units cuts whole heads or none, and so leaves every method another size."""
+    return Method(name, pipeline, "language", "units", (0.2,), same_size_as="flap")
+
+
 INNER = "kinds=[heads, neurons]"
 METHODS = (
     Method("random", "prune(ratio={ratio}, criterion=random, repair=none)"),
@@ -60,12 +65,12 @@ METHODS = (
     Method("flap", "flap(ratio={ratio}, kinds=all, driver=oneshot)"),
     Method("l2, size of obspa", "prune(params={params}, criterion=l2, repair=none)", same_size_as="obspa"),
     *_masks(),
-    _language("random", f"prune(ratio={{ratio}}, criterion=random, repair=none, {INNER})"),
-    _language("l2", f"prune(ratio={{ratio}}, criterion=l2, repair=none, {INNER})"),
-    _language("wanda-sp", "wanda-sp(ratio={ratio})"),
     _language("flap", "flap(ratio={ratio}, driver=oneshot)"),
     _language("flap, centred refit", "flap(ratio={ratio}, repair=refit, driver=sequential)"),
-    _language("cfsp", "cfsp(ratio={ratio})"),
+    _like_flap("random", f"prune(params={{params}}, criterion=random, repair=none, {INNER})"),
+    _like_flap("l2", f"prune(params={{params}}, criterion=l2, repair=none, {INNER})"),
+    _like_flap("wanda-sp", "wanda-sp(params={params})"),
+    _like_flap("cfsp", "cfsp(params={params})"),
     _language("depth, block influence", "depth(ratio={ratio}, criterion=influence)"),
     _language("depth, divergence", "depth(ratio={ratio}, search=oneshot)"),
 )

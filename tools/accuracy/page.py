@@ -29,8 +29,10 @@ in ONNX Runtime (one thread, interleaved). Every method gets the same calibratio
 
 Made by `python -m tools.accuracy run` and `python -m tools.accuracy page`. Differences are paired: over the
 same items, ± one standard error. `ratio` is the share of the Units that goes, of the whole model, so methods
-end at different sizes; *l2, size of obspa* is cut to the parameters that obspa left. `random` draws Units
-without repair, `+refit` repairs by least squares on the calibration data. Times are medians.
+end at different sizes; *l2, size of obspa* is cut to the parameters that obspa left. For the language model,
+flap's ratio is the share of the parameters of heads and neurons; random, l2, wanda-sp and cfsp are cut to the
+parameters that flap left. `random` draws Units without repair, `+refit` repairs by least squares on the
+calibration data. Times are medians.
 """
 
 
