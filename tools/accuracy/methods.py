@@ -66,7 +66,7 @@ METHODS = (
     Method("l2, size of obspa", "prune(params={params}, criterion=l2, repair=none)", same_size_as="obspa"),
     *_masks(),
     _language("flap", "flap(ratio={ratio}, driver=oneshot)"),
-    _language("flap, centred refit", "flap(ratio={ratio}, repair=refit, driver=sequential)"),
+    _language("flap, centred refit", "flap(ratio={ratio}, repair=refit, driver=oneshot)"),
     _like_flap("random", f"prune(params={{params}}, criterion=random, repair=none, {INNER})"),
     _like_flap("l2", f"prune(params={{params}}, criterion=l2, repair=none, {INNER})"),
     _like_flap("wanda-sp", "wanda-sp(params={params})"),
