@@ -16,7 +16,7 @@ from graphprune.proof.decisions import find_decisions
 from graphprune.proof.declared import declare
 from graphprune.proof.pairing import pair, title
 from graphprune.proof.reference import build_reference
-from graphprune.proof.rounding import Bounds, own_rounding
+from graphprune.proof.rounding import Bounds, nudged, own_rounding
 from graphprune.proof.survivors import Survivors, illegal
 from graphprune.prune.plan import Plan
 from graphprune.runtime.compare import TOLERANCE
@@ -120,7 +120,8 @@ def prove(
         comparison = compare(bounds)
         if comparison.failures() and not comparison.silent and not certificate.differences:
             plain = _run(reference.model, inputs, names, threads, timeout_s, optimise=False)
-            bounds = Bounds(bound, own_rounding(masked, plain))
+            near = _run(nudged(reference.model), inputs, names, threads, timeout_s)
+            bounds = Bounds(bound, own_rounding(masked, plain, near))
             comparison = compare(bounds)
     except RunTimeoutError:
         raise

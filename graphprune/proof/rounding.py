@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import onnx_ir as ir
+
 from graphprune.runtime.compare import agreement
 from graphprune.runtime.session import Outputs
 
+NUDGED = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 FACTOR = 8
 """Times its own rounding that a result may differ: two graphs round at more places than two runs of one."""
 MOST = 0.01
@@ -43,15 +47,34 @@ class Bounds:
             return []
         name = max(wider, key=lambda each: wider[each])
         return [
-            f"rounding: the masked model differs from itself by up to {self.rounding[name]:.1e} when its "
-            f"graph is not optimised, so that up to {wider[name]:.1e} counts as agreement"
+            f"rounding: the masked model differs from itself by up to {self.rounding[name]:.1e} (not "
+            f"optimised, or every weight at the next float), so up to {wider[name]:.1e} counts as agreement"
         ]
 
 
-def own_rounding(optimised: Sequence[Outputs], plain: Sequence[Outputs]) -> dict[str, float]:
-    """The worst relative difference per value of two ways to run one model on the same inputs."""
+def nudged(model: ir.Model, seed: int = 0) -> ir.Model:
+    """A copy whose weights each moved to a neighbour among floats.
+
+    A computed sum is the exact sum of slightly other terms (Wilkinson 1963): what such a nudge moves, the
+    order in which terms are added may move as well.
+    """
+    copy = model.clone()
+    for number, value in enumerate(copy.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or len(tensor.shape) < 2 or tensor.dtype not in NUDGED:
+            continue
+        array = tensor.numpy()
+        up = np.random.default_rng([seed, number]).integers(0, 2, array.shape, dtype=np.int8)
+        to = np.where(up, np.inf, -np.inf).astype(array.dtype)
+        value.const_value = ir.Tensor(np.where(array == 0, array, np.nextafter(array, to)), name=value.name)
+    return copy
+
+
+def own_rounding(runs: Sequence[Outputs], *others: Sequence[Outputs]) -> dict[str, float]:
+    """The worst relative difference per value from other ways to run the same model on the same inputs."""
     worst: dict[str, float] = {}
-    for one, two in zip(optimised, plain, strict=True):
-        for found in agreement(one, two).outputs:
-            worst[found.name] = max(worst.get(found.name, 0.0), found.relative)
+    for other in others:
+        for one, two in zip(runs, other, strict=True):
+            for found in agreement(one, two).outputs:
+                worst[found.name] = max(worst.get(found.name, 0.0), found.relative)
     return worst

@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
-from graphprune.proof.rounding import FACTOR, MOST, Bounds, own_rounding
+from graphprune.proof.rounding import FACTOR, MOST, Bounds, nudged, own_rounding
 
 from .building import Case, cut, model
 
@@ -48,7 +49,7 @@ def test_rounding_of_the_model_itself_is_no_failure() -> None:
 
 
 def test_it_is_measured_not_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proving, "own_rounding", lambda one, two: {})
+    monkeypatch.setattr(proving, "own_rounding", lambda *runs: {})
     assert not coarse().prove().ok
 
 
@@ -73,3 +74,20 @@ def test_own_rounding_is_the_worst_run() -> None:
     one = [{"y": np.ones(4, np.float32)}, {"y": np.full(4, 2, np.float32)}]
     two = [{"y": np.ones(4, np.float32)}, {"y": np.array([2, 2, 2, 2.5], np.float32)}]
     assert own_rounding(one, two) == {"y": 0.25}
+
+
+def test_a_nudge_moves_every_weight_by_one_float(conv: Case) -> None:
+    moved = nudged(conv.dense).graph.initializers
+    for name, value in conv.dense.graph.initializers.items():
+        old, new = value.const_value.numpy(), moved[name].const_value.numpy()
+        if old.ndim < 2:
+            assert np.array_equal(old, new)
+        else:
+            steps = np.abs(old.view(np.int32) - new.view(np.int32))
+            assert (steps == 1).all() and 0.4 < (new > old).mean() < 0.6
+
+
+def test_zeros_stay_zero(conv: Case) -> None:
+    weight = conv.dense.graph.initializers["w2"]
+    weight.const_value = ir.Tensor(np.zeros((5, 8, 3, 3), np.float32), name="w2")
+    assert not nudged(conv.dense).graph.initializers["w2"].const_value.numpy().any()
