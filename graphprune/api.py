@@ -173,7 +173,8 @@ def find_groups(model: ModelLike, options: Options | None = None) -> tuple[Group
     from graphprune.ir.load import load
     from graphprune.ir.normalise import normalise
 
-    own = load(model).model.clone()
+    source = load(model, lift=True)
+    own = source.model if source.path else source.model.clone()
     sizes = normalise(own)
     return analyse(own, options, sizes).groups
 

@@ -100,6 +100,7 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
     state = State(sizes, options, model.opset_imports)
     nodes = list(walk(model.graph))
     regions = find_regions(nodes)
+    state.unknown = frozenset(node for node in nodes if _unknown(sizes, node))
     state.shuffles = find_shuffles(nodes, sizes) if options.shuffle == "gather" else {}
     state.branches = find_branches(model.graph, sizes)
     state.routers = find_routers(nodes, sizes, state.branches)
@@ -200,7 +201,7 @@ def _transfer(state: State, node: ir.Node) -> None:
     if row is None:
         name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
         visit.fix_all(f"operator {name} is not known", "add a row for it (CONTRIBUTING.md)")
-    elif _unknown(state, node):
+    elif node in state.unknown:
         visit.fix_all("its shape is not known here")
     else:
         row.transfer(visit)
@@ -211,9 +212,9 @@ def _transfer(state: State, node: ir.Node) -> None:
 BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 
-def _unknown(state: State, node: ir.Node) -> bool:
+def _unknown(sizes: Sizes, node: ir.Node) -> bool:
     """Whether the rule would miss a shape; rules of nodes with bodies only freeze, and must always run."""
-    shapes = state.sizes.shapes
+    shapes = sizes.shapes
     if node.op_type in BODIES:
         return False
     inputs = any(value is not None and shapes.get(value) is None for value in node.inputs)
@@ -223,9 +224,10 @@ def _unknown(state: State, node: ir.Node) -> bool:
 def _spread(state: State, node: ir.Node, exactness: str) -> None:
     """Carries 'derived from a mean' along, and pins axes whose positions are read as plain numbers."""
     facts = state.facts
-    if exactness != "contraction" and node not in facts.regions:
+    if facts.means and exactness != "contraction" and node not in facts.regions:
         _spread_means(state, node)
-    carry(state, node)
+    if facts.indices:
+        carry(state, node)
 
 
 def _spread_means(state: State, node: ir.Node) -> None:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
 NOTHING = -1
+FIRST_CAPACITY = 1 << 17
+"""Room that most models never outgrow; it takes memory only as atoms are made."""
 
 
 class Atoms:
@@ -31,7 +33,7 @@ class Atoms:
         """Returns `count` fresh atoms, each alone in its class."""
         start, self._size = self._size, self._size + count
         if self._size > len(self._parent):
-            self._grow(max(self._size, 2 * len(self._parent), 1 << 15), start)
+            self._grow(max(self._size, 4 * len(self._parent), FIRST_CAPACITY), start)
         fresh = np.arange(start, self._size)
         self._parent[start : self._size] = fresh
         self._table[1:, start : self._size] = NOTHING

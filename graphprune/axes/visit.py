@@ -110,11 +110,12 @@ class State:
         self.roles: dict[tuple[Use, int], str] = {}
         self.blocks: dict[tuple[Use, int], int] = {}
         self.events: list[Event] = [Event("fixed by the operator")]
-        self._event_ids: dict[Event, int] = {self.events[0]: 0}
+        self._event_ids: dict[tuple[str, str, str], int] = {self.events[0]: 0}
         self.tied: set[tuple[ir.Node, int]] = set()
         self.branches = Branches()
         self.shuffles: dict[ir.Node, Shuffle] = {}
         self.routers: frozenset[ir.Node] = frozenset()
+        self.unknown: frozenset[ir.Node] = frozenset()
         self.facts = Facts()
 
     def forget(self, nodes: set[ir.Node]) -> None:
@@ -126,9 +127,9 @@ class State:
 
     def event(self, reason: str, node: str = "", unblock: str = "") -> int:
         """Returns the number of this event, the same for equal events."""
-        event = Event(reason, node, unblock)
-        known = self._event_ids.get(event)
+        known = self._event_ids.get((reason, node, unblock))
         if known is None:
+            event = Event(reason, node, unblock)
             known = self._event_ids[event] = len(self.events)
             self.events.append(event)
         return known
@@ -140,8 +141,10 @@ class Visit:
     def __init__(self, state: State, node: ir.Node) -> None:
         self.state, self.node = state, node
         self.options = state.options
+        self._inputs = node.inputs
         self._algebra = state.algebra
         self._facts = state.facts
+        self._shapes = state.sizes.shapes
         self._read: set[int] = set()
 
     # -- reading
@@ -154,15 +157,15 @@ class Visit:
     @property
     def count(self) -> int:
         """Number of inputs, missing trailing ones not counted."""
-        return len(self.node.inputs)
+        return len(self._inputs)
 
     def has(self, position: int) -> bool:
         """Whether the input is there."""
-        return position < len(self.node.inputs) and self.node.inputs[position] is not None
+        return position < len(self._inputs) and self._inputs[position] is not None
 
     def value(self, position: int) -> ir.Value:
         """An input that is there."""
-        value = self.node.inputs[position]
+        value = self._inputs[position]
         assert value is not None
         return value
 
@@ -173,11 +176,11 @@ class Visit:
 
     def shape(self, position: int) -> Shape | None:
         """Sizes of an input; None when unknown."""
-        return self.state.sizes.shapes.get(self.value(position))
+        return self._shapes.get(self.value(position))
 
     def out_shape(self, position: int = 0) -> Shape | None:
         """Sizes of an output; None when unknown."""
-        return self.state.sizes.shapes.get(self.node.outputs[position])
+        return self._shapes.get(self.node.outputs[position])
 
     def rank(self, position: int = 0) -> int:
         """Number of axes of an input whose shape is known."""
@@ -245,16 +248,17 @@ class Visit:
 
     def out(self, labels: Sequence[Label], position: int = 0) -> None:
         """Declares the labels of an output; a size that disagrees with shape inference freezes that axis."""
-        if position >= len(self.node.outputs):
+        outputs = self.node.outputs
+        if position >= len(outputs):
             return
-        value = self.node.outputs[position]
-        shape = self.state.sizes.shapes.get(value)
+        value = outputs[position]
+        shape = self._shapes.get(value)
         if shape is None or len(shape) != len(labels):
             for label in labels:
                 self.fix(label, "its shape is not known here")
             labels = self._unknown(shape)
         self._facts.values[value] = tuple(
-            self._sized(label, size) for label, size in zip(labels, shape or (), strict=True)
+            [self._sized(label, size) for label, size in zip(labels, shape or (), strict=True)]
         )
 
     def _sized(self, label: Label, size: Size) -> Label:
@@ -371,7 +375,7 @@ class Visit:
 
     def fix_unread(self) -> None:
         """Freezes computed inputs whose labels the rule did not look at: the node reads them whole."""
-        for position, value in enumerate(self.node.inputs):
+        for position, value in enumerate(self._inputs):
             if position not in self._read and value is not None:
                 for label in self._facts.values.get(value, ()):
                     self.fix(label, f"{self.node.op_type} reads it as a whole")
@@ -386,8 +390,9 @@ class Visit:
     def roles(self, position: int, role: str) -> None:
         """The same role for every axis of an initializer."""
         if self.has(position) and self.is_constant(position):
+            use = Use(self.node, position)
             for axis in range(self.rank(position)):
-                self.role(position, axis, role)
+                self.state.roles[(use, axis)] = role
 
     def blocked(self, position: int, axis: int, blocks: int, label: Label) -> None:
         """An axis of an initializer with one block of `label` per block of its axis 0 (grouped Conv)."""

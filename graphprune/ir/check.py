@@ -19,6 +19,7 @@ from graphprune.ir.check_view import Dims, dims_of
 from graphprune.ir.limits import DEFAULT_LIMITS, Limits
 from graphprune.ir.names import escape, quote
 from graphprune.ir.preflight.flow import Flow
+from graphprune.ir.preflight.proto import graphs
 from graphprune.ir.preflight.structure import Contents, check_model
 from graphprune.ir.skeleton import forget_value_info, lift_stubs, skeleton
 
@@ -54,8 +55,9 @@ def check_semantics(proto: onnx.ModelProto, limits: Limits) -> Shapes:
     Raises:
         ModelError: onnx's checker, strict shape inference or our operator rules refuse the model.
     """
-    forget_value_info(proto)
-    weights = lift_stubs(proto)
+    every = graphs(proto.graph)
+    forget_value_info(proto, every)
+    weights = lift_stubs(proto, every)
     for info in (*proto.graph.input, *proto.graph.output):
         if info.name not in weights:
             _check_size(info.name, dims_of(info) or (), limits)

@@ -18,6 +18,7 @@ from onnx_ir import serde
 from graphprune.errors import ModelError
 from graphprune.ir.check import Shapes, check, check_semantics, one_line
 from graphprune.ir.check_view import Dims
+from graphprune.ir.lift import lift_constants
 from graphprune.ir.limits import DEFAULT_LIMITS, Limits
 from graphprune.ir.mapped import MappedTensor
 from graphprune.ir.preflight.external import WeightFiles
@@ -61,8 +62,15 @@ class Source:
 def load(
     source: str | os.PathLike[str] | onnx.ModelProto | ir.Model | onnx_graphsurgeon.Graph,
     limits: Limits = DEFAULT_LIMITS,
+    *,
+    lift: bool = False,
 ) -> Source:
     """Load and verify a model.
+
+    Args:
+        source: a path, or a model in memory.
+        limits: bounds.
+        lift: read Constants of a file as the initializers that its normal form makes of them.
 
     Raises:
         ModelError: the model is malformed, unsafe, or beyond a limit.
@@ -72,7 +80,7 @@ def load(
     if isinstance(source, onnx.ModelProto):
         return _from_proto(source, limits)
     if isinstance(source, str | os.PathLike):
-        return _from_file(Path(source), limits)
+        return _from_file(Path(source), limits, lift)
     graphsurgeon = sys.modules.get("onnx_graphsurgeon")
     if graphsurgeon is not None and isinstance(source, graphsurgeon.Graph):
         return _from_proto(graphsurgeon.export_onnx(source), limits)
@@ -115,11 +123,11 @@ def _read(path: Path, limits: Limits, aliases: Mapping[str, Path]) -> _File:
     return _File(data, path, proto, tensors, check_proto(proto, tensors, limits))
 
 
-def _from_file(path: Path, limits: Limits) -> Source:
+def _from_file(path: Path, limits: Limits, lift: bool) -> Source:
     file = _read(path, limits, {})
     sizes = file.tensors.files.sizes
     _inline_small(file.tensors)
-    model = _convert(file, limits)
+    model = _convert(file, limits, lift)
     external = tuple(sorted(sizes))
     return Source(model, path, external, bool(external), _opset(model), len(file.data) + sum(sizes.values()))
 
@@ -145,17 +153,19 @@ def _from_ir(model: ir.Model, limits: Limits) -> Source:
     return Source(model, None, (), False, _opset(model), 0)
 
 
-def _convert(file: _File, limits: Limits) -> ir.Model:
+def _convert(file: _File, limits: Limits, lift: bool) -> ir.Model:
     """From a checked proto to the IR, with every weight that was cut out or external put in place."""
     for graph in graphs(file.proto.graph):
         densify(graph)
         forget_unknown_dims(graph)
+    placers = _mark(file.tensors, file.data, file.path)
+    if lift:
+        lift_constants(file.proto)
     shapes: Shapes = {}
     if file.flow.sorted:
         private = onnx.ModelProto()
         private.CopyFrom(file.proto)
         shapes = check_semantics(private, limits)
-    placers = _mark(file.tensors, file.data, file.path)
     model = _deserialise(file.proto)
     swap(model, lambda tensor: _place(tensor, placers))
     if not file.flow.sorted:

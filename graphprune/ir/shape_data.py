@@ -87,7 +87,9 @@ def propagate(node: ir.Node, data: Mapping[ir.Value, Data]) -> Data | None:
 
 def _decided(node: ir.Node, known: Sequence[Data | None], a: Array, b: Array, dynamic: Array) -> Array | None:
     """Elements that are the same at both points because of a comparison, here or before."""
-    fresh = dynamic & (a == b) & _may_decide(node, known, a) if a.shape == b.shape else None
+    fresh = dynamic & (a == b) if a.shape == b.shape else None
+    if fresh is not None and fresh.any():
+        fresh &= _may_decide(node, known, a)
     fresh = fresh if fresh is not None and fresh.any() else None
     marks = [None if k is None or k.decided is None else k.decided for k in known]
     if all(mark is None for mark in marks):

@@ -25,6 +25,9 @@ from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
 Size = tuple[int, int]
 Shape = tuple[Size, ...]
 
+SLOTWISE = SAME_AS_FIRST | BROADCAST
+WINDOWS = frozenset(["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"])
+"""Operators that may bring two generic sizes to one: 41 and 43 are both 11 after two strides, 48 is 12."""
 CONTRACTIONS = frozenset(["MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose"])
 INFERENCE_ERRORS = (
     shape_inference.InferenceError,
@@ -102,6 +105,7 @@ class _Inference:
         self.symbols: dict[object, Size] = {}
         self.primes = _primes()
         self.unsure: set[ir.Value] = set()
+        self.met: dict[ir.Value, set[int]] = {}
 
     def run(self) -> Sizes:
         for value in self.model.graph.inputs:
@@ -181,10 +185,27 @@ class _Inference:
             self._type(node)
         for out, shape in zip(node.outputs, known, strict=False):
             self.sizes.shapes[out] = shape if shape is not None else self._declared(out)
+        self._meet(node)
         if node.op_type == "Shape" and node.domain == "":
             self._shape_node(node, shapes[0])
         elif node.op_type == "Slice":
             self._emptied(node, shapes[0], self.sizes.shapes[node.outputs[0]])
+
+    def _meet(self, node: ir.Node) -> None:
+        """Keeps which axes look static only because windows brought both points to one size."""
+        windows = node.op_type in WINDOWS
+        if not (windows or self.met) or not (windows or node.op_type in SLOTWISE | {"Concat"}):
+            return
+        after = self.sizes.shapes.get(node.outputs[0]) or ()
+        for value in node.inputs[:1] if windows else node.inputs:
+            before = () if value is None else self.sizes.shapes.get(value) or ()
+            old = set() if value is None else self.met.get(value, set())
+            if len(before) != len(after):
+                continue
+            for axis, (one, two) in enumerate(zip(before, after, strict=True)):
+                collapsed = windows and one[0] != one[1] and two[0] == two[1]
+                if collapsed or (axis in old and two[0] == two[1]):
+                    self.met.setdefault(node.outputs[0], set()).add(axis)
 
     def _shape_node(self, node: ir.Node, shape: Shape | None) -> None:
         if shape is None:
@@ -192,8 +213,13 @@ class _Inference:
         start, end = integer(node.attributes, "start", 0), integer(node.attributes, "end", len(shape))
         dims = shape[start:end]
         a, b = (np.array([d[i] for d in dims], np.int64) for i in (0, 1))
-        unsure = np.full(a.shape, node.inputs[0] in self.unsure)
-        self.sizes.data[node.outputs[0]] = Data(a, b, (a != b) | unsure, unsure)
+        value = node.inputs[0]
+        met = self.met.get(value, set()) if value is not None else set()
+        unsure = np.array([axis in met for axis in range(len(shape))], bool)[start:end] | (
+            value in self.unsure
+        )
+        dynamic = (a != b) | unsure
+        self.sizes.data[node.outputs[0]] = Data(a, b, dynamic, unsure if unsure.any() else None)
         self.sizes.shapes[node.outputs[0]] = ((len(dims), len(dims)),)
         node.outputs[0].dtype = ir.DataType.INT64
 
@@ -212,7 +238,7 @@ class _Inference:
 
     def _doubt(self, node: ir.Node) -> None:
         """Sizes that a comparison decided, and all that is made of such values, are not written down."""
-        shaping = node.op_type not in SAME_AS_FIRST | BROADCAST
+        shaping = node.op_type not in SLOTWISE
         for value in node.inputs:
             known = None if value is None else self.sizes.data.get(value)
             if value in self.unsure or (shaping and known is not None and known.doubtful):
@@ -292,7 +318,7 @@ class _Inference:
             a, b = self._infer(node, 0), self._infer(node, 1)
         except INFERENCE_ERRORS:
             self.sizes.failures.append(node.name or node.op_type)
-            if node.op_type in SAME_AS_FIRST | BROADCAST | CONTRACTIONS | set(MOVES):
+            if node.op_type in SLOTWISE | CONTRACTIONS | set(MOVES):
                 self._type(node)  # no shape, but a type that follows an input's
             return [None] * len(node.outputs)
         return [self._joined(out, a.get(out.name), b.get(out.name)) for out in node.outputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -62,14 +62,18 @@ def is_stub(tensor: onnx.TensorProto) -> bool:
     return tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.HasField("segment")
 
 
-def lift_stubs(model: onnx.ModelProto) -> frozenset[str]:
+def lift_stubs(model: onnx.ModelProto, every: Sequence[onnx.GraphProto]) -> frozenset[str]:
     """Turn stubs into graph inputs, in place, because the checker wants bytes in tensors; their names.
+
+    Args:
+        model: the model.
+        every: all graphs of the model, the main one first.
 
     Raises:
         ModelError: a big weight sits where it cannot become an input (a function, an unusual attribute).
     """
     lifted: dict[str, onnx.TensorProto] = {}
-    for depth, graph in enumerate(graphs(model.graph)):
+    for depth, graph in enumerate(every):
         _lift(graph, f"weight/{depth}/" if depth else "", lifted)
     present = {value.name for value in model.graph.input}
     for name, tensor in lifted.items():
@@ -79,10 +83,10 @@ def lift_stubs(model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(lifted)
 
 
-def forget_value_info(model: onnx.ModelProto) -> None:
+def forget_value_info(model: onnx.ModelProto, every: Sequence[onnx.GraphProto]) -> None:
     """Drop declared intermediate shapes that inference can find out by itself: they may be stale."""
     versions = {main_domain(entry.domain): entry.version for entry in model.opset_import}
-    for graph in graphs(model.graph):
+    for graph in every:
         if not graph.value_info:
             continue
         opaque = set(_opaque_outputs(graph.node, versions))

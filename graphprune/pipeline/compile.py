@@ -126,7 +126,8 @@ class _Compile:
 
     def _load(self) -> Source:
         self.settings.progress(0, 0, "load")
-        source = load(self.job.model, self.settings.limits)
+        copies = not self.job.passes and self.job.plan is None
+        source = load(self.job.model, self.settings.limits, lift=not copies)
         if self.job.output is not None:
             require_free(self.job.output, source, self.job.files, self.settings.overwrite)
         if self.settings.statistics is not None:

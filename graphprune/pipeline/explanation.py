@@ -80,7 +80,7 @@ def explain(
     """
     from graphprune.axes import analyse
 
-    source = load(model, settings.limits)
+    source = load(model, settings.limits, lift=True)
     own = source.model if source.path else source.model.clone()
     sizes = normalise(own)
     analysis = analyse(own, options, sizes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from functools import cache
 
 from graphprune.pipeline.clock import Timings
 
@@ -179,12 +180,16 @@ def plain(value: object) -> Json:
 
 def installed_versions() -> dict[str, str]:
     """Versions of what the result depends on."""
+    names = ("graphprune", "onnx", "onnx-ir", "onnxruntime", "numpy", "scipy")
+    return {name: _installed_version(name) for name in names}
+
+
+@cache
+def _installed_version(name: str) -> str:
+    """Read from the package's files once: plan and report both say it."""
     from importlib.metadata import PackageNotFoundError, version
 
-    result = {}
-    for name in ("graphprune", "onnx", "onnx-ir", "onnxruntime", "numpy", "scipy"):
-        try:
-            result[name] = version(name)
-        except PackageNotFoundError:
-            result[name] = ""
-    return result
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,9 +54,7 @@ class Cut:
         if self.blocks > 1:
             array = _blockwise(array, self.masks, self.blocks)
         else:
-            for axis, mask in enumerate(self.masks):
-                if mask is not None:
-                    array = _taken(array, np.flatnonzero(mask), axis)
+            array = _taken(array, [None if mask is None else np.flatnonzero(mask) for mask in self.masks])
         if self.scale != 1.0:
             array = (array * np.asarray(self.scale, array.dtype)).astype(array.dtype)
         return np.require(array, requirements=["C", "A"])
@@ -69,22 +67,34 @@ class Cut:
         return tuple(counts)
 
 
-CHUNK = 1 << 19
-"""Elements that are aligned at a time, so that they stay in the cache."""
+CHUNK = 1 << 16
+"""Elements that are cut at a time, so that what one axis leaves is in the cache when the next is cut."""
 
 
-def _taken(array: Array, kept: Ids, axis: int) -> Array:
+def _taken(array: Array, kept: Sequence[Ids | None]) -> Array:
+    """The kept slots of every axis, a few rows at a time; None keeps a whole axis."""
+    inner = [(axis, slots) for axis, slots in enumerate(kept) if axis and slots is not None]
+    if not inner:
+        return array if not kept or kept[0] is None else _rows(array, kept[0])
+    rows = np.arange(len(array)) if kept[0] is None else kept[0]
+    counts = [size if slots is None else len(slots) for size, slots in zip(array.shape, kept, strict=True)]
+    out = np.empty(counts, array.dtype)
+    step = max(1, CHUNK * len(array) // max(1, array.size))
+    *before, (last, last_slots) = inner
+    for start in range(0, len(rows), step):
+        part = _rows(array, rows[start : start + step])
+        for axis, slots in before:
+            part = np.take(part, slots, axis=axis)
+        np.take(part, last_slots, last, out[start : start + step], mode="clip")  # other modes use a buffer
+    return out
+
+
+def _rows(array: Array, rows: Ids) -> Array:
     """`np.take`, which would first copy all of an array that is not aligned, as weights in a file are."""
     if array.flags.aligned or not array.flags.c_contiguous or not array.size:
-        return np.take(array, kept, axis=axis)
-    if axis == 0:  # whole rows are bytes, which are always aligned
-        rows = np.take(array.reshape(len(array), -1).view(np.uint8), kept, axis=0)
-        return rows.view(array.dtype).reshape(len(kept), *array.shape[1:])
-    out = np.empty((*array.shape[:axis], len(kept), *array.shape[axis + 1 :]), array.dtype)
-    step = max(1, CHUNK * len(array) // array.size)
-    for start in range(0, len(array), step):
-        np.take(array[start : start + step].copy(), kept, axis, out[start : start + step], mode="clip")
-    return out
+        return np.take(array, rows, axis=0)
+    taken = np.take(array.reshape(len(array), -1).view(np.uint8), rows, axis=0)  # bytes are always aligned
+    return taken.view(array.dtype).reshape(len(rows), *array.shape[1:])
 
 
 def _blockwise(array: Array, masks: tuple[Mask | None, ...], blocks: int) -> Array:

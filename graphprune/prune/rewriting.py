@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
+from graphprune.axes.edits import DenseShape
 from graphprune.axes.kept import Kept
 from graphprune.axes.visit import Use
 from graphprune.ir.clone import Copy
@@ -63,6 +64,11 @@ class Rewriting:
             name = f"{INSERTED}{hint}/{self._count}"
             if name not in self.taken:
                 return name
+
+    @cached_property
+    def restored(self) -> frozenset[ir.Node]:
+        """Shape nodes of the dense model whose results stay what they were."""
+        return frozenset(edit.node for edit in self.analysis.edits if isinstance(edit, DenseShape))
 
     @cached_property
     def taken(self) -> set[str]:

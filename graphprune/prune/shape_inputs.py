@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.axes.edits import DenseShape, ShapeInput
+from graphprune.axes.edits import ShapeInput
 from graphprune.axes.labels import Label, Size, size_of
 from graphprune.ir.evaluate import MOVES, CannotEvaluateError
 from graphprune.prune.rewriting import Chain, Rewriting
@@ -46,9 +46,9 @@ def resize_shape_input(rewriting: Rewriting, edit: ShapeInput) -> None:
         array = _scaled(np.array(dense.const_value.numpy()), shares)
         node.replace_input_with(edit.position, rewriting.constant(node, array, "shape"))
         return
-    origins = _origins(rewriting, dense)
     if _edit_pieces(rewriting, edit, shares):
         return
+    origins = _origins(rewriting, dense)
     pending = [share if origins is None or origins[i] != LIVE else None for i, share in enumerate(shares)]
     if any(share is not None for share in pending):
         _correct(rewriting, edit, pending)
@@ -131,8 +131,7 @@ def _origin(rewriting: Rewriting, value: ir.Value, known: dict[ir.Value, Ints]) 
         return None
     producer = value.producer()
     if producer is not None and producer.op_type == "Shape":
-        restored = any(isinstance(e, DenseShape) and e.node is producer for e in rewriting.analysis.edits)
-        return np.full(data.a.shape, COMPUTED if restored else LIVE, np.int64)
+        return np.full(data.a.shape, COMPUTED if producer in rewriting.restored else LIVE, np.int64)
     if producer is None or producer.op_type not in MOVES:
         return np.full(data.a.shape, COMPUTED, np.int64)
     moved = len(producer.inputs) if producer.op_type == "Concat" else 1

@@ -76,11 +76,10 @@ class Flow:
             known.update(outputs)
         known.discard("")
         known.update(produced)
-        for node in nodes:
-            if node.attribute:
-                for graph in subgraphs(node):
-                    self._graph(graph, scopes)
-        if not (in_order and _captures_in_order(nodes, produced)):
+        inner = [graph for node in nodes if node.attribute for graph in subgraphs(node)]
+        for graph in inner:
+            self._graph(graph, scopes)
+        if not in_order or (inner and not _captures_in_order(nodes, produced)):
             self.sorted = False
             _require_acyclic(nodes, produced)
 
@@ -119,8 +118,6 @@ def _captures(graph: onnx.GraphProto) -> set[str]:
 
 
 def _captures_in_order(nodes: Nodes, produced: set[str]) -> bool:
-    if not any(node.attribute and subgraphs(node) for node in nodes):
-        return True
     done: set[str] = set()
     for node in nodes:
         if any(name in produced and name not in done for name in _reads(node)):

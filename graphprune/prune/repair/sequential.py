@@ -31,7 +31,7 @@ FOLDED_BYTES = 2**26
 """Second moments above this size are held once, not per fold."""
 OVERFLOW = "numbers too large for its type"
 FAINT = 1e-30
-"""Below this a repaired number is zero: its products are denormal, and a Conv takes ten times as long on them."""
+"""Below this a repaired number is zero: its products are denormal, and a Conv takes ten times as long."""
 
 
 @dataclass(frozen=True)
