@@ -18,7 +18,8 @@ from graphprune.axes.regions import VarianceRegion, find_regions
 from graphprune.axes.routers import find_routers
 from graphprune.axes.rules import row_for
 from graphprune.axes.shuffles import find_shuffles
-from graphprune.axes.visit import Axes, Contraction, Event, Facts, State, Use, Visit
+from graphprune.axes.state import Axes, Contraction, Event, Facts, State, Use
+from graphprune.axes.visit import Visit
 from graphprune.ir.shapes import Sizes, infer
 
 PASS_LIMIT = 24

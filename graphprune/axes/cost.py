@@ -17,7 +17,7 @@ from graphprune.axes.analyse import Analysis, walk
 from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.kept import Kept
 from graphprune.axes.labels import Label, is_fixed, size_of
-from graphprune.axes.visit import Axes, Use
+from graphprune.axes.state import Axes, Use
 from graphprune.ir.shapes import Shape, Sizes, infer
 
 Place = tuple[str, int, int]

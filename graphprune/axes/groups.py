@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from graphprune.axes.atoms import NOTHING, Ids
 from graphprune.axes.labels import Label, is_fixed
-from graphprune.axes.visit import Event, State, Use
+from graphprune.axes.state import Event, State, Use
 
 ROLE_ORDER = {"source": 0, "scale": 1, "bias": 2, "stat": 3, "table": 4, "index": 5, "sink": 6}
 

@@ -14,8 +14,8 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.groups import Group, Slice
 from graphprune.axes.labels import Label
+from graphprune.axes.state import Contraction
 from graphprune.axes.tried import parted
-from graphprune.axes.visit import Contraction
 
 CHOOSERS = frozenset({"TopK", "ArgMax", "Softmax", "MoE", "QMoE"})
 SELECTORS = frozenset({"TopK", "ArgMax"})

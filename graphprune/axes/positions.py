@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.labels import Label, size_of
-from graphprune.axes.visit import State, Table
+from graphprune.axes.state import State, Table
 from graphprune.ir.evaluate import CannotEvaluateError, evaluator
 
 MOVING = frozenset(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.visit import Use
+from graphprune.axes.state import Use
 from graphprune.proof.declared import Declared, Place
 from graphprune.proof.pairing import Pairing, is_constant, title
 from graphprune.proof.survivors import Array, Mask, Survivors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.visit import Axes
+from graphprune.axes.state import Axes
 from graphprune.proof.decisions import Decision, Tap, behind, find_holders, squashes, unexplained
 from graphprune.proof.rounding import Bounds
 from graphprune.proof.survivors import Array, Survivors

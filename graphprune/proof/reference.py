@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.axes.state import Contraction
 from graphprune.axes.sublayers import Sublayer
-from graphprune.axes.visit import Contraction
 from graphprune.errors import GraphpruneError
 from graphprune.proof import normalisers
 from graphprune.proof.certificate import repaired

@@ -11,8 +11,8 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.atoms import Ids
 from graphprune.axes.labels import Label, size_of
+from graphprune.axes.state import Axes, Use
 from graphprune.axes.sublayers import find_sublayers
-from graphprune.axes.visit import Axes, Use
 from graphprune.prune.plan import Plan
 
 Mask = npt.NDArray[np.bool_]

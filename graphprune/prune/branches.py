@@ -6,8 +6,8 @@ import onnx_ir as ir
 
 from graphprune.axes.branches import Branch, Sink
 from graphprune.axes.edits import BranchRemoval
+from graphprune.axes.state import Use
 from graphprune.axes.sublayers import Sublayer, find_sublayers, gone_with
-from graphprune.axes.visit import Use
 from graphprune.prune.rewriting import INSERTED, Chain, Rewriting, graph_of
 
 

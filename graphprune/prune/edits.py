@@ -13,7 +13,7 @@ import onnx_ir as ir
 from graphprune.axes import edits as kinds
 from graphprune.axes.kept import Mask
 from graphprune.axes.labels import Label, size_of
-from graphprune.axes.visit import Use
+from graphprune.axes.state import Use
 from graphprune.prune.rewriting import Array, Chain, Rewriting, graph_of
 from graphprune.prune.shape_inputs import resize_shape_input
 

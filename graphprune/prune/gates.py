@@ -19,8 +19,8 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.axes.labels import Factor, Label
+from graphprune.axes.state import Contraction, Use
 from graphprune.axes.sublayers import Sublayer
-from graphprune.axes.visit import Contraction, Use
 from graphprune.ir.clone import Copy, copy_model
 from graphprune.runtime.session import Feeds, Outputs, open_session
 

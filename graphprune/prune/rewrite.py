@@ -12,7 +12,7 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.atoms import Ids
 from graphprune.axes.kept import Kept, Mask
 from graphprune.axes.labels import Label
-from graphprune.axes.visit import Use
+from graphprune.axes.state import Use
 from graphprune.ir.clone import copy_model
 from graphprune.ir.mapped import in_place
 from graphprune.prune.branches import remove_branches

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.edits import DenseShape
 from graphprune.axes.kept import Kept
-from graphprune.axes.visit import Use
+from graphprune.axes.state import Use
 from graphprune.ir.clone import Copy
 from graphprune.prune.plan import Plan
 
