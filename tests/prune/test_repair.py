@@ -283,6 +283,15 @@ def test_what_a_repair_leaves_of_a_dead_channel_is_zero_not_denormal() -> None:
         assert size.min() >= 1e-30
 
 
+@pytest.mark.parametrize("driver", ["sequential", "oneshot"])
+def test_a_bias_leaves_weights_out_of_the_plan(driver: Driver) -> None:
+    analysis = mlp()
+    seen = batches(analysis)
+    grams = collect(analysis.model, seen, wanted_grams(analysis))
+    made = repair(analysis, half(analysis), how="bias", driver=driver, batches=seen, statistics=grams)
+    assert made.biases and not made.replaced
+
+
 def test_a_weight_with_other_readers_keeps_its_values_and_says_so() -> None:
     analysis = sketch(
         """(float[n,8] x) => (float[n,4] y, float[n,4] z) { a = MatMul(x, w)\n b = Relu(a)\n y = MatMul(b, v)

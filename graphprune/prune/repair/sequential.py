@@ -227,6 +227,7 @@ def install(left: Remains, moments: Sequence[Moments], how: frozenset[str], work
     if not found.finite or not np.isfinite(weight).all() or not np.isfinite(stored).all():
         work.notes.append(f"{site.name}: left as it is, because its repair has {OVERFLOW}")
         return
-    work.replace(site.weight.name or "", weight)
+    if how != {"bias"}:
+        work.replace(site.weight.name or "", weight)
     if left.biased:
         work.biases[site.output.name or ""] = stored
