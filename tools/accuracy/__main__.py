@@ -21,7 +21,9 @@ def parser() -> argparse.ArgumentParser:
     running = commands.add_parser("run", help="compile and score what is missing")
     running.add_argument("--only", nargs="*", default=[], help="names of workloads")
     running.add_argument("--methods", nargs="*", default=[], help="names of methods")
-    running.add_argument("--ratios", nargs="*", type=float, default=[], help="only these")
+    running.add_argument(
+        "--ratios", nargs="*", type=float, default=[], help="only these, the usual ones or others"
+    )
     running.add_argument("--again", action="store_true", help="repeat what is there")
     commands.add_parser("page", help="write docs/accuracy.md and its plots")
     return root

@@ -41,13 +41,15 @@ def headline(evaluation: Evaluation) -> float:
     return next(iter(evaluation.metrics.values()))
 
 
-def jobs(workload: Workload, rows: dict[tuple[str, str, float], Row]) -> Iterator[Row]:
+def jobs(
+    workload: Workload, rows: dict[tuple[str, str, float], Row], asked: tuple[float, ...] = ()
+) -> Iterator[Row]:
     """What is to be compiled, mild ratios first; asked again after each, as sizes depend on earlier ones."""
     chosen = methods("language" if workload.large else "general")
-    ratios = sorted({ratio for method in chosen for ratio in method.ratios})
+    ratios = sorted({ratio for method in chosen for ratio in method.ratios} | set(asked))
     for ratio in ratios:
         for method in chosen:
-            pipeline = text(method, ratio, workload, rows) if ratio in method.ratios else None
+            pipeline = text(method, ratio, workload, rows) if ratio in (*method.ratios, *asked) else None
             if pipeline is not None:
                 yield Row(workload.name, method.name, ratio, pipeline)
 
@@ -85,7 +87,7 @@ def run(workloads: tuple[Workload, ...], cache: Path, choice: Choice) -> None:
         dense = _dense(workload, cache, store)
         while True:
             rows = store.rows()
-            wanted = (row for row in jobs(workload, rows) if row in choice)
+            wanted = (row for row in jobs(workload, rows, choice.ratios) if row in choice)
             done = fresh if choice.again else fresh | {key for key, row in rows.items() if not row.error}
             job = next((row for row in wanted if row.key not in done), None)
             if job is None:
