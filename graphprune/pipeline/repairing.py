@@ -28,7 +28,7 @@ def settled(repair: Repair, context: Context) -> str:
         return repair
     if not context.calibration:
         return "none"
-    context.warn(f"repair=auto: {AUTO} on the calibration data; repair=none leaves the weights as they are")
+    context.note(f"repair=auto: {AUTO} on the calibration data; repair=none leaves the weights as they are")
     return AUTO
 
 

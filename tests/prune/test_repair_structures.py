@@ -90,7 +90,7 @@ def test_only_weights_behind_the_sublayer_change() -> None:
 
 def test_repair_is_automatic_where_there_is_data() -> None:
     repaired = graphprune.compile(stack(), "depth(remove=1, only=c1)", calibration=SEEN)
-    assert repaired.plans[0].replaced and "repair=auto: refit" in repaired.report.warnings[0]
+    assert repaired.plans[0].replaced and "repair=auto: refit" in repaired.report.passes[0].notes[0]
     for passes, data in (
         ("depth(remove=1, criterion=reverse)", None),
         ("depth(remove=1, repair=none)", SEEN),
