@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx_ir
 
     from graphprune.axes import Group, Options
+    from graphprune.ir.fixed import Fixed
     from graphprune.pipeline.agreement import Comparison
     from graphprune.pipeline.benchmark import Bench
     from graphprune.pipeline.choosing import Chosen
@@ -46,6 +47,7 @@ def compile(
     calibration: Data = None,
     inputs: Data = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    fix: Fixed | None = None,
     seed: int = 0,
     threads: int = 1,
     tolerance: float = 1e-4,
@@ -65,13 +67,14 @@ def compile(
 
     Args:
         model: what to compile.
-        passes: pipeline text, a pass, or a list of either; empty copies the model.
+        passes: pipeline text, a pass, or a list of either; empty copies the model, or only fixes inputs.
         output: where the model goes; None writes nothing.
         plan: decisions to repeat instead of running passes: a plan file or its path.
         calibration: sample inputs for criteria that need data, stacked along the first dimension; an
             iterable gives one set after the other.
         inputs: inputs to prove and time on; generated when not given.
         shapes: concrete shapes of graph inputs.
+        fix: inputs that become constants, such as {"sr": 16000}; branches that they decide are taken.
         seed: of generated inputs and of everything random in a pass.
         threads: of ONNX Runtime.
         tolerance: of the proof, relative to the largest output.
@@ -104,6 +107,7 @@ def compile(
     )
     settings = Settings(
         shapes=dict(shapes or {}),
+        fix=dict(fix or {}),
         seed=seed,
         threads=threads,
         tolerance=tolerance,

@@ -31,6 +31,7 @@ class _Given(TypedDict):
     statistics: str | None
     inputs: str | None
     shapes: dict[str, tuple[int, ...]]
+    fix: dict[str, object]
     verify_each: bool | None
     allow_short: bool | None
     tolerance: float | None
@@ -64,6 +65,7 @@ class _Given(TypedDict):
 @options.statistics()
 @options.inputs("prove and time the result on")
 @options.shapes()
+@options.fix()
 @click.option(
     "--verify-each", is_flag=True, default=None, help="Check the graph after every pass, not only the last."
 )
@@ -117,7 +119,8 @@ class _Given(TypedDict):
 def command(model: str, **given: Unpack[_Given]) -> None:
     """Run a pipeline of passes over MODEL, prove that it did what it says, and save the result.
 
-    The plan goes beside the output as NAME.plan.json. An empty pipeline (--passes "") copies the model.
+    The plan goes beside the output as NAME.plan.json. An empty pipeline (--passes "") copies the
+    model, or writes it with what --fix fixes.
     """
     from graphprune.cli.output import Progress
     from graphprune.pipeline.compile import run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -36,6 +37,22 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
             f"--shape '{text}' is not name=1x3x224x224", "an empty list of dims is a scalar: name="
         )
     return name, shape
+
+
+def _contents(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, object]:
+    return dict(_content(value) for value in values)
+
+
+def _content(text: str) -> tuple[str, object]:
+    """A number, true or false, or lists of them as JSON writes them."""
+    name, equals, written = text.rpartition("=")
+    try:
+        content = json.loads(written)
+    except (ValueError, RecursionError):
+        content = None
+    if not equals or not name or not isinstance(content, bool | int | float | list):
+        raise ArgumentError(f"--fix '{text}' is not name=16000, name=true or name=[1,2]")
+    return name, content
 
 
 def at_least(bound: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
@@ -84,6 +101,12 @@ def shapes() -> Callable[[F], F]:
     """Concrete shapes for graph inputs."""
     text = "Concrete shape of a graph input, e.g. image=1x3x224x224; repeat for several."
     return click.option("--shape", "shapes", multiple=True, callback=_shapes, metavar="NAME=DIMS", help=text)
+
+
+def fix() -> Callable[[F], F]:
+    """Inputs that become constants."""
+    text = "Make an input a constant, e.g. sr=16000, and take the branches it decides; repeat for several."
+    return click.option("--fix", multiple=True, callback=_contents, metavar="NAME=VALUE", help=text)
 
 
 def inputs(what: str) -> Callable[[F], F]:

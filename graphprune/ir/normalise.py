@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from graphprune.ir.decided import take_branches
 from graphprune.ir.fold_weights import fold_weights, is_constant
 from graphprune.ir.shape_data import constant
 from graphprune.ir.shapes import Sizes, infer
@@ -22,8 +25,9 @@ CONSTANT_KINDS = {
 def normalise(model: ir.Model) -> Sizes:
     """Brings a model into normal form, in place, and returns the sizes of its values.
 
-    Functions are inlined, Constants lifted, `Identity(initializer)` resolved; static shape arithmetic and
-    weight-only chains that do not grow the model become initializers. Opset, names, inputs and outputs stay.
+    Functions are inlined, Constants lifted, `Identity(initializer)` resolved; an If whose condition is known
+    gives way to its branch; static shape arithmetic and weight-only chains that do not grow the model become
+    initializers. Opset, names, inputs and outputs stay.
     """
     if model.functions:
         InlinePass()(model)
@@ -31,8 +35,10 @@ def normalise(model: ir.Model) -> Sizes:
     for graph in graphs:
         _lift_constants(graph)
         _resolve_aliases(graph)
-    sizes = infer(model)
     unread = {value for graph in graphs for value in graph.initializers.values() if not value.uses()}
+    _sweep(take_branches(model))
+    graphs = [model.graph, *model.graph.subgraphs()]
+    sizes = infer(model)
     for graph in graphs:
         _fold_shapes(graph, sizes)
         _fold_weights(graph, sizes)
@@ -126,7 +132,7 @@ def _materialise(graph: ir.Graph, out: ir.Value, sizes: Sizes) -> None:
     out.replace_all_uses_with(value)
 
 
-def _sweep(nodes: list[ir.Node]) -> None:
+def _sweep(nodes: Iterable[ir.Node]) -> None:
     """Removes nodes that folding left without a use, and what only they used."""
     work = list(nodes)
     while work:

@@ -186,7 +186,7 @@ class _Inference:
         for out, shape in zip(node.outputs, known, strict=False):
             self.sizes.shapes[out] = shape if shape is not None else self._declared(out)
         self._meet(node)
-        if node.op_type == "Shape" and node.domain == "":
+        if node.op_type in ("Shape", "Size") and node.domain == "":
             self._shape_node(node, shapes[0])
         elif node.op_type == "Slice":
             self._emptied(node, shapes[0], self.sizes.shapes[node.outputs[0]])
@@ -219,9 +219,13 @@ class _Inference:
             value in self.unsure
         )
         dynamic = (a != b) | unsure
-        self.sizes.data[node.outputs[0]] = Data(a, b, dynamic, unsure if unsure.any() else None)
-        self.sizes.shapes[node.outputs[0]] = ((len(dims), len(dims)),)
-        node.outputs[0].dtype = ir.DataType.INT64
+        if node.op_type == "Size":
+            a, b = np.asarray(np.prod(a)), np.asarray(np.prod(b))
+            dynamic, unsure = np.asarray(dynamic.any()), np.asarray(unsure.any())
+        out = node.outputs[0]
+        self.sizes.data[out] = Data(a, b, dynamic, unsure if unsure.any() else None)
+        self.sizes.shapes[out] = tuple((d, d) for d in a.shape)
+        out.dtype = ir.DataType.INT64
 
     def _evaluate(self, node: ir.Node) -> bool:
         result = propagate(node, self.sizes.data)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.load import load
-from graphprune.pipeline.samples import Feeds, Given, feeds_for
+from graphprune.pipeline.samples import NONE, Arrays, Feeds, Given, feeds_for
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,12 +74,22 @@ def load_model(model: object, settings: Settings) -> ir.Model:
 
 
 def agree(
-    first: ir.Model | Path, second: ir.Model | Path, feeds: Feeds, settings: Settings, optimise: bool = True
+    first: ir.Model | Path,
+    second: ir.Model | Path,
+    feeds: Feeds,
+    settings: Settings,
+    optimise: bool = True,
+    fixed: Arrays = NONE,
 ) -> Agreement:
-    """How far two models agree over all batches; only one of them is open at a time."""
+    """How far two models agree over all batches; only one of them is open at a time.
+
+    `fixed` are inputs of the first that the second does not have.
+    """
     from graphprune.runtime.compare import agreement, merge
 
-    reference, candidate = (_outputs(model, feeds, settings, optimise) for model in (first, second))
+    given = tuple({**feed, **fixed} for feed in feeds)
+    reference = _outputs(first, given, settings, optimise)
+    candidate = _outputs(second, feeds, settings, optimise)
     if _stackable(reference) and _stackable(candidate):
         reference, candidate = [_stacked(reference)], [_stacked(candidate)]
     return merge(agreement(a, b, settings.tolerance) for a, b in zip(reference, candidate, strict=True))

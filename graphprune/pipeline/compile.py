@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
 
+from graphprune.errors import ArgumentError
+from graphprune.ir.fixed import Array, Fixed, as_lists, fix_inputs
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.pipeline import measure, registry, reproducer
@@ -55,6 +57,11 @@ class Job:
         return (
             os.fspath(self.model) if isinstance(self.model, str | os.PathLike) else type(self.model).__name__
         )
+
+    @property
+    def copies(self) -> bool:
+        """Whether nothing is asked of any pass."""
+        return not self.passes and self.plan is None
 
     @property
     def pipeline(self) -> str:
@@ -105,29 +112,42 @@ class _Compile:
         self.settings = settings
         self.clock = Clock()
         self.notes: tuple[str, ...] = ()
+        self.fixed: dict[str, Array] = {}
 
     def run(self) -> Result:
         with self.clock.phase("load"):
             source = self._load()
-        if not self.job.passes and self.job.plan is None:
+        if self.job.copies and not self._fix:
             return self._copied(source)
         with self.clock.phase("normalise"):
             dense = source.model if source.path else source.model.clone()
+            self.fixed = fix_inputs(dense, self._fix)
             sizes = normalise(dense)
-        samples = Samples(dense, self.job.inputs, self.job.calibration, self.settings)
+        samples = Samples(dense, self.job.inputs, self.job.calibration, self.settings, fixed=self.fixed)
         samples.check()
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
         steps = Manager(self.settings, self.clock, samples).run(dense, sizes, passes)
         self.settings.progress(0, 0, "prove the normal form")
         with self.clock.phase("prove"):
-            unchecked = require_faithful(source.path or source.model, dense, samples.feeds, self.settings)
+            original = source.path or source.model
+            unchecked = require_faithful(original, dense, samples.feeds, self.settings, self.fixed)
         self.notes = (unchecked,) if unchecked else ()
         return self._finish(source, dense, steps, samples)
 
+    @property
+    def _fix(self) -> Fixed:
+        """Inputs that become constants: as the plan says, or as the user does."""
+        plan, given = self.job.plan, self.settings.fix
+        if plan is None or not (plan.fixed or given):
+            return given
+        if given and as_lists(given) != plan.fixed:
+            hint = "leave --fix out: the plan has them"
+            raise ArgumentError("the plan was made with other fixed inputs", hint)
+        return cast(Fixed, plan.fixed)
+
     def _load(self) -> Source:
         self.settings.progress(0, 0, "load")
-        copies = not self.job.passes and self.job.plan is None
-        source = load(self.job.model, self.settings.limits, lift=not copies)
+        source = load(self.job.model, self.settings.limits, lift=bool(self._fix) or not self.job.copies)
         if self.job.output is not None:
             require_free(self.job.output, source, self.job.files, self.settings.overwrite)
         if self.settings.statistics is not None:
@@ -136,7 +156,7 @@ class _Compile:
         return source
 
     def _finish(self, source: Source, dense: ir.Model, steps: tuple[Step, ...], samples: Samples) -> Result:
-        pruned = steps[-1].model
+        pruned = steps[-1].model if steps else dense
         latency = self._latency(dense, pruned, samples)
         with self.clock.phase("report"):
             models = (dense, *(step.model for step in steps))
@@ -144,7 +164,7 @@ class _Compile:
         self.settings.progress(0, 0, "save")
         with self.clock.phase("save"):
             # Last, so that whatever goes wrong before leaves nothing.
-            plan_file = from_steps(dense, steps, self.job.pipeline)
+            plan_file = from_steps(dense, steps, self.job.pipeline, self.fixed)
             files, notes = self._written(pruned, source, plan_file, samples)
         report = self._report(sizes, steps, latency, files, (*self.notes, *notes))
         return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
@@ -192,6 +212,7 @@ class _Compile:
             seed=self.settings.seed,
             timings=self.clock.timings(),
             files=files,
+            fixed=as_lists(self.fixed),
         )
 
     def _copied(self, source: Source) -> Result:
@@ -202,4 +223,4 @@ class _Compile:
             with self.clock.phase("save"):
                 files = copy(source, self.job.output)
         report = self._report([size], (), None, files)
-        return Result(source.model, (), from_steps(source.model, (), ""), report)
+        return Result(source.model, (), from_steps(source.model, (), "", {}), report)

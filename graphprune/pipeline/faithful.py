@@ -10,12 +10,14 @@ from graphprune.errors import ModelError
 from graphprune.ir.names import escape
 from graphprune.pipeline.agreement import agree
 from graphprune.pipeline.manager import ProofError
-from graphprune.pipeline.samples import Feeds
+from graphprune.pipeline.samples import Arrays, Feeds
 from graphprune.pipeline.settings import Settings
 
 
-def require_faithful(source: Path | ir.Model, normal: ir.Model, feeds: Feeds, settings: Settings) -> str:
-    """Run the model as it was given, and its normal form, on the same inputs.
+def require_faithful(
+    source: Path | ir.Model, normal: ir.Model, feeds: Feeds, settings: Settings, fixed: Arrays
+) -> str:
+    """Run the model as it was given, with what is fixed, and its normal form, on the same inputs.
 
     Every pass is proved against the normal form; this closes the gap between it and the user's file.
 
@@ -28,16 +30,17 @@ def require_faithful(source: Path | ir.Model, normal: ir.Model, feeds: Feeds, se
     """
     from graphprune.runtime.session import RunTimeoutError
 
+    given = tuple({**feed, **fixed} for feed in feeds)
     try:
-        agreed = agree(source, normal, feeds, settings)
+        agreed = agree(source, normal, feeds, settings, fixed=fixed)
         if agreed.ok:
             return ""
-        if not agree(source, source, feeds, settings).ok:
+        if not agree(source, source, given, settings).ok:
             return (
                 "the model does not agree with itself (NaN, or random numbers): its normal form is unchecked"
             )
         # Fused kernels round differently, which may tip a comparison in the graph; node by node they agree.
-        if agree(source, normal, feeds, settings, optimise=False).ok:
+        if agree(source, normal, feeds, settings, optimise=False, fixed=fixed).ok:
             return ""
     except RunTimeoutError:
         raise

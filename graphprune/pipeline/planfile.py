@@ -1,9 +1,10 @@
 """plan.json: the decisions of a compile, to be read, compared, and repeated on another checkpoint.
 
-Keys: `format`, `version`, `pipeline` (text), `structure` and `weights` (hashes of the normalised source
-model), `passes` (one entry per pass: `pass` text, and `plan`, null where the pass made none) and `versions`.
-Tensors that a plan replaces, masks or adds lie in a safetensors file beside it, keyed
-`<number of the pass>/replaced/<name>`, `.../masks/<name>` or `.../biases/<name>`.
+Keys: `format`, `version`, `pipeline` (text), `fixed` (inputs that became constants), `structure` and
+`weights` (hashes of the normalised source model), `passes` (one entry per pass: `pass` text, and `plan`,
+null where the pass made none) and `versions`. Tensors that a plan replaces, masks or adds lie in a
+safetensors file beside it, keyed `<number of the pass>/replaced/<name>`, `.../masks/<name>` or
+`.../biases/<name>`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import numpy as np
 
 from graphprune.errors import ArgumentError, PromiseError
+from graphprune.ir.fixed import Fixed, as_lists
 from graphprune.ir.names import quote
 from graphprune.pipeline import fingerprint, registry
 from graphprune.pipeline.passes import Context, Pass, Subject
@@ -51,6 +53,7 @@ class PlanFile:
     weights: str
     entries: tuple[Entry, ...]
     versions: Mapping[str, str]
+    fixed: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Json]:
         """The content of plan.json."""
@@ -58,6 +61,7 @@ class PlanFile:
             "format": FORMAT,
             "version": VERSION,
             "pipeline": self.pipeline,
+            "fixed": cast(Json, dict(self.fixed)),
             "structure": self.structure,
             "weights": self.weights,
             "passes": [_entry_json(entry) for entry in self.entries],
@@ -139,11 +143,11 @@ def _replayed(entry: Entry) -> Pass:
     return Replay(entry.text, entry.plan)
 
 
-def from_steps(source: ir.Model, steps: Sequence[Step], pipeline: str) -> PlanFile:
+def from_steps(source: ir.Model, steps: Sequence[Step], pipeline: str, fixed: Fixed) -> PlanFile:
     """The plan file of a compile of a normalised model."""
     entries = tuple(Entry(str(step.item), step.plan) for step in steps)
     structure, weights = fingerprint.structure(source), fingerprint.weights(source)
-    return PlanFile(pipeline, structure, weights, entries, installed_versions())
+    return PlanFile(pipeline, structure, weights, entries, installed_versions(), as_lists(fixed))
 
 
 def _entry_json(entry: Entry) -> Json:
@@ -202,6 +206,7 @@ def _parse(content: Mapping[str, Json], tensors: Mapping[str, np.ndarray]) -> Pl
         weights=str(content["weights"]),
         entries=tuple(_entry(cast(dict[str, Json], item), at, tensors) for at, item in enumerate(passes)),
         versions={str(k): str(v) for k, v in cast(dict[str, Json], content.get("versions", {})).items()},
+        fixed=dict(cast(dict[str, Json], content.get("fixed", {}))),
     )
 
 

@@ -8,6 +8,9 @@ tolerance = 0.0001
 
 [options.shapes]
 image = [1, 3, 224, 224]
+
+[options.fix]
+sampling_rate = 16000
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 
 from graphprune.errors import ArgumentError, did_you_mean
 
-OptionValue = bool | int | float | dict[str, tuple[int, ...]]
+OptionValue = bool | int | float | Mapping[str, object]
 
 OPTIONS: dict[str, type] = {
     "seed": int,
@@ -30,6 +33,7 @@ OPTIONS: dict[str, type] = {
     "allow_short": bool,
     "bench": bool,
     "shapes": dict,
+    "fix": dict,
 }
 """What a recipe may set beside the pipeline, and the type of each."""
 
@@ -86,7 +90,8 @@ def _option(key: str, value: object, where: str) -> OptionValue:
         raise ArgumentError(f"'{where}' has an unknown option '{key}'", did_you_mean(key, OPTIONS))
     wanted = OPTIONS[key]
     if wanted is dict and isinstance(value, dict):
-        return {str(name): _shape(name, shape, where) for name, shape in value.items()}
+        item = _shape if key == "shapes" else _content
+        return {str(name): item(name, each, where) for name, each in value.items()}
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not wanted or not isinstance(value, bool | int | float):
@@ -100,6 +105,15 @@ def _shape(name: str, shape: object, where: str) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def _content(name: str, content: object, where: str) -> object:
+    """Numbers of an input, as a number or nested lists of them."""
+    if isinstance(content, list):
+        return [_content(name, each, where) for each in content]
+    if not isinstance(content, bool | int | float):
+        raise ArgumentError(f"fix of '{name}' in '{where}' is neither a number nor a list of numbers")
+    return content
+
+
 def write(recipe: Recipe) -> str:
     """The text of a recipe, which reads back to the same recipe."""
     lines = [f"pipeline = {_string(recipe.pipeline)}"]
@@ -111,9 +125,16 @@ def write(recipe: Recipe) -> str:
         lines += [
             "",
             f"[options.{key}]",
-            *(f"{_string(name)} = {list(shape)}" for name, shape in table.items()),
+            *(f"{_string(name)} = {_content_text(content)}" for name, content in table.items()),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _content_text(content: object) -> str:
+    if isinstance(content, list | tuple):
+        return f"[{', '.join(map(_content_text, content))}]"
+    assert isinstance(content, bool | int | float)
+    return _plain(content)
 
 
 def _plain(value: bool | int | float) -> str:

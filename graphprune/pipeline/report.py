@@ -151,6 +151,7 @@ class Report:
     seed: int
     timings: Timings
     files: tuple[str, ...] = ()
+    fixed: dict[str, object] = field(default_factory=dict)
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> dict[str, Json]:

@@ -8,8 +8,9 @@ import traceback
 from pathlib import Path
 
 from graphprune.errors import OutputError
+from graphprune.ir.fixed import as_lists
 from graphprune.ir.names import escape, quote
-from graphprune.pipeline.recipe import Recipe, write
+from graphprune.pipeline.recipe import OptionValue, Recipe, write
 from graphprune.pipeline.report import installed_versions
 from graphprune.pipeline.settings import Settings
 
@@ -59,7 +60,7 @@ def store(folder: Path, source: str, pipeline: str, settings: Settings, error: B
 
 def recipe(pipeline: str, settings: Settings) -> Recipe:
     """The recipe that repeats a compile."""
-    options = {
+    options: dict[str, OptionValue] = {
         "seed": settings.seed,
         "threads": settings.threads,
         "tolerance": settings.tolerance,
@@ -67,7 +68,10 @@ def recipe(pipeline: str, settings: Settings) -> Recipe:
         "allow_short": settings.allow_short,
         "bench": settings.bench,
     }
-    return Recipe(pipeline, {**options, "shapes": dict(settings.shapes)} if settings.shapes else {**options})
+    for key, table in (("shapes", dict(settings.shapes)), ("fix", as_lists(settings.fix))):
+        if table:
+            options[key] = table
+    return Recipe(pipeline, options)
 
 
 _README = """Repeat with:

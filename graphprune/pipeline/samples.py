@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +19,7 @@ PROOF_ROWS = 4
 
 Feeds = tuple[dict[str, np.ndarray], ...]
 Arrays = Mapping[str, np.ndarray]
+NONE: Arrays = MappingProxyType({})
 Given = Path | Arrays | tuple[Arrays, ...] | None
 """A file or folder of arrays, arrays by input name, several such sets, or nothing."""
 
@@ -32,6 +34,7 @@ class Samples:
         calibration: samples for criteria that need data.
         settings: seed, shapes and time limit of generated inputs.
         lost: inputs that passes removed (caches of layers that are gone).
+        fixed: inputs that became constants; samples may still hold them.
     """
 
     model: ir.Model
@@ -39,6 +42,7 @@ class Samples:
     calibration: Given
     settings: Settings
     lost: frozenset[str] = frozenset()
+    fixed: Arrays = field(default_factory=dict)
 
     def without(self, names: Iterable[str]) -> Samples:
         """The same samples for a model that lost these inputs."""
@@ -60,12 +64,14 @@ class Samples:
     @cached_property
     def batches(self) -> Feeds:
         """Calibration batches; none if there is no calibration data."""
-        return self._left(read(self.calibration, self.model)) if self.calibration is not None else ()
+        if self.calibration is None:
+            return ()
+        return self._left(read(self.calibration, self.model, self.fixed))
 
     @cached_property
     def feeds(self) -> Feeds:
         """The inputs of proofs: given or generated ones, and one calibration batch."""
-        return (*self._left(feeds_for(self.model, self.inputs, self.settings)), *self._few)
+        return (*self._left(feeds_for(self.model, self.inputs, self.settings, self.fixed)), *self._few)
 
     @property
     def _few(self) -> Feeds:
@@ -75,7 +81,7 @@ class Samples:
         return tuple(next(batches(batch, self.model, size=PROOF_ROWS)) for batch in self.batches[:1])
 
 
-def feeds_for(model: ir.Model, inputs: Given, settings: Settings) -> Feeds:
+def feeds_for(model: ir.Model, inputs: Given, settings: Settings, fixed: Arrays = NONE) -> Feeds:
     """Batches of the given inputs, or one generated batch that the model runs on.
 
     Raises:
@@ -85,23 +91,25 @@ def feeds_for(model: ir.Model, inputs: Given, settings: Settings) -> Feeds:
     from graphprune.runtime.inputs import runnable_inputs
 
     if inputs is not None:
-        return read(inputs, model)
+        return read(inputs, model, fixed)
     return (runnable_inputs(model, settings.shapes, settings.seed, timeout_s=settings.timeout),)
 
 
-def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model) -> Feeds:
-    """What was given as batches for a model.
+def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NONE) -> Feeds:
+    """What was given as batches for a model, without what is fixed.
 
     Raises:
         DataError: it cannot be read, or does not fit the model.
     """
     from graphprune.runtime.data import batches, load_inputs
 
-    sets = load_inputs(given, model) if isinstance(given, Path) else as_sets(given, model)
+    sets = load_inputs(given, model, fixed) if isinstance(given, Path) else as_sets(given, model, fixed)
     return tuple(feed for arrays in sets for feed in batches(arrays, model))
 
 
-def as_sets(given: Arrays | tuple[Arrays, ...], model: ir.Model) -> list[dict[str, np.ndarray]]:
+def as_sets(
+    given: Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NONE
+) -> list[dict[str, np.ndarray]]:
     """Arrays in memory, checked against a model.
 
     Raises:
@@ -110,7 +118,7 @@ def as_sets(given: Arrays | tuple[Arrays, ...], model: ir.Model) -> list[dict[st
     from graphprune.runtime.data import checked
 
     several = (given,) if isinstance(given, Mapping) else given
-    sets = [checked(_as_arrays(arrays), model, "the given arrays") for arrays in several]
+    sets = [checked(_as_arrays(arrays), model, "the given arrays", fixed) for arrays in several]
     if not sets:
         raise DataError("the given samples are empty")
     return sets

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from graphprune.ir.fixed import Fixed
     from graphprune.ir.limits import Limits
 
 
@@ -21,6 +22,7 @@ class Settings:
 
     Args:
         shapes: concrete shapes of graph inputs.
+        fix: contents of inputs that become constants.
         seed: of generated inputs and of everything random in a pass.
         threads: of ONNX Runtime.
         tolerance: of a proof, relative to the largest output.
@@ -38,6 +40,7 @@ class Settings:
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fix: Fixed = field(default_factory=dict)
     seed: int = 0
     threads: int = 1
     tolerance: float = 1e-4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from graphprune.ir.names import escape
@@ -49,7 +50,14 @@ def totals(report: Report) -> Table:
     ]
     if report.latency:
         rows.append(latency_row(report.latency))
-    return Table("Result", ("", ">before", ">after", ">left"), tuple(rows), speed(report.latency))
+    note = "\n".join(filter(None, (fixed(report), speed(report.latency))))
+    return Table("Result", ("", ">before", ">after", ">left"), tuple(rows), note)
+
+
+def fixed(report: Report) -> str:
+    """Which inputs became constants; before and after are both without them."""
+    said = ", ".join(f"{escape(name)} = {json.dumps(content)}" for name, content in report.fixed.items())
+    return f"fixed: {said}; before is the model with that alone" if said else ""
 
 
 def latency_row(latency: LatencyReport) -> tuple[str, str, str, str]:

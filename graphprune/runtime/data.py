@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -17,9 +18,10 @@ from graphprune.runtime.dimensions import data_inputs
 FORMATS = "an .npz (keys = input names), an .npy (models with one input), or a folder of either"
 BYTE_CAP = 2**34  # uncompressed bytes of one file: a guard against decompression bombs
 Arrays = Mapping[str, np.ndarray]
+NONE: Arrays = MappingProxyType({})
 
 
-def load_inputs(path: Path, model: ir.Model) -> list[dict[str, np.ndarray]]:
+def load_inputs(path: Path, model: ir.Model, fixed: Arrays = NONE) -> list[dict[str, np.ndarray]]:
     """Read samples for a model; each item feeds every input and is what `batches` takes.
 
     A .npz gives one item, keys are input names. A .npy gives one item for a model with one input. A
@@ -29,7 +31,7 @@ def load_inputs(path: Path, model: ir.Model) -> list[dict[str, np.ndarray]]:
     Raises:
         DataError: the path holds nothing usable, or an array's name, type or shape does not fit.
     """
-    sets = [checked(arrays, model, repr(str(source))) for source, arrays in _read(path, model)]
+    sets = [checked(arrays, model, repr(str(source)), fixed) for source, arrays in _read(path, model)]
     if not sets:
         raise DataError(f"{str(path)!r} holds no samples", f"give {FORMATS}")
     return sets
@@ -201,13 +203,16 @@ def require_regular(path: Path) -> None:
         raise DataError(f"{str(path)!r} is not a regular file")
 
 
-def checked(arrays: Arrays, model: ir.Model, source: str) -> dict[str, np.ndarray]:
-    """Arrays for every input, in its type.
+def checked(arrays: Arrays, model: ir.Model, source: str, fixed: Arrays = NONE) -> dict[str, np.ndarray]:
+    """Arrays for every input, in its type; those of fixed inputs are compared and left out.
 
     Raises:
         DataError: a name, type or shape does not fit the model, or there is a NaN.
     """
     inputs = {value.name or "": value for value in model.graph.inputs}
+    for name in arrays.keys() & fixed.keys():
+        _require_same(arrays[name], fixed[name], f"{source}: {name!r}")
+    arrays = {name: array for name, array in arrays.items() if name not in fixed}
     for name in arrays:
         if name not in inputs:
             raise DataError(f"{source}: the model has no input {name!r}", did_you_mean(name, inputs))
@@ -216,6 +221,13 @@ def checked(arrays: Arrays, model: ir.Model, source: str) -> dict[str, np.ndarra
         held = ", ".join(arrays) or "nothing"
         raise DataError(f"{source}: there is no array for the input {missing[0]!r}", f"given: {held}")
     return {name: _fitting(array, inputs[name], f"{source}: {name!r}") for name, array in arrays.items()}
+
+
+def _require_same(array: np.ndarray, fixed: np.ndarray, where: str) -> None:
+    """A sample may hold an input that is fixed, if it holds what it is fixed to, once or per sample."""
+    tail = array.shape[array.ndim - fixed.ndim :]
+    if array.ndim < fixed.ndim or tail != fixed.shape or not (array == fixed).all():
+        raise DataError(f"{where} is not what the input is fixed to", "leave it out of the samples")
 
 
 def _fitting(array: np.ndarray, value: ir.Value, where: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from .conftest import Run, small_model
 PRUNE = ("--passes", "prune(ratio=0.5, criterion=l1, align=1)")
 KEYS = {
     "schema", "source", "output", "pipeline", "before", "after", "passes", "latency", "warnings", "versions",
-    "seed", "timings", "files",
+    "seed", "timings", "files", "fixed",
 }  # fmt: skip
 
 
@@ -183,3 +183,27 @@ def test_a_graph_without_tensors_has_nothing_to_prune(run: Run, folder: Path) ->
     outcome = run("compile", "relu.onnx", "-o", "small.onnx", *PRUNE)
     assert outcome.code == 1 and "nothing" in outcome.err
     assert not (folder / "small.onnx").exists()
+
+
+def test_inputs_are_fixed_from_the_command_line_and_from_a_recipe(run: Run, folder: Path) -> None:
+    graph = """g (float[n,8] x, bool loud) => (float[n,4] y) {
+        y = If (loud) <
+            then_branch = t () => (float[n,4] a) { h = MatMul(x, w1) a = MatMul(h, w2) },
+            else_branch = e () => (float[n,4] b) { b = MatMul(x, w3) }
+        >
+    }"""
+    built = ir.from_onnx_text(
+        f'<ir_version: 10, opset_import: ["" : 21]>\n{graph}',
+        initializers=[
+            ir.tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32), name=name)
+            for name, shape in (("w1", (8, 32)), ("w2", (32, 4)), ("w3", (8, 4)))
+        ],
+    )
+    ir.save(built, folder / "two.onnx")
+    shown = run("compile", "two.onnx", "-o", "loud.onnx", "--fix", "loud=true", *PRUNE).out
+    assert "fixed: loud = true; before is the model with that alone" in shown
+    (folder / "recipe.toml").write_text(f'pipeline = "{PRUNE[1]}"\n[options.fix]\nloud = true\n')
+    run("compile", "two.onnx", "-o", "again.onnx", "--recipe", "recipe.toml", "--no-bench")
+    assert (folder / "loud.onnx").read_bytes() == (folder / "again.onnx").read_bytes()
+    refused = run("compile", "two.onnx", "-o", "bad.onnx", "--fix", "loud=maybe", *PRUNE)
+    assert refused.code == 2 and "--fix 'loud=maybe' is not name=16000" in refused.err

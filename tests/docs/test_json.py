@@ -20,7 +20,7 @@ from graphprune.pipeline.report import Report
 from .pages import ROOT
 
 DOCUMENTS = (Report, Inspection, Explanation, PassLine, PassHelp, Comparison, Bench)
-WORDS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+WORDS = {object: "any", str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \|", re.MULTILINE)
 
 

@@ -66,7 +66,9 @@ def test_bounds_grow_with_rounding_up_to_a_ceiling() -> None:
         MOST,
         1e-4,
     ]
-    assert bounds.widest == MOST and "0.5" not in Bounds(1e-4, {"calm": 1e-6}).notes
+    assert bounds.widest == MOST
+    assert [note.partition(", so")[2] for note in bounds.notes] == [" up to 1.0e-02 counts as agreement"]
+    assert Bounds(1e-4, {"calm": 1e-6}).notes == []
     assert Bounds(0.05, {"chaos": 0.5}).of("chaos") == 0.05
 
 

@@ -136,6 +136,7 @@ def _measure(
                 bench=False,
                 timeout=1200,
                 allow_short=True,
+                fix=workload.fixed,
             )
         except GraphpruneError as error:
             return replace(job, dense=dense.metric, error=error.message.splitlines()[0]), None
@@ -150,11 +151,13 @@ def _measure(
 
 
 def _timed(dense: Path, pruned: Path) -> tuple[Latency, Ratio]:
-    """Both models in turn on the same generated input."""
+    """Both models in turn on the same generated input, as far as it is not fixed."""
     feeds = runnable_inputs(ir.load(dense), batch=1)
-    subjects = [
-        Subject(name, open_session(path), feeds) for name, path in (("dense", dense), ("pruned", pruned))
-    ]
+    subjects = []
+    for name, path in (("dense", dense), ("pruned", pruned)):
+        session = open_session(path)
+        mine = {key: array for key, array in feeds.items() if key in session.inputs}
+        subjects.append(Subject(name, session, mine))
     found = measure(subjects, max_seconds=BENCH_SECONDS)
     return found, found.ratios[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -68,6 +68,7 @@ class Workload:
         fetch: puts the dense model into a cache folder (once) and returns its path.
         evaluate: scores a model on at most `limit` items (None: all).
         large: takes minutes; left out where all workloads are meant.
+        fixed: inputs that are fixed before the model is pruned.
         calibration: n unlabelled inputs by graph input name, disjoint from the items that `evaluate` uses.
     """
 
@@ -80,3 +81,4 @@ class Workload:
     evaluate: Callable[[ModelSource, int | None], Evaluation]
     calibration: Callable[[int], Arrays]
     large: bool = False
+    fixed: Mapping[str, float] = field(default_factory=dict)
