@@ -18,6 +18,7 @@ from graphprune.axes.groups import Group, Slice
 from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
 from graphprune.prune.kinds import Kind
 from graphprune.prune.saliency import Weights, batch_norm_slices, per_unit, scored_slices
+from graphprune.prune.surgeon import Sheet, eliminate
 from graphprune.statistics.measures import Statistics, Wanted
 
 Floats = npt.NDArray[np.float64]
@@ -144,19 +145,24 @@ def _relative_rows(sink: Sink, evidence: Evidence) -> Floats:
 
 
 def _obs(group: Group, evidence: Evidence) -> Floats | None:
-    """1/2 tr(W_P ([H^-1]_PP)^-1 W_P^T), summed over Sites: what is lost after the best repair (OBC)."""
+    """Loss that each Unit adds when cheaper ones are gone, and the rest and a bias make up for them."""
     sinks = evidence.places.sinks(group)
     if not sinks:
         return None
-    found = np.zeros(group.size)
+    sheets = []
     for sink in sinks:
-        second = evidence.statistics.gram(sink.site.name).second
-        matrix = _relative_rows(sink, evidence)
+        gram = evidence.statistics.gram(sink.site.name)
+        covariance, matrix = gram.covariance, _relative_rows(sink, evidence)
         for block, units, columns in sink.by_block():
-            inverse = inverted(second[block], evidence.damping)
-            for mine, owned in _alike(units, columns):
-                found[mine] += removal_cost(matrix[block], inverse, owned)
-    return found
+            level = np.diagonal(gram.gram[block]) / max(gram.count, 1.0)
+            moves = np.diagonal(covariance[block]) > STILL * level
+            inverse = inverted(covariance[block], evidence.damping)
+            sheets.append(Sheet(matrix[block] * moves, inverse, units, columns))
+    return eliminate(sheets, group.size)
+
+
+STILL = 1e-9
+"""Share of its second moment below which a column's variance is rounding: it is constant."""
 
 
 def inverted(second: Floats, damping: float) -> Floats:
@@ -167,39 +173,6 @@ def inverted(second: Floats, damping: float) -> Floats:
     level = damping * float(diagonal.mean())
     damped = second + np.diag(np.where(diagonal > 0, level, 1.0))
     return np.asarray(cho_solve(cho_factor(damped, lower=True, overwrite_a=True), np.eye(len(damped))))
-
-
-CHUNK = 1 << 22
-"""Elements of gathered weights that are held at a time."""
-
-
-def removal_cost(matrix: Floats, inverse: Floats, owned: Ids) -> Floats:
-    """The optimal-brain-surgeon cost of each set of columns; `owned` is [sets, columns of a set]."""
-    if owned.shape[1] == 1:
-        columns = owned[:, 0]
-        squares = np.square(matrix[:, columns]).sum(axis=0)
-        return np.asarray(0.5 * squares / np.diagonal(inverse)[columns])
-    costs = np.empty(len(owned))
-    step = max(1, CHUNK // (owned.shape[1] * len(matrix)))
-    for start in range(0, len(owned), step):
-        part = owned[start : start + step]
-        curvature = np.linalg.inv(inverse[part[:, :, None], part[:, None, :]])
-        weights = matrix[:, part].transpose(1, 0, 2)
-        costs[start : start + step] = 0.5 * np.einsum(
-            "uop,upq,uoq->u", weights, curvature, weights, optimize=True
-        )
-    return costs
-
-
-def _alike(units: Ids, columns: Ids) -> list[tuple[Ids, Ids]]:
-    """(units, [units, columns of each]) for Units that own equally many columns."""
-    order = np.lexsort((columns, units))
-    names, counts = np.unique(units, return_counts=True)
-    parts = np.split(columns[order], np.cumsum(counts)[:-1])
-    return [
-        (names[counts == count], np.stack([part for part in parts if len(part) == count]))
-        for count in np.unique(counts)
-    ]
 
 
 def _thinet(group: Group, evidence: Evidence) -> Floats | None:

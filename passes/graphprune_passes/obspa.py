@@ -19,15 +19,16 @@ from graphprune.prune.select import Scope
 class Obspa(Structured):
     """Removes the Units whose loss the rest can make up for best, and lets it make up for them.
 
-    Each Group gives the same share by default: losses of different layers do not add up to the loss of the
-    model, and competing over the whole model they empty one cheap Group.
+    The loss of a Unit is what it adds to the loss of those that go before it, so a Group that is nearly empty
+    is dear, and all Groups compete. The paper scores every Unit as if it went alone, and cuts each Group by
+    the same share (`scope=local`).
     """
 
     name: ClassVar[str] = "obspa"
 
     criterion: Criterion = field(default="obs", metadata={"help": "how Units are scored"})
     scope: Scope = field(
-        default="local", metadata={"help": "which Units compete: all, those of one Group, of like Groups"}
+        default="global", metadata={"help": "which Units compete: all, those of one Group, of like Groups"}
     )
     per: Per = field(default="budget", metadata={"help": "divide scores by what a Unit costs"})
     repair: Repair = field(default="refit", metadata={"help": "what makes up for the cut"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -11,6 +9,7 @@ from graphprune.axes import Analysis
 from graphprune.prune.criteria import CRITERIA, greedy, wanted
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.normalise import normalised
+from graphprune.prune.surgeon import Sheet, eliminate
 from tests.axes.claims import sketch
 
 from .evidence import gram, moments, ranks, score, vector
@@ -43,6 +42,32 @@ def loss(w: np.ndarray, second: np.ndarray, gone: list[int]) -> float:
     full = np.zeros_like(w)
     full[:, keep] = refit
     return 0.5 * float(np.trace((w - full) @ second @ (w - full).T))
+
+
+Site = tuple[np.ndarray, np.ndarray, dict[int, list[int]]]
+"""W, second moments of its columns, and the columns of each Unit."""
+
+
+def eliminated(sites: list[Site], units: int) -> list[float]:
+    """What each Unit adds to the loss of those that go before it, by trying all that are left."""
+    gone: list[int] = []
+    scores, reached = np.zeros(units), 0.0
+
+    def lost(names: list[int]) -> float:
+        return sum(loss(w, second, [c for n in names for c in own.get(n, [])]) for w, second, own in sites)
+
+    while len(gone) < units:
+        left = [unit for unit in range(units) if unit not in gone]
+        added = {unit: lost([*gone, unit]) - lost(gone) for unit in left}
+        unit = min(left, key=added.__getitem__)
+        reached = max(reached, added[unit])
+        scores[unit] = reached
+        gone.append(unit)
+    return scores.tolist()
+
+
+def spans(units: int, width: int) -> dict[int, list[int]]:
+    return {unit: list(range(width * unit, width * (unit + 1))) for unit in range(units)}
 
 
 def test_wanda_is_weight_times_activation_norm() -> None:
@@ -96,28 +121,25 @@ def test_an_outlier_does_not_lift_the_scores_of_the_others() -> None:
 
 def test_obs_oracle() -> None:
     grams = {"w": moments([[2, 1], [1, 2]])}
-    np.testing.assert_allclose(score(mlp([[1, 2], [3, 4]]), "obs", grams=grams), [7.5, 15])
+    # Alone they cost 7.5 and 15. Without both, 1/2 tr(W H W') = 44 is lost.
+    np.testing.assert_allclose(score(mlp([[1, 2], [3, 4]]), "obs", grams=grams), [7.5, 36.5])
 
 
 def test_obs_of_convolutions_is_the_loss_of_removing_all_columns_of_a_channel() -> None:
-    x = sample(12)
-    w = np.random.default_rng(1).standard_normal((2, 3, 2, 2)).astype(np.float32)
-    analysis = sketch(CONV.format(rows=2), u=(3, 2, 1, 1), w=w)
-    second = gram(x).second[0]
-    expected = [
-        loss(w.reshape(2, 12).astype(np.float64), second, list(range(4 * c, 4 * c + 4))) for c in range(3)
-    ]
-    np.testing.assert_allclose(score(analysis, "obs", grams={"w": gram(x)}), expected, rtol=1e-5)
+    x = sample(20)
+    w = np.random.default_rng(1).standard_normal((2, 5, 2, 2)).astype(np.float32)
+    analysis = sketch(CONV.format(rows=2), u=(5, 2, 1, 1), w=w)
+    site = (w.reshape(2, 20).astype(np.float64), gram(x).covariance[0], spans(5, 4))
+    found = score(analysis, "obs", grams={"w": gram(x)})
+    np.testing.assert_allclose(found, eliminated([site], 5), rtol=1e-5)
 
 
 def test_obs_of_heads_removes_whole_heads() -> None:
     analysis, x = heads(), sample(8)
     group = next(g.id for g in analysis.prunable if g.size == 4)
     w = np.asarray(analysis.model.graph.initializers["wo"].const_value.numpy(), np.float64).T
-    expected = [loss(w, gram(x).second[0], [2 * h, 2 * h + 1]) for h in range(4)]
-    np.testing.assert_allclose(
-        score(analysis, "obs", grams={"wo": gram(x)}, group=group), expected, rtol=1e-5
-    )
+    found = score(analysis, "obs", grams={"wo": gram(x)}, group=group)
+    np.testing.assert_allclose(found, eliminated([(w, gram(x).covariance[0], spans(4, 2))], 4), rtol=1e-5)
 
 
 def test_obs_of_a_grouped_convolution_reads_the_block_of_each_unit() -> None:
@@ -127,20 +149,53 @@ def test_obs_of_a_grouped_convolution_reads_the_block_of_each_unit() -> None:
     draw, x = np.random.default_rng(2), sample(6)
     w = draw.standard_normal((4, 3, 1, 1)).astype(np.float32)
     analysis = sketch(body, u=(6, 2, 1, 1), w=w, v=(4, 4, 1, 1))
-    second = gram(x, blocks=2).second
+    covariance = gram(x, blocks=2).covariance
     rows = w.reshape(2, 2, 3).astype(np.float64)
-    expected = [loss(rows[block], second[block], [c]) for block, c in itertools.product(range(2), range(3))]
-    np.testing.assert_allclose(
-        score(analysis, "obs", grams={"w": gram(x, 2)}, group="u:0"), expected, rtol=1e-5
-    )
+    sites = [(rows[b], covariance[b], {3 * b + c: [c] for c in range(3)}) for b in range(2)]
+    found = score(analysis, "obs", grams={"w": gram(x, 2)}, group="u:0")
+    np.testing.assert_allclose(found, eliminated(sites, 6), rtol=1e-5)
 
 
-def test_a_channel_that_is_always_zero_costs_nothing() -> None:
+def test_obs_of_two_readers_is_what_both_lose() -> None:
+    body = """(float[n,3] x) => (float[n,4] y, float[n,2] z) { a = MatMul(x, u)\n b = Relu(a)
+        y = MatMul(b, v)\n z = MatMul(b, w) }"""
+    draw, x = np.random.default_rng(7), sample(6)
+    v, w = (draw.standard_normal((6, n)).astype(np.float32) for n in (4, 2))
+    analysis = sketch(body, u=(3, 6), v=v, w=w)
+    sites = [(m.T.astype(np.float64), gram(x).covariance[0], spans(6, 1)) for m in (v, w)]
+    found = score(analysis, "obs", grams={"v": gram(x), "w": gram(x)})
+    np.testing.assert_allclose(found, eliminated(sites, 6), rtol=1e-5)
+
+
+def test_wide_groups_lose_several_units_a_round() -> None:
+    draw, x = np.random.default_rng(8), sample(200, 600)
+    w, second = draw.standard_normal((3, 200)), gram(x).covariance[0]
+    found = eliminate([Sheet(w, np.linalg.inv(second), np.arange(200), np.arange(200))], 200)
+    order = np.argsort(found)
+    assert len(np.unique(found)) == 200
+    for count in (2, 60, 150):
+        lost, alone = loss(w, second, order[:count].tolist()), found[order[:count]].sum()
+        assert 0.75 * lost < alone < 1.25 * lost  # Units of one round do not know of each other
+
+
+def test_units_that_stand_in_for_each_other_do_not_all_go() -> None:
+    x = sample(6, 400)
+    x[:, 3:] = x[:, :3]
+    found = score(mlp(np.tile(np.eye(3), 2)), "obs", grams={"w": gram(x)}, damping=1e-6)
+    first, last = np.sort(found)[:3], np.sort(found)[3:]
+    assert first.max() < 1e-3 * last.min() and {c % 3 for c in np.argsort(found)[:3]} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("level", [0.0, 1e3])
+def test_a_channel_that_never_changes_costs_nothing(level: float) -> None:
     x = sample(4)
-    x[:, 1] = 0
-    found = score(mlp(np.ones((2, 4))), "wanda", {"b": vector(x)})
-    assert found[1] == 0 and (np.delete(found, 1) > 0).all()
-    assert np.isfinite(score(mlp(np.ones((2, 4))), "obs", grams={"w": gram(x)}, damping=0.01)).all()
+    x[:, 1] = level
+    found = score(mlp(np.ones((2, 4))), "obs", grams={"w": gram(x)}, damping=0.01)
+    assert np.isfinite(found).all()
+    assert found[1] < 1e-12 and (np.delete(found, 1) > 1e-3).all()
+    if level == 0:
+        found = score(mlp(np.ones((2, 4))), "wanda", {"b": vector(x)})
+        assert found[1] == 0 and (np.delete(found, 1) > 0).all()
 
 
 def test_thinet_goes_by_what_is_added_to_the_removed_energy() -> None:
@@ -208,8 +263,8 @@ def test_a_flattened_channel_owns_several_columns() -> None:
     np.testing.assert_allclose(
         score(analysis, "wanda", {"f": vector(x)}), columns.reshape(3, 16).sum(1), rtol=1e-5
     )
-    expected = [loss(w.astype(float), gram(x).second[0], list(range(16 * c, 16 * c + 16))) for c in range(3)]
-    np.testing.assert_allclose(score(analysis, "obs", grams={"w": gram(x)}), expected, rtol=1e-4)
+    site = (w.astype(float), gram(x).covariance[0], spans(3, 16))
+    np.testing.assert_allclose(score(analysis, "obs", grams={"w": gram(x)}), eliminated([site], 3), rtol=1e-4)
 
 
 def test_concatenated_groups_read_their_own_section() -> None:
