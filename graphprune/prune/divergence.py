@@ -12,13 +12,17 @@ import onnx_ir as ir
 
 from graphprune.axes.caches import cache_pairs
 from graphprune.errors import DataError
+from graphprune.runtime.data import batches
 from graphprune.runtime.session import Feeds, Outputs
+from graphprune.statistics.held import Held
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 Metric = Literal["auto", "jsd", "kl", "l2"]
 Kind = Literal["logits", "probabilities", "log", "numbers"]
 
+OUTPUT_BYTES = 1 << 27
+"""Batches are cut where what one returns is larger: logits of a few token windows are gigabytes."""
 CHUNK = 1 << 16
 """Elements that are compared at a time: they stay in the cache."""
 THROUGH = frozenset({"Identity", "Cast", "Add", "Mul", "Div", "Tanh", "Reshape", "Squeeze"})
@@ -84,7 +88,7 @@ class Judge:
 
     Args:
         model: the dense model.
-        batches: calibration data.
+        data: batches of calibration data.
         dense: runs the dense model.
         metric: what to measure; `auto` is `jsd` for distributions and `l2` for the rest.
 
@@ -95,21 +99,25 @@ class Judge:
     def __init__(
         self,
         model: ir.Model,
-        batches: Sequence[Feeds],
+        data: Sequence[Feeds],
         dense: Callable[[Feeds], Outputs],
         metric: Metric = "auto",
     ) -> None:
-        self._targets, self._metric, self._batches = targets(model, metric), metric, batches
+        self._targets, self._metric = targets(model, metric), metric
         if not self._targets:
             raise DataError("the model has no floating output by which to judge candidates")
-        self._dense = [_chosen(dense(feeds), self._targets) for feeds in batches]
-        self._rows = [_real_tokens(feeds) for feeds in batches]
+        self._batches = [part for feeds in data for part in _parts(model, feeds, dense)]
+        self._dense = Held()
+        for number, feeds in enumerate(self._batches):
+            for name, array in _chosen(dense(feeds), self._targets).items():
+                self._dense.put(number, name, array)
+        self._rows = [_real_tokens(feeds) for feeds in self._batches]
 
     def losses(self, run: Callable[[Feeds], Outputs]) -> dict[str, float]:
         """Divergence per output; infinite where the candidate computes no numbers."""
         totals = {target.name: np.zeros(2) for target in self._targets}
-        for feeds, dense, rows in zip(self._batches, self._dense, self._rows, strict=True):
-            outputs = run(feeds)
+        for number, (feeds, rows) in enumerate(zip(self._batches, self._rows, strict=True)):
+            outputs, dense = run(feeds), self._dense[number]
             for target in self._targets:
                 pair = (_rows_of(array[target.name], rows) for array in (dense, outputs))
                 totals[target.name] += self._part(target.kind, *pair)
@@ -136,6 +144,13 @@ class Judge:
         value = float(sums[0] / max(sums[1], 1e-300))
         value = float(np.sqrt(value)) if kind == "numbers" else value
         return value if np.isfinite(value) else float("inf")
+
+
+def _parts(model: ir.Model, feeds: Feeds, dense: Callable[[Feeds], Outputs]) -> list[Feeds]:
+    """The batch in parts that return little enough at a time."""
+    single = next(batches(feeds, model, size=1))
+    size = OUTPUT_BYTES // max(1, sum(array.nbytes for array in dense(single).values()))
+    return list(batches(feeds, model, size=max(1, size)))
 
 
 def _chosen(outputs: Outputs, wanted: Iterable[Target]) -> dict[str, Array]:
