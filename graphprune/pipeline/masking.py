@@ -109,7 +109,7 @@ class Masking(Pass):
         """Find, allocate, then mask and repair layer by layer."""
         from graphprune.statistics.sites import find_sites
 
-        sites = find_sites(subject.model, subject.sizes)
+        sites = tuple(site for site in find_sites(subject.model, subject.sizes) if not site.hidden)
         layers = self._layers(subject, sites, context)
         work = _Work(self, subject, context, sites, layers)
         masks, replaced = {}, {}

@@ -52,7 +52,7 @@ def sparse_nodes(model: ir.Model) -> Iterator[SparseNode]:
     TensorRT takes Conv, Gemm and MatMul whose weights have at most two values in every four along the input
     channels, the number of which is a multiple of four (as polygraphy's sparsity tool checks).
     """
-    sites = find_sites(model)
+    sites = tuple(site for site in find_sites(model) if not site.hidden)
     for site in sites:
         why = _why_not(site)
         yield SparseNode(site.node.name or site.output.name or "", site.weight.name or "", not why, why)

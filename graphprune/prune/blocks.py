@@ -24,7 +24,7 @@ def blocks(groups: Sequence[Group], places: SiteIndex) -> dict[str, tuple[str, s
     found: dict[str, tuple[ir.Value, ir.Value]] = {}
     for group in groups:
         for sink in places.sinks(group):
-            path = _to_stream(sink.site.output)
+            path = None if sink.site.hidden else _to_stream(sink.site.output)
             if path is not None:
                 found[group.id] = path
     ends = {after for _, after in found.values()}

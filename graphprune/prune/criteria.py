@@ -64,7 +64,8 @@ def _edges(group: Group, places: SiteIndex) -> Wanted:
 
 def _grams(group: Group, places: SiteIndex) -> Wanted:
     sinks = places.sinks(group)
-    ends = {joined(sink.site.output).name or "": sink.site.out_axis for sink in sinks}
+    seen = [sink.site for sink in sinks if not sink.site.hidden]
+    ends = {joined(site.output).name or "": site.out_axis for site in seen}
     return Wanted(frozenset(ends), frozenset(sink.site.name for sink in sinks), axes=ends)
 
 
@@ -139,6 +140,10 @@ def _relative_rows(sink: Sink, evidence: Evidence) -> Floats:
     loses little when it is cut.
     """
     matrix = sink.matrix()
+    if sink.site.hidden:
+        covariance = evidence.statistics.gram(sink.site.name).covariance
+        energy = float(np.einsum("bri,bij,brj->", matrix, covariance, matrix, optimize=True))
+        return np.asarray(matrix / np.sqrt(energy)) if energy > 0 else matrix
     vector = evidence.statistics.vectors.get(joined(sink.site.output).name or "")
     energy = 0.0 if vector is None else float(vector.variance.sum())
     return np.asarray(matrix / np.sqrt(energy)) if energy > 0 else matrix

@@ -128,7 +128,7 @@ class SiteIndex:
         found: dict[ir.Value, Output] = {}
         for touched in group.sources:
             site = self.site(touched)
-            if site is not None:
+            if site is not None and not site.hidden:
                 units, rows = site.rows_of(touched)
                 found[site.output] = Output(site.output, site.out_axis, units, rows // site.row_span)
         return list(found.values())

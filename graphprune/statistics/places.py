@@ -41,7 +41,7 @@ class Places:
         self._values = {v.name or "": v for node in model.graph for v in node.outputs}
         self._values |= {v.name or "": v for v in model.graph.inputs}
         self._sizes = sizes
-        self._axes = {site.output.name or "": site.out_axis for site in sites}
+        self._axes = {site.output.name or "": site.out_axis for site in sites if not site.hidden}
         self._axes |= {site.edge.name or "": site.in_axis for site in sites} | dict(axes or {})
         self._inputs = tuple(v for v in model.graph.inputs if v.const_value is None and v.shape)
         self._mask = next((v for v in self._inputs if _is_mask(v) and _pads(v, batches)), None)

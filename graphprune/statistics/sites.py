@@ -18,6 +18,7 @@ Array = npt.NDArray[np.generic]
 Ids = npt.NDArray[np.int64]
 GRAM_COLUMNS = 2**14
 """Most columns of a Gram matrix: 2 GB, and minutes to solve with."""
+RECURRENT = ("LSTM", "GRU", "RNN")
 WEIGHT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 
 
@@ -26,12 +27,13 @@ class Site:
     """A node that multiplies a constant weight with an activation.
 
     Attributes:
-        node: Conv, ConvTranspose, Gemm or MatMul.
+        node: Conv, ConvTranspose, Gemm or MatMul; LSTM, GRU or RNN, whose W multiplies their input.
         position: input position of the weight.
         edge: the activation that is contracted.
         weight: the initializer.
         bias: initializer that is added to the result: input 2 of Conv, ConvTranspose and Gemm, or the 1-D
             constant of an Add that alone reads a MatMul; None where a vector per output has no such place.
+            Input 3 of a recurrent node, whose first half is added.
         name: the weight's name; "weight@output" where several Sites read that weight.
         blocks: groups of a convolution, else 1.
         in_axis, out_axis: channel axis of `edge` and of `output`; negative where counted from the end.
@@ -52,8 +54,13 @@ class Site:
     transposed: bool
 
     @property
+    def hidden(self) -> bool:
+        """Whether W x is no value of the graph: gates of a recurrent node, over all directions."""
+        return self.node.op_type in RECURRENT
+
+    @property
     def output(self) -> ir.Value:
-        """What the node computes, before an Add that holds the bias."""
+        """What the node computes, before an Add that holds the bias; of a hidden Site not W x."""
         return self.node.outputs[0]
 
     @property
@@ -74,6 +81,8 @@ class Site:
     @property
     def outputs(self) -> int:
         """Output channels over all blocks."""
+        if self.hidden:
+            return prod(self.shape[:-1])
         outer = self.shape[1 if self.transposed else 0]
         return outer * self.blocks if self.node.op_type == "ConvTranspose" else outer
 
@@ -124,7 +133,11 @@ class Site:
         return _widen(pairs[0], pairs[1], self.columns)
 
     def rows_of(self, touched: Slice) -> tuple[Ids, Ids]:
-        """(unit, row) pairs of a source Slice; row counts over all blocks."""
+        """(unit, row) pairs of a source Slice; row counts over all blocks, and over all directions."""
+        if self.hidden:
+            units, slots = touched.pairs
+            starts = np.arange(self.shape[0]) * self.shape[1]
+            return np.repeat(units, len(starts)), (slots[:, None] + starts).ravel()
         return self._spread(touched, self.outputs // self.blocks, self.row_span)
 
     def owns(self, touched: Slice) -> bool:
@@ -132,7 +145,7 @@ class Site:
         return touched.use.node is self.node and touched.use.position == self.position
 
     def _is_input(self, axis: int) -> bool:
-        return axis == (0 if self.transposed else 1)
+        return axis == (2 if self.hidden else 0 if self.transposed else 1)
 
     def _spread(self, touched: Slice, per_block: int, span: int) -> tuple[Ids, Ids]:
         units, slots = touched.pairs
@@ -211,11 +224,21 @@ def _matmul(graph: ir.Graph, node: ir.Node, position: int, sizes: Sizes) -> Site
     return Site(node, position, edge, weight, bias, weight.name or "", 1, axis, axis, (), position == 1)
 
 
+def _recurrent(graph: ir.Graph, node: ir.Node, position: int, sizes: Sizes) -> Site | None:
+    edge, weight = node.inputs[0], node.inputs[1]
+    if position != 1 or edge is None or weight is None or len(_shape(weight)) != 3:
+        return None
+    bias = node.inputs[3] if len(node.inputs) > 3 else None
+    bias = bias if bias is not None and _is_weight(graph, bias) else None
+    return Site(node, 1, edge, weight, bias, weight.name or "", 1, -1, -1, (), False)
+
+
 KINDS: dict[str, Callable[[ir.Graph, ir.Node, int, Sizes], Site | None]] = {
     "Conv": _conv,
     "ConvTranspose": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    **dict.fromkeys(RECURRENT, _recurrent),
 }
 
 

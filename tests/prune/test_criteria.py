@@ -167,6 +167,17 @@ def test_obs_of_two_readers_is_what_both_lose() -> None:
     np.testing.assert_allclose(found, eliminated(sites, 6), rtol=1e-5)
 
 
+def test_obs_of_recurrent_cells_sees_all_gates_and_directions() -> None:
+    body = """(float[4,n,3] x) => (float[4,2,n,5] y) { f = MatMul(x, u)\n h = Relu(f)
+        y = GRU <hidden_size = 5, direction = "bidirectional"> (h, w, r) }"""
+    w = np.random.default_rng(9).standard_normal((2, 15, 6)).astype(np.float32)
+    analysis, x = sketch(body, u=(3, 6), w=w, r=(2, 15, 5)), sample(6)
+    covariance, rows = gram(x).covariance[0], w.reshape(30, 6).astype(np.float64)
+    rows /= np.sqrt(np.trace(rows @ covariance @ rows.T))  # in units of what the gates get
+    found = score(analysis, "obs", grams={"w": gram(x)})
+    np.testing.assert_allclose(found, eliminated([(rows, covariance, spans(6, 1))], 6), rtol=1e-5)
+
+
 def test_wide_groups_lose_several_units_a_round() -> None:
     draw, x = np.random.default_rng(8), sample(200, 600)
     w, second = draw.standard_normal((3, 200)), gram(x).covariance[0]
@@ -292,8 +303,7 @@ def test_a_stream_sums_over_everything_that_reads_it() -> None:
 @pytest.mark.parametrize("criterion", sorted(CRITERIA))
 def test_groups_without_sites_have_no_score(criterion: str) -> None:
     body = """(float[4,n,3] x) => (float[4,n,5] y) { l = LSTM <hidden_size = 6> (x, w, r)
-        s = Squeeze(l, one)\n y = Relu6(s) }"""
-    body = body.replace("y = Relu6(s)", "q = LSTM <hidden_size = 5> (s, w2, r2)\n y = Squeeze(q, one)")
-    analysis = sketch(body, w=(1, 24, 3), r=(1, 24, 6), w2=(1, 20, 6), r2=(1, 20, 5), one=np.array([1]))
+        s = Squeeze(l, one)\n y = Einsum <equation = "snk,km->snm"> (s, v) }"""
+    analysis = sketch(body, w=(1, 24, 3), r=(1, 24, 6), v=(6, 5), one=np.array([1]))
     places = SiteIndex(analysis)
     assert analysis.prunable and wanted(criterion, analysis.prunable, places).empty

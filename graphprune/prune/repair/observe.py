@@ -92,13 +92,13 @@ def observe(
     sums = [_Sums(group, len(columns)) for _ in range(folds)]
     chance = np.random.default_rng(seed)
     edge = site.edge.name or ""
-    names = [each.site.output.name or "" for each in group]
+    names = [(each.site.edge if each.site.hidden else each.site.output).name or "" for each in group]
     pairs = zip(dense.tap(segment, names), pruned.tap(segment, [edge], replaced, biases), strict=True)
     for number, (wanted, given) in enumerate(pairs):
         source = row.source(site, given[edge])
         valid = source.valid(dense.calibration.row_mask(site, number))
         chosen = dense.calibration.samplings[number].choose(site, valid)
-        results = [row.outputs(each.site, wanted[name]) for each, name in zip(group, names, strict=True)]
+        results = [_results(each, wanted[name]) for each, name in zip(group, names, strict=True)]
         samples, per_sample = _samples(site, wanted[names[0]], len(results[0]))
         fold = chance.integers(0, folds, samples)[chosen // per_sample]
         for index, total in enumerate(sums):
@@ -108,6 +108,13 @@ def observe(
                 x = np.asarray(source.take(at)[:, :, columns], np.float32)
                 total.add(x, [np.asarray(result[at], np.float32) for result in results])
     return [[total.moments(place) for total in sums] for place in range(len(group))]
+
+
+def _results(each: Remains, found: Array) -> Array:
+    """What a Site computes in the dense model, [rows, outputs]; of a hidden one from what it reads."""
+    if not each.site.hidden:
+        return row.outputs(each.site, found)
+    return np.asarray(row.columns(each.site, found)[0] @ each.weight[0].T, np.float32)
 
 
 def _samples(site: Site, output: Array, rows: int) -> tuple[int, int]:

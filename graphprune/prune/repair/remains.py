@@ -85,7 +85,8 @@ class Remains:
     def own_bias(self) -> npt.NDArray[np.float32]:
         """What the node itself adds to W x: the bias input of a Conv or Gemm."""
         node = self.site.node
-        value = node.inputs[2] if node.op_type != "MatMul" and len(node.inputs) > 2 else None
+        own = node.op_type != "MatMul" and not self.site.hidden and len(node.inputs) > 2
+        value = node.inputs[2] if own else None
         if value is None or value.const_value is None:
             return np.zeros(1, np.float32)
         scale = np.float32(self.site.bias_scale)
@@ -111,13 +112,19 @@ def remains(
             continue
         keep, rows = _masks(site, groups, change.cuts)
         if site.edge.producer() in changed or not keep.all():
-            # A new Add is one more node to run: only where it makes up for inputs that are gone.
-            place = place_of(site.node) if fresh or _has_bias(site) else None
-            why, biased = _fixed(site, keep), place is not None or not keep.all()
+            why, biased = _fixed(site, keep), _biased(site, keep, fresh)
             if site.node in routed:
                 why, biased = "its rows are the tokens of one expert, and may be others now", False
             found[site.node] = Remains(site, keep, rows, why, biased)
     return found
+
+
+def _biased(site: Site, keep: Mask, fresh: bool) -> bool:
+    """A new Add is one more node to run: only where it makes up for inputs that are gone."""
+    if site.hidden:
+        return site.bias is not None and len(site.bias.uses()) == 1
+    place = place_of(site.node) if fresh or _has_bias(site) else None
+    return place is not None or not keep.all()
 
 
 def _has_bias(site: Site) -> bool:
@@ -152,7 +159,7 @@ def removed_nodes(analysis: Analysis, change: Change) -> set[ir.Node]:
 
 
 def beyond(analysis: Analysis, change: Change, sites: Sequence[Site]) -> list[ir.Node]:
-    """Nodes that contract what a cut shortened but are no Site, such as LSTM or whatever If contains."""
+    """Nodes that contract what a cut shortened but are no Site, such as Einsum or whatever If contains."""
     able = {site.node for site in sites} | removed_nodes(analysis, change)
     touched = [slice_ for group in cut_groups(analysis, change.cuts) for slice_ in group.slices]
     nodes = (slice_.use.node for slice_ in touched if slice_.role == "sink")

@@ -115,7 +115,8 @@ def _beyond(analysis: Analysis, change: Change) -> list[str]:
         return []
     names = ", ".join(f"{node.name or node.outputs[0].name} ({node.op_type})" for node in nodes[:NAMED])
     more = f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else ""
-    return [f"not repaired: {names}{more}; repair reaches Conv, Gemm and MatMul of the main graph"]
+    reach = "repair reaches Conv, Gemm, MatMul and inputs of LSTM, GRU and RNN in the main graph"
+    return [f"not repaired: {names}{more}; {reach}"]
 
 
 def _methods(how: str) -> frozenset[str]:

@@ -188,6 +188,10 @@ class _Sequence:
         if not left.biased:
             return
         name = left.site.output.name or ""
+        if left.site.hidden:
+            why = "what its weight gives is no value of the graph, and needs refit or match"
+            self.work.notes.append(f"{left.site.name}: not repaired, because {left.why or why}")
+            return
         dense, pruned = self._both(segment, name)
         live = left.rows.reshape(left.site.outputs, -1).any(axis=1)
         dtype = left.site.weight.dtype or ir.DataType.FLOAT
@@ -229,5 +233,15 @@ def install(left: Remains, moments: Sequence[Moments], how: frozenset[str], work
         return
     if how != {"bias"}:
         work.replace(site.weight.name or "", weight)
-    if left.biased:
+    if left.biased and site.bias is not None and site.hidden:
+        work.replace(site.bias.name or "", _moved_bias(site, site.bias, stored, work))
+    elif left.biased:
         work.biases[site.output.name or ""] = stored
+
+
+def _moved_bias(site: Site, value: ir.Value, shift: Array, work: Work) -> Array:
+    """[directions, biases of W and of R], the first half moved."""
+    assert value.const_value is not None
+    bias = np.array(work.twin.get(value.name or "", value.const_value.numpy()))
+    bias[:, : site.shape[1]] += shift.reshape(site.shape[:2]).astype(bias.dtype)
+    return bias

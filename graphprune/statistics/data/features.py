@@ -75,7 +75,7 @@ def measure(
     Raises:
         DataError: the model has no layer to describe samples with.
     """
-    sites = find_sites(model, sizes)
+    sites = [site for site in find_sites(model, sizes) if not site.hidden]
     if not sites:
         raise DataError("no layer of this model can tell samples apart", "choose random")
     head = sites[-1]
