@@ -326,6 +326,7 @@ def test_a_recurrent_cell_that_loses_inputs_and_state_is_repaired_and_proved() -
     assert {len(kept) for kept in cuts.values()} == {10, 5}
     made = repair(analysis, cuts, batches=[feed])
     assert {"w2", "b", "w3"} <= set(made.replaced)
+    assert any("(LSTM)" in note for note in made.notes)  # what it does with its own state stays as it is
     assert not made.replaced["b"][0].reshape(8, 10)[:4, 5:].any()  # gates of what is gone stay zero
     widths = {group.id: group.size for group in analysis.prunable}
     plan = Plan(analysis.options, cuts, widths, replaced=made.replaced)

@@ -74,7 +74,7 @@ def test_jobs_wait_for_the_size_that_they_match(store):
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.suite} {method.name}")
 def test_every_pipeline_is_one(method):
-    assert registry.read(method.pipeline.format(ratio=0.2, params=0.5))
+    assert registry.read(method.pipeline.format(ratio=0.2, kept=0.8, params=0.5))
 
 
 def test_the_page(store, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from tools.real_models.workload import Kind, Workload
+from tools.real_models.workload import Workload
 
 from .methods import RATIOS
 from .results import Row, Store
@@ -24,7 +24,7 @@ def _verdict(bar: str, judged: int, failures: list[str], remark: str = "") -> Ba
 def general_bars(workloads: Sequence[Workload], store: Store) -> Iterator[Bar]:
     """For models that are no language models."""
     rows = {key: row for key, row in store.rows().items() if not row.error}
-    names = [each.name for each in workloads if each.kind is not Kind.AGREEMENT]
+    names = [each.name for each in workloads]
     yield _half(names, rows)
     yield _two_points(names, rows)
     yield from (_beats_random(method, names, rows, store) for method in STRUCTURAL)

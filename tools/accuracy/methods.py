@@ -14,7 +14,8 @@ class Method:
 
     Attributes:
         name: as the page calls it.
-        pipeline: text with {ratio}; {params} is the share of parameters that `same_size_as` left.
+        pipeline: text with {ratio}, or {kept}, which is the rest; {params} is the share of parameters that
+            `same_size_as` left.
         suite: which models it is for.
         kind: what it removes, so that only like is compared with like.
         ratios: at which it runs.
@@ -62,6 +63,7 @@ METHODS = (
     Method("l2+refit", "prune(ratio={ratio}, criterion=l2, repair=refit, driver=sequential)"),
     Method("obs, oneshot", "prune(ratio={ratio}, criterion=obs, repair=refit, driver=oneshot)"),
     Method("obspa", "obspa(ratio={ratio})"),
+    Method("obspa, MACs", "obspa(macs={kept:g})", ratios=(0.5, 0.65)),
     Method("flap", "flap(ratio={ratio}, kinds=all, driver=oneshot)"),
     Method("l2, size of obspa", "prune(params={params}, criterion=l2, repair=none)", same_size_as="obspa"),
     *_masks(),

@@ -59,7 +59,7 @@ def text(
 ) -> str | None:
     """Pipeline text, or None where the method has to match a size that is not there."""
     if not method.same_size_as:
-        return method.pipeline.format(ratio=ratio)
+        return method.pipeline.format(ratio=ratio, kept=round(1 - ratio, 6))
     like = rows.get((workload.name, method.same_size_as, ratio))
     if like is None or like.error:
         return None

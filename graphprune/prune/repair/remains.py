@@ -160,10 +160,13 @@ def removed_nodes(analysis: Analysis, change: Change) -> set[ir.Node]:
 
 def beyond(analysis: Analysis, change: Change, sites: Sequence[Site]) -> list[ir.Node]:
     """Nodes that contract what a cut shortened but are no Site, such as Einsum or whatever If contains."""
-    able = {site.node for site in sites} | removed_nodes(analysis, change)
-    touched = [slice_ for group in cut_groups(analysis, change.cuts) for slice_ in group.slices]
-    nodes = (slice_.use.node for slice_ in touched if slice_.role == "sink")
-    return list(dict.fromkeys(node for node in nodes if node is not None and node not in able))
+    able = {(site.node, site.position) for site in sites}
+    gone = removed_nodes(analysis, change)
+    sinks = (
+        each for group in cut_groups(analysis, change.cuts) for each in group.slices if each.role == "sink"
+    )
+    nodes = (each.use.node for each in sinks if (each.use.node, each.use.position) not in able)
+    return list(dict.fromkeys(node for node in nodes if node is not None and node not in gone))
 
 
 def too_wide(columns: int) -> str:
