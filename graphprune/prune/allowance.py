@@ -61,10 +61,11 @@ def outputs_behind(
     *,
     threads: int = 1,
     timeout: float | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Callable[[Cuts], Losses]:
     """The loss of every output under a cut: 1 plus its divergence from the dense one."""
     session = Candidates(gates, threads=threads, timeout=timeout)
-    judge = Judge(gates.analysis.model, batches, session.run, metric)
+    judge = Judge(gates.analysis.model, batches, session.run, metric, note)
 
     def losses(cuts: Cuts) -> Losses:
         return {name: 1 + loss for name, loss in judge.losses(partial(session.run, cuts=cuts)).items()}

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from graphprune.axes.caches import cache_pairs
 from graphprune.errors import DataError
-from graphprune.runtime.data import batches
+from graphprune.runtime.data import batches, layout
 from graphprune.runtime.session import Feeds, Outputs
 from graphprune.statistics.held import Held
 
@@ -23,6 +23,8 @@ Kind = Literal["logits", "probabilities", "log", "numbers"]
 
 OUTPUT_BYTES = 1 << 27
 """Batches are cut where what one returns is larger: logits of a few token windows are gigabytes."""
+JUDGED_BYTES, JUDGED_SAMPLES = 1 << 30, 8
+"""Candidates are judged on samples whose outputs together are no larger, but on so many in any case."""
 CHUNK = 1 << 16
 """Elements that are compared at a time: they stay in the cache."""
 THROUGH = frozenset({"Identity", "Cast", "Add", "Mul", "Div", "Tanh", "Reshape", "Squeeze"})
@@ -91,6 +93,7 @@ class Judge:
         data: batches of calibration data.
         dense: runs the dense model.
         metric: what to measure; `auto` is `jsd` for distributions and `l2` for the rest.
+        note: told if the outputs of all samples are too large, and how many are looked at.
 
     Raises:
         DataError: the model has no floating output.
@@ -102,11 +105,12 @@ class Judge:
         data: Sequence[Feeds],
         dense: Callable[[Feeds], Outputs],
         metric: Metric = "auto",
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._targets, self._metric = targets(model, metric), metric
         if not self._targets:
             raise DataError("the model has no floating output by which to judge candidates")
-        self._batches = [part for feeds in data for part in _parts(model, feeds, dense)]
+        self._batches = _batches(model, data, dense, note)
         self._dense = Held()
         for number, feeds in enumerate(self._batches):
             for name, array in _chosen(dense(feeds), self._targets).items():
@@ -146,11 +150,27 @@ class Judge:
         return value if np.isfinite(value) else float("inf")
 
 
-def _parts(model: ir.Model, feeds: Feeds, dense: Callable[[Feeds], Outputs]) -> list[Feeds]:
-    """The batch in parts that return little enough at a time."""
-    single = next(batches(feeds, model, size=1))
-    size = OUTPUT_BYTES // max(1, sum(array.nbytes for array in dense(single).values()))
-    return list(batches(feeds, model, size=max(1, size)))
+def _batches(
+    model: ir.Model, data: Sequence[Feeds], dense: Callable[[Feeds], Outputs], note: Callable[[str], None]
+) -> list[Feeds]:
+    """Samples whose outputs can be held, in batches that return little enough at a time."""
+    if not data:
+        return []
+    single = sum(array.nbytes for array in dense(next(batches(data[0], model, size=1))).values())
+    size = max(1, OUTPUT_BYTES // max(1, single))
+    most = max(JUDGED_SAMPLES, JUDGED_BYTES // max(1, single))
+    total = sum(layout(feeds, model).count for feeds in data)
+    found: list[Feeds] = []
+    samples = 0
+    for feeds in data:
+        for part in batches(feeds, model, size=size):
+            if samples >= most:
+                filled = samples * single / 1e9
+                note(f"judged on {samples} of {total} samples: their outputs fill {filled:.1f} GB")
+                return found
+            found.append(part)
+            samples += max(1, layout(part, model).count)
+    return found
 
 
 def _chosen(outputs: Outputs, wanted: Iterable[Target]) -> dict[str, Array]:

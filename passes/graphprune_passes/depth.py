@@ -118,9 +118,13 @@ class Depth(Pass):
             self.divergence,
             threads=context.threads,
             timeout=context.timeout,
+            note=context.note,
         )
         if self.search == "oneshot":
-            scores = {item.name: loss([item.name]) / weights[item.name] for item in candidates}
+            scores = {}
+            for number, item in enumerate(candidates):
+                context.progress(number, len(candidates), "candidates")
+                scores[item.name] = loss([item.name]) / weights[item.name]
             return ranked(scores, candidates)
         return greedy(
             candidates,

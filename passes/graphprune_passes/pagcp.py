@@ -150,7 +150,12 @@ class Pagcp(Pass):
             visited(gates.analysis, ladders, groups, cost, factor),
             groups,
             outputs_behind(
-                gates, context.calibration, self.divergence, threads=context.threads, timeout=context.timeout
+                gates,
+                context.calibration,
+                self.divergence,
+                threads=context.threads,
+                timeout=context.timeout,
+                note=context.note,
             ),
             lambda cuts: cost.macs(Kept(gates.analysis, cuts)),
             met,

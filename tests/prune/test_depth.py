@@ -13,6 +13,7 @@ import graphprune
 from graphprune.axes import analyse
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import ArgumentError, PromiseError
+from graphprune.prune import divergence
 from graphprune.prune.divergence import Judge, distribution, jsd, kl, targets
 from graphprune.prune.gates import Candidates, gated
 from graphprune.runtime.session import open_session
@@ -58,6 +59,26 @@ def test_outputs_are_compared_as_what_they_are() -> None:
     kinds = {target.name: target.kind for target in targets(model(text, w=(4, 3)))}
     assert kinds == {"y": "logits", "p": "probabilities", "z": "numbers"}
     assert distribution(np.array([[0.0, log(3)]]), "logits") == pytest.approx(np.array([[0.25, 0.75]]))
+
+
+def test_large_outputs_are_judged_in_parts_and_on_as_many_samples_as_can_be_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = model("(float[n,t,4] x) => (float[n,t,3] y) { y = MatMul(x, w) }", w=(4, 3))
+    feeds = {"x": np.random.default_rng(0).standard_normal((32, 5, 4)).astype(np.float32)}
+    dense, notes = open_session(net).run, list[str]()
+    other = lambda given: {"y": dense(given)["y"] ** 2}  # noqa: E731
+    whole = Judge(net, [feeds], dense, note=notes.append).loss(other)
+    monkeypatch.setattr(divergence, "OUTPUT_BYTES", 7 * 5 * 3 * 4)
+    seen: list[int] = []
+    parts = Judge(net, [feeds], dense, note=notes.append)
+    assert parts.loss(lambda given: (seen.append(len(given["x"])), other(given))[1]) == pytest.approx(whole)
+    assert seen == [7, 7, 7, 7, 4] and not notes
+    monkeypatch.setattr(divergence, "JUDGED_BYTES", 1)
+    seen.clear()
+    few = Judge(net, [feeds, feeds], dense, note=notes.append)
+    assert few.loss(lambda given: (seen.append(len(given["x"])), other(given))[1]) != pytest.approx(whole)
+    assert seen == [7, 7] and notes == ["judged on 14 of 64 samples: their outputs fill 0.0 GB"]
 
 
 def test_padding_is_not_judged() -> None:
