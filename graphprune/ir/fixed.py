@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +13,8 @@ import onnx_ir as ir
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.names import quote
 
+MOST = 1 << 26
+"""Elements of an input that one number fills."""
 Array = npt.NDArray[np.generic]
 Fixed: TypeAlias = Mapping[str, npt.ArrayLike]
 
@@ -50,7 +53,14 @@ def fix_inputs(model: ir.Model, given: Fixed) -> dict[str, Array]:
 
 def as_lists(fixed: Fixed) -> dict[str, object]:
     """The same as numbers and nested lists, for files."""
-    return {name: np.asarray(content).tolist() for name, content in fixed.items()}
+    return {name: _array(name, content).tolist() for name, content in fixed.items()}
+
+
+def _array(name: str, content: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(content)
+    except (ValueError, TypeError):
+        raise ArgumentError(f"cannot fix {quote(name)}: {content!r} is no array") from None
 
 
 def _fitting(value: ir.Value, content: npt.ArrayLike) -> Array:
@@ -58,7 +68,7 @@ def _fitting(value: ir.Value, content: npt.ArrayLike) -> Array:
     where = f"cannot fix {quote(value.name or '')}"
     if value.dtype is None or value.dtype == ir.DataType.STRING or not isinstance(value.type, ir.TensorType):
         raise ArgumentError(f"{where}: it holds no numbers")
-    array, wanted = np.asarray(content), np.dtype(value.dtype.numpy())
+    array, wanted = _array(value.name or "", content), np.dtype(value.dtype.numpy())
     if array.dtype.kind not in "biuf" or not array.size or (array.dtype.kind == "b" and wanted.kind != "b"):
         raise ArgumentError(f"{where}: {content!r} holds no numbers")
     with np.errstate(all="ignore"):
@@ -68,6 +78,8 @@ def _fitting(value: ir.Value, content: npt.ArrayLike) -> Array:
         raise ArgumentError(f"{where} to {content!r}: it holds {value.dtype.name.lower()}")
     dims = None if value.shape is None else [d if isinstance(d, int) else None for d in value.shape]
     if array.ndim == 0 and dims is not None and None not in dims:
+        if prod(d for d in dims if d is not None) > MOST:
+            raise ArgumentError(f"{where}: it has more than {MOST} elements")
         return np.full(tuple(d for d in dims if d is not None), converted)
     fits = dims is None or (
         len(dims) == array.ndim and all(d in (None, n) for d, n in zip(dims, array.shape, strict=True))

@@ -63,8 +63,9 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def outputs(model: Path | ir.Model, **feeds: object) -> dict[str, np.ndarray]:
-    return open_session(model).run({name: np.asarray(array) for name, array in feeds.items()})
+def outputs(model: Path | ir.Model, optimise: bool = True, **feeds: object) -> dict[str, np.ndarray]:
+    session = open_session(model, optimise=optimise)
+    return session.run({name: np.asarray(array) for name, array in feeds.items()})
 
 
 @pytest.mark.parametrize(("rate", "width", "left"), [(16, 16, "wide_in"), (8, 8, "narrow_in")])
@@ -129,6 +130,8 @@ BAD = {
     "has shape \\(2\\)": {"gains": [1.0, 2.0, 3.0]},
     "holds float": {"gains": [1.0, float("nan")]},
     "True holds no numbers": {"rate": True},
+    "is no array": {"gains": [1.0, [2.0]]},
+    "99999999999999999999999 holds no numbers": {"rate": 99999999999999999999999},
     "every input": {"rate": 16, "gains": 1.0, "x": np.ones((2, 6), np.float32)},
     "has shape \\(\\?, 6\\)": {"x": 1.0},
 }
@@ -139,6 +142,14 @@ def test_what_does_not_fit_an_input(model: Path, tmp_path: Path, message: str) -
     with pytest.raises(ArgumentError, match=message):
         graphprune.compile(model, Half(), tmp_path / "small.onnx", fix=BAD[message])  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == [model]
+
+
+def test_one_number_does_not_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "wide.onnx"
+    text = "g (float[n,6] x, float[1000,1000,100] z) => (float[n,6] y) { y = Relu(x) }"
+    ir.save(ir.from_onnx_text(HEAD + text), path)
+    with pytest.raises(ArgumentError, match="more than 67108864 elements"):
+        graphprune.compile(path, "", tmp_path / "small.onnx", fix={"z": 0.0})
 
 
 def test_a_reproducer_repeats_what_was_fixed(model: Path, tmp_path: Path) -> None:
@@ -218,7 +229,8 @@ def program_model(program: object) -> ir.Model:
 def test_taking_branches_changes_no_result(program: object, flag: bool) -> None:
     proto = ir.to_proto(program_model(program))
     x = np.random.default_rng(3).standard_normal((4, 3)).astype(np.float32)
-    wanted = outputs(ir.from_proto(proto), x=x, flag=np.array(flag))
+    # Optimised, ONNX Runtime 1.31 loses captures of a constant If within a constant If.
+    wanted = outputs(ir.from_proto(proto), optimise=False, x=x, flag=np.array(flag))
     fixed = ir.from_proto(proto)
     fix_inputs(fixed, {"flag": flag})
     normalise(fixed)
