@@ -1,6 +1,6 @@
 """Writes measured figures into README.md: `python -m tools.readme_table`.
 
-The first block is the demo, run now; the second a summary of docs/accuracy.md, where that exists.
+The first block is the demo, run now; the second is a table of docs/accuracy.md, where that exists.
 """
 
 from __future__ import annotations
@@ -16,13 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE, ACCURACY = ROOT / "README.md", ROOT / "docs" / "accuracy.md"
 MEASURED = ("<!-- measured: python -m tools.readme_table -->", "<!-- /measured -->")
 SUMMARY = ("<!-- accuracy: from docs/accuracy.md -->", "<!-- /accuracy -->")
-NORMS, REPAIRED = "l2", ("l2+refit", "obspa")
+HEADING = "## Fastest within a point"
 HEAD = (
     "| model | passes | accuracy | parameters | MACs | bytes | latency | |",
-    "|---|---|---|---|---|---|---|---|",
-)
-SUMMARY_HEAD = (
-    "| model | ratio | dense | `prune(repair=none)` | `prune` | left, faster | `obspa` | left, faster |",
     "|---|---|---|---|---|---|---|---|",
 )
 
@@ -47,25 +43,9 @@ def row(done: demo.Demo) -> str:
 
 
 def summary(page: str) -> Iterator[str]:
-    """A line per model and ratio of docs/accuracy.md at which norms alone and both repairs were measured."""
-    model, dense = "", ""
-    found: dict[tuple[str, str, str], dict[str, list[str]]] = {}
-    for line in page.splitlines():
-        if line.startswith("### "):
-            model = line.removeprefix("### ")
-        elif "; dense " in line:
-            dense = line.partition("; dense ")[2].partition(". ")[0]
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 9 and cells[0] not in ("ratio", "---") and cells[5]:  # what failed has no size
-            found.setdefault((model, cells[0], dense), {})[cells[1]] = cells
-    for (model, ratio, dense), methods in found.items():
-        if NORMS in methods and all(name in methods for name in REPAIRED):
-            repaired = [_repaired(methods[name]) for name in REPAIRED]
-            yield f"| {model} | {ratio} | {dense} | {methods[NORMS][2]} | {' | '.join(repaired)} |"
-
-
-def _repaired(cells: list[str]) -> str:
-    return f"**{cells[2]}** | {cells[5]}, {cells[8].replace('none', 'no')}"
+    """The table of docs/accuracy.md under its heading."""
+    _, _, rest = page.partition(HEADING)
+    yield from (line for line in rest.partition("\n#")[0].splitlines() if line.startswith("|"))
 
 
 def filled(page: str, marks: tuple[str, str], lines: tuple[str, ...]) -> str:
@@ -85,7 +65,7 @@ def main() -> None:
     page = filled(PAGE.read_text(encoding="utf-8"), MEASURED, (*HEAD, row(done)))
     if ACCURACY.exists():
         rows = tuple(summary(ACCURACY.read_text(encoding="utf-8")))
-        page = filled(page, SUMMARY, (*SUMMARY_HEAD, *rows))
+        page = filled(page, SUMMARY, rows)
     PAGE.write_text(page, encoding="utf-8")
 
 
