@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -11,12 +12,15 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, did_you_mean
-from graphprune.ir.names import quote
+from graphprune.ir.names import escape, quote
 
 MOST = 1 << 26
 """Elements of an input that one number fills."""
+MOST_SHOWN = 80
+"""Characters of a content that a message repeats."""
 Array = npt.NDArray[np.generic]
 Fixed: TypeAlias = Mapping[str, npt.ArrayLike]
+NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
 def fix_inputs(model: ir.Model, given: Fixed) -> dict[str, Array]:
@@ -56,11 +60,24 @@ def as_lists(fixed: Fixed) -> dict[str, object]:
     return {name: _array(name, content).tolist() for name, content in fixed.items()}
 
 
+def same(one: Fixed, two: Fixed) -> bool:
+    """Whether both fix the same inputs to the same contents; one number stands for an array of it."""
+    if one.keys() != two.keys():
+        return False
+    pairs = ((_array(name, one[name]), _array(name, two[name])) for name in one)
+    return all((not a.ndim or not b.ndim or a.shape == b.shape) and bool(np.all(a == b)) for a, b in pairs)
+
+
+def _shown(content: npt.ArrayLike) -> str:
+    text = escape(repr(content))
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
 def _array(name: str, content: npt.ArrayLike) -> Array:
     try:
         return np.asarray(content)
     except (ValueError, TypeError):
-        raise ArgumentError(f"cannot fix {quote(name)}: {content!r} is no array") from None
+        raise ArgumentError(f"cannot fix {quote(name)}: {_shown(content)} is no array") from None
 
 
 def _fitting(value: ir.Value, content: npt.ArrayLike) -> Array:
@@ -70,12 +87,12 @@ def _fitting(value: ir.Value, content: npt.ArrayLike) -> Array:
         raise ArgumentError(f"{where}: it holds no numbers")
     array, wanted = _array(value.name or "", content), np.dtype(value.dtype.numpy())
     if array.dtype.kind not in "biuf" or not array.size or (array.dtype.kind == "b" and wanted.kind != "b"):
-        raise ArgumentError(f"{where}: {content!r} holds no numbers")
+        raise ArgumentError(f"{where}: {_shown(content)} holds no numbers")
     with np.errstate(all="ignore"):
         converted = array.astype(wanted)
         exact = wanted.kind not in "biu" or np.array_equal(converted.astype(array.dtype), array)
     if not exact or not np.isfinite(array).all():
-        raise ArgumentError(f"{where} to {content!r}: it holds {value.dtype.name.lower()}")
+        raise ArgumentError(f"{where} to {_shown(content)}: it holds {value.dtype.name.lower()}")
     dims = None if value.shape is None else [d if isinstance(d, int) else None for d in value.shape]
     if array.ndim == 0 and dims is not None and None not in dims:
         if prod(d for d in dims if d is not None) > MOST:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.fixed import NOTHING
 from graphprune.ir.load import load
-from graphprune.pipeline.samples import NONE, Arrays, Feeds, Given, feeds_for
+from graphprune.pipeline.samples import Arrays, Feeds, Given, feeds_for
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def agree(
     feeds: Feeds,
     settings: Settings,
     optimise: bool = True,
-    fixed: Arrays = NONE,
+    fixed: Arrays = NOTHING,
 ) -> Agreement:
     """How far two models agree over all batches; only one of them is open at a time.
 

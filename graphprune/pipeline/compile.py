@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError
-from graphprune.ir.fixed import Array, Fixed, as_lists, fix_inputs
+from graphprune.ir.fixed import Array, Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.pipeline import measure, registry, reproducer
@@ -140,10 +140,11 @@ class _Compile:
         plan, given = self.job.plan, self.settings.fix
         if plan is None or not (plan.fixed or given):
             return given
-        if given and as_lists(given) != plan.fixed:
+        fixed = cast(Fixed, plan.fixed)
+        if given and not same(given, fixed):
             hint = "leave --fix out: the plan has them"
             raise ArgumentError("the plan was made with other fixed inputs", hint)
-        return cast(Fixed, plan.fixed)
+        return fixed
 
     def _load(self) -> Source:
         self.settings.progress(0, 0, "load")

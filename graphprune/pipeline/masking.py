@@ -107,9 +107,9 @@ class Masking(Pass):
 
     def decide(self, subject: Subject, context: Context) -> Plan:
         """Find, allocate, then mask and repair layer by layer."""
-        from graphprune.statistics.sites import find_sites
+        from graphprune.statistics.sites import find_products
 
-        sites = tuple(site for site in find_sites(subject.model, subject.sizes) if not site.hidden)
+        sites = find_products(subject.model, subject.sizes)
         layers = self._layers(subject, sites, context)
         work = _Work(self, subject, context, sites, layers)
         masks, replaced = {}, {}

@@ -70,6 +70,8 @@ def parse(text: str, where: str = "recipe") -> Recipe:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ArgumentError(f"'{where}' is not TOML: {error}") from None
+    except RecursionError:
+        raise ArgumentError(f"'{where}' is not a recipe: its lists are nested too deeply") from None
     for key in table:
         if key not in ("pipeline", "options"):
             hint = did_you_mean(key, ("pipeline", "options"))

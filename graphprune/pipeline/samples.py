@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError
+from graphprune.ir.fixed import NOTHING
 from graphprune.pipeline.settings import Settings
 
 PROOF_ROWS = 4
@@ -19,7 +19,6 @@ PROOF_ROWS = 4
 
 Feeds = tuple[dict[str, np.ndarray], ...]
 Arrays = Mapping[str, np.ndarray]
-NONE: Arrays = MappingProxyType({})
 Given = Path | Arrays | tuple[Arrays, ...] | None
 """A file or folder of arrays, arrays by input name, several such sets, or nothing."""
 
@@ -81,7 +80,7 @@ class Samples:
         return tuple(next(batches(batch, self.model, size=PROOF_ROWS)) for batch in self.batches[:1])
 
 
-def feeds_for(model: ir.Model, inputs: Given, settings: Settings, fixed: Arrays = NONE) -> Feeds:
+def feeds_for(model: ir.Model, inputs: Given, settings: Settings, fixed: Arrays = NOTHING) -> Feeds:
     """Batches of the given inputs, or one generated batch that the model runs on.
 
     Raises:
@@ -95,7 +94,7 @@ def feeds_for(model: ir.Model, inputs: Given, settings: Settings, fixed: Arrays 
     return (runnable_inputs(model, settings.shapes, settings.seed, timeout_s=settings.timeout),)
 
 
-def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NONE) -> Feeds:
+def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Feeds:
     """What was given as batches for a model, without what is fixed.
 
     Raises:
@@ -108,7 +107,7 @@ def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arra
 
 
 def as_sets(
-    given: Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NONE
+    given: Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING
 ) -> list[dict[str, np.ndarray]]:
     """Arrays in memory, checked against a model.
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from graphprune.pipeline.report import SparseNode, TensorZeros, ZerosReport
 from graphprune.prune.masks.layers import no_sites
-from graphprune.statistics.sites import Array, Site, find_sites
+from graphprune.statistics.sites import Array, Site, find_products
 
 CODEC = "zlib level 1"
 LATENCY = "ONNX Runtime has no sparse kernels: zeros gain no latency and no memory"
@@ -52,7 +52,7 @@ def sparse_nodes(model: ir.Model) -> Iterator[SparseNode]:
     TensorRT takes Conv, Gemm and MatMul whose weights have at most two values in every four along the input
     channels, the number of which is a multiple of four (as polygraphy's sparsity tool checks).
     """
-    sites = tuple(site for site in find_sites(model) if not site.hidden)
+    sites = find_products(model)
     for site in sites:
         why = _why_not(site)
         yield SparseNode(site.node.name or site.output.name or "", site.weight.name or "", not why, why)

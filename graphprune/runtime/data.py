@@ -7,21 +7,20 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError, did_you_mean
+from graphprune.ir.fixed import NOTHING
 from graphprune.runtime.dimensions import data_inputs
 
 FORMATS = "an .npz (keys = input names), an .npy (models with one input), or a folder of either"
 BYTE_CAP = 2**34  # uncompressed bytes of one file: a guard against decompression bombs
 Arrays = Mapping[str, np.ndarray]
-NONE: Arrays = MappingProxyType({})
 
 
-def load_inputs(path: Path, model: ir.Model, fixed: Arrays = NONE) -> list[dict[str, np.ndarray]]:
+def load_inputs(path: Path, model: ir.Model, fixed: Arrays = NOTHING) -> list[dict[str, np.ndarray]]:
     """Read samples for a model; each item feeds every input and is what `batches` takes.
 
     A .npz gives one item, keys are input names. A .npy gives one item for a model with one input. A
@@ -203,7 +202,7 @@ def require_regular(path: Path) -> None:
         raise DataError(f"{str(path)!r} is not a regular file")
 
 
-def checked(arrays: Arrays, model: ir.Model, source: str, fixed: Arrays = NONE) -> dict[str, np.ndarray]:
+def checked(arrays: Arrays, model: ir.Model, source: str, fixed: Arrays = NOTHING) -> dict[str, np.ndarray]:
     """Arrays for every input, in its type; those of fixed inputs are compared and left out.
 
     Raises:

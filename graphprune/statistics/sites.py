@@ -163,6 +163,11 @@ def find_sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
     return tuple(_named(site, readers[site.weight]) for site in found)
 
 
+def find_products(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
+    """The Sites whose W x is a value of the graph."""
+    return tuple(site for site in find_sites(model, sizes) if not site.hidden)
+
+
 def _named(site: Site, readers: int) -> Site:
     if readers == 1:
         return site

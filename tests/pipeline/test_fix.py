@@ -105,6 +105,8 @@ def test_a_plan_fixes_what_its_compile_fixed(model: Path, tmp_path: Path) -> Non
     graphprune.compile(model, output=again, plan=tmp_path / "first.plan.json")
     assert first.read_bytes() == again.read_bytes()
     graphprune.compile(model, plan=tmp_path / "first.plan.json", fix=fix)
+    graphprune.compile(model, "", tmp_path / "even.onnx", fix={"rate": 8, "gains": [2.0, 2.0]})
+    graphprune.compile(model, plan=tmp_path / "even.plan.json", fix={"rate": 8, "gains": 2})
     with pytest.raises(ArgumentError, match="other fixed inputs"):
         graphprune.compile(model, plan=tmp_path / "first.plan.json", fix={"rate": 16})
 

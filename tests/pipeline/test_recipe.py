@@ -44,6 +44,7 @@ BAD = {
     'pipeline = ""\n[options]\nseed = true': "'seed' of 'recipe' is not a int",
     'pipeline = ""\n[options]\nbench = 1': "'bench' of 'recipe' is not a bool",
     'pipeline = ""\n[options.shapes]\nx = [1, "n"]': "shape of 'x'",
+    'pipeline = ""\n[options.fix]\nx = ' + 9999 * "[" + 9999 * "]": "nested too deeply",
 }
 
 

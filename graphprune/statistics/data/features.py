@@ -16,7 +16,7 @@ from graphprune.runtime.session import open_session
 from graphprune.statistics.data import scores as score
 from graphprune.statistics.data.pool import Arrays, Pool
 from graphprune.statistics.data.scores import Floats, Scores
-from graphprune.statistics.sites import Site, find_sites
+from graphprune.statistics.sites import Site, find_products
 
 CHUNK = 32
 Progress = Callable[[int, int, str], None]
@@ -75,7 +75,7 @@ def measure(
     Raises:
         DataError: the model has no layer to describe samples with.
     """
-    sites = [site for site in find_sites(model, sizes) if not site.hidden]
+    sites = find_products(model, sizes)
     if not sites:
         raise DataError("no layer of this model can tell samples apart", "choose random")
     head = sites[-1]
