@@ -61,6 +61,7 @@ def compile(
     reproducer: PathLike | None = None,
     statistics: PathLike | None = None,
     sparse_initializers: bool = False,
+    keep_initializer_inputs: bool = False,
     progress: Callable[[int, int, str], None] = silent,
 ) -> Result:
     """Run passes over a model, prove the result and, if `output` is given, save it with its plan beside it.
@@ -88,6 +89,7 @@ def compile(
         reproducer: folder that receives what is needed to repeat a compile that failed.
         statistics: file that keeps what was measured on `calibration` for the next compile.
         sparse_initializers: write initializers as sparse tensors where that makes the file smaller.
+        keep_initializer_inputs: leave weights that the model lists as inputs, too, on that list.
         progress: called with (done, total, what).
 
     Raises:
@@ -121,6 +123,7 @@ def compile(
         reproducer=Path(reproducer) if reproducer is not None else None,
         statistics=Path(statistics) if statistics is not None else None,
         sparse_initializers=sparse_initializers,
+        keep_initializer_inputs=keep_initializer_inputs,
         progress=progress,
     )
     return run(job, settings)

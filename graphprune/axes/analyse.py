@@ -20,6 +20,7 @@ from graphprune.axes.rules import row_for
 from graphprune.axes.shuffles import find_shuffles
 from graphprune.axes.state import Axes, Contraction, Event, Facts, State, Use
 from graphprune.axes.visit import Visit
+from graphprune.ir.defaults import is_constant
 from graphprune.ir.shapes import Sizes, infer
 
 PASS_LIMIT = 24
@@ -162,7 +163,7 @@ def _branches(node: ir.Node) -> Iterator[ir.Node]:
 
 def _inputs(state: State, graph: ir.Graph, pairs: dict[ir.Value, ir.Value]) -> None:
     for value in graph.inputs:
-        if value.const_value is not None:
+        if is_constant(value):
             continue
         why = state.event(f"graph input '{value.name}'", value.name or "")
         shape = state.sizes.shapes.get(value) or ()

@@ -21,6 +21,7 @@ from graphprune.axes.labels import (
     size_of,
 )
 from graphprune.axes.state import Axes, Balance, Contraction, State, Use
+from graphprune.ir.defaults import is_constant
 from graphprune.ir.shape_data import Data
 from graphprune.ir.shapes import Shape
 
@@ -61,8 +62,7 @@ class Visit:
 
     def is_constant(self, position: int) -> bool:
         """Whether the input is an initializer (its axes can be sliced in place)."""
-        value = self.value(position)
-        return value.const_value is not None and value.producer() is None
+        return is_constant(self.value(position))
 
     def shape(self, position: int) -> Shape | None:
         """Sizes of an input; None when unknown."""
@@ -115,7 +115,7 @@ class Visit:
         """The labels of an input's axes; an initializer has labels of its own at each use."""
         value = self.value(position)
         self._read.add(position)
-        if value.const_value is None or value.producer() is not None:
+        if not is_constant(value):
             return self._facts.values.get(value, ())
         use = Use(self.node, position)
         labels = self.state.uses.get(use)

@@ -37,6 +37,7 @@ class _Given(TypedDict):
     tolerance: float | None
     force: bool
     sparse_initializers: bool
+    keep_initializer_inputs: bool
     bench: bool | None
     print_plan: bool
     report_file: str | None
@@ -82,6 +83,11 @@ class _Given(TypedDict):
     "--sparse-initializers",
     is_flag=True,
     help="Write weights as sparse tensors where that is smaller; few tools beside ONNX Runtime read them.",
+)
+@click.option(
+    "--keep-initializer-inputs",
+    is_flag=True,
+    help="Leave weights that are inputs as well on the list of inputs; runtimes then fold less.",
 )
 @click.option("--no-bench", "bench", flag_value=False, default=None, help="Do not measure latency.")
 @click.option(
@@ -182,6 +188,7 @@ def _settings(given: _Given, progress: Callable[[int, int, str], None]) -> Setti
         **chosen,  # type: ignore[arg-type]
         overwrite=given["force"],
         sparse_initializers=given["sparse_initializers"],
+        keep_initializer_inputs=given["keep_initializer_inputs"],
         timeout=given["timeout"],
         max_bytes=given["max_bytes"],
         allow_external_links=given["allow_external_links"],

@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.defaults import is_constant
 from graphprune.ir.evaluate import Array, CannotEvaluateError, Inputs, evaluator
 
 FOLDABLE = frozenset(
@@ -58,11 +59,6 @@ def fold_weights(graph: ir.Graph) -> dict[ir.Value, Array]:
     return results
 
 
-def is_constant(value: ir.Value | None) -> bool:
-    """Whether this value is an initializer with a tensor."""
-    return value is not None and value.const_value is not None and value.producer() is None
-
-
 def _parts(graph: ir.Graph) -> Iterator[list[ir.Node]]:
     """Connected weight-only nodes, in topological order."""
     constant: set[ir.Value] = set()
@@ -98,12 +94,7 @@ def _is_standardisation(node: ir.Node) -> bool:
 
 def _is_weight(value: ir.Value) -> bool:
     tensor = value.const_value
-    return (
-        is_constant(value)
-        and not value.is_graph_input()
-        and tensor is not None
-        and tensor.dtype.bitwidth >= 8
-    )
+    return is_constant(value) and tensor is not None and tensor.dtype.bitwidth >= 8
 
 
 def _leaves(out: ir.Value, inside: set[ir.Node]) -> bool:

@@ -9,7 +9,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from graphprune.ir.decided import take_branches
-from graphprune.ir.fold_weights import fold_weights, is_constant
+from graphprune.ir.defaults import is_constant, make_constant
+from graphprune.ir.fold_weights import fold_weights
 from graphprune.ir.shape_data import constant
 from graphprune.ir.shapes import Sizes, infer
 
@@ -25,12 +26,14 @@ CONSTANT_KINDS = {
 def normalise(model: ir.Model) -> Sizes:
     """Brings a model into normal form, in place, and returns the sizes of its values.
 
-    Functions are inlined, Constants lifted, `Identity(initializer)` resolved; an If whose condition is known
+    Functions are inlined, weights that are inputs as well become constants, Constants are lifted,
+    `Identity(initializer)` resolved; an If whose condition is known
     gives way to its branch; static shape arithmetic and weight-only chains that do not grow the model become
-    initializers. Opset, names, inputs and outputs stay.
+    initializers. Opset, names, inputs that carry data and outputs stay.
     """
     if model.functions:
         InlinePass()(model)
+    make_constant(model)
     graphs = [model.graph, *model.graph.subgraphs()]
     for graph in graphs:
         _lift_constants(graph)

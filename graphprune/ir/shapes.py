@@ -161,7 +161,8 @@ class _Inference:
                 continue
             dims = tuple(tensor.shape.numpy())
             self.sizes.shapes[value] = tuple((d, d) for d in dims)
-            if tensor.size <= DATA_LIMIT and tensor.dtype != ir.DataType.STRING:
+            known = tensor.size <= DATA_LIMIT and tensor.dtype != ir.DataType.STRING
+            if known and not value.is_graph_input():  # else a caller may override it
                 self.sizes.data[value] = constant(np.asarray(tensor.numpy()))
 
     def _close_if(self, node: ir.Node) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError
+from graphprune.ir.defaults import Defaults, make_constant, make_inputs
 from graphprune.ir.fixed import Array, Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
@@ -113,6 +114,7 @@ class _Compile:
         self.clock = Clock()
         self.notes: tuple[str, ...] = ()
         self.fixed: dict[str, Array] = {}
+        self.defaults = Defaults()
 
     def run(self) -> Result:
         with self.clock.phase("load"):
@@ -121,6 +123,7 @@ class _Compile:
             return self._copied(source)
         with self.clock.phase("normalise"):
             dense = source.model if source.path else source.model.clone()
+            self.defaults = make_constant(dense)
             self.fixed = fix_inputs(dense, self._fix)
             sizes = normalise(dense)
         samples = Samples(dense, self.job.inputs, self.job.calibration, self.settings, fixed=self.fixed)
@@ -131,7 +134,8 @@ class _Compile:
         with self.clock.phase("prove"):
             original = source.path or source.model
             unchecked = require_faithful(original, dense, samples.feeds, self.settings, self.fixed)
-        self.notes = (unchecked,) if unchecked else ()
+        defaults = self.defaults.said(self.settings.keep_initializer_inputs)
+        self.notes = tuple(filter(None, (unchecked, defaults)))
         return self._finish(source, dense, steps, samples)
 
     @property
@@ -166,6 +170,8 @@ class _Compile:
         with self.clock.phase("save"):
             # Last, so that whatever goes wrong before leaves nothing.
             plan_file = from_steps(dense, steps, self.job.pipeline, self.fixed)
+            if self.settings.keep_initializer_inputs:
+                make_inputs(pruned, self.defaults.weights)
             files, notes = self._written(pruned, source, plan_file, samples)
         report = self._report(sizes, steps, latency, files, (*self.notes, *notes))
         return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)

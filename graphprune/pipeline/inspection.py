@@ -72,6 +72,7 @@ def inspect(model: object, settings: Settings, options: Options | None = None) -
 
     source = load(model, settings.limits)
     own = source.model if source.path else source.model.clone()
+    ir_version = own.ir_version or 0
     operators = Counter(_operator(node) for node in own.graph.all_nodes())
     sizes = normalise(own)
     analysis = analyse(own, options, sizes)
@@ -79,13 +80,13 @@ def inspect(model: object, settings: Settings, options: Options | None = None) -
     return Inspection(
         source=os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__,
         opset=source.opset,
-        ir_version=own.ir_version or 0,
+        ir_version=ir_version,
         producer=" ".join(filter(None, (own.producer_name, own.producer_version))),
         file_bytes=source.bytes,
         size=measure.size(own, settings.shapes),
         nodes=sum(operators.values()),
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
-        inputs=tuple(_port(value) for value in own.graph.inputs if value.const_value is None),
+        inputs=tuple(_port(value) for value in own.graph.inputs),
         outputs=tuple(_port(value) for value in own.graph.outputs),
         groups=tuple(_group(group, gains.get(group.id)) for group in analysis.groups),
     )

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError
+from graphprune.ir.defaults import settings
 from graphprune.ir.fixed import NOTHING
 from graphprune.pipeline.settings import Settings
 
@@ -49,7 +50,9 @@ class Samples:
         return self if lost == self.lost else replace(self, lost=lost)
 
     def _left(self, feeds: Feeds) -> Feeds:
-        return tuple({k: v for k, v in feed.items() if k not in self.lost} for feed in feeds)
+        """What the model still reads; parts of it need the defaults of its settings as well."""
+        full = ({**settings(self.model), **feed} for feed in feeds)
+        return tuple({k: v for k, v in feed.items() if k not in self.lost} for feed in full)
 
     def check(self) -> None:
         """Read what was given now, so that a bad file ends a compile before it works.

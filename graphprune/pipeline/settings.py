@@ -36,6 +36,7 @@ class Settings:
         reproducer: folder that receives everything needed to repeat a compile that failed.
         statistics: file that keeps what was measured on calibration data for the next compile.
         sparse_initializers: write initializers as sparse tensors where that is smaller.
+        keep_initializer_inputs: list weights that were inputs as well as inputs again.
         progress: called with (done, total, what).
     """
 
@@ -54,6 +55,7 @@ class Settings:
     reproducer: Path | None = None
     statistics: Path | None = None
     sparse_initializers: bool = False
+    keep_initializer_inputs: bool = False
     progress: Callable[[int, int, str], None] = silent
 
     @property

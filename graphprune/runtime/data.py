@@ -71,7 +71,7 @@ def layout(arrays: Arrays, model: ir.Model) -> Layout:
     Raises:
         DataError: the inputs disagree on how many there are.
     """
-    inputs = {value.name or "": value for value in data_inputs(model)}
+    inputs = {value.name or "": value for value in model.graph.inputs}
     stacked = {name: len(array) for name, array in arrays.items() if array.ndim > _rank(inputs[name])}
     if stacked:
         return Layout(dict.fromkeys(stacked, 0), _same(stacked, "stacked samples"), stacked=True)
