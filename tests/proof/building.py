@@ -45,6 +45,13 @@ class Case:
 
 def model(body: str, opset: int = 17, dtype: type = np.float32, **weights: object) -> ir.Model:
     """A normalised model from ONNX text; a tuple stands for random weights of that shape."""
+    built = parsed(body, opset, dtype, **weights)
+    normalise(built)
+    return built
+
+
+def parsed(body: str, opset: int = 17, dtype: type = np.float32, **weights: object) -> ir.Model:
+    """The same as it is written."""
     rng = np.random.default_rng(7)
     tensors = []
     for name, weight in weights.items():
@@ -54,7 +61,6 @@ def model(body: str, opset: int = 17, dtype: type = np.float32, **weights: objec
     for value in built.graph.initializers.values():  # the text format gives them neither type nor shape
         assert value.const_value is not None
         value.dtype, value.shape = value.const_value.dtype, value.const_value.shape
-    normalise(built)
     return built
 
 

@@ -1,0 +1,118 @@
+"""What a parameter is: every weight, however it is stored; no scale, zero point or index."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from graphprune.ir.weights import find_weights, parameters
+from tests.proof.building import parsed
+
+SIGNED = np.arange(-12, 12, dtype=np.int8).reshape(6, 4)
+SCALE, SCALES = np.array(0.1, np.float32), np.full(4, 0.1, np.float32)
+ZERO, ZEROS = np.array(0, np.int8), np.zeros(4, np.int8)
+GRAPH = "(float[n,6] x) => (float[n,4] y) {{ {0} }}"
+
+
+def counted(body: str, **weights: object) -> int:
+    return parameters(built(body, **weights))
+
+
+def built(body: str, **weights: object) -> ir.Model:
+    return parsed(GRAPH.format(body), 21, np.float32, **weights)
+
+
+FORMS: dict[str, tuple[str, dict[str, object], int]] = {
+    "read directly": ("y = MatMul(x, w)", {"w": (6, 4)}, 24),
+    "shared by two readers": ("a = MatMul(x, w)\n b = MatMul(x, w)\n y = Add(a, b)", {"w": (6, 4)}, 24),
+    "a Constant node": (
+        "w = Constant <value = float[6,4] {" + "1," * 23 + "1}> ()\n y = MatMul(x, w)",
+        {},
+        24,
+    ),
+    "behind Transpose": ("t = Transpose(w)\n y = MatMul(x, t)", {"w": (4, 6)}, 24),
+    "float16 behind Cast": (
+        "t = Cast <to = 1> (w)\n y = MatMul(x, t)",
+        {"w": np.ones((6, 4), np.float16)},
+        24,
+    ),
+    "weight norm": (
+        "s = Mul(v, v)\n n = ReduceSum(s)\n r = Sqrt(n)\n u = Div(v, r)\n w = Mul(u, g)\n y = MatMul(x, w)",
+        {"v": (6, 4), "g": (1, 4)},
+        28,
+    ),
+    "int8 behind DequantizeLinear": (
+        "w = DequantizeLinear(q, s, z)\n y = MatMul(x, w)",
+        {"q": SIGNED, "s": SCALES, "z": ZEROS},
+        24,
+    ),
+    "int8 behind Transpose and DequantizeLinear": (
+        "t = Transpose(q)\n w = DequantizeLinear(t, s, z)\n y = MatMul(x, w)",
+        {"q": SIGNED.T.copy(), "s": SCALE, "z": ZERO},
+        24,
+    ),
+    "int8 behind Cast, Sub and Mul": (
+        "c = Cast <to = 1> (q)\n d = Sub(c, z)\n w = Mul(d, s)\n y = MatMul(x, w)",
+        {"q": SIGNED, "s": SCALES, "z": np.zeros(4, np.float32)},
+        24,
+    ),
+    "an int32 bias with its scale": (
+        "w = DequantizeLinear(q, s)\n c = DequantizeLinear(b, s)\n y = Gemm(x, w, c)",
+        {"q": SIGNED, "s": SCALE, "b": np.arange(4, dtype=np.int32)},
+        28,
+    ),
+    "a dynamically quantised product": (
+        "xq, xs, xz = DynamicQuantizeLinear(x)\n p = MatMulInteger(xq, q, xz, z)\n f = Cast <to = 1> (p)\n"
+        "a = Mul(xs, s)\n y = Mul(f, a)",
+        {"q": SIGNED, "s": SCALE, "z": ZERO},
+        24,
+    ),
+    "two of four bits in a byte": (
+        "y = com.microsoft.MatMulNBits <K = 6, N = 4, bits = 4, block_size = 16> (x, q, s)",
+        {"q": np.zeros((4, 1, 8), np.uint8), "s": SCALES},
+        64,
+    ),
+    "one of eight bits in a byte": (
+        "y = com.microsoft.MatMulNBits <K = 6, N = 4, bits = 8, block_size = 16> (x, q, s)",
+        {"q": np.zeros((4, 1, 16), np.uint8), "s": SCALES},
+        64,
+    ),
+    "indices and shapes": (
+        "g = Gather <axis = 1> (x, i)\n r = Reshape(g, h)\n y = MatMul(r, w)",
+        {"i": np.arange(6), "h": np.array([-1, 6]), "w": (6, 4)},
+        24,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_weight_counts_and_nothing_else(form: str) -> None:
+    body, weights, elements = FORMS[form]
+    assert counted(body, **weights) == elements
+
+
+def test_a_stored_tensor_counts_once_under_two_names() -> None:
+    twin = built("a = MatMul(x, v)\n b = MatMul(x, w)\n y = Add(a, b)", v=(6, 4), w=(6, 4))
+    values = twin.graph.initializers
+    values["v"].const_value = values["w"].const_value
+    assert parameters(twin) == 24
+
+
+def test_a_weight_knows_the_operator_behind_its_constant_expression() -> None:
+    dense = built(
+        "t = Transpose(q)\n w = DequantizeLinear(t, s)\n y = Gemm(x, w, b)",
+        q=SIGNED.T.copy(),
+        s=SCALE,
+        b=(4,),
+    )
+    ends = {v.name: [(r.node.op_type, r.position) for r in w.reads] for v, w in find_weights(dense).items()}
+    assert ends == {"q": [("Gemm", 1)], "b": [("Gemm", 2)]}
+
+
+def test_int4_counts_elements_not_bytes() -> None:
+    dense = built("w = DequantizeLinear(q, s)\n y = MatMul(x, w)", q=SIGNED, s=SCALE)
+    value = dense.graph.initializers["q"]
+    value.const_value = ir.Tensor(np.zeros((6, 4), np.int8), dtype=ir.DataType.INT4, name="q")
+    value.type = ir.TensorType(ir.DataType.INT4)
+    assert parameters(dense) == 24
