@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.defaults import is_constant
+from graphprune.ir.element import UNSIZED, is_packed
 from graphprune.ir.evaluate import Array, CannotEvaluateError, Inputs, evaluator
 
 FOLDABLE = frozenset(
@@ -94,7 +95,9 @@ def _is_standardisation(node: ir.Node) -> bool:
 
 def _is_weight(value: ir.Value) -> bool:
     tensor = value.const_value
-    return is_constant(value) and tensor is not None and tensor.dtype.bitwidth >= 8
+    if not is_constant(value) or tensor is None or tensor.dtype in UNSIZED:
+        return False
+    return not is_packed(tensor.dtype)
 
 
 def _leaves(out: ir.Value, inside: set[ir.Node]) -> bool:

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.element import is_packed
+
 
 class MappedTensor(ir.LazyTensor):
     """A weight that reads its bytes from a memory map when asked, and serialises as embedded data.
@@ -47,7 +49,7 @@ class MappedTensor(ir.LazyTensor):
         file.write(self.view)
 
     def _read(self) -> ir.TensorProtocol:
-        if self.dtype.bitwidth < 8:
+        if is_packed(self.dtype):
             return ir.PackedTensor(np.frombuffer(self.view, np.uint8), self.dtype, shape=self.shape)
         array = self.in_file()
         if not array.flags.aligned:
@@ -63,6 +65,6 @@ class MappedTensor(ir.LazyTensor):
 
 def in_place(tensor: ir.TensorProtocol) -> npt.NDArray[np.generic]:
     """`tensor.numpy()` without the copy of what is not aligned; for numpy to read, never for a pointer."""
-    if isinstance(tensor, MappedTensor) and tensor.dtype.bitwidth >= 8:
+    if isinstance(tensor, MappedTensor) and not is_packed(tensor.dtype):
         return tensor.in_file()
     return np.asarray(tensor.numpy())

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
 from graphprune.errors import ModelError, OutputError
+from graphprune.ir.element import is_packed
 from graphprune.ir.limits import Limits
 from graphprune.ir.load import Source, check_file
 from graphprune.ir.mapped import MappedTensor
@@ -163,7 +164,7 @@ def _write_bytes(tensor: Tensor, file: BinaryIO) -> None:
     start = file.tell()
     if isinstance(tensor, MappedTensor | ir.ExternalTensor):
         tensor.tofile(file)  # straight from file to file
-    elif tensor.dtype.bitwidth >= 8:
+    elif not is_packed(tensor.dtype):
         array = np.ascontiguousarray(tensor.numpy())
         file.write(array.reshape(-1).view(np.uint8).data)  # the elements themselves, not a copy as bytes
     else:

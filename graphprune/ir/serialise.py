@@ -14,6 +14,7 @@ from google.protobuf.message import EncodeError
 from onnx_ir import serde
 
 from graphprune.errors import ArgumentError, ModelError, did_you_mean
+from graphprune.ir.element import is_packed
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -72,7 +73,7 @@ def weightless(
 
 def element_type(dtype: ir.DataType) -> np.dtype | None:
     """The numpy type that holds one element's bits, or None where elements are packed or are strings."""
-    if dtype == ir.DataType.STRING or dtype.bitwidth < 8:
+    if dtype == ir.DataType.STRING or is_packed(dtype):
         return None
     native = np.dtype(dtype.numpy())
     return native if native.kind in "biufc" else np.dtype(f"u{native.itemsize}")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.element import is_packed
 from graphprune.ir.mapped import in_place
 
 
@@ -35,7 +36,7 @@ def weights(model: ir.Model) -> str:
 def _checksum(tensor: ir.TensorProtocol) -> int:
     if tensor.dtype == ir.DataType.STRING:
         return zlib.crc32(repr(tensor.numpy().tolist()).encode())
-    if tensor.dtype.bitwidth < 8:
+    if is_packed(tensor.dtype):
         return zlib.crc32(tensor.tobytes())
     array = in_place(tensor)
     if not array.flags.c_contiguous:

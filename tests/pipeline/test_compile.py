@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -192,3 +193,28 @@ def test_the_timed_region_leaves_proof_and_bench_out(model: Path) -> None:
         timings.cpu
     )
     assert 0 < timings.compile_cpu < sum(timings.cpu.values())
+
+
+def test_strings_among_the_initializers_come_through_a_compile() -> None:
+    names = onnx.helper.make_tensor("names", onnx.TensorProto.STRING, [4], [b"a", b"b", b"c", b"d"])
+    weights = {name: np.ones(shape, np.float32) for name, shape in {"w1": (8, 32), "w2": (32, 4)}.items()}
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w1"], ["a"]),
+        onnx.helper.make_node("Relu", ["a"], ["b"]),
+        onnx.helper.make_node("MatMul", ["b", "w2"], ["c"]),
+        onnx.helper.make_node("ArgMax", ["c"], ["i"], axis=1, keepdims=0),
+        onnx.helper.make_node("Gather", ["names", "i"], ["label"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 8])],
+        [onnx.helper.make_tensor_value_info("label", onnx.TensorProto.STRING, [1])],
+        [names, *(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    small = graphprune.compile(
+        onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), "prune(ratio=0.6)"
+    )
+    kept = next(each for each in small.proto().graph.initializer if each.name == "names")
+    assert list(kept.string_data) == [b"a", b"b", b"c", b"d"]

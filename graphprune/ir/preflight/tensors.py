@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from graphprune.errors import ModelError
+from graphprune.ir.element import is_packed
 from graphprune.ir.names import quote
 from graphprune.ir.preflight.external import WeightFiles
 from graphprune.ir.preflight.wire import Span
@@ -136,6 +137,6 @@ def _check_field(tensor: onnx.TensorProto, dtype: ir.DataType, elements: int, fi
     stored = len(getattr(tensor, expected))
     needed = elements * 2 if dtype.name.startswith("COMPLEX") else elements
     # Types below a byte are packed, several to one stored number.
-    packed = math.ceil(elements * dtype.itemsize) if dtype.bitwidth < 8 else needed
+    packed = math.ceil(elements * dtype.itemsize) if is_packed(dtype) else needed
     if stored not in (needed, packed):
         raise _bad(tensor, f"has {stored} values, its shape {list(tensor.dims)} needs {needed}")

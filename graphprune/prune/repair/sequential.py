@@ -89,7 +89,7 @@ def run_sequential(
         norms = {n for n in analysis.model.graph if n.op_type == "BatchNormalization" and n in changed}
     if stage.gates:
         sites = find_sites(stage.model, stage.sizes)
-        left, norms = _moved(left, norms, sites)
+        left, norms = _moved(left, norms, sites, stage.model.graph)
     dense, pruned = (_stream(stage, sites, running) for _ in range(2))
     work = base or Work({})
     work.twin = {**stage.twin, **work.twin}
@@ -97,14 +97,13 @@ def run_sequential(
 
 
 def _moved(
-    left: Mapping[ir.Node, Remains], norms: Iterable[ir.Node], sites: Sequence[Site]
+    left: Mapping[ir.Node, Remains], norms: Iterable[ir.Node], sites: Sequence[Site], graph: ir.Graph
 ) -> tuple[dict[ir.Node, Remains], set[ir.Node]]:
     """The same Sites and norms in a copy of the model, where values have the same names."""
     there = {site.output.name: site for site in sites}
     moved = {there[node.outputs[0].name]: each for node, each in left.items()}
-    graph = sites[0].node.graph
     names = {node.outputs[0].name for node in norms}
-    found = {node for node in graph or () if node.outputs[0].name in names}
+    found = {node for node in graph if node.outputs[0].name in names}
     return {site.node: replace(each, site=site) for site, each in moved.items()}, found
 
 
