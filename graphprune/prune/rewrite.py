@@ -208,6 +208,9 @@ def _maker(
 
 
 def _tensor(tensor: ir.TensorProtocol, make: Callable[[], Array], cut: Cut, name: str) -> ir.TensorProtocol:
+    if tensor.dtype == ir.DataType.STRING:
+        strings = make()
+        return ir.StringTensor(strings.ravel().tolist(), shape=ir.Shape(strings.shape), name=name)
     streamed = isinstance(tensor, ir.ExternalTensor) or (
         isinstance(tensor, ir.LazyTensor) and tensor.nbytes > LARGE
     )

@@ -195,7 +195,7 @@ def test_the_timed_region_leaves_proof_and_bench_out(model: Path) -> None:
     assert 0 < timings.compile_cpu < sum(timings.cpu.values())
 
 
-def test_strings_among_the_initializers_come_through_a_compile() -> None:
+def test_strings_among_the_initializers_are_cut_like_any_other() -> None:
     names = onnx.helper.make_tensor("names", onnx.TensorProto.STRING, [4], [b"a", b"b", b"c", b"d"])
     weights = {name: np.ones(shape, np.float32) for name, shape in {"w1": (8, 32), "w2": (32, 4)}.items()}
     nodes = [
@@ -217,4 +217,4 @@ def test_strings_among_the_initializers_come_through_a_compile() -> None:
         onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), "prune(ratio=0.6)"
     )
     kept = next(each for each in small.proto().graph.initializer if each.name == "names")
-    assert list(kept.string_data) == [b"a", b"b", b"c", b"d"]
+    assert 0 < len(kept.string_data) < 4 and set(kept.string_data) < {b"a", b"b", b"c", b"d"}
