@@ -113,11 +113,18 @@ class Masking(Pass):
         layers = self._layers(subject, sites, context)
         work = _Work(self, subject, context, sites, layers)
         masks, replaced = {}, {}
-        for layer, masked in work.run():
+        silent: list[str] = []
+        for layer, masked in work.run(silent):
             if not masked.keep.all():
                 masks[layer.name] = masked.keep
                 if masked.weights is not None:
                     replaced[layer.name] = masked.weights
+        if silent:
+            more = f" and {len(silent) - 6} more" if len(silent) > 6 else ""
+            context.warn(
+                f"what {', '.join(map(quote, silent[:6]))}{more} read is zero on the calibration data, "
+                "so their weights were chosen without it"
+            )
         if not masks and self.ratio != 0:
             raise PromiseError("nothing was removed: no layer has enough weights", "raise the ratio")
         return Plan(options=self.options(), masks=masks, replaced=replaced)
@@ -175,14 +182,14 @@ class _Work:
     sites: tuple[Site, ...]
     layers: tuple[Layer, ...]
 
-    def run(self) -> Iterator[tuple[Layer, Masked]]:
-        """Every Layer with its mask."""
+    def run(self, silent: list[str]) -> Iterator[tuple[Layer, Masked]]:
+        """Every Layer with its mask; Layers whose input is always zero are added to `silent`."""
         from graphprune.prune.masks.drive import oneshot, sequential, wanted
         from graphprune.prune.masks.treat import no_moments
 
         grams = self.item.measured == "grams"
         ratios, fixed = self._budget()
-        treat = partial(self._treat, ratios, fixed)
+        treat = partial(self._treat, ratios, fixed, silent)
         if self.item.measured == "nothing":
             return ((layer, treat(layer, no_moments(layer))) for layer in self.layers)
         own = [site for layer in self.layers for site in layer.sites]
@@ -192,9 +199,18 @@ class _Work:
         return sequential(self.layers, self._stream(), treat, grams, self.context.progress)
 
     def _treat(
-        self, ratios: Mapping[str, float], fixed: Mapping[str, Keep], layer: Layer, known: Moments
+        self,
+        ratios: Mapping[str, float],
+        fixed: Mapping[str, Keep],
+        silent: list[str],
+        layer: Layer,
+        known: Moments,
     ) -> Masked:
-        from graphprune.prune.masks.treat import Masked, refitted
+        from graphprune.prune.masks.treat import Masked, alike, refitted
+
+        if not known.squares.any():
+            silent.append(layer.name)
+            known = alike(known)
 
         matrix = layer.matrix()
         if layer.name in fixed:

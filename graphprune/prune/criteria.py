@@ -15,13 +15,16 @@ import numpy.typing as npt
 
 from graphprune.axes.atoms import Ids
 from graphprune.axes.groups import Group, Slice
+from graphprune.errors import ModelError
+from graphprune.ir.names import quote
 from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
 from graphprune.prune.kinds import Kind
 from graphprune.prune.saliency import Weights, batch_norm_slices, per_unit, scored_slices
 from graphprune.prune.surgeon import Sheet, eliminate
-from graphprune.statistics.measures import Statistics, Wanted
+from graphprune.statistics.measures import Gram, Statistics, Wanted
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Bars = Literal["row", "column"]
 
 
@@ -44,6 +47,14 @@ class Evidence:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     damping: float = 0.01
     bars: Bars = "row"
+
+
+def not_finite(what: str) -> ModelError:
+    """The error of what holds Inf or NaN."""
+    return ModelError(
+        f"{what}: the numbers are not all finite, so nothing can be ranked",
+        "look for Inf and NaN in the model and the calibration data, or exclude it with ignore=[...]",
+    )
 
 
 Score = Callable[[Group, Evidence], "Floats | None"]
@@ -133,6 +144,14 @@ def _minitron(sink: Sink, evidence: Evidence) -> Floats:
     return sink.per_column(vector.minitron) / sink.site.column_span
 
 
+def _gram(sink: Sink, evidence: Evidence) -> Gram:
+    """Second moments of what a Site reads."""
+    gram = evidence.statistics.gram(sink.site.name)
+    if not np.isfinite(gram.sum).all():
+        raise not_finite(f"what {quote(sink.site.name)} reads")
+    return gram
+
+
 def _relative_rows(sink: Sink, evidence: Evidence) -> Floats:
     """W in units of what its result joins, so that losses of Sites that differ in scale add up.
 
@@ -141,43 +160,59 @@ def _relative_rows(sink: Sink, evidence: Evidence) -> Floats:
     """
     matrix = sink.matrix()
     if sink.site.hidden:
-        covariance = evidence.statistics.gram(sink.site.name).covariance
+        covariance = _gram(sink, evidence).covariance
         energy = float(np.einsum("bri,bij,brj->", matrix, covariance, matrix, optimize=True))
-        return np.asarray(matrix / np.sqrt(energy)) if energy > 0 else matrix
-    vector = evidence.statistics.vectors.get(joined(sink.site.output).name or "")
-    energy = 0.0 if vector is None else float(vector.variance.sum())
+    else:
+        vector = evidence.statistics.vectors.get(joined(sink.site.output).name or "")
+        energy = 0.0 if vector is None else float(vector.variance.sum())
+    if not np.isfinite(energy):
+        raise not_finite(f"what {quote(sink.site.name)} gives")
     return np.asarray(matrix / np.sqrt(energy)) if energy > 0 else matrix
 
 
 def _obs(group: Group, evidence: Evidence) -> Floats | None:
     """Loss that each Unit adds when cheaper ones are gone, and the rest and a bias make up for them."""
-    sinks = evidence.places.sinks(group)
-    if not sinks:
-        return None
     sheets = []
-    for sink in sinks:
-        gram = evidence.statistics.gram(sink.site.name)
+    for sink in evidence.places.sinks(group):
+        gram = _gram(sink, evidence)
         covariance, matrix = gram.covariance, _relative_rows(sink, evidence)
         for block, units, columns in sink.by_block():
-            level = np.diagonal(gram.gram[block]) / max(gram.count, 1.0)
-            moves = np.diagonal(covariance[block]) > STILL * level
-            inverse = inverted(covariance[block], evidence.damping)
-            sheets.append(Sheet(matrix[block] * moves, inverse, units, columns))
-    return eliminate(sheets, group.size)
+            moves = moving(covariance[block], gram.mean[block])
+            if moves[columns].any():
+                inverse = inverted(covariance[block] * moves * moves[:, None], evidence.damping)
+                sheets.append(Sheet(matrix[block] * moves, inverse, units, columns))
+    return eliminate(sheets, group.size) if sheets else None
 
 
-STILL = 1e-9
+STILL = 1e-11
 """Share of its second moment below which a column's variance is rounding: it is constant."""
+HARDER = 10.0
+"""Factor of a ridge that did not make a matrix positive."""
+
+
+def moving(covariance: Floats, mean: Floats) -> Bools:
+    """Which columns vary, beyond what single precision makes of a constant."""
+    variance = np.diagonal(covariance)
+    return np.asarray(variance > STILL * (variance + mean**2))
 
 
 def inverted(second: Floats, damping: float) -> Floats:
-    """(H + damping * mean diagonal)^-1; columns that are always zero count as independent."""
-    from scipy.linalg import cho_factor, cho_solve
+    """(H + damping * mean diagonal)^-1; columns that are always zero count as independent.
+
+    H was summed in single precision: where it is not positive even so, the damping grows until it is.
+    """
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
     diagonal = np.diagonal(second)
     level = damping * float(diagonal.mean())
-    damped = second + np.diag(np.where(diagonal > 0, level, 1.0))
-    return np.asarray(cho_solve(cho_factor(damped, lower=True, overwrite_a=True), np.eye(len(damped))))
+    while True:
+        damped = second + np.diag(np.where(diagonal > 0, level, 1.0))
+        try:
+            return np.asarray(
+                cho_solve(cho_factor(damped, lower=True, overwrite_a=True), np.eye(len(damped)))
+            )
+        except LinAlgError:
+            level = HARDER * max(level, float(np.finfo(np.float32).eps) * float(diagonal.mean()))
 
 
 def _thinet(group: Group, evidence: Evidence) -> Floats | None:
@@ -187,7 +222,7 @@ def _thinet(group: Group, evidence: Evidence) -> Floats | None:
         return None
     energy = np.zeros((group.size, group.size))
     for sink in sinks:
-        second = evidence.statistics.gram(sink.site.name).second
+        second = _gram(sink, evidence).second
         matrix = _relative_rows(sink, evidence)
         for block, units, columns in sink.by_block():
             part = (matrix[block].T @ matrix[block] * second[block])[np.ix_(columns, columns)]
@@ -195,7 +230,7 @@ def _thinet(group: Group, evidence: Evidence) -> Floats | None:
             names, starts = np.unique(units[order], return_index=True)
             part = np.add.reduceat(np.add.reduceat(part[np.ix_(order, order)], starts, 0), starts, 1)
             energy[np.ix_(names, names)] += part
-    return greedy(energy)
+    return greedy(energy) if energy.any() else None
 
 
 def greedy(energy: Floats) -> Floats:

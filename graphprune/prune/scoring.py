@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
-from graphprune.errors import ModelError
-from graphprune.prune.criteria import CRITERIA, Bars, Evidence, wanted
+from graphprune.ir.names import quote
+from graphprune.prune.criteria import CRITERIA, Bars, Evidence, not_finite, wanted
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.kinds import Kind
 from graphprune.prune.normalise import OWN, Normaliser, normalised
@@ -91,21 +91,21 @@ def _by_data(
     statistics = collect(wanted(scoring.criterion, groups, places))
     evidence = Evidence(places, statistics, Weights(analysis), kinds, bars=scoring.bars)
     found: dict[str, Scores] = {}
+    still: list[Group] = []
     for group in groups:
         values = CRITERIA[scoring.criterion].score(group, evidence)
-        if values is not None:
-            found[group.id] = _finite(group, values)
-    blind = tuple(group for group in groups if group.id not in found)
-    return found | _by_weight(analysis, blind, scoring, found, warn)
-
-
-def _finite(group: Group, values: Scores) -> Scores:
-    if not np.isfinite(values).all():
-        raise ModelError(
-            f"the activations or weights of group '{group.id}' are not all finite, so they cannot be ranked",
-            "look for Inf and NaN in the model and the calibration data, or exclude it with ignore=[...]",
-        )
-    return values
+        if values is not None and not np.isfinite(values).all():
+            raise not_finite(f"group {quote(group.id)}")
+        if values is not None and values.any():
+            found[group.id] = values
+        elif places.sinks(group):
+            still.append(group)
+    blind = tuple(group for group in groups if group.id not in found and group not in still)
+    by_weight = _by_weight(
+        analysis, blind, scoring, found, warn, f"has nothing to measure at {len(blind)} groups"
+    )
+    why = f"saw nothing that varies at {len(still)} groups on the calibration data"
+    return found | by_weight | _by_weight(analysis, tuple(still), scoring, found, warn, why)
 
 
 def _by_weight(
@@ -114,15 +114,13 @@ def _by_weight(
     scoring: Scoring,
     others: Mapping[str, Scores],
     warn: Callable[[str], None],
+    why: str,
 ) -> dict[str, Scores]:
     """Norms for Groups without evidence, at the level of the other Groups' scores."""
     if not groups:
         return {}
     names = ", ".join(group.id for group in groups[:4]) + (", ..." if len(groups) > 4 else "")
-    warn(
-        f"criterion={scoring.criterion} has nothing to measure at {len(groups)} groups, "
-        f"scored by {FALLBACK}: {names}"
-    )
+    warn(f"criterion={scoring.criterion} {why}, scored by {FALLBACK}: {names}")
     level = float(np.mean([values.mean() for values in others.values()])) if others else 1.0
     found = score_groups(analysis, groups, FALLBACK, scoring.seed)
     return {name: values * (level or 1.0) for name, values in found.items()}

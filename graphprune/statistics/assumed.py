@@ -59,10 +59,7 @@ def _gram(site: Site, mean: Floats, variance: Floats) -> Gram | None:
         return None
     means = np.repeat(mean, site.column_span).reshape(site.blocks, -1)
     spread = np.repeat(variance, site.column_span).reshape(site.blocks, -1)
-    second = means[:, :, None] * means[:, None, :]
-    index = np.arange(second.shape[1])
-    second[:, index, index] += spread
-    return Gram(1.0, means, second)
+    return Gram(1.0, means, np.stack([np.diag(block) for block in spread]))
 
 
 def _constant(node: ir.Node, position: int) -> Floats | None:

@@ -15,12 +15,12 @@ from graphprune.ir.shapes import Sizes, infer
 from graphprune.runtime.session import Session
 from graphprune.statistics import held
 from graphprune.statistics.calibration import Calibration, Feed
-from graphprune.statistics.measures import Angle, Cross, Gram, Rank, Statistics, Vector, Wanted
+from graphprune.statistics.measures import Angle, Gram, Rank, Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring, representatives
 from graphprune.statistics.segments import Layout
 from graphprune.statistics.sites import GRAM_COLUMNS, Site
 
-__all__ = ["Angle", "Cross", "Gram", "Rank", "Statistics", "Vector", "Wanted", "collect"]
+__all__ = ["Angle", "Gram", "Rank", "Statistics", "Vector", "Wanted", "collect"]
 
 Progress = Callable[[int, int, str], None]
 WEIGHT_BYTES, TAP_BYTES = 2**28, 2**26

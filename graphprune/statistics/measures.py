@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+ROUNDING = 2.0**-21
+"""Share of a mean square, summed in single precision, below which a variance is nothing but rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +39,12 @@ class Vector:
 
     @property
     def variance(self) -> Floats:
-        """Biased variance per channel."""
-        spread: Floats = self.squares / max(self.count, 1.0) - self.mean**2
-        return np.maximum(spread, 0.0)
+        """Biased variance per channel; zero where rounding may have made it."""
+        second = self.squares / max(self.count, 1.0)
+        with np.errstate(invalid="ignore", over="ignore"):
+            spread: Floats = second - self.mean**2
+        spread[spread <= ROUNDING * second] = 0  # what is not finite stays so
+        return spread
 
     @property
     def norm2(self) -> Floats:
@@ -54,22 +59,28 @@ class Vector:
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """Uncentred second moments of the columns of a Site.
+    """Second moments of the columns of a Site.
 
     Attributes:
         count: rows that were summed (a sample of all rows where there are many).
         sum: [blocks, columns], sum of x.
-        gram: [blocks, columns, columns], sum of x x^T.
+        scatter: [blocks, columns, columns], sum of (x - mean) (x - mean)^T. In a sum of x x^T, columns
+            far from zero have no digits left for how they vary.
     """
 
     count: float
     sum: Floats
-    gram: Floats
+    scatter: Floats
 
     @property
     def mean(self) -> Floats:
         """[blocks, columns]."""
         return self.sum / max(self.count, 1.0)
+
+    @property
+    def gram(self) -> Floats:
+        """[blocks, columns, columns], sum of x x^T."""
+        return self.scatter + self.sum[:, :, None] * self.mean[:, None]
 
     @property
     def second(self) -> Floats:
@@ -79,26 +90,17 @@ class Gram:
     @property
     def covariance(self) -> Floats:
         """[blocks, columns, columns], biased."""
-        mean = self.mean
-        return self.second - mean[:, :, None] * mean[:, None, :]
+        return self.scatter / max(self.count, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
-class Cross:
-    """Joint second moments of the columns of a Site in two models: X of the dense one, X' of the other.
+def between(count: float, total: Floats, other_count: float, other: Floats) -> Floats:
+    """The vector d with which sums of squares about two means become one about both's: s1 + s2 + d d^T.
 
-    Attributes:
-        count: rows that were summed; the same rows in both.
-        dense_sum, sum: [blocks, columns], sums of X and of X'.
-        gram: [blocks, columns, columns], sum of x' x'^T.
-        cross: [blocks, columns, columns], sum of x x'^T.
+    Pairwise updating (Chan, Golub and LeVeque 1979).
     """
-
-    count: float
-    dense_sum: Floats
-    sum: Floats
-    gram: Floats
-    cross: Floats
+    with np.errstate(invalid="ignore"):
+        gap = total / max(count, 1.0) - other / max(other_count, 1.0)
+        return np.asarray(gap * np.sqrt(count * other_count / max(count + other_count, 1.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,14 +153,18 @@ class Angle:
         return self.distances / max(self.count, 1.0)
 
 
-Sums = TypeVar("Sums", Vector, Gram, Cross, Rank, Angle)
+Sums = TypeVar("Sums", Vector, Gram, Rank, Angle)
 Measure = Vector | Gram | Rank | Angle
 Pair = tuple[str, str]
 
 
 def added(one: Sums, two: Sums) -> Sums:
     """The measure of both data sets together."""
-    return type(one)(*(getattr(one, item.name) + getattr(two, item.name) for item in fields(one)))
+    sums = {item.name: getattr(one, item.name) + getattr(two, item.name) for item in fields(one)}
+    if isinstance(one, Gram) and isinstance(two, Gram):
+        apart = between(one.count, one.sum, two.count, two.sum)
+        sums["scatter"] += apart[:, :, None] * apart[:, None]
+    return type(one)(**sums)
 
 
 @dataclass(frozen=True)

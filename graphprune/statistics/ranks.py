@@ -23,6 +23,9 @@ def rank(array: Array, axis: int, share: float = 1.0) -> Rank:
     array = array[: max(1, int(np.ceil(SAMPLES * share)))]
     maps = np.moveaxis(array.astype(np.float64), axis, 1) if axis else array.astype(np.float64)[None]
     maps = maps if maps.ndim == 4 else maps.reshape(*maps.shape[:2], -1, 1)
+    if not np.isfinite(maps).all():
+        unknown = np.full(maps.shape[1], np.nan)
+        return Rank(float(len(maps)), unknown, unknown, unknown)
     values = np.linalg.svd(maps, compute_uv=False)
     largest = values[..., 0]
     ranks = (values > TOLERANCE * largest[..., None]).sum(axis=-1)

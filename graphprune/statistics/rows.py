@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from graphprune.statistics.measures import Cross, Floats, Gram
+from graphprune.statistics.measures import Floats, Gram, between
 from graphprune.statistics.sites import Site
 
 Array = npt.NDArray[np.generic]
@@ -21,6 +21,8 @@ Zeros = Callable[[tuple[int, ...]], Floats]
 CHUNK_ROWS = 4096
 CHUNK_ELEMENTS = 2**22
 """Rows are multiplied in chunks: bounds both the memory of a chunk and the length of a float32 sum."""
+SMALL = 2.0**-40
+"""Rows whose largest entry is below, or above its inverse, are scaled before they are multiplied."""
 
 
 @dataclass(frozen=True)
@@ -67,37 +69,72 @@ def no_gram(site: Site, zeros: Zeros = np.zeros) -> Gram:
 
 def add_gram(total: Gram, site: Site, edge: Array, sampling: Sampling, mask: Bools | None = None) -> Gram:
     """Adds one batch, in place of the arrays; `mask` says which rows are no padding."""
-    count = total.count
     found = source(site, edge)
     for chosen in _chunks(site, sampling.choose(site, found.valid(mask))):
-        rows = found.take(chosen)
-        count += len(chosen)
-        total.sum[...] += rows.sum(axis=1, dtype=np.float64)
-        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused when it is read
-            total.gram[...] += np.matmul(rows.transpose(0, 2, 1), rows)
-    return replace(total, count=count)
+        part = about_mean(found.take(chosen))
+        apart = between(total.count, total.sum, part.count, part.sum)
+        part.add_products(total.scatter, part)
+        add_outer(total.scatter, apart, apart)
+        total.sum[...] += part.sum
+        total = replace(total, count=total.count + part.count)
+    return total
 
 
-def no_cross(site: Site, zeros: Zeros = np.zeros) -> Cross:
-    """Joint second moments of nothing."""
-    narrow, wide = (site.blocks, site.columns), (site.blocks, site.columns, site.columns)
-    return Cross(0.0, zeros(narrow), zeros(narrow), zeros(wide), zeros(wide))
+@dataclass(frozen=True, eq=False)
+class Centred:
+    """Rows about their mean, in a scale in which single precision holds their products.
+
+    Attributes:
+        count: of rows.
+        sum: of the rows as they were, [blocks, columns].
+        rows: [blocks, rows, columns], less `shift` and times `scale`.
+        rest: the sum of these rows, all but zero: `shift` is the mean as the rows' own type holds it.
+        scale: a power of two, so that no digit is lost.
+    """
+
+    count: float
+    sum: Floats
+    rows: Array
+    rest: Floats
+    scale: float
+
+    def add_products(self, total: Floats, other: Centred) -> None:
+        """Adds to `total` the sum over rows of x y^T about both means, [blocks, columns, other's columns]."""
+        with np.errstate(invalid="ignore"):  # as in `about_mean`
+            product = np.matmul(self.rows.transpose(0, 2, 1), other.rows)
+        factor = 1 / (self.scale * other.scale)
+        if factor == 1:
+            total += product
+        else:
+            total += product.astype(np.float64) * factor
+        add_outer(total, self.rest * (-factor / max(self.count, 1.0)), other.rest)
+
+    @property
+    def squares(self) -> Floats:
+        """Sum over rows of x^2 about the mean, [blocks, columns]."""
+        found: Floats = np.square(self.rows, dtype=np.float64).sum(axis=1)
+        return np.asarray((found - self.rest**2 / max(self.count, 1.0)) / self.scale**2)
 
 
-def add_cross(
-    total: Cross, site: Site, dense: Array, edge: Array, sampling: Sampling, mask: Bools | None = None
-) -> Cross:
-    """Adds one batch of two models, in place of the arrays; the same rows of both."""
-    count = total.count
-    first, second = source(site, dense), source(site, edge)
-    for chosen in _chunks(site, sampling.choose(site, first.valid(mask))):
-        one, two = first.take(chosen), second.take(chosen)
-        count += len(chosen)
-        total.dense_sum[...] += one.sum(axis=1, dtype=np.float64)
-        total.sum[...] += two.sum(axis=1, dtype=np.float64)
-        total.gram[...] += np.matmul(two.transpose(0, 2, 1), two)
-        total.cross[...] += np.matmul(one.transpose(0, 2, 1), two)
-    return replace(total, count=count)
+def about_mean(rows: Array) -> Centred:
+    """Rows [blocks, rows, columns] made ready for sums of products."""
+    count = rows.shape[1]
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused when it is read
+        total = rows.sum(axis=1, dtype=np.float64)
+        moved = rows - (total / max(1, count)).astype(rows.dtype)[:, None]
+        peak = float(np.abs(moved).max(initial=0.0))
+        power = 0
+        if 0 < peak < np.inf and not SMALL < peak < 1 / SMALL:
+            power = -int(np.frexp(peak)[1])
+            moved = np.ldexp(moved, power)
+        return Centred(float(count), total, moved, moved.sum(axis=1, dtype=np.float64), 2.0**power)
+
+
+def add_outer(total: Floats, one: Floats, two: Floats) -> None:
+    """Total += x y^T per block, with little memory beside it."""
+    step = max(1, CHUNK_ELEMENTS // max(1, two.size))
+    for start in range(0, one.shape[1], step):
+        total[:, start : start + step] += one[:, start : start + step, None] * two[:, None]
 
 
 def outputs(site: Site, output: Array) -> Array:

@@ -19,7 +19,7 @@ from graphprune.ir.publish import create, publish, temporaries, unwritable
 from graphprune.statistics.measures import Angle, Floats, Gram, Measure, Rank, Statistics, Vector
 
 KINDS: dict[str, type[Measure]] = {"vectors": Vector, "grams": Gram, "ranks": Rank, "angles": Angle}
-FORMAT = "graphprune statistics 1"
+FORMAT = "graphprune statistics 2"
 _HEADER_LIMIT = 2**27
 
 Sections = dict[str, Statistics]

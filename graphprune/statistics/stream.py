@@ -10,10 +10,9 @@ import onnx_ir as ir
 from graphprune.ir.shapes import Sizes
 from graphprune.statistics.calibration import Array, Arrays, Calibration, Feed
 from graphprune.statistics.held import Held
-from graphprune.statistics.measures import Cross, Gram, Statistics, Vector, Wanted
-from graphprune.statistics.measuring import Measuring, representatives
+from graphprune.statistics.measures import Gram, Statistics, Vector, Wanted
+from graphprune.statistics.measuring import Measuring
 from graphprune.statistics.piece import open_piece
-from graphprune.statistics.rows import add_cross, no_cross
 from graphprune.statistics.segments import Layout, Segment
 from graphprune.statistics.sites import Site
 
@@ -149,28 +148,3 @@ class Stream:
         """The own segment of that number: two Streams of one model have equal ones."""
         assert segment.index == self._next, "segments are taken in order"
         return self.segments[segment.index]
-
-
-def cross(
-    dense: Stream,
-    pruned: Stream,
-    segment: Segment,
-    sites: Sequence[Site],
-    replaced: Arrays | None = None,
-    biases: Arrays | None = None,
-) -> dict[str, Cross]:
-    """Joint second moments of the columns of Sites in the dense model and in another one, by name.
-
-    `replaced` and `biases` are those of the other model within the segment.
-    """
-    calibration = dense.calibration
-    first = representatives(calibration, [site.name for site in sites])
-    total = {site.name: no_cross(site) for site in first}
-    edges = [site.edge.name or "" for site in first]
-    pairs = zip(dense.tap(segment, edges), pruned.tap(segment, edges, replaced, biases), strict=True)
-    for number, (one, two) in enumerate(pairs):
-        for site in first:
-            name, mask = site.edge.name or "", calibration.row_mask(site, number)
-            sampling = calibration.samplings[number]
-            total[site.name] = add_cross(total[site.name], site, one[name], two[name], sampling, mask)
-    return {site.name: total[calibration.shared[site.name]] for site in sites}

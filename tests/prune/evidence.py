@@ -24,7 +24,8 @@ def vector(x: Array) -> Vector:
 def gram(x: Array, blocks: int = 1) -> Gram:
     """Of rows x [n, blocks * columns]."""
     wide = np.asarray(x, np.float64).reshape(len(x), blocks, -1)
-    return Gram(len(x), wide.sum(0), np.einsum("nbi,nbj->bij", wide, wide))
+    about = wide - wide.mean(0)
+    return Gram(len(x), wide.sum(0), np.einsum("nbi,nbj->bij", about, about))
 
 
 def moments(second: Array) -> Gram:

@@ -41,7 +41,8 @@ def layer(seed: int, rows: int = 8, columns: int = 12, blocks: int = 1) -> tuple
 
 
 def about_itself(weight: Doubles, x: Doubles) -> Moments:
-    return dense_moments(weight, x.transpose(0, 2, 1) @ x, x.sum(axis=1), x.shape[1])
+    about = x - x.mean(axis=1, keepdims=True)
+    return dense_moments(weight, about.transpose(0, 2, 1) @ about, x.sum(axis=1), x.shape[1])
 
 
 def test_b1_the_tiny_case() -> None:
@@ -57,7 +58,7 @@ def test_b1_the_tiny_case() -> None:
 def test_b1_the_update_is_the_damped_obs_update(seed: int) -> None:
     """W_K + W_P H_PK H_KK^-1 with H damped by lambda times the mean of its kept diagonal."""
     weight, keep = layer(seed)
-    gram = about_itself(weight, samples(seed)).xx
+    gram = about_itself(weight, samples(seed)).raw.xx
     kept, gone = np.flatnonzero(keep[0]), np.flatnonzero(~keep[0])
     h = gram[0] + 0.05 * np.diagonal(gram[0])[kept].mean() * np.eye(12)
     update = h[np.ix_(gone, kept)] @ np.linalg.inv(h[np.ix_(kept, kept)])
@@ -74,7 +75,7 @@ def test_b1_5_the_pruned_input_and_the_dense_target(seed: int) -> None:
     x = samples(seed)
     other = x + 0.3 * samples(seed + 100)
     y = x @ weight.transpose(0, 2, 1)
-    moments = observed(other, y)
+    moments = observed(other, y).raw
     found = refit(weight, moments.xx, moments.yx, keep, damping=0)
     expected = np.linalg.lstsq(other[0][:, keep[0]], y[0], rcond=None)[0].T
     np.testing.assert_allclose(found[0][:, keep[0]], expected, rtol=1e-6, atol=1e-8)
@@ -146,7 +147,7 @@ def test_t3_the_ladder(seed: int) -> None:
     sliced = np.where(keep[:, None], weight, 0)
     slicing = loss(sliced, none, moments).sum()
     bias = loss(sliced, mean_compensation(weight, mean, keep), moments).sum()
-    plain = loss(refit(weight, moments.xx, None, keep, 0), none, moments).sum()
+    plain = loss(refit(weight, moments.raw.xx, None, keep, 0), none, moments).sum()
     centred = loss(*refit_centred(weight, moments, keep, 0), moments).sum()
     assert centred < min(plain, bias) <= max(plain, bias) < slicing
 
@@ -198,3 +199,12 @@ def test_moments_add_up() -> None:
     whole, parts = observed(x, y), observed(x[:, :100], y[:, :100]) + observed(x[:, 100:], y[:, 100:])
     for name in ("count", "x", "y", "xx", "yx", "yy"):
         np.testing.assert_allclose(getattr(whole, name), getattr(parts, name))
+
+
+def test_moments_of_parts_add_up_where_parts_differ_more_than_samples() -> None:
+    """What lies between two means is a million times what varies about them."""
+    x, y = samples(0), samples(1, columns=3)
+    x[:, 100:] += 1e6
+    whole, parts = observed(x, y), observed(x[:, :100], y[:, :100]) + observed(x[:, 100:], y[:, 100:])
+    np.testing.assert_allclose(parts.xx, whole.xx, rtol=1e-9)
+    np.testing.assert_allclose(parts.yx, whole.yx, rtol=1e-6)

@@ -12,6 +12,7 @@ from graphprune.errors import ArgumentError, DataError
 from graphprune.statistics import collect as collecting
 from graphprune.statistics import held, rows
 from graphprune.statistics.collect import Statistics, Wanted, collect
+from tests.axes.claims import sketch
 from tests.proof.building import model
 
 from .oracle import Feed, channels_last, draw, raw, sites
@@ -278,3 +279,15 @@ def test_a_name_that_is_not_there() -> None:
         collect(built, feeds, Wanted(frozenset(["rr"])))
     with pytest.raises(ArgumentError, match="'w9'"):
         collect(built, feeds, Wanted(grams=frozenset(["w9"])))
+
+
+@pytest.mark.parametrize(("level", "scale"), [(1e4, 1.0), (0.0, 1e-25), (1e30, 1e25), (-3e5, 1e-1)])
+def test_second_moments_of_columns_far_from_zero_keep_their_digits(level: float, scale: float) -> None:
+    """A sum of x x^T in single precision has seven digits; a mean of 10^4 deviations takes eight."""
+    chance = np.random.default_rng(0)
+    x = (level + scale * chance.standard_normal((600, 5)) @ chance.standard_normal((5, 5))).astype(np.float32)
+    built = sketch("(float[n,5] x) => (float[n,4] y) { y = MatMul(x, w) }", w=(5, 4)).model
+    batches = [{"x": x[start : start + 200]} for start in (0, 200, 400)]
+    gram = collect(built, batches, Wanted(grams=frozenset({"w"}))).gram("w")
+    wanted = np.cov(x.astype(np.float64).T, bias=True)
+    np.testing.assert_allclose(gram.covariance[0], wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())

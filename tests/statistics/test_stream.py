@@ -14,7 +14,7 @@ from graphprune.runtime.session import open_session
 from graphprune.statistics import rows
 from graphprune.statistics.collect import Wanted, collect
 from graphprune.statistics.segments import reads
-from graphprune.statistics.stream import Stream, cross
+from graphprune.statistics.stream import Stream
 from tests.proof.building import model
 
 from .oracle import Feed, draw, raw, sites, weight
@@ -186,32 +186,6 @@ def test_a_bias_of_a_convolution_lies_along_its_channels() -> None:
     plain = raw(built, feed, ["c"])["c"] + bias[:, None, None]
     np.testing.assert_allclose(found["c"], plain, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found["y"], np.maximum(plain, 0), rtol=1e-5, atol=1e-6)
-
-
-def test_cross_moments_of_a_model_and_its_pruned_prefix() -> None:
-    built, feeds = decoder()
-    replaced = {"o0w": draw(8, 8, seed=50), "u0w": draw(8, 12, seed=51)}
-    other = _changed(built, replaced)
-    dense, pruned = Stream(built, feeds), Stream(built, feeds)
-    for one, two in zip(dense.segments[:1], pruned.segments[:1], strict=True):
-        dense.advance(one)
-        pruned.advance(two, replaced)
-    segment = dense.segments[1]
-    found = cross(dense, pruned, segment, segment.sites, replaced)
-    for site in segment.sites:
-        edge = site.edge.name or ""
-        a, b = (
-            np.concatenate(
-                [raw(m, f, [edge])[edge][f["attention_mask"] != 0].astype(np.float64) for f in feeds]
-            )
-            for m in (built, other)
-        )
-        it = found[site.name]
-        assert it.count == len(a)
-        np.testing.assert_allclose(it.cross[0], a.T @ b, rtol=1e-3, atol=1e-4 * np.abs(a.T @ b).max())
-        np.testing.assert_allclose(it.gram[0], b.T @ b, rtol=1e-3, atol=1e-4 * np.abs(b.T @ b).max())
-        np.testing.assert_allclose(it.dense_sum[0], a.sum(0), rtol=1e-3, atol=1e-3)
-        np.testing.assert_allclose(it.sum[0], b.sum(0), rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_no_longer_read_is_forgotten() -> None:

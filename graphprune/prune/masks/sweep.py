@@ -13,12 +13,18 @@ Gram = npt.NDArray[np.floating]
 
 BLOCK = 128
 _INNER = 32
+HARDER = 10.0
+"""Factor of a damping that did not make a matrix positive."""
 
 
 def damped(gram: Gram, damping: float) -> npt.NDArray[np.float64]:
-    """H plus `damping` times its mean diagonal; a column that is never fed gets a diagonal of 1."""
+    """H plus `damping` times its mean diagonal, over a power of four that is about that mean.
+
+    A column that is never fed gets a diagonal of 1.
+    """
     result = np.array(gram, dtype=np.float64)
     diagonal = np.einsum("ii->i", result)
+    result *= 4.0 ** -(np.frexp(diagonal.mean())[1] // 2)
     added = damping * float(diagonal.mean())
     diagonal[diagonal == 0] = 1.0
     diagonal += added
@@ -29,9 +35,15 @@ def factor(gram: Gram, damping: float) -> npt.NDArray[np.float64]:
     """Upper Cholesky factor U of the inverse of the damped Gram matrix: U^T U = H^-1.
 
     H reversed in both axes is L L^T, so the inverse of L, reversed back, is U: one factorisation, no inverse
-    of H that loses half the digits.
+    of H that loses half the digits. Where H has fewer samples than columns and is not positive, the damping
+    grows until it is.
     """
-    lower = scipy.linalg.cholesky(damped(gram, damping)[::-1, ::-1], lower=True, check_finite=False)
+    while True:
+        try:
+            lower = scipy.linalg.cholesky(damped(gram, damping)[::-1, ::-1], lower=True, check_finite=False)
+            break
+        except scipy.linalg.LinAlgError:
+            damping = max(damping, float(np.finfo(np.float32).eps)) * HARDER
     inverse, info = scipy.linalg.lapack.dtrtri(lower, lower=1, overwrite_c=1)
     assert info == 0, "a Cholesky factor has no zero on its diagonal"
     result: npt.NDArray[np.float64] = np.ascontiguousarray(inverse[::-1, ::-1])

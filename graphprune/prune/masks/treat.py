@@ -53,6 +53,13 @@ def no_moments(layer: Layer) -> Moments:
     return Moments(np.ones((site.blocks, site.columns)), np.empty((0, 0, 0)))
 
 
+def alike(known: Moments) -> Moments:
+    """Moments of the same shapes under which every input counts the same."""
+    blocks, columns = known.squares.shape
+    gram = np.stack([np.eye(columns)] * blocks) if known.gram.size else known.gram
+    return Moments(np.ones((blocks, columns)), gram)
+
+
 def moments(layer: Layer, measured: Sequence[Floats]) -> Moments:
     """The moments of a Layer from what was measured at each of its Sites.
 

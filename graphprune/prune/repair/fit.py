@@ -65,7 +65,7 @@ def fit(
     if "match" in how:
         found, shifted = matched(found, total)
         bias = shifted if biased else none
-    spread = max(float(total.centred.yy[live].sum()) / max(total.count, 1.0), np.finfo(float).tiny)
+    spread = max(float(total.yy[live].sum()) / max(total.count, 1.0), np.finfo(float).tiny)
     before, after = (float(loss(w, b, total)[live].sum()) / spread for w, b in ((cut, none), (found, bias)))
     if "match" not in how and not after <= before:  # rounding, or numbers that are not finite
         return Fit(cut, none, before, before)
@@ -76,7 +76,7 @@ def solved(
     weight: Doubles, moments: Moments, keep: Mask, damping: float, biased: bool
 ) -> tuple[Doubles, Doubles]:
     """The refit with this ridge, about the means where a bias can take them up."""
-    use = moments.centred if biased else moments
+    use = moments if biased else moments.raw
     found = refit(weight, use.xx, use.yx, keep, damping)
     return found, offset(found, moments) if biased else np.zeros(weight.shape[:2])
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from graphprune.prune.repair.remains import Remains
 from graphprune.prune.repair.solve import Moments
 from graphprune.statistics import rows as row
+from graphprune.statistics.measures import between
 from graphprune.statistics.segments import Segment
 from graphprune.statistics.sites import Site
 from graphprune.statistics.stream import Stream
@@ -141,14 +142,20 @@ class _Sums:
         self._yy = [np.zeros((blocks, count)) for count in rows]
 
     def add(self, x: Floats, results: Sequence[Floats]) -> None:
-        self._count += x.shape[1]
-        self._x += x.sum(axis=1, dtype=np.float64)
-        self._xx += np.matmul(x.transpose(0, 2, 1), x)
+        """Adds rows: about their own mean first, then what lies between that and the mean so far."""
+        one = row.about_mean(x)
+        apart = between(self._count, self._x, one.count, one.sum)
+        one.add_products(self._xx, one)
+        row.add_outer(self._xx, apart, apart)
         for place, (each, part, result) in enumerate(zip(self._group, self._parts, results, strict=True)):
-            y = _blocked(result - each.own_bias, each.site.blocks)[:, :, part.rows]
-            self._y[place] += y.sum(axis=1, dtype=np.float64)
-            self._yx[place] += np.matmul(y.transpose(0, 2, 1), x)
-            self._yy[place] += np.einsum("bnr,bnr->br", y, y, dtype=np.float64)
+            two = row.about_mean(_blocked(result - each.own_bias, each.site.blocks)[:, :, part.rows])
+            gap = between(self._count, self._y[place], two.count, two.sum)
+            two.add_products(self._yx[place], one)
+            row.add_outer(self._yx[place], gap, apart)
+            self._yy[place] += two.squares + gap**2
+            self._y[place] += two.sum
+        self._x += one.sum
+        self._count += one.count
 
     def moments(self, place: int) -> Moments:
         return Moments(self._count, self._x, self._y[place], self._xx, self._yx[place], self._yy[place])

@@ -35,7 +35,7 @@ def run_oneshot(analysis: Analysis, cuts: Cuts, how: frozenset[str], statistics:
 def _moments(left: Remains, gram: Gram) -> Moments:
     """What the kept columns see, when the whole weight is the target."""
     part = Part.of(left)
-    whole = dense_moments(left.weight[:, part.rows], gram.gram, gram.sum, gram.count)
+    whole = dense_moments(left.weight[:, part.rows], gram.scatter, gram.sum, gram.count)
     inner = whole.xx[:, part.columns[:, None], part.columns]
     return Moments(
         whole.count, whole.x[:, part.columns], whole.y, inner, whole.yx[:, :, part.columns], whole.yy

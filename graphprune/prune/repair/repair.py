@@ -104,7 +104,7 @@ def repair(
         work = run_oneshot(analysis, cuts, methods, statistics)
         if refresh and batches and _has_norms(analysis):
             work = run_sequential(analysis, change, frozenset(), running, True, work)
-    work.notes.extend(_beyond(analysis, change))
+    work.notes.extend((*_beyond(analysis, change), *_still(work)))
     return _repaired(work)
 
 
@@ -113,10 +113,24 @@ def _beyond(analysis: Analysis, change: Change) -> list[str]:
     nodes = beyond(analysis, change, find_sites(analysis.model, analysis.sizes))
     if not nodes:
         return []
-    names = ", ".join(f"{node.name or node.outputs[0].name} ({node.op_type})" for node in nodes[:NAMED])
-    more = f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else ""
+    names = _named([f"{node.name or node.outputs[0].name} ({node.op_type})" for node in nodes])
     reach = "repair reaches Conv, Gemm, MatMul and inputs of LSTM, GRU and RNN in the main graph"
-    return [f"not repaired: {names}{more}; {reach}"]
+    return [f"not repaired: {names}; {reach}"]
+
+
+def _still(work: Work) -> list[str]:
+    """One note on the layers that calibration data says nothing about."""
+    if not work.still:
+        return []
+    return [
+        f"what {_named(work.still)} {'read' if len(work.still) > 1 else 'reads'} never varies on the "
+        "calibration data, so its mean alone was repaired: give more, and more varied samples"
+    ]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def _methods(how: str) -> frozenset[str]:

@@ -59,12 +59,14 @@ class Work:
         replaced: those among them that repair changed.
         biases: added to results of Sites.
         notes: what could not be done.
+        still: Sites whose inputs never vary, so that at most their bias could be repaired.
     """
 
     twin: dict[str, Array]
     replaced: dict[str, Array] = field(default_factory=dict)
     biases: dict[str, Array] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    still: list[str] = field(default_factory=list)
 
     def replace(self, name: str, array: Array) -> None:
         """Change an initializer."""
@@ -221,6 +223,11 @@ def audible(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def install(left: Remains, moments: Sequence[Moments], how: frozenset[str], work: Work) -> None:
     """Solves for a Site and puts the result into the model, if every number is one."""
     site, part, whole = left.site, Part.of(left), left.weight
+    if not all(each.finite for each in moments):
+        work.notes.append(f"{site.name}: not repaired, because what it reads or gives is not finite")
+        return
+    if not any(np.diagonal(each.xx, axis1=1, axis2=2).any() for each in moments):
+        work.still.append(site.name)
     found = fit(part.take(whole), moments, part.keep, part.live, how, left.biased)
     with np.errstate(over="ignore"):
         weight = site.restore(part.put(audible(found.weight), whole))

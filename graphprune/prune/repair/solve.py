@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from graphprune.statistics.measures import between
+from graphprune.statistics.rows import about_mean
+
 Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -26,9 +29,9 @@ class Moments:
         count: number of samples.
         x: sum of inputs, [blocks, columns].
         y: sum of wanted results, [blocks, rows].
-        xx: sum of x x', [blocks, columns, columns].
-        yx: sum of y x', [blocks, rows, columns].
-        yy: sum of squares of y, [blocks, rows].
+        xx: sum of x x' about the mean, [blocks, columns, columns].
+        yx: sum of y x' about both means, [blocks, rows, columns].
+        yy: sum of squares of y about the mean, [blocks, rows].
     """
 
     count: float
@@ -39,54 +42,58 @@ class Moments:
     yy: Doubles
 
     def __add__(self, other: Moments) -> Moments:
+        x, y = (
+            between(self.count, one, other.count, two) for one, two in ((self.x, other.x), (self.y, other.y))
+        )
         return Moments(
             self.count + other.count,
             self.x + other.x,
             self.y + other.y,
-            self.xx + other.xx,
-            self.yx + other.yx,
-            self.yy + other.yy,
+            self.xx + other.xx + x[:, :, None] * x[:, None],
+            self.yx + other.yx + y[:, :, None] * x[:, None],
+            self.yy + other.yy + y**2,
         )
 
     @property
-    def centred(self) -> Moments:
-        """The same about the means: covariances, times the number of samples."""
+    def raw(self) -> Moments:
+        """The same about zero, as if all means were."""
         n = max(self.count, 1.0)
         return Moments(
             self.count,
             np.zeros_like(self.x),
             np.zeros_like(self.y),
-            self.xx - self.x[:, :, None] * self.x[:, None] / n,
-            self.yx - self.y[:, :, None] * self.x[:, None] / n,
-            np.maximum(self.yy - self.y**2 / n, 0),
+            self.xx + self.x[:, :, None] * (self.x[:, None] / n),
+            self.yx + self.y[:, :, None] * (self.x[:, None] / n),
+            self.yy + self.y**2 / n,
         )
+
+    @property
+    def finite(self) -> bool:
+        """Whether all samples were numbers."""
+        return bool(np.isfinite(self.x).all() and np.isfinite(self.y).all())
 
 
 def observed(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Moments:
     """Moments of samples: x [blocks, samples, columns] and y [blocks, samples, rows]."""
-    across = x.transpose(0, 2, 1)
-    return Moments(
-        float(x.shape[1]),
-        x.sum(axis=1, dtype=np.float64),
-        y.sum(axis=1, dtype=np.float64),
-        (across @ x).astype(np.float64),
-        (y.transpose(0, 2, 1) @ x).astype(np.float64),
-        np.einsum("bnr,bnr->br", y, y, dtype=np.float64),
-    )
+    one, two = about_mean(x), about_mean(y)
+    xx, yx = (np.zeros((len(x), each.rows.shape[2], x.shape[2])) for each in (one, two))
+    one.add_products(xx, one)
+    two.add_products(yx, one)
+    return Moments(one.count, one.sum, two.sum, xx, yx, two.squares)
 
 
-def dense_moments(weight: Doubles, gram: Doubles, total: Doubles, count: float) -> Moments:
+def dense_moments(weight: Doubles, scatter: Doubles, total: Doubles, count: float) -> Moments:
     """Moments where a Site should give what its own weight gives: the one-shot case.
 
     Args:
         weight: W, [blocks, rows, columns].
-        gram: sum of x x'.
+        scatter: sum of x x' about the mean.
         total: sum of x.
         count: number of samples.
     """
-    yx = weight @ gram
+    yx = weight @ scatter
     y = np.einsum("brc,bc->br", weight, total)
-    return Moments(count, total, y, gram, yx, np.einsum("brc,brc->br", yx, weight))
+    return Moments(count, total, y, scatter, yx, np.einsum("brc,brc->br", yx, weight))
 
 
 def refit(
@@ -137,7 +144,12 @@ def _batched(weight: Doubles, gram: Doubles, cross: Doubles, keep: Mask, damping
     steps = np.arange(gram.shape[1])
     inner[:, steps, steps] += np.where(keep, ridge[:, None], 1.0)
     wanted = (cross + ridge[:, None, None] * weight) * keep[:, None]
-    return np.asarray(np.linalg.solve(inner, wanted.transpose(0, 2, 1)), np.float64).transpose(0, 2, 1)
+    across = wanted.transpose(0, 2, 1)
+    try:
+        found = np.asarray(np.linalg.solve(inner, across), np.float64)
+    except np.linalg.LinAlgError:
+        found = np.stack([_solve(*block) for block in zip(inner, across, strict=True)])
+    return found.transpose(0, 2, 1)
 
 
 def _ridge(diagonal: Doubles, damping: float) -> float:
@@ -154,8 +166,7 @@ def refit_centred(
     Returns:
         The weight, and the bias [blocks, rows] that replaces the dense one.
     """
-    about = moments.centred
-    found = refit(weight, about.xx, about.yx, keep, damping)
+    found = refit(weight, moments.xx, moments.yx, keep, damping)
     return found, offset(found, moments)
 
 
@@ -173,11 +184,10 @@ def mean_compensation(weight: Doubles, mean: Doubles, keep: Mask) -> Doubles:
 
 def loss(weight: Doubles, bias: Doubles, moments: Moments) -> Doubles:
     """Mean squared difference to the wanted results, [blocks, rows]."""
-    n = max(moments.count, 1.0)
     slope = np.einsum("brc,brc->br", weight @ moments.xx - 2 * moments.yx, weight)
-    shift = 2 * bias * (np.einsum("brc,bc->br", weight, moments.x) - moments.y)
-    squares: Doubles = (moments.yy + slope + shift) / n + bias**2
-    return np.maximum(squares, 0)
+    varying = np.maximum(moments.yy + slope, 0) / max(moments.count, 1.0)
+    squares: Doubles = varying + (offset(weight, moments) - bias) ** 2
+    return squares
 
 
 def matched(
@@ -187,9 +197,8 @@ def matched(
 
     The factor stays within [low, high]: a row that hardly varies any more would only amplify noise.
     """
-    about = moments.centred
-    spread = np.einsum("brc,brc->br", weight @ about.xx, weight)
+    spread = np.einsum("brc,brc->br", weight @ moments.xx, weight)
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where(spread > 0, np.sqrt(about.yy / spread), 1.0)
+        factor = np.where(spread > 0, np.sqrt(moments.yy / spread), 1.0)
     scaled = weight * np.clip(factor, low, high)[:, :, None]
     return scaled, offset(scaled, moments)
