@@ -81,25 +81,38 @@ def agree(
     settings: Settings,
     optimise: bool = True,
     fixed: Arrays = NOTHING,
+    exact: bool = False,
 ) -> Agreement:
     """How far two models agree over all batches; only one of them is open at a time.
 
-    `fixed` are inputs of the first that the second does not have.
+    Args:
+        first: the reference.
+        second: what is compared with it.
+        feeds: inputs of the second.
+        settings: tolerance, threads, time limit.
+        optimise: let ONNX Runtime rewrite the graphs.
+        fixed: inputs of the first that the second does not have.
+        exact: whatever this CPU makes of products of bytes.
     """
     from graphprune.runtime.compare import agreement, merge
+    from graphprune.runtime.exact import has_products
 
+    # A file is not read to find out: what it multiplies, the model in memory beside it does, too.
+    exact = exact and any(has_products(model) for model in (first, second) if isinstance(model, ir.Model))
     given = tuple({**feed, **fixed} for feed in feeds)
-    reference = _outputs(first, given, settings, optimise)
-    candidate = _outputs(second, feeds, settings, optimise)
+    reference = _outputs(first, given, settings, optimise, exact)
+    candidate = _outputs(second, feeds, settings, optimise, exact)
     if _stackable(reference) and _stackable(candidate):
         reference, candidate = [_stacked(reference)], [_stacked(candidate)]
     return merge(agreement(a, b, settings.tolerance) for a, b in zip(reference, candidate, strict=True))
 
 
-def _outputs(model: ir.Model | Path, feeds: Feeds, settings: Settings, optimise: bool) -> list[Outputs]:
+def _outputs(
+    model: ir.Model | Path, feeds: Feeds, settings: Settings, optimise: bool = True, exact: bool = False
+) -> list[Outputs]:
     from graphprune.runtime.session import open_session
 
-    session = open_session(model, threads=settings.threads, optimise=optimise)
+    session = open_session(model, threads=settings.threads, optimise=optimise, exact=exact)
     return [session.run(feed, timeout_s=settings.timeout) for feed in feeds]
 
 

@@ -165,7 +165,7 @@ class Manager:
     def _require_provable(self, model: ir.Model) -> None:
         """Blame the model where its own outputs say nothing: NaN equals nothing, not even itself."""
         with self.clock.phase("prove"):
-            own = agree(model, model, self.samples.feeds, self.settings)
+            own = agree(model, model, self.samples.feeds, self.settings, exact=True)
         if own.ok and own.proves:
             return
         notes = "".join(f"\n  output {quote(o.name)}: {o.note}" for o in own.outputs if o.note)
@@ -216,7 +216,7 @@ class Manager:
 
     def _same_function(self, before: ir.Model, after: ir.Model) -> ProofReport:
         with self.clock.phase("prove"):
-            agreed = agree(before, after, self.samples.feeds, self.settings)
+            agreed = agree(before, after, self.samples.feeds, self.settings, exact=True)
         error = max((output.relative for output in agreed.outputs), default=0.0)
         notes = tuple(f"{output.name}: {output.note}" for output in agreed.outputs if output.note)
         return ProofReport(agreed.ok, error, self.settings.tolerance, (), notes)

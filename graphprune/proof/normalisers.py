@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import GraphpruneError
-from graphprune.proof.graft import Graft
+from graphprune.ir.graft import Graft
 from graphprune.proof.pairing import title
 from graphprune.proof.survivors import Mask
 

@@ -148,7 +148,7 @@ def _run(
 ) -> list[Outputs]:
     """Every input through one session, which is gone before the next one is opened."""
     names = list(dict.fromkeys(extra))
-    session = open_session(model, threads=threads, optimise=optimise, extra_outputs=names)
+    session = open_session(model, threads=threads, optimise=optimise, extra_outputs=names, exact=True)
     return [session.run(feeds, timeout_s) for feeds in inputs]
 
 

@@ -10,9 +10,9 @@ import onnx_ir as ir
 from graphprune.axes.state import Contraction
 from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import GraphpruneError
+from graphprune.ir.graft import Graft
 from graphprune.proof import normalisers
 from graphprune.proof.certificate import repaired
-from graphprune.proof.graft import Graft
 from graphprune.proof.pairing import every_node, is_constant, title
 from graphprune.proof.survivors import Mask, Survivors
 
@@ -50,7 +50,7 @@ def build_reference(dense: ir.Model, survivors: Survivors) -> Reference:
     model = dense.clone()
     nodes = dict(zip(every_node(dense.graph), every_node(model.graph), strict=True))
     _repair(model, survivors)
-    masks = _Masks(survivors, nodes, Graft(model))
+    masks = _Masks(survivors, nodes, Graft(model, "graphprune.proof/"))
     for contraction in survivors.analysis.contractions:
         masks.apply(contraction)
     for sublayer in survivors.bypassed:

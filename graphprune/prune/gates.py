@@ -75,7 +75,7 @@ class Candidates:
 
     def __init__(self, gated: Gated, *, threads: int = 1, timeout: float | None = None) -> None:
         self.gated, self._timeout = gated, timeout
-        self._session = open_session(gated.model, threads=threads)
+        self._session = open_session(gated.model, threads=threads, exact=True)
 
     def run(self, feeds: Feeds, cuts: Cuts | None = None, bypassed: Iterable[str] = ()) -> Outputs:
         """The outputs of one candidate on one batch."""

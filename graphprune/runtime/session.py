@@ -16,6 +16,7 @@ import onnxruntime as ort
 
 from graphprune.errors import DataError, ModelError, did_you_mean
 from graphprune.ir.serialise import Weight, weightless
+from graphprune.runtime.exact import IN_FLOATS, unsaturated
 
 Feeds = Mapping[str, np.ndarray]
 Outputs = dict[str, np.ndarray]
@@ -107,6 +108,7 @@ def open_session(
     extra_outputs: Sequence[str] = (),
     deterministic: bool = True,
     flush_denormals: bool = False,
+    exact: bool = False,
 ) -> Session:
     """Load a model into ONNX Runtime (CPU).
 
@@ -122,16 +124,21 @@ def open_session(
         deterministic: prefer kernels whose result does not depend on scheduling.
         flush_denormals: treat denormal floats as zero. ONNX Runtime heeds the flag only in the first
             session of a process, so a comparison with and without it needs two processes.
+        exact: let products of bytes come out alike on every CPU, which is not what this one may make of them.
 
     Raises:
         ModelError: ONNX Runtime does not load the model; an unknown operator is named.
         ArgumentError: an extra output names no value.
     """
     options = _options(threads, optimise, deterministic, flush_denormals)
-    if isinstance(model, Path) and not extra_outputs:
+    if isinstance(model, Path) and not extra_outputs and not exact:
         return _create(str(model), options, threads)
     if isinstance(model, Path):
         model = ir.load(model)
+    if exact:
+        model = unsaturated(model, extra_outputs)
+        # DequantizeLinear and MatMul fuse into MatMulNBits, which rounds activations to bytes by default.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", str(IN_FLOATS))
     if extra_outputs:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     content = weightless(model, extra_outputs=extra_outputs)

@@ -75,7 +75,7 @@ def open_piece(
             _add_bias(graph, site, by_name, biases[site.output.name])
     more = append(graph, by_name, reductions, model.opset_imports.get("", 1))
     piece = ir.Model(graph, ir_version=model.ir_version)
-    return open_session(piece, threads=threads, extra_outputs=[*dict.fromkeys([*taps, *more])])
+    return open_session(piece, threads=threads, extra_outputs=[*dict.fromkeys([*taps, *more])], exact=True)
 
 
 def _needed(segment: Segment, wanted: Iterable[ir.Value]) -> list[ir.Node]:

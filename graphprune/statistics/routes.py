@@ -116,7 +116,7 @@ def collect_routes(
     places = Places(analysis.model, analysis.sizes, (), batches)
     inputs = {value.name for value in analysis.model.graph.inputs}
     taps = sorted({name for layer in layers for name in layer.taps} - inputs)
-    session = open_session(analysis.model, threads=threads, extra_outputs=taps)
+    session = open_session(analysis.model, threads=threads, extra_outputs=taps, exact=True)
     totals: list[Routes | None] = [None] * len(layers)
     for number, feeds in enumerate(batches):
         values = {**feeds, **session.run(feeds, timeout)}
@@ -253,7 +253,7 @@ class _Region:
     def __init__(self, analysis: Analysis, mixture: Mixture, threads: int) -> None:
         self._size = mixture.group.size
         model, self.inputs = _extracted(analysis, mixture)
-        self._session: Session = open_session(model, threads=threads)
+        self._session: Session = open_session(model, threads=threads, exact=True)
 
     def measure(self, values: Mapping[str, Array], timeout: float | None, name: str) -> tuple[Floats, Floats]:
         """[T, E] norms of what each expert adds to a token, and [T, C] what all of them add.

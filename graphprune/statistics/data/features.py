@@ -81,7 +81,7 @@ def measure(
     head = sites[-1]
     inputs = {value.name for value in model.graph.inputs}
     tapped = [value.name or "" for value in (head.edge, head.output) if value.name not in inputs]
-    session = open_session(model, threads=threads, extra_outputs=tapped)
+    session = open_session(model, threads=threads, extra_outputs=tapped, exact=True)
     seen, digests = [], []
     for numbers, arrays in chunks(pool, progress, "describing samples"):
         feeds = list(batches(arrays, model, CHUNK))

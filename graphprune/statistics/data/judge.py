@@ -77,7 +77,7 @@ def judge(
         member[1 + number, chosen] = True
     inputs = {value.name for value in model.graph.inputs}
     edges = {site.edge.name or "" for site in sites}
-    session = open_session(model, threads=threads, extra_outputs=sorted(edges - inputs))
+    session = open_session(model, threads=threads, extra_outputs=sorted(edges - inputs), exact=True)
     moments = [np.zeros((len(member), site.blocks, site.columns, site.columns)) for site in sites]
     for taken, arrays in chunks(pool, progress, "comparing with random draws"):
         feeds = list(batches(arrays, model, CHUNK))

@@ -1,49 +1,58 @@
-"""Adds nodes and constants to the reference graph."""
+"""Adds nodes and constants to a graph that is made to be run, not saved."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.proof.survivors import Array
-
-PREFIX = "graphprune.proof/"
+Array = npt.NDArray[np.generic]
 
 
 class Graft:
-    """Inserts nodes right behind the value they need, in the graph that the value lives in."""
+    """Inserts nodes right behind the value they need, in the graph that the value lives in.
 
-    def __init__(self, model: ir.Model) -> None:
+    Args:
+        model: it is changed.
+        prefix: of the names of what is added.
+    """
+
+    def __init__(self, model: ir.Model, prefix: str) -> None:
         self.model = model
-        self._count = 0
+        self._prefix, self._count = prefix, 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         graphs = (model.graph, *model.graph.subgraphs())
         self._taken = {value.name for graph in graphs for node in graph for value in node.outputs}
         self._taken.update(name for graph in graphs for name in graph.initializers)
 
-    def _fresh(self) -> str:
+    def fresh(self) -> str:
+        """A name that the model does not have."""
         while True:
             self._count += 1
-            name = f"{PREFIX}{self._count}"
+            name = f"{self._prefix}{self._count}"
             if name not in self._taken:
                 return name
 
     def constant(self, array: Array) -> ir.Value:
         """An initializer of the main graph, one for equal arrays."""
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         key = (array.dtype.name, array.shape, array.tobytes())
         if key not in self._constants:
-            tensor = ir.Tensor(array, name=self._fresh())
-            value = ir.Value(name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
-            value.const_value = tensor
-            self.model.graph.register_initializer(value)
-            self._constants[key] = value
+            self._constants[key] = self.weight(array)
         return self._constants[key]
+
+    def weight(self, array: Array) -> ir.Value:
+        """A new initializer of the main graph; unlike a constant, it is not compared with others."""
+        tensor = ir.Tensor(array, name=self.fresh())
+        value = ir.Value(name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+        value.const_value = tensor
+        self.model.graph.register_initializer(value)
+        return value
 
     def after(self, last: ir.Value, op: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
         """A new node behind the producer of `last`, or at the start of its graph where it has none."""
         attrs = [ir.AttrInt64(name, value) for name, value in attributes.items()]
-        node = ir.Node("", op, inputs, attributes=attrs, num_outputs=1, name=self._fresh())
+        node = ir.Node("", op, inputs, attributes=attrs, num_outputs=1, name=self.fresh())
         out = node.outputs[0]
         out.name = node.name
         dtype = attributes.get("to", inputs[-1].dtype)
