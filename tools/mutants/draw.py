@@ -1,0 +1,113 @@
+"""Which mutants are run: a sample whose seed is the commit, and which tests can notice each."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from tools.mutants.operators import Mutant, mutants
+
+AREAS: dict[str, tuple[tuple[str, ...], int]] = {
+    "counts": (("graphprune/axes/cost.py", "graphprune/axes/counts/*", "graphprune/axes/kept.py"), 30),
+    "prune": (("graphprune/prune/*",), 64),
+    "proof": (("graphprune/proof/*",), 36),
+}
+"""Files of each area, and how many mutants are drawn from it."""
+CPU_S = 60.0
+"""Tests worth this much are run against a mutant; those that are left over are the least specific."""
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test that passes at the commit.
+
+    Attributes:
+        name: node id.
+        cpu, wall: seconds.
+        calls: `path:line` of every function of the package that it calls.
+    """
+
+    name: str
+    cpu: float
+    wall: float
+    calls: frozenset[str]
+
+    @property
+    def file(self) -> str:
+        """Where it stands."""
+        return self.name.partition("::")[0]
+
+
+def git(root: Path, *arguments: str) -> bytes:
+    """Output of a git command."""
+    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True).stdout
+
+
+def commit_of(root: Path, name: str) -> str:
+    """The full hash of a commit."""
+    return git(root, "rev-parse", f"{name}^{{commit}}").decode().strip()
+
+
+def draw(root: Path, areas: Iterable[str] = AREAS, share: float = 1.0, seed: str = "") -> list[Mutant]:
+    """The sample of a tree: the same for a seed, whatever the machine.
+
+    Args:
+        root: a checkout.
+        areas: names in AREAS.
+        share: of the usual number of mutants.
+        seed: a hexadecimal number, by custom the hash of the commit.
+    """
+    found: list[Mutant] = []
+    for area in areas:
+        patterns, count = AREAS[area]
+        paths = sorted(str(path.relative_to(root)) for path in (root / "graphprune").rglob("*.py"))
+        files = [path for path in paths if any(fnmatch(path, pattern) for pattern in patterns)]
+        every = [mutant for path in files for mutant in mutants(path, (root / path).read_bytes())]
+        drawn = random.Random(int(seed or "0", 16)).sample(every, min(len(every), round(count * share)))
+        found += sorted(drawn)
+    return found
+
+
+def area_of(mutant: Mutant) -> str:
+    """The area that a mutant was drawn from."""
+    return next(a for a, (patterns, _) in AREAS.items() if any(fnmatch(mutant.path, p) for p in patterns))
+
+
+def read_tests(reach: Path) -> list[Test]:
+    """What `tools.mutants.reach` wrote."""
+    rows = [json.loads(line) for line in reach.read_text().splitlines()]
+    return [Test(row["test"], row["cpu"], row["wall"], frozenset(row["calls"])) for row in rows]
+
+
+def tests_of(mutant: Mutant, tests: Iterable[Test]) -> list[Test]:
+    """Tests that call the mutated function (or any of the module), the likely killers first.
+
+    The most specific test of every file comes first, then the second of every file, and so on: a test that
+    calls little says more about it than one that compiles a model, and files differ in what they look at.
+    """
+    place = f"{mutant.path}:{mutant.first}" if mutant.first else f"{mutant.path}:"
+    able = [test for test in tests if any(reaches(call, place) for call in test.calls)]
+    files: Mapping[str, list[Test]] = defaultdict(list)
+    for test in sorted(able, key=lambda test: (len(test.calls) * max(test.cpu, 0.1), test.name)):
+        files[test.file].append(test)
+    turns = [
+        (turn, len(test.calls), test.name, test) for of in files.values() for turn, test in enumerate(of)
+    ]
+    ordered = [test for *_, test in sorted(turns, key=lambda each: each[:3])]
+    chosen, spent = [], 0.0
+    for test in ordered:
+        if spent + test.cpu <= CPU_S:
+            chosen.append(test)
+            spent += test.cpu
+    return chosen
+
+
+def reaches(call: str, place: str) -> bool:
+    """Whether a call is of this function, or of any in this file."""
+    return call.startswith(place) if place.endswith(":") else call == place
