@@ -245,11 +245,12 @@ class CostModel:
                 self._constant += tensor.size
 
     def params(self, kept: Kept) -> int:
-        """Floating parameters left; uses of a shared tensor that shrink differently count as clones."""
+        """Floating parameters left; uses of a shared tensor that keep different slots count as clones."""
         total = self._constant
         for uses in self._params:
-            shapes = {(*(kept.count(label) for label in labels), blocks) for blocks, labels in uses}
-            total += sum(prod(shape[:-1]) // shape[-1] for shape in shapes)
+            alone = len(uses) == 1
+            tensors = {() if alone else _slots(kept, use[1]): use for use in uses}
+            total += sum(prod(map(kept.count, labels)) // blocks for blocks, labels in tensors.values())
         return total
 
     def macs(self, kept: Kept) -> int:
@@ -261,6 +262,11 @@ class CostModel:
                 share = share * kept.count(label) / size_of(label)[0]
             total += share
         return int(total)
+
+
+def _slots(kept: Kept, labels: Axes) -> tuple[bytes, ...]:
+    """Equal for uses that keep the same slots, and so read one tensor."""
+    return tuple(kept.mask(label).tobytes() if kept.touches(label) else b"" for label in labels)
 
 
 def _label(analysis: Analysis, node: ir.Node, place: Place) -> Label:

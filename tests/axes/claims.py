@@ -13,7 +13,7 @@ from graphprune.runtime import runnable_inputs
 from graphprune.runtime.session import open_session
 from tests.proof.building import model
 
-from .exotic_graphs import plans
+from .exotic_graphs import counts_as_foreseen, plans
 
 Array = np.ndarray
 
@@ -42,13 +42,15 @@ def pins(analysis: Analysis) -> dict[str, str]:
     return {group.id: group.pin.reason for group in analysis.groups if group.pin is not None}
 
 
-def proves(analysis: Analysis) -> None:
-    """Two random cuts of everything equal the masked reference."""
+def proves(analysis: Analysis, adds: int = 0) -> None:
+    """Two random cuts of everything equal the masked reference, and have the size that was foreseen."""
     feeds = runnable_inputs(analysis.model)
     for plan in plans(analysis):
         assert not plan.empty
-        proof = prove(analysis.model, analysis, plan, rewrite(analysis.model, analysis, plan), [feeds])
+        pruned = rewrite(analysis.model, analysis, plan)
+        proof = prove(analysis.model, analysis, plan, pruned, [feeds])
         assert proof.ok, proof.details
+        counts_as_foreseen(analysis, plan, pruned, adds)
 
 
 def cut(analysis: Analysis, **kept: tuple[int, ...]) -> ir.Model:

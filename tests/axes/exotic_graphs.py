@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes import Analysis, Options, analyse
+from graphprune.axes.cost import CostModel, cost
+from graphprune.axes.kept import Kept
 from graphprune.ir.normalise import normalise
 from graphprune.proof.prove import prove
 from graphprune.prune.plan import Plan
@@ -131,6 +133,13 @@ def holds(case: Case) -> None:
         pruned = rewrite(analysis.model, analysis, plan)
         proof = prove(analysis.model, analysis, plan, pruned, [dict(case.feeds)])
         assert proof.ok, proof.details
+        counts_as_foreseen(analysis, plan, pruned)
+
+
+def counts_as_foreseen(analysis: Analysis, plan: Plan, pruned: ir.Model, adds: int = 0) -> None:
+    """Asserts that a budget judges what is then in the file, but for constants that an edit adds."""
+    foreseen, kept, left = CostModel(analysis, {}), Kept(analysis, plan.cuts), cost(pruned, {})
+    assert (foreseen.params(kept) + adds, foreseen.macs(kept)) == (left.params, left.macs)
 
 
 def reasons(analysis: Analysis) -> set[str]:

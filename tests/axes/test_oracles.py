@@ -244,7 +244,7 @@ def test_layer_norm_expanded_keeps_its_values() -> None:
     small = cut(found, one=(0, 1))
     for model in (found.model, small):
         np.testing.assert_allclose(run(model, x=[[1, 3, 0]]), [[-0.267261, 1.336306]], rtol=1e-5)
-    proves(found)
+    proves(found, adds=3)
 
 
 def test_layer_norms_that_share_their_scale_are_expanded_with_their_own() -> None:
@@ -255,7 +255,7 @@ def test_layer_norms_that_share_their_scale_are_expanded_with_their_own() -> Non
         Options(layernorm="expand"), w1=(5, 6), g=(6,), s=(6,), w2=(6, 6), w3=(6, 2),
     )  # fmt: skip
     assert units(found) == [6, 6]
-    proves(found)
+    proves(found, adds=6)
 
 
 def test_layer_norm_sliced_computes_over_what_is_kept() -> None:
