@@ -13,7 +13,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tools.mutants.draw import AREAS, commit_of, draw, read_tests
+from tools.mutants.draw import AREAS, CPU_S, commit_of, draw, read_tests
 from tools.mutants.page import MOST_EXCUSED, Outcome, flat, outcomes, page, score
 from tools.mutants.run import judged, map_tests, run_all, unpack
 
@@ -36,6 +36,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--area", action="append", choices=AREAS, help="only this one")
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of mutants")
+    parser.add_argument("--spend", type=float, default=CPU_S, help="CPU seconds of tests for each mutant")
     parser.add_argument("--seed", help="in hexadecimal, instead of the commit's hash")
     parser.add_argument("--page", type=Path, help="write the result to this Markdown page")
     return parser.parse_args()
@@ -68,7 +69,8 @@ def main() -> int:
         unpack(ROOT, commit, Path(tree))
         drawn = draw(Path(tree), options.area or AREAS, options.share, options.seed or commit)
     log = folder / "verdicts.jsonl"
-    for number, verdict in enumerate(run_all(ROOT, commit, drawn, read_tests(reach), log, options.jobs), 1):
+    verdicts = run_all(ROOT, commit, drawn, read_tests(reach), log, options.jobs, options.spend)
+    for number, verdict in enumerate(verdicts, 1):
         print(f"{number} {verdict.how} {verdict.id[:100]} {verdict.by} {verdict.wall} s", flush=True)
     found = outcomes(drawn, judged(log))
     told(found)

@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
 
-from tools.mutants.operators import Mutant, mutants
+from tools.mutants.operators import Mutant, differs, mutants
 
 AREAS: dict[str, tuple[tuple[str, ...], int]] = {
     "counts": (("graphprune/axes/cost.py", "graphprune/axes/counts/*", "graphprune/axes/kept.py"), 30),
@@ -54,7 +55,7 @@ def commit_of(root: Path, name: str) -> str:
     return git(root, "rev-parse", f"{name}^{{commit}}").decode().strip()
 
 
-def draw(root: Path, areas: Iterable[str] = AREAS, share: float = 1.0, seed: str = "") -> list[Mutant]:
+def draw(root: Path, areas: Iterable[str] = AREAS, share: float = 1.0, seed: str = "0") -> list[Mutant]:
     """The sample of a tree: the same for a seed, whatever the machine.
 
     Args:
@@ -67,10 +68,13 @@ def draw(root: Path, areas: Iterable[str] = AREAS, share: float = 1.0, seed: str
     for area in areas:
         patterns, count = AREAS[area]
         paths = sorted(str(path.relative_to(root)) for path in (root / "graphprune").rglob("*.py"))
-        files = [path for path in paths if any(fnmatch(path, pattern) for pattern in patterns)]
-        every = [mutant for path in files for mutant in mutants(path, (root / path).read_bytes())]
-        drawn = random.Random(int(seed or "0", 16)).sample(every, min(len(every), round(count * share)))
-        found += sorted(drawn)
+        files = {
+            path: (root / path).read_bytes() for path in paths if any(fnmatch(path, p) for p in patterns)
+        }
+        every = [mutant for path, source in files.items() for mutant in mutants(path, source)]
+        random.Random(int(seed, 16)).shuffle(every)
+        able = (mutant for mutant in every if differs(mutant, files[mutant.path]))
+        found += sorted(islice(able, round(count * share)))
     return found
 
 
@@ -85,7 +89,7 @@ def read_tests(reach: Path) -> list[Test]:
     return [Test(row["test"], row["cpu"], row["wall"], frozenset(row["calls"])) for row in rows]
 
 
-def tests_of(mutant: Mutant, tests: Iterable[Test]) -> list[Test]:
+def tests_of(mutant: Mutant, tests: Iterable[Test], most: float = CPU_S) -> list[Test]:
     """Tests that call the mutated function (or any of the module), the likely killers first.
 
     The most specific test of every file comes first, then the second of every file, and so on: a test that
@@ -102,7 +106,7 @@ def tests_of(mutant: Mutant, tests: Iterable[Test]) -> list[Test]:
     ordered = [test for *_, test in sorted(turns, key=lambda each: each[:3])]
     chosen, spent = [], 0.0
     for test in ordered:
-        if spent + test.cpu <= CPU_S:
+        if spent + test.cpu <= most:
             chosen.append(test)
             spent += test.cpu
     return chosen

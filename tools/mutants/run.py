@@ -103,7 +103,7 @@ def judged(log: Path) -> dict[str, Verdict]:
 
 
 def run_all(
-    root: Path, commit: str, drawn: Sequence[Mutant], tests: Sequence[Test], log: Path, jobs: int
+    root: Path, commit: str, drawn: Sequence[Mutant], tests: Sequence[Test], log: Path, jobs: int, most: float
 ) -> Iterator[Verdict]:
     """Verdicts on those that the log does not hold yet, as they come."""
     known = judged(log)
@@ -118,7 +118,7 @@ def run_all(
         def one(mutant: Mutant) -> Verdict:
             tree = trees.get()
             try:
-                return judge(tree, mutant, tests_of(mutant, tests))
+                return judge(tree, mutant, tests_of(mutant, tests, most))
             finally:
                 trees.put(tree)
 
