@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import onnx_ir as ir
 
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.load import load
+from graphprune.ir.names import quote
 from graphprune.pipeline.samples import Arrays, Feeds, Given, feeds_for
 from graphprune.pipeline.settings import Settings
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from graphprune.runtime.compare import Agreement
 
 Outputs = dict[str, np.ndarray]
+TRIED = 4
+"""Batches on which weights whose products saturate are looked for."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,11 @@ class OutputComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same inputs: `ok` when every output agrees and at least one says something."""
+    """Two models on the same inputs: `ok` when every output agrees and at least one says something.
+
+    `outputs` are what this CPU computes, which is what people get. `exact` is the same with products of bytes
+    that no CPU saturates, where a model has such products; `saturation` says why the two verdicts differ.
+    """
 
     reference: str
     candidate: str
@@ -44,6 +52,23 @@ class Comparison:
     batches: int
     inputs: str
     outputs: tuple[OutputComparison, ...]
+    exact: tuple[OutputComparison, ...] = ()
+    saturation: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How two models agree as this CPU runs them, and exactly where they multiply bytes.
+
+    Attributes:
+        native: what people get on this CPU.
+        exact: what any CPU should give; None where no operator multiplies bytes.
+        saturation: one line where the two verdicts differ, else empty.
+    """
+
+    native: Agreement
+    exact: Agreement | None = None
+    saturation: str = ""
 
 
 def compare(
@@ -59,14 +84,67 @@ def compare(
     """
     first, second = (load_model(model, settings) for model in models)
     feeds = feeds_for(first, inputs, settings)
-    agreed = agree(first, second, feeds, settings)
-    outputs = tuple(
-        OutputComparison(o.name, o.ok, o.max_abs, o.relative, o.cosine, o.top1, o.note)
-        for o in agreed.outputs
-    )
+    judged = judge(first, second, feeds, settings)
     made = "given" if inputs is not None else f"generated, seed {settings.seed}"
-    ok = agreed.ok and agreed.proves
-    return Comparison(*names, ok, settings.tolerance, len(feeds), made, outputs)
+    return Comparison(
+        *names,
+        _verdict(judged.native),
+        settings.tolerance,
+        len(feeds),
+        made,
+        _compared(judged.native),
+        _compared(judged.exact),
+        judged.saturation,
+    )
+
+
+def _compared(agreed: Agreement | None) -> tuple[OutputComparison, ...]:
+    return tuple(
+        OutputComparison(o.name, o.ok, o.max_abs, o.relative, o.cosine, o.top1, o.note)
+        for o in (agreed.outputs if agreed else ())
+    )
+
+
+def _verdict(agreed: Agreement) -> bool:
+    return agreed.ok and agreed.proves
+
+
+def judge(first: ir.Model, second: ir.Model, feeds: Feeds, settings: Settings) -> Judged:
+    """The agreement of two models as people get it, with the exact one beside it."""
+    from graphprune.runtime.exact import has_products
+
+    native = agree(first, second, feeds, settings)
+    if not (has_products(first) or has_products(second)):
+        return Judged(native)
+    exact = agree(first, second, feeds, settings, exact=True)
+    if _verdict(native) == _verdict(exact):
+        return Judged(native, exact)
+    error = max((output.relative for output in exact.outputs), default=0.0)
+    how = "agree" if _verdict(exact) else "disagree"
+    why = saturation((first, second), feeds, settings) or "the kernels of this CPU round otherwise"
+    return Judged(native, exact, f"in exact arithmetic they {how} (error {error:.2g}): {why}")
+
+
+def saturation(models: Sequence[ir.Model], feeds: Feeds, settings: Settings) -> str:
+    """That this CPU saturates products of bytes, and in which weights of these models; empty if in none."""
+    from graphprune.runtime.saturation import MOST, saturated_factors
+
+    for feed in feeds[:TRIED]:
+        given = [{k: v for k, v in feed.items() if k in _inputs(model)} for model in models]
+        found = dict.fromkeys(
+            name
+            for model, arrays in zip(models, given, strict=True)
+            for name in saturated_factors(model, arrays, threads=settings.threads, timeout_s=settings.timeout)
+        )
+        if found:
+            names = ", ".join(quote(name) for name in [*found][:MOST])
+            more = " and more" if len(found) >= MOST else ""
+            return f"this CPU saturates products of unsigned and signed bytes, here those with {names}{more}"
+    return ""
+
+
+def _inputs(model: ir.Model) -> set[str]:
+    return {value.name or "" for value in model.graph.inputs}
 
 
 def load_model(model: object, settings: Settings) -> ir.Model:

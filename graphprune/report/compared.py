@@ -13,12 +13,18 @@ def tables(result: Comparison) -> tuple[Table, ...]:
     title = f"{escape(result.candidate)} against {escape(result.reference)}"
     columns = ("output", "agrees", ">max abs", ">relative", ">cosine", ">top-1", "note")
     rows = tuple(_row(output) for output in result.outputs)
+    if result.exact:  # beside what people get on this CPU
+        exact = {output.name: numbers.score(output.relative) for output in result.exact}
+        columns = (*columns[:4], ">exact", *columns[4:])
+        pairs = zip(rows, result.outputs, strict=True)
+        rows = tuple((*row[:4], exact.get(output.name, ""), *row[4:]) for row, output in pairs)
     verdict = "agree" if result.ok else "DISAGREE"
     if not result.ok and all(output.ok for output in result.outputs):
         verdict = "NOT COMPARABLE: no output says anything"
     batches = f"{result.batches} batch" + ("es" if result.batches != 1 else "")
     note = f"{verdict} (tolerance {result.tolerance:g}, {batches}, inputs {result.inputs})"
-    return (Table(title, columns, rows, note),)
+    lines = ((result.saturation,),) if result.saturation else ()
+    return (Table(title, columns, rows, note), *(Table("", ("",), (line,)) for line in lines))
 
 
 def _row(output: OutputComparison) -> tuple[str, ...]:
