@@ -6,8 +6,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.state import Axes
-from graphprune.proof.decisions import Decision, Tap, behind, find_holders, squashes, unexplained
+from graphprune.proof.decisions import Decision, Tap, behind, find_holders, unexplained
 from graphprune.proof.rounding import Bounds
+from graphprune.proof.scales import squashers
 from graphprune.proof.survivors import Array, Survivors
 from graphprune.runtime.compare import OutputAgreement, agreement
 from graphprune.runtime.session import Outputs
@@ -48,9 +49,7 @@ class Comparison:
 
     def _output(self, value: ir.Value, name: str, a: Array, b: Array | None) -> None:
         a = self._numbered(value, self._kept(value, a))
-        if squashes(value):
-            a, b = _full_scale(a), None if b is None else _full_scale(b)
-        found = self._agree(f"output {name!r}", a, b, self._bounds.of(name))
+        found = self._agree(f"output {name!r}", value, a, b, self._bounds.of(name))
         self.errors[name] = max(self.errors.get(name, 0.0), found.relative)
         if found.proves:
             self._proved.add(name)
@@ -73,7 +72,9 @@ class Comparison:
             return _renumbered(array, number, np.arange(len(mask)) if table is None else table)
         return np.asarray(number[array.astype(np.int64) % len(mask)]).astype(array.dtype)
 
-    def _agree(self, what: str, a: Array, b: Array | None, bound: float) -> OutputAgreement:
+    def _agree(self, what: str, value: ir.Value, a: Array, b: Array | None, bound: float) -> OutputAgreement:
+        if squashers(value):
+            a, b = _full_scale(a), None if b is None else _full_scale(b)
         found = agreement({what: a}, {} if b is None else {what: b}, bound).outputs[0]
         self.error = max(self.error, found.relative)
         if not found.ok:
@@ -89,14 +90,14 @@ class Comparison:
                 continue
             a = {tap.reference: self._read(tap, reference) for tap in (*decision.inputs, *decision.outputs)}
             b = {tap.reference: pruned[tap.pruned] for tap in (*decision.inputs, *decision.outputs)}
-            slack = 0.0
+            gap = 0.0
             for tap in decision.inputs:
                 what = f"input {tap.value.name!r} of {decision.node.op_type} {decision.node.name!r}"
-                bound = self._bounds.of(tap.reference)
-                self._agree(what, a[tap.reference], b[tap.reference], bound)
-                slack = max(slack, bound * float(np.max(np.abs(a[tap.reference]), initial=0.0)))
+                one, two = a[tap.reference], b[tap.reference]
+                self._agree(what, tap.value, one, two, self._bounds.of(tap.reference))
+                gap = max(gap, _gap(one, two))
             if decision.outputs and self._differs(decision, a, b):
-                self._tip(decision, a, b, slack)
+                self._tip(decision, a, b, gap)
                 tipped.append(decision.node)
                 hidden |= behind([decision.node], self._holders)
         return tipped
@@ -112,9 +113,9 @@ class Comparison:
                 return True
         return False
 
-    def _tip(self, decision: Decision, a: dict[str, Array], b: dict[str, Array], slack: float) -> None:
+    def _tip(self, decision: Decision, a: dict[str, Array], b: dict[str, Array], gap: float) -> None:
         name = f"{decision.node.op_type} {decision.node.name!r}"
-        wrong = unexplained(decision, a, b, slack)
+        wrong = unexplained(decision, a, b, gap)
         if wrong:
             self._failures.append(wrong)
         else:
@@ -153,6 +154,15 @@ def _renumbered(array: Array, number: Array, table: Array) -> Array:
     numbers = np.asarray(table, np.float64)
     position = np.abs(np.asarray(array, np.float64)[..., None] - numbers).argmin(-1)
     return np.where(number[position] < 0, -1.0, numbers[number[position]]).astype(array.dtype)
+
+
+def _gap(a: Array, b: Array) -> float:
+    """The largest difference of two arrays where both are finite; what explains a decision that differs."""
+    if a.shape != b.shape:
+        return 0.0
+    one, two = a.astype(np.float64), b.astype(np.float64)
+    finite = np.isfinite(one) & np.isfinite(two)
+    return float(np.max(np.abs(one[finite] - two[finite]), initial=0.0))
 
 
 def _full_scale(array: Array) -> Array:

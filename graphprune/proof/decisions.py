@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from graphprune.proof.pairing import Pairing, every_node, is_constant, subgraphs
 from graphprune.proof.reference import Reference
+from graphprune.proof.scales import FLOATING, SQUASHING, squashers
 from graphprune.proof.survivors import Array, Survivors
 
 COMPARISONS = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
@@ -18,9 +19,6 @@ ROUNDINGS = frozenset({"Round", "Floor", "Ceil", "Cast", "QuantizeLinear", "Dyna
 SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK"})
 OTHERS = frozenset({"NonMaxSuppression", "NonZero", "Sign", "Hardmax", "MoE", "QMoE"})
 DISCONTINUOUS = COMPARISONS | ROUNDINGS | SEARCHES | OTHERS
-SQUASHING = frozenset({"Sigmoid", "Softmax", "HardSigmoid", "Tanh"})
-"""An output of these may saturate far below its full scale of 1: their input is compared too."""
-FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 Holders = dict[ir.Graph | ir.Function | None, ir.Node]
 
@@ -78,24 +76,23 @@ def affected(dense: ir.Model, survivors: Survivors) -> set[ir.Node]:
 def find_decisions(
     dense: ir.Model, survivors: Survivors, reference: Reference, pairing: Pairing
 ) -> tuple[list[Decision], list[str]]:
-    """Discontinuous nodes that a Plan can sway: in the main graph, and in branches (by name)."""
+    """Discontinuous nodes that a Plan can sway: in the main graph, and in branches (by name).
+
+    Those that squash what is decided or returned are among them: it is their input that is compared.
+    """
     reached = affected(dense, survivors)
+    jumps = [node for node in every_node(dense.graph) if node.op_type in DISCONTINUOUS and node in reached]
+    ends = [*dense.graph.outputs, *(node.inputs[position] for node in jumps for position in _floats(node))]
+    decisive = {*jumps, *(node for value in ends for node in squashers(value))}
     decisions, hidden = [], []
     for node in every_node(dense.graph):
-        decisive = node.op_type in DISCONTINUOUS or squashes(node.outputs[0])
-        if not decisive or node not in reached or not _floats(node):
+        if node not in decisive or node not in reached or not _floats(node):
             continue
         if node.graph is not dense.graph:
             hidden.append(node.name or node.op_type)
         elif node in pairing.nodes:
             decisions.append(_decision(survivors, node, reference.nodes[node], pairing.nodes[node]))
     return decisions, hidden
-
-
-def squashes(value: ir.Value) -> bool:
-    """Whether this is a graph output with a full scale of 1."""
-    node = value.producer()
-    return node is not None and node.op_type in SQUASHING and value.is_graph_output()
 
 
 def _floats(node: ir.Node) -> list[int]:
@@ -126,17 +123,23 @@ def _decision(survivors: Survivors, node: ir.Node, masked: ir.Node, pruned: ir.N
 
 
 def behind(nodes: Iterable[ir.Node], holders: Holders) -> set[ir.Value]:
-    """Every value that is computed from the results of these nodes."""
+    """Every value that is computed from what these nodes decide."""
     found: set[ir.Value] = set()
-    work = list(nodes)
+    work = [(node, _jumping(node)) for node in nodes]
     while work:
-        node = work.pop()
+        node, outputs = work.pop()
         if node.graph in holders:
-            work.append(holders[node.graph])
-        for out in set(node.outputs) - found:
+            work.append((holders[node.graph], holders[node.graph].outputs))
+        for out in set(outputs) - found:
             found.add(out)
-            work.extend(user for user, _ in out.uses())
+            work.extend((user, user.outputs) for user, _ in out.uses())
     return found
+
+
+def _jumping(node: ir.Node) -> Sequence[ir.Value]:
+    """Results that a rounding error changes by more than itself; the k largest values in order are none."""
+    ordered = "sorted" not in node.attributes or node.attributes["sorted"].as_int()
+    return node.outputs[1:] if node.op_type == "TopK" and ordered else node.outputs
 
 
 def find_holders(model: ir.Model) -> Holders:
@@ -144,14 +147,14 @@ def find_holders(model: ir.Model) -> Holders:
     return {graph: node for node in every_node(model.graph) for graph in subgraphs(node)}
 
 
-def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], slack: float) -> str:
+def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], gap: float) -> str:
     """Why two different results of a decision cannot come from rounding; empty when they can.
 
     Args:
         decision: the node.
         a: dense inputs (kept slots) and results in kept numbering, by name in M_R.
         b: the pruned ones, by the same names.
-        slack: the largest difference that rounding may make at its inputs.
+        gap: the largest difference of its inputs.
     """
     kind, name = decision.node.op_type, f"{decision.node.op_type} {decision.node.name!r}"
     one, two = (side[decision.outputs[0].reference] for side in (a, b))
@@ -161,18 +164,18 @@ def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], sl
     operands = [*(a[tap.reference] for tap in decision.inputs), *decision.constants]
     if kind in COMPARISONS and len(operands) == 2:
         left, right = operands
-        close = np.abs(np.asarray(left, np.float64) - np.asarray(right, np.float64)) <= 2 * slack
+        close = np.abs(np.asarray(left, np.float64) - np.asarray(right, np.float64)) <= 2 * gap
         ties = bool(np.broadcast_to(close, wrong.shape)[wrong].all())
         return "" if ties else f"{name}: results differ, but not at ties"
     if kind in ROUNDINGS:
         step = np.abs(one.astype(np.float64) - two.astype(np.float64))
         return "" if (step <= 1).all() else f"{name}: results differ by more than one step"
     if kind in SEARCHES:
-        return _search(decision, a, b, slack, name)
+        return _search(decision, a, b, gap, name)
     return ""
 
 
-def _search(decision: Decision, a: dict[str, Array], b: dict[str, Array], slack: float, name: str) -> str:
+def _search(decision: Decision, a: dict[str, Array], b: dict[str, Array], gap: float, name: str) -> str:
     """Both picks must be ties in the reference's own values."""
     node = decision.node
     values: npt.NDArray[np.float64] = a[decision.inputs[0].reference].astype(np.float64)
@@ -186,5 +189,5 @@ def _search(decision: Decision, a: dict[str, Array], b: dict[str, Array], slack:
         one, two = np.expand_dims(one, axis), np.expand_dims(two, axis)
     if max(one.max(initial=0), two.max(initial=0)) >= values.shape[axis]:
         return f"{name}: picks a position that is not there"
-    gap = np.abs(np.take_along_axis(values, one, axis) - np.take_along_axis(values, two, axis))
-    return "" if (gap <= 2 * slack).all() else f"{name}: picks differ, but not at ties"
+    apart = np.abs(np.take_along_axis(values, one, axis) - np.take_along_axis(values, two, axis))
+    return "" if (apart <= 2 * gap).all() else f"{name}: picks differ, but not at ties"

@@ -11,13 +11,10 @@ from graphprune.report.table import Table
 def tables(result: Comparison) -> tuple[Table, ...]:
     """One row per output, and the verdict."""
     title = f"{escape(result.candidate)} against {escape(result.reference)}"
-    columns = ("output", "agrees", ">max abs", ">relative", ">cosine", ">top-1", "note")
-    rows = tuple(_row(output) for output in result.outputs)
-    if result.exact:  # beside what people get on this CPU
-        exact = {output.name: numbers.score(output.relative) for output in result.exact}
-        columns = (*columns[:4], ">exact", *columns[4:])
-        pairs = zip(rows, result.outputs, strict=True)
-        rows = tuple((*row[:4], exact.get(output.name, ""), *row[4:]) for row, output in pairs)
+    exact = {output.name: numbers.score(output.relative) for output in result.exact}
+    beside = (">exact",) if exact else ()
+    columns = ("output", "agrees", ">max abs", ">relative", *beside, ">cosine", ">top-1", "note")
+    rows = tuple(_row(output, *((exact.get(output.name, ""),) if exact else ())) for output in result.outputs)
     verdict = "agree" if result.ok else "DISAGREE"
     if not result.ok and all(output.ok for output in result.outputs):
         verdict = "NOT COMPARABLE: no output says anything"
@@ -27,7 +24,7 @@ def tables(result: Comparison) -> tuple[Table, ...]:
     return (Table(title, columns, rows, note), *(Table("", ("",), (line,)) for line in lines))
 
 
-def _row(output: OutputComparison) -> tuple[str, ...]:
+def _row(output: OutputComparison, *exact: str) -> tuple[str, ...]:
     top1 = "" if output.top1 is None else f"{100 * output.top1:.1f} %"
     agrees = "yes" if output.ok else "NO"
     cosine = f"{output.cosine:.6f}"
@@ -36,6 +33,7 @@ def _row(output: OutputComparison) -> tuple[str, ...]:
         agrees,
         numbers.score(output.max_abs),
         numbers.score(output.relative),
+        *exact,
         cosine,
         top1,
         escape(output.note),
