@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import os
+import secrets
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from graphprune.errors import OutputError
+from graphprune.ir import journal
+from graphprune.ir.journal import Identity
 from graphprune.ir.names import quote
 from graphprune.ir.signals import interruptible, uninterrupted
+
+COMPANION = len(".0123456789abcdef.data.new.0123456789abcdef")
+"""How much longer than a model's name those beside it may be for a moment."""
 
 Staged = tuple[Path | None, Path]
 """A finished file and the name it gets; None: whatever has this name goes."""
@@ -34,7 +42,7 @@ def refuse_unsafe(finals: Iterable[Path], inputs: Iterable[Path]) -> None:
             raise OutputError(f"{quote(str(final))} exists and is not a regular file")
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path) -> Identity | None:
     """What file a name leads to; None if to none."""
     try:
         status = path.stat()
@@ -45,21 +53,22 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def temporaries(finals: Iterable[Path]) -> Iterator[tuple[Path, ...]]:
-    """Names beside the final ones, removed on the way out whatever happens, signals included."""
-    names = tuple(final.with_name(f"{final.name}.tmp.{os.getpid()}") for final in finals)
+    """Names beside the final ones that nobody else has, removed on the way out whatever happens."""
+    token = secrets.token_hex(journal.TOKEN_BYTES)  # a process id would be another container's, too
+    names = tuple(final.with_name(f"{final.name}.tmp.{token}") for final in finals)
     with interruptible():
         try:
             yield names
         finally:
             with uninterrupted():
                 for name in names:
-                    name.unlink(missing_ok=True)
+                    with suppress(OSError):  # what went wrong before is what there is to say
+                        name.unlink(missing_ok=True)
 
 
 @contextmanager
 def create(path: Path) -> Iterator[BinaryIO]:
-    """A new file that is on disk when the block ends; a link that waits under its name is not followed."""
-    path.unlink(missing_ok=True)
+    """A new file that is on disk when the block ends; nothing that waits under its name is followed."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, 0o666), "wb", buffering=2**20) as file:
         yield file
@@ -67,23 +76,191 @@ def create(path: Path) -> Iterator[BinaryIO]:
         os.fsync(file.fileno())
 
 
-def publish(model: tuple[Path, Path], beside: Sequence[Staged] = ()) -> None:
-    """Rename the model and what belongs to it.
+def publish(
+    model: tuple[Path, Path],
+    beside: Sequence[Staged] = (),
+    *,
+    overwrite: bool,
+    inputs: Collection[Identity] = (),
+) -> None:
+    """Give a model and what belongs to it their names; the model's is the last, and with it the set is there.
 
-    A process may be killed between two renames. So an old model goes before anything beside it changes,
-    and the new one comes last: whoever finds a model finds the files that belong to it.
+    Whatever call fails, all old files are whole and under their names again. A process that is killed leaves
+    the old set or the new one, part of it perhaps under names of `journal`, which the next call settles.
+
+    Args:
+        model: the finished file and its name.
+        beside: the same for the files that belong to it; weights are called after their content.
+        overwrite: replace what is there; otherwise a file that exists by now stops this.
+        inputs: files that are never removed, whatever belonged to the old model.
+
+    Raises:
+        OSError: a call failed; nothing changed.
+        OutputError: a name is taken, or the way back failed as well; it says where the old files are.
     """
-    temporary, final = model
-    with uninterrupted():
-        if beside:
-            final.unlink(missing_ok=True)
-        for source, name in beside:
+    finals = [final for _, final in (model, *beside)]
+    with journal.locked(final.parent for final in finals), uninterrupted():
+        journal.recover(model[1], finals, inputs)
+        _Publishing(model, beside, overwrite).run(inputs)
+
+
+def settle(model: Path, beside: Sequence[Path], inputs: Iterable[Path]) -> None:
+    """Restore or remove what a killed process left of these files.
+
+    Raises:
+        OutputError: it cannot be done.
+    """
+    taken = {found for path in inputs if (found := identity(path)) is not None}
+    try:
+        with journal.locked(final.parent for final in (model, *beside)):
+            journal.recover(model, beside, taken)
+    except OSError as error:
+        raise unwritable(model, error) from None
+
+
+class _Publishing:
+    """One set of files on its way to its names."""
+
+    def __init__(self, model: tuple[Path, Path], beside: Sequence[Staged], overwrite: bool) -> None:
+        self.token = secrets.token_hex(journal.TOKEN_BYTES)
+        self.model = model[1]
+        self.beside = tuple(final for _, final in beside)
+        self.sources = {final: source for source, final in (model, *beside)}
+        self.overwrite = overwrite
+        self.staged = False
+        self.claimed: list[Path] = []
+        self.asides: list[Path] = []
+
+    def run(self, inputs: Collection[Identity]) -> None:
+        """All names, or none and the way back."""
+        try:
+            self._stage()
+            if self.overwrite:
+                self._set_aside(self.model)
+            for final in self.beside:
+                self._place(final)
+            self._flush()
+            self._name(self.model)
+            self._flush()
+        except BaseException as error:
+            self._back(error)
+            raise
+        with suppress(OSError):  # the set is there; what is left over goes with the next one
+            journal.sweep(self.model, self.beside, self.token, inputs)
+
+    def _stage(self) -> None:
+        """Every file takes its name of the journal, the model first, and the mode of what it replaces."""
+        for final in (self.model, *self.beside):
+            source = self.sources[final]
             if source is None:
-                name.unlink(missing_ok=True)
-            else:
-                source.replace(name)
-        temporary.replace(final)
-    _flush_folder(final.parent)
+                continue
+            if self.overwrite:
+                self._keep_mode(source, final)
+            source.replace(journal.new_name(final, self.token))
+            self.staged = True
+
+    def _keep_mode(self, source: Path, final: Path) -> None:
+        """Weights beside a private model are private, though no file had their name."""
+        old = journal.status(final) or (journal.status(self.model) if journal.is_sidecar(final) else None)
+        found = journal.status(source)
+        if old is None or found is None or not stat.S_ISREG(old.st_mode):
+            return
+        if stat.S_IMODE(found.st_mode) != stat.S_IMODE(old.st_mode) & 0o777:
+            source.chmod(stat.S_IMODE(old.st_mode) & 0o777)
+
+    def _place(self, final: Path) -> None:
+        """Name a file, or remove one that has no successor."""
+        if self.sources[final] is not None and self._is_there(final):
+            return
+        if self.overwrite:
+            self._set_aside(final)
+        if self.sources[final] is not None:
+            self._name(final)
+        elif self.overwrite:
+            final.unlink(missing_ok=True)
+        elif journal.status(final) is not None:
+            _taken(final)
+
+    def _is_there(self, final: Path) -> bool:
+        """Whether weights with this content, and so of this name, lie here already."""
+        if not journal.is_sidecar(final):
+            return False
+        there = journal.status(final)
+        new = journal.new_name(final, self.token)
+        return there is not None and stat.S_ISREG(there.st_mode) and filecmp.cmp(new, final, shallow=False)
+
+    def _set_aside(self, final: Path) -> None:
+        """Give what is there a second name; where the system has no links, another one."""
+        there = journal.status(final)
+        if there is None:
+            return
+        if stat.S_ISDIR(there.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
+        old = journal.old_name(final, self.token)
+        try:
+            os.link(final, old, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in journal.NO_LINKS:
+                raise
+            final.rename(old)
+        self.asides.append(old)
+
+    def _name(self, final: Path) -> None:
+        """Over what was set aside; otherwise only where nothing is."""
+        new = journal.new_name(final, self.token)
+        if journal.status(journal.old_name(final, self.token)) is not None:
+            new.replace(final)
+            return
+        try:
+            os.link(new, final)
+        except FileExistsError:
+            _taken(final)
+        except OSError as error:
+            if error.errno not in journal.NO_LINKS:
+                raise
+            self._claim(new, final)
+            return
+        if journal.is_sidecar(final):
+            self._say_added(final)
+            new.unlink()
+
+    def _claim(self, new: Path, final: Path) -> None:
+        """An empty file takes the name, as only that fails where one exists; the real one goes over it."""
+        try:
+            os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            _taken(final)
+        self.claimed.append(final)
+        self._say_added(final)
+        new.replace(final)
+
+    def _say_added(self, final: Path) -> None:
+        journal.add_name(final, self.token).touch(0o600, exist_ok=False)
+
+    def _flush(self) -> None:
+        for folder in dict.fromkeys(final.parent for final in (self.model, *self.beside)):
+            _flush_folder(folder)
+
+    def _back(self, error: BaseException) -> None:
+        """All as it was, or a message that says where the old files are."""
+        try:
+            for final in self.claimed:  # the journal cannot tell these from others' files
+                new = journal.new_name(final, self.token)
+                if journal.status(new) is None:
+                    final.replace(new)
+                else:
+                    final.unlink()
+            if self.staged:
+                journal.back(self.model, self.beside, self.token)
+        except OSError as second:
+            where = journal.where(self.asides)
+            reason = f"{_reason(error)}; then the way back failed: {_reason(second)}"
+            hint = f"the old files are whole: {where}" if where else "the old files are under their own names"
+            raise OutputError(f"cannot write {quote(str(self.model))}: {reason}", hint) from error
+
+
+def _taken(final: Path) -> NoReturn:
+    raise OutputError(f"the output {quote(str(final))} exists by now", "--force replaces it")
 
 
 def write_file(path: Path, data: bytes, inputs: Iterable[Path] = ()) -> None:
@@ -97,15 +274,18 @@ def write_file(path: Path, data: bytes, inputs: Iterable[Path] = ()) -> None:
         with temporaries([path]) as (temporary,):
             with create(temporary) as file:
                 file.write(data)
-            publish((temporary, path))
+            publish((temporary, path), overwrite=True)
     except OSError as error:
         raise unwritable(path, error) from None
 
 
 def unwritable(path: Path, error: OSError) -> OutputError:
     """The operating system's reason in one line."""
-    reason = (error.strerror or str(error)).lower()
-    return OutputError(f"cannot write {quote(str(path))}: {reason}", "nothing was left behind")
+    return OutputError(f"cannot write {quote(str(path))}: {_reason(error)}", "no output was changed")
+
+
+def _reason(error: BaseException) -> str:
+    return ((error.strerror if isinstance(error, OSError) else None) or str(error)).lower()
 
 
 def _flush_folder(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,13 +17,14 @@ from google.protobuf.message import EncodeError
 
 from graphprune.errors import ModelError, OutputError
 from graphprune.ir.element import is_packed
+from graphprune.ir.journal import NO_LINKS, sidecar_name
 from graphprune.ir.limits import Limits
 from graphprune.ir.load import Source, check_file
 from graphprune.ir.mapped import MappedTensor
 from graphprune.ir.names import quote
 from graphprune.ir.preflight.proto import graphs
 from graphprune.ir.preflight.wire import varint
-from graphprune.ir.publish import Staged, create, publish, refuse_unsafe, temporaries, unwritable
+from graphprune.ir.publish import Staged, create, identity, publish, refuse_unsafe, temporaries, unwritable
 from graphprune.ir.skeleton import Skeleton, is_stub, skeleton
 from graphprune.ir.sparse import sparsify
 from graphprune.ir.swap import Tensor, tensors
@@ -40,6 +43,7 @@ def save(
     out: str | os.PathLike[str],
     source: Source | None,
     *,
+    overwrite: bool = True,
     external_threshold: int = EXTERNAL_THRESHOLD,
     beside: Sequence[Staged] = (),
     sparse: frozenset[str] = frozenset(),
@@ -47,11 +51,12 @@ def save(
 ) -> tuple[Path, ...]:
     """Write a model; the files written, the model first.
 
-    Weights go to `<out>.data` where the source kept them outside the model or they exceed
-    `external_threshold` bytes. Nothing appears under the final names before it was written, flushed
+    Weights go to `<out>.<hash of its content>.data` where the source kept them outside the model or they
+    exceed `external_threshold` bytes. Nothing appears under the final names before it was written, flushed
     and read back; the model in memory stays as it is. The files in `beside` get their names together
     with the model. The initializers in `sparse` are written as sparse tensors. `verify` is called with a
     path under which the written model can be run, before it gets its name; what it raises stops that.
+    Without `overwrite` nothing that exists by then is replaced.
 
     Raises:
         OutputError: the output would overwrite an input, cannot be written, or does not read back.
@@ -60,19 +65,21 @@ def save(
     held = list(tensors(model))
     size = sum(tensor.nbytes for tensor in held if tensor.dtype != ir.DataType.STRING)
     external = size > min(external_threshold, _EMBEDDED_MAX) or (source is not None and source.had_external)
-    sidecar = sidecar_of(out)
-    finals = (target, sidecar) if external else (target,)
+    inputs = _inputs(held, source)
     try:
-        refuse_unsafe((*finals, *(final for _, final in beside)), _inputs(held, source))
-        with temporaries(finals) as staged:
-            _write(model, staged, sidecar.name if external else None, sparse)
-            _read_back(staged, finals)
+        refuse_unsafe((target, *(final for _, final in beside)), inputs)
+        with temporaries((target, target.with_name(f"{target.name}.data"))) as (temporary, data):
+            sidecar = _write(model, temporary, data if external else None, target, sparse)
+            written = ((temporary, target), *(((data, sidecar),) if sidecar is not None else ()))
+            refuse_unsafe((final for _, final in written), inputs)
+            _read_back(written)
             if verify is not None:
-                _verified(verify, staged, finals)
-            publish((staged[0], target), (*zip(staged[1:], finals[1:], strict=True), *beside))
+                _verified(verify, written)
+            taken = {found for path in inputs if (found := identity(path)) is not None}
+            publish(written[0], (*written[1:], *beside), overwrite=overwrite, inputs=taken)
     except OSError as error:
         raise unwritable(target, error) from None
-    return finals
+    return tuple(final for _, final in written)
 
 
 def _inputs(held: Iterable[Tensor], source: Source | None) -> set[Path]:
@@ -84,21 +91,28 @@ def _inputs(held: Iterable[Tensor], source: Source | None) -> set[Path]:
     return {path for path in paths if path is not None}
 
 
-def _write(model: ir.Model, paths: tuple[Path, ...], location: str | None, sparse: frozenset[str]) -> None:
+def _write(
+    model: ir.Model, path: Path, data: Path | None, target: Path, sparse: frozenset[str]
+) -> Path | None:
+    """Write the model, and big weights into `data` if that is given; then the name that these must get."""
     bare = skeleton(model)
     if sparse:
         sparsify(bare.proto.graph, sparse, bare.original)
-    if location is None:
+    if data is None:
         inner = (graph.initializer for graph in graphs(bare.proto.graph) if graph is not bare.proto.graph)
         _inline(bare, (tensor for group in inner for tensor in group if is_stub(tensor)))
         _inline(bare, bare.attributes())
-        with create(paths[0]) as file:
+        with create(path) as file:
             _write_embedded(bare, file)
-        return
-    with create(paths[1]) as file:
-        _write_sidecar(bare, location, file)
-    with create(paths[0]) as file:
+        return None
+    with create(data) as file:
+        places = _write_sidecar(bare, file)
+    with data.open("rb") as file:
+        sidecar = sidecar_name(target, hashlib.file_digest(file, "sha256").hexdigest())
+    _refer(places, sidecar.name)
+    with create(path) as file:
         file.write(_serialise(bare.proto))
+    return sidecar if places else None
 
 
 def _write_embedded(bare: Skeleton, file: BinaryIO) -> None:
@@ -135,9 +149,10 @@ def _head(bare: Skeleton, tensor: onnx.TensorProto) -> tuple[bytes, int]:
     return _tag(_INITIALIZER, len(fields) + nbytes) + fields, nbytes
 
 
-def _write_sidecar(bare: Skeleton, location: str, file: BinaryIO) -> None:
-    """Every big initializer once, and where it is into the proto."""
+def _write_sidecar(bare: Skeleton, file: BinaryIO) -> list[tuple[onnx.TensorProto, int, int]]:
+    """Every big initializer once; which stubs stand for it, its offset and length."""
     offsets: dict[int, int] = {}
+    places = []
     _inline(bare, bare.attributes())
     for stub in bare.initializers():
         tensor = bare.original(stub)
@@ -146,9 +161,14 @@ def _write_sidecar(bare: Skeleton, location: str, file: BinaryIO) -> None:
             file.write(bytes(-file.tell() % alignment))
             offsets[id(tensor)] = file.tell()
             _write_bytes(tensor, file)
+        places.append((stub, offsets[id(tensor)], tensor.nbytes))
+    return places
+
+
+def _refer(places: Iterable[tuple[onnx.TensorProto, int, int]], location: str) -> None:
+    for stub, offset, length in places:
         del stub.external_data[:]
-        place = {"location": location, "offset": offsets[id(tensor)], "length": tensor.nbytes}
-        for key, value in place.items():
+        for key, value in {"location": location, "offset": offset, "length": length}.items():
             stub.external_data.add(key=key, value=str(value))
 
 
@@ -185,25 +205,29 @@ def _serialise(message: onnx.ModelProto | onnx.GraphProto | onnx.TensorProto) ->
         raise OutputError("the model does not fit one ONNX file", "make its Constants initializers") from None
 
 
-def _read_back(written: tuple[Path, ...], finals: tuple[Path, ...]) -> None:
+def _read_back(written: Sequence[tuple[Path, Path]]) -> None:
     """What was written is what `load` accepts."""
-    aliases = {final.name: path for path, final in zip(written[1:], finals[1:], strict=True)}
+    aliases = {final.name: path for path, final in written[1:]}
     try:
-        check_file(written[0], Limits(max_bytes=2**63), aliases)
+        check_file(written[0][0], Limits(max_bytes=2**63), aliases)
     except ModelError as error:
         problem = f"the written model does not read back: {error.message}"
         raise OutputError(problem, "please report this") from None
 
 
-def _verified(verify: Callable[[Path], None], written: tuple[Path, ...], finals: tuple[Path, ...]) -> None:
+def _verified(verify: Callable[[Path], None], written: Sequence[tuple[Path, Path]]) -> None:
     """Look at the written files under their own names, in a folder beside, as one refers to the other."""
-    with TemporaryDirectory(prefix=f"{finals[0].name}.tmp.", dir=finals[0].parent) as folder:
-        for path, final in zip(written, finals, strict=True):
-            os.link(path, Path(folder) / final.name)
-        verify(Path(folder) / finals[0].name)
+    model = written[0][1]
+    with TemporaryDirectory(prefix=f"{model.name}.tmp.", dir=model.parent) as folder:
+        for path, final in written:
+            _duplicate(path, Path(folder) / final.name)
+        verify(Path(folder) / model.name)
 
 
-def sidecar_of(out: str | os.PathLike[str]) -> Path:
-    """Where `save` puts weights that do not go into the model file."""
-    target = Path(os.path.realpath(out))
-    return target.with_name(target.name + ".data")
+def _duplicate(path: Path, other: Path) -> None:
+    try:
+        os.link(path, other)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(path, other)

@@ -191,7 +191,7 @@ def _written(chosen: Chosen, output: Path, settings: Settings) -> Chosen:
         with temporaries([output]) as (temporary,):
             with create(temporary) as file:
                 np.savez(file, **chosen.arrays)  # type: ignore[arg-type]
-            publish((temporary, output))
+            publish((temporary, output), overwrite=settings.overwrite)
     except OSError as error:
         raise unwritable(output, error) from None
     return replace(chosen, files=(str(output),))

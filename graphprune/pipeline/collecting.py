@@ -106,14 +106,13 @@ def require_apart(statistics: Path, output: Path | None, inputs: Sequence[Path])
     from graphprune.errors import OutputError
     from graphprune.ir.names import quote
     from graphprune.ir.publish import refuse_unsafe
-    from graphprune.ir.save import sidecar_of
     from graphprune.pipeline.output import plan_path
 
     refuse_unsafe([statistics], inputs)
     if output is None:
         return
     plan = plan_path(output)
-    finals = (output, sidecar_of(output), plan, plan.with_suffix(".safetensors"))
+    finals = (output, plan, plan.with_suffix(".safetensors"))
     if statistics.resolve() in {final.resolve() for final in finals}:
         raise OutputError(
             f"--statistics {quote(str(statistics))} is where the result goes", "choose another name"

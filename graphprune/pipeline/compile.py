@@ -182,10 +182,12 @@ class _Compile:
         """The files, and what there is to say about them."""
         if self.job.output is None:
             return (), ()
+        overwrite = self.settings.overwrite
         if not self.settings.sparse_initializers:
-            return write(pruned, self.job.output, source, plan_file), ()
+            return write(pruned, self.job.output, source, plan_file, overwrite=overwrite), ()
         sparse, note = sparse_output(pruned, samples.feeds, self.settings)
-        return write(pruned, self.job.output, source, plan_file, sparse), (note,)
+        files = write(pruned, self.job.output, source, plan_file, overwrite=overwrite, sparse=sparse)
+        return files, (note,)
 
     def _latency(self, dense: ir.Model, pruned: ir.Model, samples: Samples) -> LatencyReport | None:
         if not self.settings.bench:
@@ -228,6 +230,6 @@ class _Compile:
         size = measure.size(source.model, self.settings.shapes)
         if self.job.output is not None:
             with self.clock.phase("save"):
-                files = copy(source, self.job.output)
+                files = copy(source, self.job.output, overwrite=self.settings.overwrite)
         report = self._report([size], (), None, files)
         return Result(source.model, (), from_steps(source.model, (), "", {}), report)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,17 @@ from typing import TYPE_CHECKING
 from graphprune.errors import OutputError
 from graphprune.ir.load import Source
 from graphprune.ir.names import quote
-from graphprune.ir.publish import create, identity, publish, refuse_unsafe, temporaries, unwritable
-from graphprune.ir.save import save, sidecar_of
+from graphprune.ir.publish import (
+    COMPANION,
+    create,
+    identity,
+    publish,
+    refuse_unsafe,
+    settle,
+    temporaries,
+    unwritable,
+)
+from graphprune.ir.save import save
 from graphprune.pipeline.planfile import PlanFile
 from graphprune.pipeline.report import Json
 
@@ -53,12 +63,32 @@ def require_free(output: Path, source: Source, others: Sequence[Path], overwrite
         )
     if output.suffix in _NO_MODEL:
         raise OutputError(f"the output {name} has no model suffix", f"name it {output.stem}.onnx")
-    plan = plan_path(output)
-    finals = (output, sidecar_of(output), plan, plan.with_suffix(".safetensors"))
-    refuse_unsafe(finals, inputs)
-    for final in finals if not overwrite else ():
+    refuse_unsafe(_finals(output), inputs)
+    _require_short(output)
+    settle(Path(os.path.realpath(output)), _plans(output), inputs)
+    for final in _finals(output) if not overwrite else ():
         if os.path.lexists(final):
             raise OutputError(f"the output {quote(str(final))} exists", "--force replaces it")
+
+
+def _plans(output: Path) -> tuple[Path, Path]:
+    plan = plan_path(output)
+    return plan, plan.with_suffix(".safetensors")
+
+
+def _finals(output: Path) -> tuple[Path, ...]:
+    """Names that a compile may give; weights beside the model have one that nothing else has."""
+    return (output, *_plans(output))
+
+
+def _require_short(output: Path) -> None:
+    """Refuse a name that leaves no room for those that its companions have for a moment."""
+    with suppress(OSError):  # no limit that the system tells
+        limit = os.pathconf(output.parent, "PC_NAME_MAX")
+        longest = max(len(os.fsencode(final.name)) for final in _finals(Path(os.path.realpath(output))))
+        if longest + COMPANION > limit:
+            excess = longest + COMPANION - limit
+            raise OutputError(f"the output's name {quote(output.name)} is {excess} bytes too long")
 
 
 @dataclass(frozen=True)
@@ -70,26 +100,34 @@ class Sparse:
 
 
 def write(
-    model: ir.Model, output: Path, source: Source, plan: PlanFile, sparse: Sparse | None = None
+    model: ir.Model,
+    output: Path,
+    source: Source,
+    plan: PlanFile,
+    *,
+    overwrite: bool,
+    sparse: Sparse | None = None,
 ) -> tuple[str, ...]:
     """Save the model with its plan beside it; either all files appear or none.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    final = plan_path(output)
-    finals = (final, final.with_suffix(".safetensors"))
+    finals = _plans(output)
     kept = finals if plan.tensors else finals[:1]
     try:
+        linked = output.is_symlink()
         with temporaries(kept) as staged:
             _stage(plan, staged)
             gone = [(None, path) for path in finals[len(kept) :]]  # of an earlier compile
             beside = [*zip(staged, kept, strict=True), *gone]
             names, verify = (sparse.names, sparse.verify) if sparse else (frozenset[str](), None)
-            files = save(model, output, source, beside=beside, sparse=names, verify=verify)
+            files = save(
+                model, output, source, overwrite=overwrite, beside=beside, sparse=names, verify=verify
+            )
     except OSError as error:
-        raise unwritable(final, error) from None
-    return (*_as_given(output, files), *map(str, kept))
+        raise unwritable(finals[0], error) from None
+    return (*_as_given(output, linked, files), *map(str, kept))
 
 
 def _stage(plan: PlanFile, paths: Sequence[Path]) -> None:
@@ -113,26 +151,31 @@ def _indented(value: Json, line: str) -> str:
     return "[" + deeper + ("," + deeper).join(_indented(item, deeper) for item in value) + line + "]"
 
 
-def _as_given(output: Path, files: tuple[Path, ...]) -> tuple[str, ...]:
+def _as_given(output: Path, linked: bool, files: tuple[Path, ...]) -> tuple[str, ...]:
     """The written files as the user would name them, unless a link leads elsewhere."""
-    return tuple(str(path if output.is_symlink() else output.with_name(path.name)) for path in files)
+    return tuple(str(path if linked else output.with_name(path.name)) for path in files)
 
 
-def copy(source: Source, output: Path) -> tuple[str, ...]:
+def copy(source: Source, output: Path, *, overwrite: bool) -> tuple[str, ...]:
     """The source under another name: the same bytes, unless weights beside it must get a name of their own.
+
+    A plan that an earlier compile left under this name goes: it is of another model.
 
     Raises:
         OutputError: the file cannot be written.
     """
+    gone = [(None, path) for path in _plans(output)]
     if source.path is None or source.had_external:
-        return _as_given(output, save(source.model, output, source))
+        linked = output.is_symlink()
+        files = save(source.model, output, source, overwrite=overwrite, beside=gone)
+        return _as_given(output, linked, files)
     target = Path(os.path.realpath(output))
     try:
         refuse_unsafe([target], [source.path])
         with temporaries([target]) as (temporary,):
             with source.path.open("rb") as data, create(temporary) as file:
                 shutil.copyfileobj(data, file)
-            publish((temporary, target))
+            publish((temporary, target), gone, overwrite=overwrite)
     except OSError as error:
         raise unwritable(output, error) from None
     return (str(output),)

@@ -59,7 +59,7 @@ def save(path: Path, sections: Sections) -> None:
                 file.write(len(text).to_bytes(8, "little") + text)
                 for _, array in _tensors(sections):
                     file.write(np.ascontiguousarray(array).data)
-            publish((temporary, path))
+            publish((temporary, path), overwrite=True)
     except OSError as error:
         raise unwritable(path, error) from None
 

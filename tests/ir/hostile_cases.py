@@ -53,7 +53,7 @@ def model(graph: onnx.GraphProto, opset: int = 17, domains: tuple[str, ...] = ()
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
-def cnn() -> onnx.ModelProto:
+def cnn(width: int = 8) -> onnx.ModelProto:
     """Conv, Relu, Conv, Relu, pooling, Gemm."""
     nodes = [
         helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1] * 4, kernel_shape=[3, 3]),
@@ -64,8 +64,8 @@ def cnn() -> onnx.ModelProto:
         helper.make_node("Flatten", ["p"], ["f"], "flat"),
         helper.make_node("Gemm", ["f", "w3", "b3"], ["y"], "fc", transB=1),
     ]
-    weights = [tensor("w1", 8, 3, 3, 3), tensor("b1", 8), tensor("w2", 8, 8, 3, 3), tensor("b2", 8)]
-    weights += [tensor("w3", 4, 8), tensor("b3", 4)]
+    weights = [tensor("w1", width, 3, 3, 3), tensor("b1", width), tensor("w2", width, width, 3, 3)]
+    weights += [tensor("b2", width), tensor("w3", 4, width), tensor("b3", 4)]
     return model(helper.make_graph(nodes, "g", [floats("x", 1, 3, 8, 8)], [floats("y", 1, 4)], weights))
 
 

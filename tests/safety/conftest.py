@@ -42,9 +42,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def external(folder: Path) -> Path:
-    """The same, its weights in in.onnx.data."""
+    """The same but wider, its weights in in.onnx.data, and so big that they stay outside."""
     onnx.save(
-        cnn(), folder / "in.onnx", save_as_external_data=True, location="in.onnx.data", size_threshold=0
+        cnn(64), folder / "in.onnx", save_as_external_data=True, location="in.onnx.data", size_threshold=0
     )
     return folder
 

@@ -3,7 +3,7 @@
     python killing.py FOLDER SIGNAL TRIALS SEED
 
 FOLDER holds in.onnx with external weights. After each signal the folder must hold nothing broken; what is
-wrong is printed, one line each, and a last line says how many trials found temporary files or no model.
+wrong is printed, one line each, and a last line says how many trials found temporary files.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from pathlib import Path
 import graphprune
 from graphprune.errors import GraphpruneError
 from graphprune.ir.load import load
+from graphprune.ir.publish import settle
 from graphprune.pipeline.output import write
 
-TEMPORARY = re.compile(r"out\.(onnx|onnx\.data|plan\.json)\.tmp\.\d+")
+TEMPORARY = re.compile(r"out\.(onnx|onnx\.data|plan\.json)\.tmp\.[0-9a-f]{16}")
+SIDECAR = re.compile(r"out\.onnx\.[0-9a-f]{16}\.data")
 RATIOS = ("prune(ratio=0.25)", "prune(ratio=0.75)")
-FINALS = ("out.onnx", "out.onnx.data", "out.plan.json")
+FINALS = ("out.onnx", "out.plan.json")
 Digests = dict[str, str]
 
 
 def digests() -> Digests:
     """The final files that are there."""
-    return {
-        name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in FINALS if Path(name).exists()
-    }
+    found = (path for path in Path().iterdir() if path.name in FINALS or SIDECAR.fullmatch(path.name))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 def compile_forever() -> None:
@@ -51,7 +52,7 @@ def writer() -> Callable[[], None]:
     def write_forever() -> None:
         while True:
             for result in results:
-                write(result.model, Path("out.onnx"), source, result.plan_file)
+                write(result.model, Path("out.onnx"), source, result.plan_file, overwrite=True)
 
     return write_forever
 
@@ -75,20 +76,17 @@ def trial(work: Callable[[], None], number: signal.Signals, seconds: float) -> N
 def wrong(complete: list[Digests], inputs: Digests, number: signal.Signals) -> list[str]:
     """What a signal broke."""
     found = []
-    present = digests()
-    if "out.onnx" in present:
-        if present not in complete:
-            found.append("the model has files beside it that are not its own")
-        try:
-            load("out.onnx")
-        except GraphpruneError as error:
-            found.append(f"the model does not load: {error.message}")
-    elif any(present.get(name) not in (None, *(done[name] for done in complete)) for name in FINALS):
-        found.append("a file under a final name is not complete")
+    settle(Path("out.onnx").resolve(), [Path("out.plan.json").resolve()], [])
+    if digests() not in complete:
+        found.append("neither set is there")
+    try:
+        load("out.onnx")
+    except GraphpruneError as error:
+        found.append(f"the model does not load: {error.message}")
     for name in sorted(path.name for path in Path().iterdir()):
-        if name not in (*FINALS, "in.onnx", "in.onnx.data") and not TEMPORARY.fullmatch(name):
-            found.append(f"left behind: {name}")
-        if TEMPORARY.fullmatch(name) and number != signal.SIGKILL:
+        if name in digests() or name in inputs:
+            continue
+        if not (TEMPORARY.fullmatch(name) and number == signal.SIGKILL):
             found.append(f"left behind: {name}")
     now = {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in inputs}
     return [*found, *(f"changed: {name}" for name in inputs if now[name] != inputs[name])]
@@ -105,17 +103,16 @@ def main(folder: str, number: signal.Signals, trials: int, seed: int) -> None:
         graphprune.compile("in.onnx", ratio, "out.onnx", overwrite=True)
         complete.append(digests())
     works, rng = (writer(), compile_forever), random.Random(seed)
-    leftovers = without = 0
+    leftovers = 0
     for at in range(trials):
         trial(works[at % 2], number, rng.uniform(0.05, 0.4))
         for line in wrong(complete, inputs, number):
             print(f"trial {at}: {line}")
         temporary = [path for path in Path().iterdir() if TEMPORARY.fullmatch(path.name)]
         leftovers += bool(temporary)
-        without += not Path("out.onnx").exists()
         for path in temporary:
             path.unlink()
-    print(f"{trials} trials, {leftovers} with temporary files, {without} without a model")
+    print(f"{trials} trials, {leftovers} with temporary files")
 
 
 if __name__ == "__main__":
