@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx_ir
 
     from graphprune.axes import Group, Options
+    from graphprune.axes.outputs import UserKind
     from graphprune.ir.fixed import Fixed
     from graphprune.pipeline.agreement import Comparison
     from graphprune.pipeline.benchmark import Bench
@@ -55,6 +56,9 @@ def compile(
     allow_short: bool = False,
     overwrite: bool = False,
     bench: bool = False,
+    max_drop: float | None = None,
+    strict: bool = False,
+    outputs: Mapping[str, UserKind] | None = None,
     timeout: float = 120.0,
     max_bytes: int | None = None,
     allow_external_links: bool = False,
@@ -83,6 +87,9 @@ def compile(
         allow_short: return a model that misses its budget.
         overwrite: replace an output that exists.
         bench: measure latency before and after.
+        max_drop: largest drop of any output against the dense model, in [0, 1]; more ends the compile.
+        strict: end it, too, where the samples cannot decide about `max_drop`.
+        outputs: how outputs are judged, "classes", "scores" or "values", where the graph tells it wrong.
         timeout: seconds that the first runs of the model may take.
         max_bytes: refuse larger model files.
         allow_external_links: accept external data behind links.
@@ -117,6 +124,9 @@ def compile(
         allow_short=allow_short,
         overwrite=overwrite,
         bench=bench,
+        max_drop=max_drop,
+        strict=strict,
+        outputs=dict(outputs or {}),
         timeout=timeout,
         max_bytes=max_bytes,
         allow_external_links=allow_external_links,

@@ -11,7 +11,7 @@ from pathlib import Path
 import graphprune
 from graphprune.errors import GraphpruneError
 from graphprune.pipeline.compile import Result
-from graphprune.report.compiled import totals
+from graphprune.report.compiled import proved, totals
 from graphprune.report.table import Table, plain
 
 DIGITS = Path(__file__).resolve().parent.parent / "models" / "digits_cnn"
@@ -66,7 +66,7 @@ def main() -> int:
         return error.exit_code
     proof = demo.result.report.passes[0].proof
     print(plain(table(demo)))
-    print(f"proved: worst error {proof.error:.2g} of the largest output")
+    print(proved(proof))
     name = demo.result.report.files[0]
     print(f"the model is {name}; look inside with: .venv/bin/graphprune inspect {name}")
     return 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class _Given(TypedDict):
     """What the command line gave; None where it gave nothing and a recipe may."""
 
-    output: str | None
+    output: options.Outputs
     pipeline: str | None
     recipe: str | None
     plan: str | None
@@ -34,6 +34,8 @@ class _Given(TypedDict):
     fix: dict[str, object]
     verify_each: bool | None
     allow_short: bool | None
+    max_drop: float | None
+    strict: bool | None
     tolerance: float | None
     force: bool
     sparse_initializers: bool
@@ -54,7 +56,16 @@ class _Given(TypedDict):
 
 @click.command("compile")
 @click.argument("model", type=options.path)
-@click.option("-o", "--output", type=options.path, metavar="FILE", help="Where the compiled model goes.")
+@click.option(
+    "-o",
+    "--output",
+    type=options.path,
+    multiple=True,
+    callback=options.outputs,
+    metavar="FILE",
+    help="Where the compiled model goes. NAME=classes, NAME=scores or NAME=values says how an output of the "
+    "model is judged, where the report takes it for something else.",
+)
 @click.option(
     "--passes", "pipeline", metavar="PIPELINE", help='What to do, e.g. "prune(ratio=0.5, criterion=l1)".'
 )
@@ -71,6 +82,16 @@ class _Given(TypedDict):
     "--verify-each", is_flag=True, default=None, help="Check the graph after every pass, not only the last."
 )
 @click.option("--allow-short", is_flag=True, default=None, help="Write a model that misses its budget.")
+@click.option(
+    "--max-drop",
+    type=float,
+    callback=options.share,
+    metavar="X",
+    help="Largest drop of any output against the dense model, in [0, 1]; more is a missed budget.",
+)
+@click.option(
+    "--strict", is_flag=True, default=None, help="Exit 1 where the samples cannot decide about --max-drop."
+)
 @click.option(
     "--tolerance",
     type=float,
@@ -150,7 +171,7 @@ def _job(model: str, given: _Given) -> Job:
         problem = "say what to do" if not wanted else "give only one"
         hint = 'for instance --passes "prune(ratio=0.5)"; `graphprune passes` lists the passes'
         raise ArgumentError(f"{problem}: --passes, --recipe or --plan", hint)
-    if given["output"] is None and not given["print_plan"]:
+    if given["output"].file is None and not given["print_plan"]:
         raise ArgumentError(
             "no output: -o FILE says where the compiled model goes", "--print-plan works without"
         )
@@ -159,7 +180,7 @@ def _job(model: str, given: _Given) -> Job:
         model=model,
         passes=registry.read(recipe.pipeline),
         plan=planfile.read(Path(given["plan"])) if given["plan"] is not None else None,
-        output=Path(given["output"]) if given["output"] is not None else None,
+        output=Path(given["output"].file) if given["output"].file is not None else None,
         calibration=Path(given["calibration"]) if given["calibration"] is not None else None,
         inputs=Path(given["inputs"]) if given["inputs"] is not None else None,
         also_read=tuple(Path(name) for name in (given["plan"], given["recipe"]) if name is not None),
@@ -180,10 +201,12 @@ def _settings(given: _Given, progress: Callable[[int, int, str], None]) -> Setti
     from graphprune.pipeline.settings import Settings
 
     chosen = dict(_recipe(given).options)
-    for name in OPTIONS:
+    for name in OPTIONS.keys() - {"outputs"}:
         value = given[name]  # type: ignore[literal-required]
         if value is not None and value != {}:
             chosen[name] = value
+    if given["output"].kinds:
+        chosen["outputs"] = {**chosen.get("outputs", {}), **given["output"].kinds}  # type: ignore[dict-item]
     return Settings(
         **chosen,  # type: ignore[arg-type]
         overwrite=given["force"],
@@ -225,7 +248,7 @@ def _report_path(model: str, given: _Given) -> Path | None:
         raise ArgumentError(f"--report {quote(str(path))} ends neither in .html nor in .json")
     read = (model, given["plan"], given["recipe"], given["calibration"], given["inputs"])
     refuse_unsafe([path], [Path(name) for name in read if name is not None])
-    if given["output"] is not None and path.resolve() == plan_path(Path(given["output"])).resolve():
+    if given["output"].file is not None and path.resolve() == plan_path(Path(given["output"].file)).resolve():
         raise OutputError(f"--report {quote(str(path))} is where the plan goes", "choose another name")
     return path
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -14,6 +15,7 @@ from graphprune.errors import ArgumentError
 if TYPE_CHECKING:
     from graphprune.axes import Options
     from graphprune.axes.options import LayerNorm
+    from graphprune.axes.outputs import UserKind
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -55,6 +57,32 @@ def _content(text: str) -> tuple[str, object]:
     return name, content
 
 
+KINDS: tuple[UserKind, ...] = ("classes", "scores", "values")
+"""How an output of the model may be judged."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What `--output` said: where the result goes, and how outputs of the model are judged."""
+
+    file: str | None
+    kinds: Mapping[str, UserKind]
+
+
+def outputs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Outputs:
+    """A callback that tells FILE from NAME=KIND; the last of each counts."""
+    kinds: dict[str, UserKind] = {}
+    file = None
+    for value in values:
+        name, _, kind = value.rpartition("=")
+        found = next((each for each in KINDS if name and kind == each), None)
+        if found is None:
+            file = value
+        else:
+            kinds[name] = found
+    return Outputs(file, kinds)
+
+
 def at_least(bound: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
     """A callback that refuses smaller numbers."""
 
@@ -89,6 +117,13 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
             f"--max-bytes '{value}' is not a size", "write bytes, or a number with a unit: 500MB, 2GiB"
         )
     return int(number)
+
+
+def share(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A callback that refuses what is not in [0, 1]."""
+    if value is not None and not 0 <= value <= 1:
+        raise ArgumentError(f"{param.opts[0]} must be in [0, 1], got {value}")
+    return value
 
 
 def output_format() -> Callable[[F], F]:

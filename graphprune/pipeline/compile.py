@@ -14,7 +14,7 @@ from graphprune.ir.defaults import Defaults, make_constant, make_inputs
 from graphprune.ir.fixed import Array, Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
-from graphprune.pipeline import measure, registry, reproducer
+from graphprune.pipeline import measure, registry, reproducer, verdict
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.collecting import require_apart
 from graphprune.pipeline.faithful import require_faithful
@@ -22,7 +22,14 @@ from graphprune.pipeline.manager import Manager, Step
 from graphprune.pipeline.output import copy, require_free, write
 from graphprune.pipeline.passes import Pass
 from graphprune.pipeline.planfile import PlanFile, from_steps
-from graphprune.pipeline.report import LatencyReport, PassReport, Report, Size, installed_versions
+from graphprune.pipeline.report import (
+    AgreementReport,
+    LatencyReport,
+    PassReport,
+    Report,
+    Size,
+    installed_versions,
+)
 from graphprune.pipeline.samples import Given, Samples
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.sparse import sparse_output
@@ -30,6 +37,7 @@ from graphprune.pipeline.sparse import sparse_output
 if TYPE_CHECKING:
     import onnx
 
+    from graphprune.axes.outputs import Judged
     from graphprune.prune.plan import Plan
 
 
@@ -117,6 +125,8 @@ class _Compile:
         self.defaults = Defaults()
 
     def run(self) -> Result:
+        given = self.job.calibration is not None or self.job.inputs is not None
+        verdict.require_data(self.settings, given)
         with self.clock.phase("load"):
             source = self._load()
         if self.job.copies and not self._fix:
@@ -128,6 +138,7 @@ class _Compile:
             sizes = normalise(dense)
         samples = Samples(dense, self.job.inputs, self.job.calibration, self.settings, fixed=self.fixed)
         samples.check()
+        outputs = verdict.how_judged(dense, sizes, self.settings)
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
         steps = Manager(self.settings, self.clock, samples).run(dense, sizes, passes)
         self.settings.progress(0, 0, "prove the normal form")
@@ -136,7 +147,26 @@ class _Compile:
             unchecked = require_faithful(original, dense, samples.feeds, self.settings, self.fixed)
         defaults = self.defaults.said(self.settings.keep_initializer_inputs)
         self.notes = tuple(filter(None, (unchecked, defaults)))
-        return self._finish(source, dense, steps, samples)
+        agreement = self._agreement(dense, steps, outputs, samples)
+        return self._finish(source, dense, steps, samples, agreement)
+
+    def _agreement(
+        self, dense: ir.Model, steps: tuple[Step, ...], outputs: tuple[Judged, ...], samples: Samples
+    ) -> AgreementReport | None:
+        """How the result agrees with the dense model; nothing to say where no pass decided anything.
+
+        Raises:
+            PromiseError: not well enough.
+        """
+        plans = [step.plan for step in steps if step.plan is not None]
+        if not plans:
+            return None
+        self.settings.progress(0, 0, "compare with the dense model")
+        repaired = any(plan.replaced or plan.biases for plan in plans)
+        with self.clock.phase("agree"):
+            report, lines = verdict.verdict(dense, steps[-1].model, outputs, samples, self.settings, repaired)
+        self.notes = (*self.notes, *lines, *verdict.gate(report, self.settings))
+        return report
 
     @property
     def _fix(self) -> Fixed:
@@ -160,7 +190,14 @@ class _Compile:
             require_apart(self.settings.statistics, self.job.output, [p for p in inputs if p is not None])
         return source
 
-    def _finish(self, source: Source, dense: ir.Model, steps: tuple[Step, ...], samples: Samples) -> Result:
+    def _finish(
+        self,
+        source: Source,
+        dense: ir.Model,
+        steps: tuple[Step, ...],
+        samples: Samples,
+        agreement: AgreementReport | None,
+    ) -> Result:
         pruned = steps[-1].model if steps else dense
         latency = self._latency(dense, pruned, samples)
         with self.clock.phase("report"):
@@ -173,7 +210,7 @@ class _Compile:
             if self.settings.keep_initializer_inputs:
                 make_inputs(pruned, self.defaults.weights)
             files, notes = self._written(pruned, source, plan_file, samples)
-        report = self._report(sizes, steps, latency, files, (*self.notes, *notes))
+        report = self._report(sizes, steps, latency, files, (*self.notes, *notes), agreement)
         return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
 
     def _written(
@@ -203,6 +240,7 @@ class _Compile:
         latency: LatencyReport | None,
         files: tuple[str, ...],
         notes: tuple[str, ...] = (),
+        agreement: AgreementReport | None = None,
     ) -> Report:
         passes = (
             PassReport(str(step.item), step.groups, step.proof, size, step.warnings, step.zeros, step.notes)
@@ -222,6 +260,7 @@ class _Compile:
             timings=self.clock.timings(),
             files=files,
             fixed=as_lists(self.fixed),
+            agreement=agreement,
         )
 
     def _copied(self, source: Source) -> Result:

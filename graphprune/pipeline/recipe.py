@@ -11,6 +11,9 @@ image = [1, 3, 224, 224]
 
 [options.fix]
 sampling_rate = 16000
+
+[options.outputs]
+logits = "values"
 """
 
 from __future__ import annotations
@@ -32,10 +35,16 @@ OPTIONS: dict[str, type] = {
     "verify_each": bool,
     "allow_short": bool,
     "bench": bool,
+    "max_drop": float,
+    "strict": bool,
     "shapes": dict,
     "fix": dict,
+    "outputs": dict,
 }
 """What a recipe may set beside the pipeline, and the type of each."""
+
+KINDS = ("classes", "scores", "values")
+"""How an output may be judged."""
 
 _LIMIT = 2**20
 
@@ -92,7 +101,7 @@ def _option(key: str, value: object, where: str) -> OptionValue:
         raise ArgumentError(f"'{where}' has an unknown option '{key}'", did_you_mean(key, OPTIONS))
     wanted = OPTIONS[key]
     if wanted is dict and isinstance(value, dict):
-        item = _shape if key == "shapes" else _content
+        item = {"shapes": _shape, "fix": _content, "outputs": _kind}[key]
         return {str(name): item(name, each, where) for name, each in value.items()}
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -116,6 +125,13 @@ def _content(name: str, content: object, where: str) -> object:
     return content
 
 
+def _kind(name: str, kind: object, where: str) -> str:
+    """How an output is judged."""
+    if kind not in KINDS:
+        raise ArgumentError(f"output '{name}' in '{where}' is none of {', '.join(KINDS)}")
+    return str(kind)
+
+
 def write(recipe: Recipe) -> str:
     """The text of a recipe, which reads back to the same recipe."""
     lines = [f"pipeline = {_string(recipe.pipeline)}"]
@@ -135,6 +151,8 @@ def write(recipe: Recipe) -> str:
 def _content_text(content: object) -> str:
     if isinstance(content, list | tuple):
         return f"[{', '.join(map(_content_text, content))}]"
+    if isinstance(content, str):
+        return _string(content)
     assert isinstance(content, bool | int | float)
     return _plain(content)
 

@@ -115,6 +115,51 @@ class PassReport:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class OutputDrop:
+    """How far an output fell below the dense model's; see docs/proof.md for what is lost in each kind.
+
+    `dead` says that it tells no more than a constant answer would. `worst_class` is the class of ten samples
+    or more on which the two agree least.
+    """
+
+    name: str
+    kind: str
+    drop: Interval | None
+    top1: Interval | None
+    worst_class: str
+    worst_class_top1: float | None
+    constant_top1: float | None
+    cosine: float | None
+    dead: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class AgreementReport:
+    """How the result agrees with the dense model: the drop of the worst output, and every output's.
+
+    `source` says on which samples: inputs, held back, repaired on, or generated. Where they were generated,
+    `measured` is false, and the figures say nothing about accuracy.
+    """
+
+    samples: int
+    source: str
+    measured: bool
+    output: str
+    drop: Interval | None
+    outputs: tuple[OutputDrop, ...]
+
+
+@dataclass(frozen=True)
 class LatencyReport:
     """Interleaved ONNX Runtime latency in milliseconds, and the speed-up with its spread (1.3 is faster).
 
@@ -152,6 +197,7 @@ class Report:
     timings: Timings
     files: tuple[str, ...] = ()
     fixed: dict[str, object] = field(default_factory=dict)
+    agreement: AgreementReport | None = None
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> dict[str, Json]:

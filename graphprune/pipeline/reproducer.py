@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 from graphprune.errors import OutputError
@@ -67,8 +68,16 @@ def recipe(pipeline: str, settings: Settings) -> Recipe:
         "verify_each": settings.verify_each,
         "allow_short": settings.allow_short,
         "bench": settings.bench,
+        "strict": settings.strict,
     }
-    for key, table in (("shapes", dict(settings.shapes)), ("fix", as_lists(settings.fix))):
+    if settings.max_drop is not None:
+        options["max_drop"] = settings.max_drop
+    tables: dict[str, Mapping[str, object]] = {
+        "shapes": dict(settings.shapes),
+        "fix": as_lists(settings.fix),
+        "outputs": dict(settings.outputs),
+    }
+    for key, table in tables.items():
         if table:
             options[key] = table
     return Recipe(pipeline, options)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -20,6 +21,8 @@ PROOF_ROWS = 4
 
 Feeds = tuple[dict[str, np.ndarray], ...]
 Arrays = Mapping[str, np.ndarray]
+Sets = list[dict[str, np.ndarray]]
+Source = Literal["inputs", "held back", "repaired on", "generated"]
 Given = Path | Arrays | tuple[Arrays, ...] | None
 """A file or folder of arrays, arrays by input name, several such sets, or nothing."""
 
@@ -65,10 +68,45 @@ class Samples:
 
     @cached_property
     def batches(self) -> Feeds:
-        """Calibration batches; none if there is no calibration data."""
+        """Calibration batches without what is held back; none if there is no calibration data."""
+        return self._left(_batches(self._parts[1], self.model))
+
+    @cached_property
+    def _parts(self) -> tuple[Sets, Sets]:
+        """Calibration samples that are held back to judge the result by, and those that passes see.
+
+        Nothing is held back where the user said what to judge by.
+        """
+        from graphprune.runtime.holding import count, divide, held_back
+
         if self.calibration is None:
-            return ()
-        return self._left(read(self.calibration, self.model, self.fixed))
+            return [], []
+        sets = read_sets(self.calibration, self.model, self.fixed)
+        number = 0 if self.inputs is not None else held_back(count(sets, self.model))
+        return divide(sets, self.model, number, self.settings.seed) if number else ([], sets)
+
+    @property
+    def calibrated(self) -> int:
+        """Calibration samples, held back or not."""
+        from graphprune.runtime.holding import count
+
+        return sum(count(sets, self.model) for sets in self._parts)
+
+    def judging(self) -> Judging:
+        """What the result is judged on: given inputs, what was held back, else what there is."""
+        if self.inputs is not None:
+            return Judging(read_sets(self.inputs, self.model, self.fixed), "inputs", self.model)
+        held, rest = self._parts
+        if held or rest:
+            return Judging(held or rest, "held back" if held else "repaired on", self.model)
+        return Judging(list(self.feeds), "generated", self.model)
+
+    def seen(self) -> Judging:
+        """Some of the samples that passes saw."""
+        from graphprune.runtime.holding import MOST, divide
+
+        chosen, _ = divide(self._parts[1], self.model, MOST, self.settings.seed)
+        return Judging(chosen, "repaired on", self.model)
 
     @cached_property
     def feeds(self) -> Feeds:
@@ -81,6 +119,26 @@ class Samples:
         from graphprune.runtime.data import batches
 
         return tuple(next(batches(batch, self.model, size=PROOF_ROWS)) for batch in self.batches[:1])
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Samples to judge a result on, and where they come from."""
+
+    sets: Sequence[Arrays]
+    source: Source
+    model: ir.Model
+
+    def __len__(self) -> int:
+        from graphprune.runtime.holding import count
+
+        return count(self.sets, self.model)
+
+    def feeds(self, size: int = 1) -> Iterator[dict[str, np.ndarray]]:
+        """So many samples at a time."""
+        from graphprune.runtime.data import batches
+
+        return (feed for arrays in self.sets for feed in batches(arrays, self.model, size))
 
 
 def feeds_for(model: ir.Model, inputs: Given, settings: Settings, fixed: Arrays = NOTHING) -> Feeds:
@@ -103,15 +161,27 @@ def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arra
     Raises:
         DataError: it cannot be read, or does not fit the model.
     """
-    from graphprune.runtime.data import batches, load_inputs
+    return _batches(read_sets(given, model, fixed), model)
 
-    sets = load_inputs(given, model, fixed) if isinstance(given, Path) else as_sets(given, model, fixed)
+
+def _batches(sets: Sequence[Arrays], model: ir.Model) -> Feeds:
+    from graphprune.runtime.data import batches
+
     return tuple(feed for arrays in sets for feed in batches(arrays, model))
 
 
-def as_sets(
-    given: Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING
-) -> list[dict[str, np.ndarray]]:
+def read_sets(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Sets:
+    """What was given as sets of arrays, checked against a model.
+
+    Raises:
+        DataError: it cannot be read, or does not fit the model.
+    """
+    from graphprune.runtime.data import load_inputs
+
+    return load_inputs(given, model, fixed) if isinstance(given, Path) else as_sets(given, model, fixed)
+
+
+def as_sets(given: Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Sets:
     """Arrays in memory, checked against a model.
 
     Raises:

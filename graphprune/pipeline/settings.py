@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from graphprune.axes.outputs import UserKind
     from graphprune.ir.fixed import Fixed
     from graphprune.ir.limits import Limits
 
@@ -30,6 +31,9 @@ class Settings:
         allow_short: write a model that misses its budget.
         overwrite: replace an output that exists.
         bench: measure latency before and after.
+        max_drop: largest drop of any output against the dense model, in [0, 1]; None for any.
+        strict: refuse what the samples cannot decide, too.
+        outputs: how outputs are judged, by name, where the graph does not tell it right.
         timeout: seconds that the first runs of the model may take.
         max_bytes: refuse larger model files.
         allow_external_links: accept external data behind links.
@@ -49,6 +53,9 @@ class Settings:
     allow_short: bool = False
     overwrite: bool = False
     bench: bool = True
+    max_drop: float | None = None
+    strict: bool = False
+    outputs: Mapping[str, UserKind] = field(default_factory=dict)
     timeout: float = 120.0
     max_bytes: int | None = None
     allow_external_links: bool = False

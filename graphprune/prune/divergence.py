@@ -13,6 +13,7 @@ import onnx_ir as ir
 from graphprune.axes.caches import cache_pairs
 from graphprune.errors import DataError
 from graphprune.runtime.data import batches, layout
+from graphprune.runtime.gaps import real_tokens
 from graphprune.runtime.session import Feeds, Outputs
 from graphprune.statistics.held import Held
 
@@ -115,7 +116,7 @@ class Judge:
         for number, feeds in enumerate(self._batches):
             for name, array in _chosen(dense(feeds), self._targets).items():
                 self._dense.put(number, name, array)
-        self._rows = [_real_tokens(feeds) for feeds in self._batches]
+        self._rows = [real_tokens(feeds) for feeds in self._batches]
 
     def losses(self, run: Callable[[Feeds], Outputs]) -> dict[str, float]:
         """Divergence per output; infinite where the candidate computes no numbers."""
@@ -175,15 +176,6 @@ def _batches(
 
 def _chosen(outputs: Outputs, wanted: Iterable[Target]) -> dict[str, Array]:
     return {target.name: outputs[target.name] for target in wanted}
-
-
-def _real_tokens(feeds: Feeds) -> npt.NDArray[np.bool_] | None:
-    """Which tokens are not padding, by the input that says so."""
-    for name in sorted(feeds):
-        array = feeds[name]
-        if "mask" in name.lower() and array.ndim == 2 and array.dtype.kind in "iub" and not np.all(array):
-            return np.asarray(array != 0)
-    return None
 
 
 def _rows_of(array: Array, real: npt.NDArray[np.bool_] | None) -> Array:

@@ -6,14 +6,21 @@ import json
 from collections import Counter
 
 from graphprune.ir.names import escape
-from graphprune.pipeline.report import GroupReport, LatencyReport, PassReport, Report, ZerosReport
-from graphprune.report import numbers
+from graphprune.pipeline.report import (
+    GroupReport,
+    LatencyReport,
+    PassReport,
+    ProofReport,
+    Report,
+    ZerosReport,
+)
+from graphprune.report import agreed, numbers
 from graphprune.report.table import Table
 
 
 def tables(report: Report, detailed: bool = True) -> tuple[Table, ...]:
     """What a person wants to see after a compile: totals first, then each pass, then what was refused."""
-    result = [totals(report)]
+    result = [totals(report), *agreed.outputs(report.agreement, detailed)]
     for item in report.passes:
         if detailed and item.zeros is None:
             result.append(groups(item))
@@ -50,7 +57,7 @@ def totals(report: Report) -> Table:
     ]
     if report.latency:
         rows.append(latency_row(report.latency))
-    note = "\n".join(filter(None, (fixed(report), speed(report.latency))))
+    note = "\n".join(filter(None, (fixed(report), speed(report.latency), agreed.headline(report.agreement))))
     return Table("Result", ("", ">before", ">after", ">left"), tuple(rows), note)
 
 
@@ -109,11 +116,16 @@ def pinned(item: PassReport) -> Table:
 
 def proof(item: PassReport) -> Table:
     """What the pass did, and whether the rewrite did what the plan says."""
-    verdict = "proved" if item.proof.ok else "NOT proved"
-    worst = f"worst error {item.proof.error:.2g} of the largest output"
-    line = f"{verdict}: {worst} (bound {item.proof.tolerance:.0e})"
+    line = proved(item.proof)
     notes, details = (tuple((escape(each),) for each in lines) for lines in (item.notes, item.proof.details))
     return Table(escape(item.text), ("",), (*zeros(item), *cuts(item), *notes, (line,), *details))
+
+
+def proved(proof: ProofReport) -> str:
+    """What was proved, in words that nobody takes for accuracy."""
+    verdict = "rewrite proved: the file" if proof.ok else "rewrite NOT proved: nothing says that the file"
+    rounding = f"rounding {proof.error:.2g} of the largest output, bound {proof.tolerance:.0e}"
+    return f"{verdict} does what the plan says ({rounding})"
 
 
 def zeros(item: PassReport) -> tuple[tuple[str], ...]:

@@ -6,7 +6,7 @@ from html import escape as quote
 
 from graphprune.ir.names import escape
 from graphprune.pipeline.report import GroupReport, PassReport, Report
-from graphprune.report import compiled
+from graphprune.report import agreed, compiled
 from graphprune.report.table import Table
 
 _STYLE = """
@@ -28,7 +28,11 @@ def render(report: Report) -> str:
     """The whole page."""
     title = f"{escape(report.source)} → {escape(report.output or 'nothing written')}"
     body = [f"<h1>{quote(title)}</h1>", f"<p><code>{quote(escape(report.pipeline))}</code></p>"]
-    body += [_table(compiled.totals(report)), _latency(report)]
+    body += [
+        _table(compiled.totals(report)),
+        *map(_table, agreed.outputs(report.agreement, False)),
+        _latency(report),
+    ]
     for item in report.passes:
         body += [
             _bars(item),

@@ -58,7 +58,14 @@ class Layout:
 
     def take(self, arrays: Arrays, start: int, count: int = 1) -> dict[str, np.ndarray]:
         """Some samples, with what belongs to every sample."""
-        rows = slice(start * self.step, (start + count) * self.step)
+        return self._of(arrays, slice(start * self.step, (start + count) * self.step))
+
+    def pick(self, arrays: Arrays, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+        """The samples of these numbers, copied, with what belongs to every sample."""
+        rows = np.asarray(numbers, np.int64)[:, None] * self.step + np.arange(self.step)
+        return self._of(arrays, rows.ravel())
+
+    def _of(self, arrays: Arrays, rows: slice | np.ndarray) -> dict[str, np.ndarray]:
         return {
             name: array[(slice(None),) * self.axes[name] + (rows,)] if name in self.axes else array
             for name, array in arrays.items()

@@ -1,0 +1,296 @@
+"""How well the result agrees with the dense model, and whether that is enough: no proof says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.errors import ArgumentError, ModelError, PromiseError, did_you_mean
+from graphprune.ir.names import quote
+from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
+from graphprune.pipeline.samples import Judging, Samples
+from graphprune.pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from graphprune.axes.outputs import Judged
+    from graphprune.ir.shapes import Sizes
+    from graphprune.runtime.drop import Drop
+    from graphprune.runtime.estimate import Estimate
+
+Feed = Mapping[str, np.ndarray]
+Runner = Callable[[Feed], dict[str, np.ndarray]]
+BATCH = 32
+"""Samples at a time for a model that does not run on one."""
+MISFIT_ERRORS, MISFIT_GROWTH = 2.5, 1.25
+"""Standard errors, and the factor, by which held-back samples have to be worse than those repaired on."""
+
+
+def how_judged(model: ir.Model, sizes: Sizes, settings: Settings) -> tuple[Judged, ...]:
+    """What each output is, with what the user said of some.
+
+    Raises:
+        ArgumentError: there is no output of that name, or no such kind.
+    """
+    from graphprune.axes.outputs import USER_KINDS, judged
+
+    names = [value.name or "" for value in model.graph.outputs]
+    for name, kind in settings.outputs.items():
+        if name not in names:
+            raise ArgumentError(f"the model has no output {quote(name)}", did_you_mean(name, names))
+        if kind not in USER_KINDS:
+            message = f"output {quote(name)} cannot be judged as {quote(str(kind))}"
+            raise ArgumentError(message, did_you_mean(str(kind), USER_KINDS))
+    return judged(model, sizes, settings.outputs)
+
+
+def require_data(settings: Settings, given: bool) -> None:
+    """Refuse a bound that nothing can be measured for.
+
+    Raises:
+        ArgumentError: there are no samples, or it is no share.
+    """
+    if settings.max_drop is not None and not 0 <= settings.max_drop <= 1:
+        raise ArgumentError(f"max-drop is a share: it must be in [0, 1], got {settings.max_drop}")
+    if settings.max_drop is not None and not given:
+        message = "--max-drop needs samples to measure the drop on"
+        raise ArgumentError(message, "give some: --calibration FILE or --inputs FILE")
+
+
+def runner(model: ir.Model, settings: Settings) -> Runner:
+    """Runs a model as its users will: natively, optimised, on the inputs that it has."""
+    from graphprune.runtime.session import open_session
+
+    session = open_session(model, threads=settings.threads)
+    names = {value.name for value in model.graph.inputs}
+
+    def run(feed: Feed) -> dict[str, np.ndarray]:
+        given = {name: array for name, array in feed.items() if name in names}
+        return session.run(given, timeout_s=settings.timeout)
+
+    return run
+
+
+def drops(dense: Runner, small: Runner, outputs: tuple[Judged, ...], judging: Judging) -> tuple[Drop, ...]:
+    """What each output lost over the samples, one after the other; only sums are held."""
+    from graphprune.runtime.drop import Tally
+    from graphprune.runtime.gaps import real_tokens
+
+    tallies: dict[str, Tally] = {}
+    for number, (feed, one) in enumerate(_runs(dense, judging)):
+        if not number:
+            kinds = tuple(_settled(item, feed, one, dense) for item in outputs)
+            tallies = {name: Tally(item) for item in kinds for name in one if _of(name) == item.name}
+        two = small(feed)
+        real = real_tokens(feed)
+        for name, tally in tallies.items():
+            if name in one and name in two:
+                ids = feed[tally.judged.tokens] if tally.judged.kind == "tokens" else None
+                tally.add(one[name], two[name], ids, real)
+    return tuple(replace(tally.drop(), name=name) for name, tally in tallies.items())
+
+
+def _runs(dense: Runner, judging: Judging) -> Iterator[tuple[Feed, dict[str, np.ndarray]]]:
+    """Each sample with what the dense model gives; several at a time where it refuses one."""
+    size = 1
+    try:
+        dense(next(iter(judging.feeds(size))))
+    except ModelError:
+        size = BATCH
+    for feed in judging.feeds(size):
+        yield feed, dense(feed)
+
+
+def _of(name: str) -> str:
+    """The output that an array belongs to: a sequence or a map gives several, as `name[0]`."""
+    return name.partition("[")[0]
+
+
+def _settled(item: Judged, feed: Feed, found: Mapping[str, np.ndarray], dense: Runner) -> Judged:
+    """How an output is judged, now that there is one: its type is known, and whether tokens are foreseen."""
+    array = next((array for name, array in found.items() if _of(name) == item.name), None)
+    if array is not None and array.dtype.kind in "biuOSU" and item.kind != "scores":
+        return replace(item, kind="exact")
+    if item.kind == "tokens" and not (array is not None and _continues(item, feed, array, dense)):
+        return replace(item, kind="classes")
+    return item
+
+
+def _continues(item: Judged, feed: Feed, logits: np.ndarray, dense: Runner) -> bool:
+    """Whether logits tell the next token without seeing it: those before a token do not change with it."""
+    ids = feed[item.tokens]
+    if ids.ndim != 2 or logits.shape[:2] != ids.shape or ids.shape[1] < 2:
+        return False
+    other = np.array(ids)
+    other[:, -1] = np.where(ids[:, -1] == ids[:, 0], ids[:, 0] ^ 1, ids[:, 0])
+    moved = dense({**feed, item.tokens: other})[item.name]
+    before, after = (array[:, :-1].astype(np.float64) for array in (logits, moved))
+    return bool(np.allclose(before, after, rtol=0, atol=1e-3 * float(np.abs(before).max(initial=0.0))))
+
+
+def verdict(
+    dense: ir.Model,
+    small: ir.Model,
+    outputs: tuple[Judged, ...],
+    samples: Samples,
+    settings: Settings,
+    repaired: bool,
+) -> tuple[AgreementReport, tuple[str, ...]]:
+    """How the result agrees with the dense model, and lines that somebody should act on."""
+    judging = samples.judging()
+    runs = runner(dense, settings), runner(small, settings)
+    found = drops(*runs, outputs, judging)
+    report = told(found, len(judging), judging.source)
+    if not report.measured:
+        return report, ()
+    lines = [*dead(report), *few(samples)]
+    if repaired and judging.source != "repaired on" and samples.batches:
+        lines += misfit(found, drops(*runs, outputs, samples.seen()), judging.source)
+    return report, tuple(lines)
+
+
+def told(found: tuple[Drop, ...], samples: int, source: str) -> AgreementReport:
+    """Drops as facts for a report; the worst output comes first into the headline."""
+    worst = max((each for each in found if each.drop), key=lambda each: _value(each.drop), default=None)
+    return AgreementReport(
+        samples=samples,
+        source=source,
+        measured=source != "generated",
+        output=worst.name if worst else "",
+        drop=_interval(worst.drop) if worst else None,
+        outputs=tuple(_output(each) for each in found),
+    )
+
+
+def _value(estimate: Estimate | None) -> float:
+    return estimate.value if estimate is not None else -1.0
+
+
+def _interval(estimate: Estimate | None) -> Interval | None:
+    return None if estimate is None else Interval(estimate.value, estimate.low, estimate.high)
+
+
+def _output(found: Drop) -> OutputDrop:
+    label, share = found.worst if found.worst is not None else ("", None)
+    return OutputDrop(
+        name=found.name,
+        kind=found.kind,
+        drop=_interval(found.drop),
+        top1=_interval(found.top1),
+        worst_class=str(label),
+        worst_class_top1=share,
+        constant_top1=found.constant,
+        cosine=found.cosine,
+        dead=found.dead,
+        note=found.note,
+    )
+
+
+def dead(report: AgreementReport) -> tuple[str, ...]:
+    """A line for each output that tells no more than a constant."""
+    return tuple(f"as good as dead: {_why_dead(each)}" for each in report.outputs if each.dead)
+
+
+def _why_dead(output: OutputDrop) -> str:
+    name = quote(output.name)
+    hint = "cut less, or repair: the file does what the plan says, but not what the model did"
+    if output.top1 is not None and output.constant_top1 is not None:
+        constant = f"{output.constant_top1:.3f} for the best constant answer"
+        return f"output {name} agrees with the dense model on {output.top1.value:.3f}, {constant}; {hint}"
+    if output.kind == "scores":
+        return f"output {name} is no better than calling everything positive; {hint}"
+    return f"output {name} explains none of the dense model's variance; {hint}"
+
+
+def few(samples: Samples) -> tuple[str, ...]:
+    """A line where the calibration data is too little to hold any back."""
+    from graphprune.runtime.holding import LEAST
+
+    number = samples.calibrated
+    if not 0 < number < LEAST:
+        return ()
+    noun = "sample" if number == 1 else "samples"
+    return (
+        f"calibration has {number} {noun}: statistics and repair fit them rather than the task, and of fewer "
+        f"than {LEAST} none is held back to show it; a few hundred help",
+    )
+
+
+def misfit(held: tuple[Drop, ...], seen: tuple[Drop, ...], source: str) -> tuple[str, ...]:
+    """A line where outputs are further from the dense model's on other samples than on those repaired on."""
+    measures = (("squared error over variance", "error"), ("drop", "drop"))
+    pairs = [
+        (each.name, what, getattr(each, name), getattr(other, name))
+        for each, other in zip(held, seen, strict=True)
+        for what, name in measures
+    ]
+    grown = [pair for pair in pairs if _beyond(*pair[2:])]
+    if not grown:
+        return ()
+    name, what, one, two = max(grown, key=lambda pair: pair[2].value - pair[3].value)
+    where = "--inputs" if source == "inputs" else "samples held back"
+    return (
+        f"calibration does not fit: {what} of output {quote(name)} is {one.value:.2g} on {where} and "
+        f"{two.value:.2g} on those repaired on; more samples from where the model will be used would help",
+    )
+
+
+def _beyond(held: Estimate | None, seen: Estimate | None) -> bool:
+    if held is None or seen is None:
+        return False
+    noise = float(np.hypot(held.error, seen.error))
+    return held.value - seen.value > MISFIT_ERRORS * noise and held.value > MISFIT_GROWTH * seen.value
+
+
+def gate(report: AgreementReport, settings: Settings) -> tuple[str, ...]:
+    """Lines on whether the drop keeps its bound.
+
+    Raises:
+        PromiseError: it does not; or, where settings are strict, the samples cannot decide.
+    """
+    bound = settings.max_drop
+    if bound is None:
+        return ()
+    hint = "cut less, repair with more samples, or allow more; --allow-short writes it all the same"
+    if report.drop is None:
+        return _missed(
+            "--max-drop cannot be judged: these samples say nothing about any output", hint, settings
+        )
+    drop, name = report.drop, quote(report.output)
+    unsure = _undecided(report, bound)
+    if drop.value > bound:
+        line = f"the drop of output {name} is {drop.value:.3f}, more than --max-drop {bound:g}"
+        return _missed(f"{line}{unsure and f' ({unsure})'}", hint, settings)
+    if drop.high <= bound:
+        return ()
+    line = f"--max-drop {bound:g} is {unsure}: the drop of output {name} is {_range(drop)}"
+    if settings.strict:
+        raise PromiseError(line, "give more samples, or leave --strict out")
+    return (line,)
+
+
+def _missed(line: str, hint: str, settings: Settings) -> tuple[str, ...]:
+    if not settings.allow_short:
+        raise PromiseError(line, hint)
+    return (line,)
+
+
+def _undecided(report: AgreementReport, bound: float) -> str:
+    """What more samples would decide; empty where the interval lies on one side."""
+    assert report.drop is not None
+    drop = report.drop
+    if not drop.low < bound < drop.high:
+        return ""
+    reach = drop.high - drop.value if drop.value <= bound else drop.value - drop.low
+    apart = abs(bound - drop.value)
+    if not apart:
+        return f"inconclusive, {report.samples} samples; no number would decide"
+    number = int(np.ceil(report.samples * (reach / apart) ** 2))
+    return f"inconclusive, {report.samples} samples; about {number} would decide"
+
+
+def _range(drop: Interval) -> str:
+    return f"{drop.value:.3f} (95 % interval {drop.low:.3f} to {drop.high:.3f})"
