@@ -59,7 +59,7 @@ def _table(table: Table) -> str:
         return ""
     heads = "".join(f"<th{_side(name)}>{quote(name.removeprefix('>'))}</th>" for name in table.columns)
     rows = "\n".join(_row(row, table.columns) for row in table.rows)
-    note = f'<p class="note">{quote(table.note).replace(chr(10), "<br>")}</p>' if table.note else ""
+    note = "".join(f'<p class="note">{quote(line)}</p>' for line in table.note.splitlines())
     shown = f"<tr>{heads}</tr>\n" if any(table.columns) else ""
     return f"<h2>{quote(table.title)}</h2>\n<table>\n{shown}{rows}\n</table>{note}"
 

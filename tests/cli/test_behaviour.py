@@ -18,7 +18,7 @@ from .conftest import Run, small_model
 PRUNE = ("--passes", "prune(ratio=0.5, criterion=l1, align=1)")
 KEYS = {
     "schema", "source", "output", "pipeline", "before", "after", "passes", "latency", "warnings", "versions",
-    "seed", "timings", "files", "fixed",
+    "seed", "timings", "files", "fixed", "agreement",
 }  # fmt: skip
 
 
@@ -207,3 +207,38 @@ def test_inputs_are_fixed_from_the_command_line_and_from_a_recipe(run: Run, fold
     assert (folder / "loud.onnx").read_bytes() == (folder / "again.onnx").read_bytes()
     refused = run("compile", "two.onnx", "-o", "bad.onnx", "--fix", "loud=maybe", *PRUNE)
     assert refused.code == 2 and "--fix 'loud=maybe' is not name=16000" in refused.err
+
+
+def images(folder: Path, count: int = 40) -> None:
+    noise = np.random.default_rng(0).standard_normal((count, 3, 8, 8)).astype(np.float32)
+    np.savez(folder / "images.npz", image=noise)
+
+
+def test_a_missed_drop_is_a_missed_budget(run: Run, folder: Path) -> None:
+    images(folder)
+    small = ("compile", "model.onnx", "-o", "small.onnx", *PRUNE, "--no-bench", "--inputs", "images.npz")
+    outcome = run(*small, "--output", "logits=values", "--max-drop", "0.01")
+    assert outcome.code == 1 and "--max-drop 0.01" in outcome.err
+    assert not (folder / "small.onnx").exists()
+    outcome = run(*small, "--max-drop", "1")
+    assert outcome.code == 0 and (folder / "small.onnx").exists()
+    assert "as classes, 40 samples of --inputs" in outcome.out
+    without = run("compile", "model.onnx", "-o", "other.onnx", *PRUNE, "--max-drop", "0.5")
+    assert without.code == 2 and "--calibration FILE or --inputs FILE" in without.err
+    assert run(*small, "--max-drop", "1.5").code == 2
+
+
+def test_outputs_are_judged_as_said_on_the_command_line_or_in_a_recipe(run: Run, folder: Path) -> None:
+    images(folder)
+    small = ("compile", "model.onnx", *PRUNE, "--no-bench", "--inputs", "images.npz", "--format", "json")
+    said = run(*small, "--output", "logits=values", "--output", "small.onnx", "--report", "r.html")
+    (output,) = json.loads(said.out)["agreement"]["outputs"]
+    assert output["kind"] == "values"
+    page = (folder / "r.html").read_text(encoding="utf-8")
+    assert "accuracy:" in page and "Agreement with the dense model on 40 samples of --inputs" in page
+    recipe = f'pipeline = "{PRUNE[1]}"\n[options]\nmax_drop = 1\n[options.outputs]\nlogits = "scores"\n'
+    (folder / "recipe.toml").write_text(recipe)
+    stored = ("compile", "model.onnx", "--recipe", "recipe.toml", "--no-bench", "--inputs", "images.npz")
+    told = run(*stored, "--format", "json", "-o", "again.onnx")
+    (output,) = json.loads(told.out)["agreement"]["outputs"]
+    assert output["kind"] == "scores"
