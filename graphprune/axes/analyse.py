@@ -17,6 +17,7 @@ from graphprune.axes.positions import carry
 from graphprune.axes.regions import VarianceRegion, find_regions
 from graphprune.axes.routers import find_routers
 from graphprune.axes.rules import row_for
+from graphprune.axes.shared import tied_uses
 from graphprune.axes.shuffles import find_shuffles
 from graphprune.axes.state import Axes, Contraction, Event, Facts, State, Use
 from graphprune.axes.visit import Visit
@@ -106,6 +107,8 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
     state.shuffles = find_shuffles(nodes, sizes) if options.shuffle == "gather" else {}
     state.branches = find_branches(model.graph, sizes)
     state.routers = find_routers(nodes, sizes, state.branches)
+    if options.share == "tie":
+        state.shared = tied_uses((model.graph, *model.graph.subgraphs()), _contracts)
     pairs = cache_pairs(model.graph) if options.io == "auto" else {}
     passes = 0
     while True:
@@ -113,6 +116,7 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
         groups, unbalanced = form_groups(model, state)
         if not unbalanced:
             break
+        unbalanced = state.sharing(unbalanced)
         state.tied.update(unbalanced)
         state.forget({node for node, _ in unbalanced})
     return Analysis(model, options, sizes, state, groups, passes)
@@ -209,6 +213,11 @@ def _transfer(state: State, node: ir.Node) -> None:
         row.transfer(visit)
         visit.fix_unread()
     _spread(state, node, "" if row is None else row.exactness)
+
+
+def _contracts(node: ir.Node) -> bool:
+    row = row_for(node.domain, node.op_type)
+    return row is not None and row.exactness == "contraction"
 
 
 BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})

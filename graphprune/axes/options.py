@@ -17,13 +17,14 @@ class Options:
             primitive operators, `slice` normalises over the kept slots (changes the function; needs
             allow_inexact).
         allow_inexact: permit cuts after which a normaliser computes another function.
-        share: `split` gives every use of a shared initializer its own labels; `tie` one.
+        share: `tie` has layers that are applied more than once lose the same slots everywhere; `split` gives
+            every use of a shared weight its own labels.
         io: `auto` frees the heads and head dims of cache inputs that are joined to an output; `fixed` does
             not.
     """
 
     layernorm: LayerNorm = "refuse"
     allow_inexact: bool = False
-    share: Literal["split", "tie"] = "split"
+    share: Literal["split", "tie"] = "tie"
     io: Literal["auto", "fixed"] = "auto"
     shuffle: Literal["gather", "keep"] = "gather"

@@ -107,7 +107,15 @@ class State:
         self.shuffles: dict[ir.Node, Shuffle] = {}
         self.routers: frozenset[ir.Node] = frozenset()
         self.unknown: frozenset[ir.Node] = frozenset()
+        self.shared: Mapping[Use, Use] = {}
         self.facts = Facts()
+
+    def sharing(self, places: set[tuple[ir.Node, int]]) -> set[tuple[ir.Node, int]]:
+        """The same places of all nodes that apply the same layers."""
+        firsts = {first for use, first in self.shared.items() for node, _ in places if use.node is node}
+        return places | {
+            (use.node, tag) for use, first in self.shared.items() if first in firsts for _, tag in places
+        }
 
     def forget(self, nodes: set[ir.Node]) -> None:
         """Lets the weights of these nodes start again, where what was said about their blocks has to go."""

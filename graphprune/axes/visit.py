@@ -125,11 +125,11 @@ class Visit:
 
     def _labels_of(self, use: Use) -> Axes:
         shape = self.state.sizes.shapes.get(use.value) or ()
-        key = use
-        if self.options.share == "tie" or _is_only_sliced(use.value):
+        key = self.state.shared.get(use, use)
+        if _is_only_sliced(use.value):
             key = Use(*_first_use(use.value))
-            if key in self.state.uses:
-                return self.state.uses[key]
+        if key in self.state.uses:
+            return self.state.uses[key]
         return tuple(self._algebra.fresh(size, (key, axis)) for axis, size in enumerate(shape))
 
     def axis(self, position: int, axis: int) -> Label:
@@ -293,6 +293,9 @@ class Visit:
         axes[axis] = label
         self.state.uses[use] = tuple(axes)
         self.state.blocks[(use, axis)] = blocks
+        first = self.state.shared.get(use, use)
+        if (first, axis) in self.state.blocks:
+            self.equal(label, self.state.uses[first][axis])
 
     def kernel(self, position: int) -> None:
         """Axes 2 and on of a convolution's weight are kernel positions, never removed."""

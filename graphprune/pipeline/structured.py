@@ -84,7 +84,7 @@ class Structured(Pass):
         default=False, metadata={"help": "permit cuts that change what a normaliser computes"}
     )
     share: Literal["split", "tie"] = field(
-        default="split", metadata={"help": "uses of one tensor: independent, or one"}
+        default="tie", metadata={"help": "layers applied twice: the same slots everywhere, or each its own"}
     )
     io: Literal["auto", "fixed"] = field(
         default="auto", metadata={"help": "whether cache inputs may change their shape"}

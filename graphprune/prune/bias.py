@@ -23,7 +23,8 @@ def with_biases(model: ir.Model, biases: Mapping[str, Array]) -> ir.Model:
     """A model that adds each vector to the value of that name; the given model is only read.
 
     The vector joins the constant that is added already (the bias input of a Conv or Gemm, or the Add that
-    alone reads a MatMul), where there is one; other readers of that constant keep theirs.
+    alone reads a MatMul), where there is one. A constant that several nodes read stays one where all of them
+    get the same vector; else it is cloned, and the others keep theirs.
 
     Args:
         model: in normal form.
@@ -33,9 +34,11 @@ def with_biases(model: ir.Model, biases: Mapping[str, Array]) -> ir.Model:
     Raises:
         ArgumentError: no such value, or the vector has another length.
     """
-    adding = _Adding(model.clone())
+    # -0.0 is +0.0 once it is added
+    adding = _Adding(model.clone(), {name: np.asarray(biases[name], np.float64) + 0.0 for name in biases})
     for name in sorted(biases):
-        adding.add(name, np.asarray(biases[name], np.float64) + 0.0)  # -0.0 is +0.0 once it is added
+        adding.add(name)
+    adding.settle()
     return adding.model
 
 
@@ -44,15 +47,19 @@ class _Adding:
     """A model on its way to more biases."""
 
     model: ir.Model
+    vectors: Mapping[str, npt.NDArray[np.float64]]
     producers: dict[str, ir.Node] = field(init=False)
     taken: set[str] = field(init=False)
+    made: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
+    left: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         graph = self.model.graph
         self.producers = {out.name or "": node for node in graph for out in node.outputs}
         self.taken = {*graph.initializers, *self.producers, *(node.name or "" for node in graph)}
 
-    def add(self, name: str, vector: npt.NDArray[np.float64]) -> None:
+    def add(self, name: str) -> None:
+        vector = self.vectors[name]
         node = self.producers.get(name)
         if node is None or node.op_type not in (*BIAS_INPUT, "MatMul"):
             raise ArgumentError(f"no bias can be added to {quote(name)}: no Conv, Gemm or MatMul computes it")
@@ -67,20 +74,28 @@ class _Adding:
         value = reader.inputs[position] if position < len(reader.inputs) else None
         self._extend(reader, position, value, aligned(node, vector) if reader is not node else vector)
 
+    def settle(self) -> None:
+        """A constant that all its readers have left takes what the last of them reads, under its own name."""
+        for old, new in self.left.items():
+            if not old.uses() and not old.is_graph_output() and new.const_value is not None:
+                old.const_value = ir.Tensor(np.asarray(new.const_value.numpy()), name=old.name)
+                old.shape = new.shape
+                new.replace_all_uses_with(old)
+                del self.model.graph.initializers[new.name or ""]
+
     def _extend(
         self, reader: ir.Node, position: int, old: ir.Value | None, vector: npt.NDArray[np.float64]
     ) -> None:
-        """The constant plus the vector, under its own name if nothing else reads it."""
+        """The constant plus the vector, which all readers share that get the same."""
         dtype = element_type(reader)
         total = vector
         if old is not None and old.const_value is not None:
             total = np.asarray(old.const_value.numpy()).astype(np.float64) + vector
         array = total.astype(dtype.numpy())
-        if old is not None and len(old.uses()) == 1:
-            old.const_value, old.shape = ir.Tensor(array, dtype=dtype, name=old.name), ir.Shape(array.shape)
-            return
         reader.resize_inputs(max(position + 1, len(reader.inputs)))
         reader.replace_input_with(position, self._constant(array, dtype))
+        if old is not None:
+            self.left[old] = self._constant(array, dtype)
 
     def _insert(self, node: ir.Node, vector: npt.NDArray[np.float64]) -> None:
         """A new Add behind the node; a graph output keeps its name."""
@@ -101,11 +116,14 @@ class _Adding:
             result.name, out.name = out.name, result.name
 
     def _constant(self, array: Array, dtype: ir.DataType) -> ir.Value:
-        name = self._fresh()
-        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype))
-        value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=name)
-        self.model.graph.register_initializer(value)
-        return value
+        key = (dtype, array.shape, array.tobytes())
+        if key not in self.made:
+            name = self._fresh()
+            value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype))
+            value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=name)
+            self.model.graph.register_initializer(value)
+            self.made[key] = value
+        return self.made[key]
 
     def _fresh(self) -> str:
         number = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.atoms import Ids
 from graphprune.axes.groups import Group, Slice
+from graphprune.statistics.measures import Gram, Statistics, Vector, added
 from graphprune.statistics.sites import Site, find_sites
 
 Floats = npt.NDArray[np.float64]
@@ -28,16 +30,26 @@ ACTIVATIONS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Sink:
-    """One Site that reads a Group.
+    """One weight that reads a Group.
 
     Attributes:
-        site: the Site.
+        site: the first Site that multiplies with it.
         units, columns: parallel arrays; unit units[k] owns column columns[k], counted over all blocks.
+        readers: all Sites that multiply with it and read the same columns: a layer that is applied twice.
     """
 
     site: Site
     units: Ids
     columns: Ids
+    readers: tuple[Site, ...]
+
+    def gram(self, statistics: Statistics) -> Gram:
+        """Second moments of what all readers read."""
+        return reduce(added, [statistics.gram(site.name) for site in self.readers])
+
+    def vector(self, statistics: Statistics) -> Vector:
+        """Sums of what all readers read."""
+        return reduce(added, [statistics.vector(site.edge.name or "") for site in self.readers])
 
     @property
     def channels(self) -> Ids:
@@ -118,10 +130,15 @@ class SiteIndex:
             site = self.site(touched) if touched.role == "sink" else None
             if site is not None:
                 found.setdefault(site, []).append(site.columns_of(touched))
-        return [
-            Sink(site, np.concatenate([u for u, _ in pairs]), np.concatenate([c for _, c in pairs]))
-            for site, pairs in found.items()
-        ]
+        sinks: dict[tuple[object, ...], Sink] = {}
+        for site, pairs in found.items():
+            units, columns = (np.concatenate(each) for each in zip(*pairs, strict=True))
+            key = (site.weight, site.in_axis, site.position, units.tobytes(), columns.tobytes())
+            if key in sinks:
+                sinks[key] = replace(sinks[key], readers=(*sinks[key].readers, site))
+            else:
+                sinks[key] = Sink(site, units, columns, (site,))
+        return list(sinks.values())
 
     def outputs(self, group: Group) -> list[Output]:
         """What the sources of a Group compute."""

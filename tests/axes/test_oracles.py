@@ -193,8 +193,8 @@ SHARED = """(float[n,5] x) => (float[n,2] y) { a = MatMul(x, w)\n b = MatMul(x, 
 SHARED_WEIGHTS = {"w": (5, 8), "w2": (8, 2), "w3": (8, 2)}
 
 
-def test_uses_of_a_shared_initializer_are_cut_apart_by_default() -> None:
-    found = sketch(SHARED, **SHARED_WEIGHTS)
+def test_a_layer_that_is_applied_twice_can_be_cut_apart() -> None:
+    found = sketch(SHARED, Options(share="split"), **SHARED_WEIGHTS)
     assert units(found) == [8, 8]
     small = cut(found, w=(0, 1, 2))
     widths = sorted(
@@ -206,8 +206,8 @@ def test_uses_of_a_shared_initializer_are_cut_apart_by_default() -> None:
     proves(found)
 
 
-def test_uses_of_a_shared_initializer_can_be_tied() -> None:
-    found = sketch(SHARED, Options(share="tie"), **SHARED_WEIGHTS)
+def test_a_layer_that_is_applied_twice_loses_the_same_slots_everywhere() -> None:
+    found = sketch(SHARED, **SHARED_WEIGHTS)
     assert units(found) == [8]
     assert touched(found, "w:1", 3) == {("w", 1): [3], ("w2", 0): [3], ("w3", 0): [3]}
     small = cut(found, w=(0, 1, 2))

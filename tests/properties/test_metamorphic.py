@@ -126,13 +126,18 @@ def test_7_how_a_graph_is_spelled_does_not_matter(chain: tuple[str, ...], change
     assert close(outputs(one, graph.feeds), outputs(two, graph.feeds))
 
 
-def test_7_equal_weights_stored_once_are_cloned_and_not_sliced() -> None:
+@pytest.mark.parametrize(("share", "widths"), [("tie", 1), ("split", 2)])
+def test_7_a_shared_matrix_ties_its_uses_or_is_cloned_and_not_sliced(share: str, widths: int) -> None:
     graph = net(("plain_conv", "shared"))
-    plan = decided(graph.model, "prune(ratio=0.5, align=1, scope=local, criterion=random)")
-    shared = [name for name in plan.cuts if name.startswith("shared_w")]
-    assert len(shared) == 2 and plan.cuts[shared[0]] != plan.cuts[shared[1]]
-    model = graphprune.compile(graph.model, "prune(ratio=0.5, align=1, scope=local, criterion=random)").model
-    assert sum(name.startswith(("shared_w", INSERTED + "shared_w")) for name in model.graph.initializers) == 2
+    passes = f"prune(ratio=0.5, align=1, scope=local, criterion=random, share={share})"
+    plan = decided(graph.model, passes)
+    cuts = {plan.cuts[name] for name in plan.cuts if name.startswith("shared_w")}
+    assert len(cuts) == widths
+    model = graphprune.compile(graph.model, passes).model
+    stored = [
+        name for name in model.graph.initializers if name.startswith(("shared_w", INSERTED + "shared_w"))
+    ]
+    assert len(stored) == widths
 
 
 @chains

@@ -381,6 +381,7 @@ def test_a_weight_with_other_readers_keeps_its_values_and_says_so() -> None:
     analysis = sketch(
         """(float[n,8] x) => (float[n,4] y, float[n,4] z) { a = MatMul(x, w)\n b = Relu(a)\n y = MatMul(b, v)
         c = MatMul(b, u)\n d = Tanh(c)\n z = MatMul(d, v) }""",
+        Options(share="split"),
         w=(8, 12),
         v=(12, 4),
         u=(12, 12),
@@ -410,12 +411,12 @@ def test_a_product_that_loses_nothing_gets_no_new_add() -> None:
 def test_norms_follow_the_change_and_stay_where_there_is_none() -> None:
     node = next(n for n in cnn().model.graph if n.op_type == "BatchNormalization")
     stored = [np.asarray(node.inputs[p].const_value.numpy()) for p in (3, 4)]  # type: ignore[union-attr]
-    same = refreshed(node, wide(0.5, 2.0), wide(0.5, 2.0))
+    same = refreshed([node], wide(0.5, 2.0), wide(0.5, 2.0))
     np.testing.assert_allclose(same["m"], stored[0], rtol=1e-6)
     np.testing.assert_allclose(same["v"], stored[1], rtol=1e-6)
-    moved = refreshed(node, wide(0.5, 2.0), wide(1.5, 2.0))
+    moved = refreshed([node], wide(0.5, 2.0), wide(1.5, 2.0))
     np.testing.assert_allclose(moved["m"], stored[0] + 1, rtol=1e-5)
-    wider = refreshed(node, wide(0.0, 2.0), wide(0.0, 4.0))
+    wider = refreshed([node], wide(0.0, 2.0), wide(0.0, 4.0))
     np.testing.assert_allclose(wider["v"], 2 * stored[1], rtol=1e-4)
     np.testing.assert_allclose(wider["m"], stored[0] * np.sqrt(2), rtol=1e-5)
 

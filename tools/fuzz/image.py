@@ -334,13 +334,12 @@ def quantised(net: Net, x: Signal) -> Signal:
 
 
 def shared(net: Net, x: Signal) -> Signal:
-    """One weight at two places, once through an Identity; the uses prune independently."""
-    first = net.width(8)
-    second = net.width(8, dead=net.widths[first[0][0][0]].dead)
-    w = net.const(net.weight((8, x.width, 3, 3), {0: first}, {1: x.slots}, 9 * x.width), "shared_w")
+    """One weight at two places, once through an Identity; both lose the same slots."""
+    width = net.width(8)
+    w = net.const(net.weight((8, x.width, 3, 3), {0: width}, {1: x.slots}, 9 * x.width), "shared_w")
     again = net.op("Identity", w) if net.flip() else w
-    a = act(net, Signal(net.op("Conv", x.value, w, pads=[1] * 4), first, x.space))
-    b = act(net, Signal(net.op("Conv", x.value, again, pads=[1] * 4), second, x.space))
+    a = act(net, Signal(net.op("Conv", x.value, w, pads=[1] * 4), width, x.space))
+    b = act(net, Signal(net.op("Conv", x.value, again, pads=[1] * 4), width, x.space))
     out = net.width(4)
     one, two = conv(net, a, out, 1), conv(net, b, out, 1)
     return Signal(net.op("Add", one.value, two.value), out, x.space)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -14,13 +16,24 @@ LEAST, MOST = 0.25, 4.0
 """Bounds on the factor of a variance: beyond them it is a dead channel, or one that came to life."""
 
 
-def refreshed(norm: ir.Node, dense: Vector, pruned: Vector) -> dict[str, Array]:
+def statistics_of(norm: ir.Node) -> tuple[ir.Value | None, ...]:
+    """Stored mean and variance: equal for a norm that is applied more than once."""
+    return tuple(norm.inputs[3:5])
+
+
+def refreshed(alike: Sequence[ir.Node], dense: Vector, pruned: Vector) -> dict[str, Array]:
     """Mean and variance that do behind the cut what the stored ones did before it, by initializer.
 
     Stored statistics come from the whole training set; a small calibration set only says how they change.
     So the change is applied to them: with nothing cut they stay exactly as they are.
+
+    Args:
+        alike: nodes that read the same statistics.
+        dense: sums of what they normalise, all together.
+        pruned: the same behind the cut.
     """
-    mean, variance = (_stored(norm, position) for position in (3, 4))
+    norm = alike[0]
+    mean, variance = (_stored(norm, position, len(alike)) for position in (3, 4))
     if mean is None or variance is None:
         return {}
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
@@ -38,9 +51,9 @@ def refreshed(norm: ir.Node, dense: Vector, pruned: Vector) -> dict[str, Array]:
     }
 
 
-def _stored(norm: ir.Node, position: int) -> Array | None:
-    """A statistic that only this node reads."""
+def _stored(norm: ir.Node, position: int, readers: int) -> Array | None:
+    """A statistic that no other nodes read."""
     value = norm.inputs[position] if len(norm.inputs) > position else None
-    if value is None or value.const_value is None or len(value.uses()) > 1:
+    if value is None or value.const_value is None or len(value.uses()) > readers:
         return None
     return np.asarray(value.const_value.numpy())

@@ -52,6 +52,7 @@ class Remains:
         rows: rows of W that stay, [blocks, rows].
         why: why its weight stays as it is; empty if it may change.
         biased: whether a bias may be added to its result.
+        readers: the Sites that read its weight and are repaired with it, itself included.
     """
 
     site: Site
@@ -59,6 +60,7 @@ class Remains:
     rows: Mask
     why: str
     biased: bool
+    readers: tuple[Site, ...]
 
     @property
     def cut(self) -> bool:
@@ -106,30 +108,71 @@ def remains(
     """
     groups, changed = cut_groups(analysis, change.cuts), changed_nodes(analysis, change)
     gone, routed = removed_nodes(analysis, change), _routed(analysis)
+    here = [site for site in sites if site.node not in gone and site.weight.name not in change.base]
+    masks = {site: _masks(site, groups, change.cuts) for site in here}
+    concerned = {s for s in here if s.edge.producer() in changed or not masks[s][0].all()}
     found = {}
-    for site in sites:
-        if site.node in gone or site.weight.name in change.base:
+    for readers in _by_weight(here):
+        if concerned.isdisjoint(readers):
             continue
-        keep, rows = _masks(site, groups, change.cuts)
-        if site.edge.producer() in changed or not keep.all():
-            why, biased = _fixed(site, keep), _biased(site, keep, fresh)
-            if site.node in routed:
-                why, biased = "its rows are the tokens of one expert, and may be others now", False
-            found[site.node] = Remains(site, keep, rows, why, biased)
+        for mine in _together(readers, masks, concerned):
+            for each in _left(mine, masks, routed, fresh):
+                found[each.site.node] = each
     return found
+
+
+def _by_weight(sites: Sequence[Site]) -> list[list[Site]]:
+    found: dict[ir.Value, list[Site]] = {}
+    for site in sites:
+        found.setdefault(site.weight, []).append(site)
+    return list(found.values())
+
+
+def _together(
+    readers: Sequence[Site], masks: Mapping[Site, tuple[Mask, Mask]], concerned: set[Site]
+) -> list[tuple[Site, ...]]:
+    """All readers of a weight, where they keep the same part of it and nothing else reads it."""
+    first = masks[readers[0]]
+    same = all(np.array_equal(a, b) for site in readers for a, b in zip(masks[site], first, strict=True))
+    if same and len(readers[0].weight.uses()) == len(readers):
+        return [tuple(readers)]
+    return [(site,) for site in readers if site in concerned]
+
+
+def _left(
+    readers: tuple[Site, ...],
+    masks: Mapping[Site, tuple[Mask, Mask]],
+    routed: set[ir.Node],
+    fresh: bool,
+) -> Iterator[Remains]:
+    """What one decision for all readers of a weight leaves of each."""
+    whys = [_fixed(site, masks[site][0], len(readers)) for site in readers]
+    biased = _is_own(readers) and all(_biased(site, masks[site][0], fresh) for site in readers)
+    if not routed.isdisjoint(site.node for site in readers):
+        whys, biased = ["its rows are the tokens of one expert, and may be others now"], False
+    why = next(filter(None, whys), "")
+    return (Remains(site, *masks[site], why, biased, readers) for site in readers)
+
+
+def _is_own(readers: Sequence[Site]) -> bool:
+    """Whether nothing else reads the biases of these Sites: repair changes a tensor, it never clones one."""
+    held = [_bias_of(site) for site in readers]
+    return all(value is None or len(value.uses()) == held.count(value) for value in held)
+
+
+def _bias_of(site: Site) -> ir.Value | None:
+    if site.hidden:
+        return site.bias
+    place = place_of(site.node)
+    return place[0].inputs[place[1]] if place is not None and len(place[0].inputs) > place[1] else None
 
 
 def _biased(site: Site, keep: Mask, fresh: bool) -> bool:
     """A new Add is one more node to run: only where it makes up for inputs that are gone."""
     if site.hidden:
-        return site.bias is not None and len(site.bias.uses()) == 1
-    place = place_of(site.node) if fresh or _has_bias(site) else None
+        return site.bias is not None
+    place = place_of(site.node) if fresh or _bias_of(site) is not None else None
     return place is not None or not keep.all()
-
-
-def _has_bias(site: Site) -> bool:
-    place = place_of(site.node)
-    return place is not None and len(place[0].inputs) > place[1] and place[0].inputs[place[1]] is not None
 
 
 def _routed(analysis: Analysis) -> set[ir.Node]:
@@ -174,8 +217,8 @@ def too_wide(columns: int) -> str:
     return f"{columns} columns are too many to solve for" if columns > GRAM_COLUMNS else ""
 
 
-def _fixed(site: Site, keep: Mask) -> str:
-    if len(site.weight.uses()) > 1:
+def _fixed(site: Site, keep: Mask, readers: int) -> str:
+    if len(site.weight.uses()) > readers:
         return "its weight has other readers"
     if site.row_span > 1:
         return "windows of a transposed convolution overlap"

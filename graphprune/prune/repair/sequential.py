@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +13,15 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.prune.repair.fit import fit
-from graphprune.prune.repair.norms import refreshed
+from graphprune.prune.repair.norms import refreshed, statistics_of
 from graphprune.prune.repair.observe import Part, observe, together
 from graphprune.prune.repair.remains import Change, Remains, changed_nodes, remains
+from graphprune.prune.repair.shared import beside, undisturbed
 from graphprune.prune.repair.solve import Moments
 from graphprune.prune.repair.stage import Stage, staged
-from graphprune.statistics.measures import Vector
-from graphprune.statistics.segments import Segment
+from graphprune.statistics.collect import collect
+from graphprune.statistics.measures import Vector, Wanted, added
+from graphprune.statistics.segments import Layout, Segment
 from graphprune.statistics.sites import Site, find_sites
 from graphprune.statistics.stream import Stream
 
@@ -89,13 +93,55 @@ def run_sequential(
     if refresh:
         changed = changed_nodes(analysis, change)
         norms = {n for n in analysis.model.graph if n.op_type == "BatchNormalization" and n in changed}
-    if stage.gates:
+    there = {node.outputs[0].name: node for node in stage.model.graph}
+    bundles = [[there[node.outputs[0].name] for node in nodes] for nodes in _bundles(left, norms)]
+    stage = beside(stage, bundles)
+    if stage.model is not analysis.model:
         sites = find_sites(stage.model, stage.sizes)
         left, norms = _moved(left, norms, sites, stage.model.graph)
     dense, pruned = (_stream(stage, sites, running) for _ in range(2))
     work = base or Work({})
     work.twin = {**stage.twin, **work.twin}
-    return _Sequence(dense, pruned, left, norms, how, running, work).run()
+    far = _far(stage, left, how, running)
+    return _Sequence(dense, pruned, left, norms, how, running, work, far).run()
+
+
+def _bundles(left: Mapping[ir.Node, Remains], norms: Iterable[ir.Node]) -> list[list[ir.Node]]:
+    """Nodes of the dense model that are repaired together."""
+    found = [[site.node for site in each.readers] for each in left.values() if each.site is each.readers[0]]
+    alike: dict[object, list[ir.Node]] = {}
+    for node in norms:
+        alike.setdefault(statistics_of(node), []).append(node)
+    return [nodes for nodes in (*found, *alike.values()) if len(nodes) > 1]
+
+
+def _far(
+    stage: Stage, left: Mapping[ir.Node, Remains], how: frozenset[str], running: Running
+) -> dict[str, Moments]:
+    """Moments of readers of a weight that come when it is repaired already: those of the dense model."""
+    near = {name for names in stage.whole for name in names}
+    late = [
+        each
+        for each in left.values()
+        if len(each.readers) > 1
+        and each.site is not each.readers[0]
+        and each.site.output.name not in near
+        and not each.empty
+        and each.solvable(how)
+    ]
+    if not late:
+        return {}
+    wanted = Wanted(grams=frozenset(each.site.name for each in late))
+    found = collect(
+        stage.model,
+        running.batches,
+        wanted,
+        threads=running.threads,
+        timeout=running.timeout,
+        seed=running.seed,
+        sizes=stage.sizes,
+    )
+    return {each.site.name: undisturbed(each, found.gram(each.site.name)) for each in late}
 
 
 def _moved(
@@ -106,10 +152,20 @@ def _moved(
     moved = {there[node.outputs[0].name]: each for node, each in left.items()}
     names = {node.outputs[0].name for node in norms}
     found = {node for node in graph if node.outputs[0].name in names}
-    return {site.node: replace(each, site=site) for site, each in moved.items()}, found
+
+    def readers(each: Remains) -> tuple[Site, ...]:
+        return tuple(there[site.output.name] for site in each.readers)
+
+    return {s.node: replace(each, site=s, readers=readers(each)) for s, each in moved.items()}, found
 
 
 def _stream(stage: Stage, sites: Sequence[Site], running: Running) -> Stream:
+    cuts = None
+    if stage.whole:
+        layout = Layout(stage.model, stage.sizes)
+        at = {node.outputs[0].name: position for node, position in layout.position.items()}
+        spans = [(at[names[0]], at[names[-1]]) for names in stage.whole]
+        cuts = [cut for cut in layout.cuts(sites) if not any(start < cut <= end for start, end in spans)]
     return Stream(
         stage.model,
         running.batches,
@@ -118,6 +174,7 @@ def _stream(stage: Stage, sites: Sequence[Site], running: Running) -> Stream:
         timeout=running.timeout,
         sizes=stage.sizes,
         seed=running.seed,
+        cuts=cuts,
     )
 
 
@@ -132,6 +189,7 @@ class _Sequence:
     how: frozenset[str]
     running: Running
     work: Work
+    far: Mapping[str, Moments]
 
     def run(self) -> Work:
         """Segment after segment, up to the last one with something to repair."""
@@ -149,70 +207,92 @@ class _Sequence:
 
     def _step(self, segment: Segment, node: ir.Node) -> None:
         if node in self.norms:
-            self.norms.remove(node)
-            self._norm(segment, node)
+            alike = [n for n in segment.nodes if n in self.norms and statistics_of(n) == statistics_of(node)]
+            self.norms.difference_update(alike)
+            self._norm(segment, alike)
         if node not in self.left:
             return
-        group = self._group(segment, self.left[node])
-        for each in group:
-            del self.left[each.site.node]
-        if group[0].empty:
+        first = self.left[node]
+        group = self._group(segment, first)
+        every = [self.left[site.node] for site in first.readers]
+        for each in (*group, *every):
+            self.left.pop(each.site.node, None)
+        if first.empty:
             return
-        if len(group) == 1 and not group[0].solvable(self.how):
-            self._shift(segment, group[0])
+        if not first.solvable(self.how):
+            self._shift(segment, every)
+        elif len(every) > 1:
+            self._tied(segment, every)
         else:
             self._solve(segment, group)
 
     def _group(self, segment: Segment, first: Remains) -> list[Remains]:
         """Sites of the segment that are solved for together with this one."""
-        if first.empty or not first.solvable(self.how):
+        if first.empty or not first.solvable(self.how) or len(first.readers) > 1:
             return [first]
         mine = [self.left[n] for n in segment.nodes if n in self.left]
+        mine = [each for each in mine if len(each.readers) == 1]
         able = [each for each in mine if not each.empty and each.solvable(self.how)]
         return next(group for group in together(able) if first in group)
 
     def _solve(self, segment: Segment, group: list[Remains]) -> None:
         """New weights, and biases where there may be some."""
-        size = 8 * group[0].site.blocks * int(group[0].keep.sum(axis=1).max()) ** 2
-        enough = self.running.samples >= FOLDED_SAMPLES and size <= FOLDED_BYTES
-        folds = FOLDS if "refit" in self.how and enough else 1
-        twin, biases = self.work.twin, self.work.biases
-        found = observe(self.dense, self.pruned, segment, group, twin, biases, folds, self.running.seed)
+        found = self._observed(segment, group, self._folds(group[0]))
         for each, moments in zip(group, found, strict=True):
-            install(each, moments, self.how, self.work)
+            install([each], moments, self.how, self.work)
 
-    def _shift(self, segment: Segment, left: Remains) -> None:
-        """A bias that restores the mean of the dense result."""
+    def _tied(self, segment: Segment, every: list[Remains]) -> None:
+        """One new weight, and one bias, for all readers, from the rows of all."""
+        late = [self.far[each.site.name] for each in every if each.site.name in self.far]
+        near = [each for each in every if each.site.name not in self.far]
+        folds = 1 if late else self._folds(every[0])
+        parts = [self._observed(segment, [each], folds)[0] for each in near]
+        sums = [reduce(add, each) for each in zip(*parts, strict=True)]
+        install(every, [reduce(add, late, sums[0])] if late else sums, self.how, self.work)
+
+    def _observed(self, segment: Segment, group: list[Remains], folds: int) -> list[list[Moments]]:
+        twin, biases = self.work.twin, self.work.biases
+        return observe(self.dense, self.pruned, segment, group, twin, biases, folds, self.running.seed)
+
+    def _folds(self, first: Remains) -> int:
+        size = 8 * first.site.blocks * int(first.keep.sum(axis=1).max()) ** 2
+        enough = self.running.samples >= FOLDED_SAMPLES and size <= FOLDED_BYTES
+        return FOLDS if "refit" in self.how and enough else 1
+
+    def _shift(self, segment: Segment, every: list[Remains]) -> None:
+        """A bias that restores the mean of the dense results, the same for all readers of a weight."""
+        left = every[0]
         if left.why:
             what = "only its bias is repaired" if left.biased else "not repaired"
             self.work.notes.append(f"{left.site.name}: {what}, because {left.why}")
         if not left.biased:
             return
-        name = left.site.output.name or ""
         if left.site.hidden:
             why = "what its weight gives is no value of the graph, and needs refit or match"
             self.work.notes.append(f"{left.site.name}: not repaired, because {left.why or why}")
             return
-        dense, pruned = self._both(segment, name)
+        names = [each.site.output.name or "" for each in every]
+        dense, pruned = self._both(segment, [name for name in names if name in segment.made])
         live = left.rows.reshape(left.site.outputs, -1).any(axis=1)
         dtype = left.site.weight.dtype or ir.DataType.FLOAT
         with np.errstate(over="ignore"):
             shift = audible(np.where(live, dense.mean - pruned.mean, 0.0)).astype(dtype.numpy())
         if np.isfinite(shift).all():
-            self.work.biases[name] = shift
+            self.work.biases.update(dict.fromkeys(names, shift))
         else:
             self.work.notes.append(f"{left.site.name}: left as it is, because its repair has {OVERFLOW}")
 
-    def _norm(self, segment: Segment, node: ir.Node) -> None:
-        value = node.inputs[0]
-        dense, pruned = self._both(segment, "" if value is None else value.name or "")
-        for initializer, array in refreshed(node, dense, pruned).items():
+    def _norm(self, segment: Segment, alike: list[ir.Node]) -> None:
+        names = [value.name or "" for node in alike if (value := node.inputs[0]) is not None]
+        dense, pruned = self._both(segment, names)
+        for initializer, array in refreshed(alike, dense, pruned).items():
             self.work.replace(initializer, array)
 
-    def _both(self, segment: Segment, name: str) -> tuple[Vector, Vector]:
-        """Sums of a value in the dense and in the cut model."""
-        dense = self.dense.vectors(segment, [name])[name]
-        return dense, self.pruned.vectors(segment, [name], self.work.twin, self.work.biases)[name]
+    def _both(self, segment: Segment, names: list[str]) -> tuple[Vector, Vector]:
+        """Sums of values, all together, in the dense and in the cut model."""
+        dense = self.dense.vectors(segment, names)
+        pruned = self.pruned.vectors(segment, names, self.work.twin, self.work.biases)
+        return reduce(added, [dense[name] for name in names]), reduce(added, [pruned[n] for n in names])
 
 
 def audible(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -220,8 +300,9 @@ def audible(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(np.abs(array) < FAINT, 0.0, array)
 
 
-def install(left: Remains, moments: Sequence[Moments], how: frozenset[str], work: Work) -> None:
-    """Solves for a Site and puts the result into the model, if every number is one."""
+def install(every: Sequence[Remains], moments: Sequence[Moments], how: frozenset[str], work: Work) -> None:
+    """Solves for the weight of Sites and puts the result into the model, if every number is one."""
+    left = every[0]
     site, part, whole = left.site, Part.of(left), left.weight
     if not all(each.finite for each in moments):
         work.notes.append(f"{site.name}: not repaired, because what it reads or gives is not finite")
@@ -239,10 +320,12 @@ def install(left: Remains, moments: Sequence[Moments], how: frozenset[str], work
         return
     if how != {"bias"}:
         work.replace(site.weight.name or "", weight)
-    if left.biased and site.bias is not None and site.hidden:
-        work.replace(site.bias.name or "", _moved_bias(site, site.bias, stored, work))
-    elif left.biased:
-        work.biases[site.output.name or ""] = stored
+    for each in every if left.biased else ():
+        own = each.site.bias
+        if own is not None and each.site.hidden:
+            work.replace(own.name or "", _moved_bias(each.site, own, stored, work))
+        elif not each.site.hidden:
+            work.biases[each.site.output.name or ""] = stored
 
 
 def _moved_bias(site: Site, value: ir.Value, shift: Array, work: Work) -> Array:

@@ -27,12 +27,14 @@ class Stage:
         sizes: of its values.
         twin: contents of initializers that make the cut model of it.
         gates: those among them that the dense model does not have.
+        whole: results of nodes that are not parted, by name.
     """
 
     model: ir.Model
     sizes: Sizes
     twin: Mapping[str, Array]
     gates: Mapping[str, Array]
+    whole: tuple[tuple[str, ...], ...] = ()
 
 
 def staged(analysis: Analysis, change: Change) -> Stage:

@@ -1,0 +1,53 @@
+"""Layers that are applied more than once: which uses of a weight lose the same slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import onnx_ir as ir
+
+from graphprune.axes.state import Use
+
+MOVES = frozenset(
+    {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "DequantizeLinear"}
+)
+"""Operators between a stored weight and the node that multiplies with it."""
+LOOK_UPS = frozenset({"Gather"})
+"""Operators that read rows of a weight, as of an embedding, at input 0."""
+Contracts = Callable[[ir.Node], bool]
+
+
+def tied_uses(graphs: Iterable[ir.Graph], contracts: Contracts) -> Mapping[Use, Use]:
+    """Every use of a weight in whole layers, and the first of them, whose labels all take.
+
+    A layer multiplies with the weight or looks its rows up: such a use has source and sink axes. Vectors
+    (scales, biases, tables) are not among them; where their slots differ they are cloned.
+
+    Args:
+        graphs: main graph and subgraphs.
+        contracts: whether a node multiplies with its constant operands.
+    """
+    found: dict[Use, Use] = {}
+    for graph in graphs:
+        for value in graph.initializers.values():
+            if len(value.uses()) > 1 and _is_matrix(value):
+                uses = [Use(*use) for use in value.uses() if _is_layer(*use, contracts)]
+                if len(uses) > 1:
+                    found.update(dict.fromkeys(uses, uses[0]))
+    return found
+
+
+def _is_matrix(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and sum(size != 1 for size in tensor.shape.numpy()) > 1
+
+
+def _is_layer(node: ir.Node, position: int, contracts: Contracts) -> bool:
+    if node.op_type in MOVES and position == 0:
+        return any(_is_layer(*use, contracts) for use in _readers(node))
+    return contracts(node) or (node.op_type in LOOK_UPS and position == 0)
+
+
+def _readers(node: ir.Node) -> Iterator[tuple[ir.Node, int]]:
+    for out in node.outputs:
+        yield from ((user, position) for user, position in out.uses())
