@@ -70,14 +70,14 @@ class Criterion:
 
 
 def _edges(group: Group, places: SiteIndex) -> Wanted:
-    return Wanted(vectors=frozenset(sink.site.edge.name or "" for sink in places.sinks(group)))
+    sinks = places.sinks(group)
+    return Wanted(vectors=frozenset(site.edge.name or "" for sink in sinks for site in sink.readers))
 
 
 def _grams(group: Group, places: SiteIndex) -> Wanted:
-    sinks = places.sinks(group)
-    seen = [sink.site for sink in sinks if not sink.site.hidden]
-    ends = {joined(site.output).name or "": site.out_axis for site in seen}
-    return Wanted(frozenset(ends), frozenset(sink.site.name for sink in sinks), axes=ends)
+    sites = [site for sink in places.sinks(group) for site in sink.readers]
+    ends = {joined(site.output).name or "": site.out_axis for site in sites if not site.hidden}
+    return Wanted(frozenset(ends), frozenset(site.name for site in sites), axes=ends)
 
 
 def _ranks(group: Group, places: SiteIndex) -> Wanted:
@@ -106,7 +106,7 @@ def _by_sink(score: Callable[[Sink, Evidence], Floats]) -> Score:
 
 def _wanda(sink: Sink, evidence: Evidence) -> Floats:
     """sum_i |W_ij| * ||x_j|| (Wanda on groups)."""
-    vector = evidence.statistics.vector(sink.site.edge.name or "")
+    vector = sink.vector(evidence.statistics)
     return sink.column_sums(1) * sink.per_column(vector.norm2)
 
 
@@ -127,7 +127,7 @@ def _fluctuation(group: Group, evidence: Evidence) -> Floats | None:
 
 
 def _fluctuations(sink: Sink, evidence: Evidence) -> Floats:
-    vector = evidence.statistics.vector(sink.site.edge.name or "")
+    vector = sink.vector(evidence.statistics)
     return sink.column_sums(2) * sink.per_column(vector.variance)
 
 
@@ -140,13 +140,13 @@ def _columns(group: Group, sink: Sink, values: Floats) -> Floats | None:
 
 def _minitron(sink: Sink, evidence: Evidence) -> Floats:
     """L2 over samples of the mean |x_j| over positions (Minitron), once per channel."""
-    vector = evidence.statistics.vector(sink.site.edge.name or "")
+    vector = sink.vector(evidence.statistics)
     return sink.per_column(vector.minitron) / sink.site.column_span
 
 
 def _gram(sink: Sink, evidence: Evidence) -> Gram:
     """Second moments of what a Site reads."""
-    gram = evidence.statistics.gram(sink.site.name)
+    gram = sink.gram(evidence.statistics)
     if not np.isfinite(gram.sum).all():
         raise not_finite(f"what {quote(sink.site.name)} reads")
     return gram
@@ -156,15 +156,17 @@ def _relative_rows(sink: Sink, evidence: Evidence) -> Floats:
     """W in units of what its result joins, so that losses of Sites that differ in scale add up.
 
     The unit is the root of the total variance behind the residual Add: a branch that hardly moves the stream
-    loses little when it is cut.
+    loses little when it is cut. A layer that is applied twice loses twice, on average over its readers.
     """
     matrix = sink.matrix()
     if sink.site.hidden:
         covariance = _gram(sink, evidence).covariance
         energy = float(np.einsum("bri,bij,brj->", matrix, covariance, matrix, optimize=True))
     else:
-        vector = evidence.statistics.vectors.get(joined(sink.site.output).name or "")
-        energy = 0.0 if vector is None else float(vector.variance.sum())
+        ends = [joined(site.output).name or "" for site in sink.readers]
+        vectors = [evidence.statistics.vectors[name] for name in ends if name in evidence.statistics.vectors]
+        energy = float(sum(vector.variance.sum() for vector in vectors)) / len(sink.readers)
+    energy /= len(sink.readers)
     if not np.isfinite(energy):
         raise not_finite(f"what {quote(sink.site.name)} gives")
     return np.asarray(matrix / np.sqrt(energy)) if energy > 0 else matrix
@@ -290,7 +292,7 @@ def _cfsp(group: Group, evidence: Evidence) -> Floats | None:
     activity = np.zeros(group.size)
     total = np.zeros(group.size)
     for sink in sinks:
-        vector = evidence.statistics.vector(sink.site.edge.name or "")
+        vector = sink.vector(evidence.statistics)
         level = vector.norm2 / np.sqrt(max(vector.count, 1))
         activity += np.bincount(sink.units, sink.per_column(level) / sink.site.column_span, group.size)
         matrix = np.concatenate([np.abs(block) for block in sink.matrix()], axis=1)
