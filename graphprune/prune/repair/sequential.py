@@ -320,12 +320,19 @@ def install(every: Sequence[Remains], moments: Sequence[Moments], how: frozenset
         return
     if how != {"bias"}:
         work.replace(site.weight.name or "", weight)
-    for each in every if left.biased else ():
-        own = each.site.bias
-        if own is not None and each.site.hidden:
-            work.replace(own.name or "", _moved_bias(each.site, own, stored, work))
-        elif not each.site.hidden:
-            work.biases[each.site.output.name or ""] = stored
+    if left.biased:
+        _move(every, stored, work)
+
+
+def _move(every: Sequence[Remains], shift: Array, work: Work) -> None:
+    """Adds a vector to the results of Sites; to a bias that they share, once."""
+    for each in every:
+        if not each.site.hidden:
+            work.biases[each.site.output.name or ""] = shift
+    own = {each.site.bias: each.site for each in every if each.site.hidden}
+    for value, site in own.items():
+        if value is not None:
+            work.replace(value.name or "", _moved_bias(site, value, shift, work))
 
 
 def _moved_bias(site: Site, value: ir.Value, shift: Array, work: Work) -> Array:
