@@ -146,6 +146,16 @@ def test_a_forgotten_rms_compensation_is_named(what: str) -> None:
     assert failed(case.prove(), repr(what), "'norm'")
 
 
+@pytest.mark.parametrize("steps", [3, 64, -3])
+def test_a_compensated_weight_may_be_off_by_its_two_roundings_and_no_more(steps: int) -> None:
+    """Just above a power of two a step is as large as it gets, relative to the number."""
+    gamma = np.full(8, 1.01 / np.sqrt(0.5), np.float32)
+    case = cut(model(RMS, opset=23, w1=(6, 8), gamma=gamma, w2=(8, 4)))
+    assert case.prove().ok
+    case.tensor("gamma", lambda a: np.where(np.arange(a.size) == 1, a + steps * np.spacing(a), a))
+    assert failed(case.prove(), "'gamma'", "1 of 4 elements", "[1]")
+
+
 LAYERNORM = """(float[n,6] x) => (float[n,4] y) {
     [wide] a = MatMul(x, w1)
     [m1] m = ReduceMean <axes = [1]> (a)

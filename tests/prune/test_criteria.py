@@ -178,6 +178,24 @@ def test_obs_of_recurrent_cells_sees_all_gates_and_directions() -> None:
     np.testing.assert_allclose(found, eliminated([(rows, covariance, spans(6, 1))], 6), rtol=1e-5)
 
 
+def test_obs_of_readers_whose_results_differ_in_scale_counts_shares_of_their_variance() -> None:
+    """A loss of a tenth of a large result and of a tenth of a small one are the same loss."""
+    body = """(float[n,3] x) => (float[n,4] y, float[n,2] z) { a = MatMul(x, u)\n b = Relu(a)
+        y = MatMul(b, v)\n z = MatMul(b, w) }"""
+    draw, x = np.random.default_rng(7), sample(6)
+    v, w = (draw.standard_normal((6, n)).astype(np.float32) * s for n, s in ((4, 100), (2, 0.01)))
+    analysis = sketch(body, u=(3, 6), v=v, w=w)
+    results = {name: x @ m.astype(np.float64) for name, m in (("y", v), ("z", w))}
+    covariance = gram(x).covariance[0]
+    sites = [
+        (m.T.astype(np.float64) / np.sqrt(results[name].var(0).sum()), covariance, spans(6, 1))
+        for name, m in (("y", v), ("z", w))
+    ]
+    vectors = {name: vector(result) for name, result in results.items()}
+    found = score(analysis, "obs", vectors, {"v": gram(x), "w": gram(x)})
+    np.testing.assert_allclose(found, eliminated(sites, 6), rtol=1e-5)
+
+
 def test_wide_groups_lose_several_units_a_round() -> None:
     draw, x = np.random.default_rng(8), sample(200, 600)
     w, second = draw.standard_normal((3, 200)), gram(x).covariance[0]

@@ -421,6 +421,19 @@ def test_norms_follow_the_change_and_stay_where_there_is_none() -> None:
     np.testing.assert_allclose(wider["m"], stored[0] * np.sqrt(2), rtol=1e-5)
 
 
+@pytest.mark.parametrize("epsilon", [1e-5, 0.5])
+def test_a_refreshed_norm_gives_what_the_dense_one_gave(epsilon: float) -> None:
+    """Mean and spread behind it, with an epsilon that is small beside the variance or is not."""
+    node = next(n for n in cnn().model.graph if n.op_type == "BatchNormalization")
+    node.attributes["epsilon"] = ir.AttrFloat32("epsilon", epsilon)
+    mean, variance = (np.asarray(node.inputs[p].const_value.numpy(), float) for p in (3, 4))  # type: ignore[union-attr]
+    dense, pruned = (0.5, 2.0), (1.5, 3.0)
+    new = refreshed(node, wide(*dense), wide(*pruned))
+    before = [(dense[0] - mean) / np.sqrt(variance + epsilon), dense[1] / (variance + epsilon)]
+    after = [(pruned[0] - new["m"]) / np.sqrt(new["v"] + epsilon), pruned[1] / (new["v"] + epsilon)]
+    np.testing.assert_allclose(after, before, rtol=1e-5)
+
+
 def wide(mean: float, variance: float) -> Vector:
     one = np.ones(12)
     return Vector(1.0, mean * one, (variance + mean**2) * one, one, one, one)

@@ -1,0 +1,88 @@
+"""The one place that cuts: in memory, from a file, in blocks, and for tensors that several nodes read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import graphprune
+from graphprune.prune.rewrite import Cut
+from graphprune.runtime.session import open_session
+from tests.axes.claims import sketch
+
+from .widths import Array, grouped
+
+
+def picked(array: Array, masks: list[Array | None], blocks: int) -> Array:
+    """What is left, element by element: row i of block q reads column j where mask[q * width + j] says so."""
+    rows = range(len(array)) if masks[0] is None else np.flatnonzero(masks[0]).tolist()
+    height, width = len(array) // blocks, array.shape[1]
+    kept = []
+    for row in rows:
+        block = row // height
+        columns = [j for j in range(width) if masks[1] is None or masks[1][block * width + j]]
+        kept.append(array[row][columns])
+    taken = np.array(kept)
+    return taken if masks[2] is None else taken[:, :, masks[2]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([1, 2, 3]), st.integers(1, 3), st.integers(1, 4), st.integers(0, 7), st.integers(0, 99)
+)
+def test_a_cut_has_the_shape_that_is_foretold_and_the_elements_that_stay(
+    blocks: int, height: int, width: int, cut: int, seed: int
+) -> None:
+    """Which holds a file's tensor back until it is written, with only its shape known."""
+    draw = np.random.default_rng(seed)
+    dense = draw.standard_normal((blocks * height, width, 3)).astype(np.float32)
+
+    def mask(size: int, parts: int) -> Array:
+        """As many in every part, at least one."""
+        count = draw.integers(1, size // parts + 1)
+        one = np.arange(size // parts) < count
+        return np.concatenate([draw.permutation(one) for _ in range(parts)])
+
+    masks = [
+        mask(blocks * height, blocks) if cut & 1 else None,
+        mask(blocks * width, blocks) if cut & 2 else None,
+        mask(3, 1) if cut & 4 else None,
+    ]
+    if blocks > 1:
+        masks[2] = None  # only rows and columns have blocks
+    made = Cut(tuple(masks), blocks)
+    np.testing.assert_array_equal(made.apply(dense), picked(dense, masks, blocks))
+    assert made.shape(dense.shape) == made.apply(dense).shape
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_weights_in_a_file_are_cut_like_those_in_memory(groups: int, tmp_path: Path) -> None:
+    source, small = tmp_path / "dense.onnx", tmp_path / "small.onnx"
+    model = grouped(groups)
+    ir.save(model, source, external_data="dense.data", size_threshold_bytes=0)
+    result = graphprune.compile(source, "prune(ratio=0.5, align=1)", output=small)
+    inside = graphprune.compile(model, "prune(ratio=0.5, align=1)")
+    assert result.plans[0].cuts == inside.plans[0].cuts
+    written = ir.load(small)
+    for name, value in inside.model.graph.initializers.items():
+        found = written.graph.initializers[name].const_value
+        assert value.const_value is not None and found is not None
+        np.testing.assert_array_equal(found.numpy(), value.const_value.numpy())
+    assert open_session(written).run({"x": np.ones((1, 3, 6, 6), np.float32)})
+
+
+def test_readers_with_the_same_cut_share_a_tensor_and_others_get_their_own() -> None:
+    """Two widths of one size read one bias: it is cloned once, beside a third reader that keeps it whole."""
+    body = """(float[n,4] x) => (float[n,3] y, float[n,6] z) { a = MatMul(x, u)\n b = Add(a, s)\n c = Relu(b)
+        d = MatMul(c, v)\n e = Add(d, s)\n f = Relu(e)\n y = MatMul(f, w)
+        g = MatMul(x, t)\n z = Add(g, s) }"""
+    analysis = sketch(body, u=(4, 6), s=np.arange(6, dtype=np.float32), v=(6, 6), w=(6, 3), t=(4, 6))
+    model = graphprune.compile(analysis.model, "prune(ratio=0.5, scope=local, align=1)").model
+    read = [node.inputs[1] for node in model.graph if node.op_type == "Add"]
+    sizes = sorted(value.const_value.size for value in read)  # type: ignore[union-attr]
+    assert sizes == [3, 3, 6] and len({value.name for value in read if value is not None}) == 3
