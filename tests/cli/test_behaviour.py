@@ -156,7 +156,7 @@ sys.exit(main(["compile", "model.onnx", "-o", "small.onnx", "--passes", "prune(r
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)])
 def test_a_killed_compile_leaves_nothing_half_done(number: signal.Signals, folder: Path) -> None:
     command, pipe = [sys.executable, "-c", KILLED], subprocess.PIPE
     process = subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True)

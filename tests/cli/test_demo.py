@@ -12,6 +12,7 @@ DEMO = Path(__file__).resolve().parents[2] / "tools" / "demo.py"
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_the_shipped_model_gets_faster_and_keeps_its_accuracy(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("demo", DEMO)
     assert spec is not None and spec.loader is not None

@@ -67,6 +67,7 @@ def test_it_compiles_and_is_proved(site: Path, tmp_path: Path) -> None:
         "small.onnx",
         "--format",
         "json",
+        "--no-bench",
     )
     done = graphprune(site, tmp_path, *arguments)
     assert done.returncode == 0, done.stderr

@@ -104,17 +104,24 @@ def test_all_rows_of_a_sample_stand_in_one_fold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rows of one sample are much alike: split, the ridge would be judged on what it was made from."""
-    counts: list[list[float]] = []
+    seen: list[Sequence[Moments]] = []
 
     def spy(weight: Doubles, folds: Sequence[Moments], *rest: object) -> Fit:
-        counts.append([fold.count for fold in folds])
+        seen.append(folds)
         return fit(weight, folds, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sequential, "fit", spy)
-    analysis = sketch(body, **weights)
     draw = np.random.default_rng(0)
+    first = np.swapaxes(draw.standard_normal(weights["w1"]), 0, 1 if body is MATMUL else 0)
+    first[0] = np.eye(1, first[0].size).reshape(first[0].shape)  # the first Unit is the first feature
+    w1 = np.swapaxes(first, 0, 1 if body is MATMUL else 0).astype(np.float32)
+    analysis = sketch(body, **{**weights, "w1": np.ascontiguousarray(w1)})
     data = [{"x": draw.standard_normal((16, *shape)).astype(np.float32)} for _ in range(3)]
+    for feed in data:
+        np.moveaxis(feed["x"], 2 if body is MATMUL else 1, -1)[..., 0] = 0
+    np.moveaxis(data[1]["x"], 2 if body is MATMUL else 1, -1)[5, ..., 0] = 1  # and says: this sample
     repair(analysis, {analysis.prunable[0].id: (0, 2, 3, 5, 8)}, batches=data)
-    (folds,) = counts
-    assert len(folds) == 4 and sum(folds) == 48 * rows and min(folds) > 0
-    assert [count % rows for count in folds] == [0] * 4
+    (folds,) = seen
+    assert len(folds) == 4 and sum(fold.count for fold in folds) == 48 * rows
+    assert all(fold.count for fold in folds), "every fold has samples"
+    assert sorted(round(float(fold.x[0, 0])) for fold in folds) == [0, 0, 0, rows]

@@ -7,6 +7,8 @@ from graphprune.errors import ArgumentError, DataError
 from graphprune.runtime import Ratio, Session, Subject, measure, open_session
 from graphprune.runtime.latency import interval
 
+pytestmark = pytest.mark.timed
+
 
 def chain(build, length: int) -> Session:
     steps = "".join(f"x{i + 1} = MatMul(x{i}, w) " for i in range(length))
@@ -47,7 +49,7 @@ def test_few_pairs_give_their_range():
 def test_noise_is_no_difference_and_a_real_one_is_found(build):
     subjects = [Subject("one", chain(build, 4), FEEDS), Subject("two", chain(build, 4), FEEDS)]
     subjects.append(Subject("double", chain(build, 8), FEEDS))
-    result = measure(subjects, max_seconds=5)
+    result = measure(subjects, max_seconds=3)
     same, double = result.ratios
     assert same.verdict == "no measurable difference"
     assert double.verdict == "slower"
@@ -57,7 +59,7 @@ def test_noise_is_no_difference_and_a_real_one_is_found(build):
 
 def test_the_faster_model_is_called_faster(build):
     subjects = [Subject("long", chain(build, 8), FEEDS), Subject("short", chain(build, 4), FEEDS)]
-    assert measure(subjects, max_seconds=5).ratios[0].verdict == "faster"
+    assert measure(subjects, max_seconds=2).ratios[0].verdict == "faster"
 
 
 def test_timings_are_plausible(build):

@@ -1,0 +1,29 @@
+"""What all tests share: latencies that take no longer than they say something, and minutes per folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from graphprune.runtime.latency import measure
+
+
+@pytest.fixture(autouse=True)
+def brief_latencies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands measure for half a second; tests of the measurement itself carry the marker `timed`."""
+    if "timed" not in request.keywords:
+        brief = {"min_seconds": 0.0, "max_seconds": 0.5, "sample_seconds": 0.001}
+        monkeypatch.setattr(measure, "__kwdefaults__", {**(measure.__kwdefaults__ or {}), **brief})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where the time went, by folder; on several processes it adds up to more than the clock says."""
+    spent: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                spent["/".join(report.nodeid.partition("::")[0].split("/")[:2])] += report.duration
+    if spent.total() >= 30:
+        parts = (f"{part} {seconds / 60:.1f}" for part, seconds in spent.most_common())
+        terminalreporter.write_line(f"minutes: {spent.total() / 60:.1f}; {', '.join(parts)}")
