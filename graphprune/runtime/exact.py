@@ -57,8 +57,8 @@ PRODUCTS: dict[tuple[str, str], tuple[Factor, ...]] = {
     ("", "DequantizeLinear"): DEQUANTIZE,
     (CONTRIB, "DequantizeLinear"): DEQUANTIZE,
 }
-BLOCKWISE = (CONTRIB, "MatMulNBits")
-"""With accuracy_level=4 it rounds activations to bytes, on CPUs that have a kernel for it."""
+BLOCKWISE = frozenset({(CONTRIB, "MatMulNBits"), (CONTRIB, "QMoE")})
+"""With accuracy_level=4 these round activations to bytes, on CPUs that have a kernel for it."""
 IN_FLOATS = 1
 
 
@@ -82,7 +82,7 @@ def unsaturated(model: ir.Model, keep: Collection[str] = (), native: Collection[
         for factor in _factors(node):
             if _name(node, factor) not in native:
                 moves.apply(node, factor)
-        if _operator(node) == BLOCKWISE:
+        if _rounds(node):
             node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", IN_FLOATS)
     moves.sweep(keep)
     return copy
@@ -90,7 +90,7 @@ def unsaturated(model: ir.Model, keep: Collection[str] = (), native: Collection[
 
 def has_products(model: ir.Model) -> bool:
     """Whether some node multiplies bytes, or may be fused into one that does."""
-    return any(_operator(node) in PRODUCTS or _operator(node) == BLOCKWISE for node in _nodes(model))
+    return any(_operator(node) in PRODUCTS or _rounds(node) for node in _nodes(model))
 
 
 def moved(model: ir.Model) -> tuple[str, ...]:
@@ -107,6 +107,10 @@ def _nodes(model: ir.Model) -> Iterator[ir.Node]:
 
 def _operator(node: ir.Node) -> tuple[str, str]:
     return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+
+
+def _rounds(node: ir.Node) -> bool:
+    return _operator(node) in BLOCKWISE and "accuracy_level" in node.attributes
 
 
 def _input(node: ir.Node, position: int) -> ir.Value | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+import graphprune
 from graphprune.runtime import open_session
 from graphprune.runtime.exact import BLOCKWISE, PRODUCTS, moved, unsaturated
 from graphprune.runtime.saturation import saturates
@@ -267,6 +270,16 @@ def test_products_in_branches_and_functions():
     assert np.array_equal(run(graph, {"a": A}), 2 * product(A, B))
 
 
+def test_a_scale_that_is_computed_gives_the_missing_zero_point_its_shape():
+    body = """(float[6,34] x, float[8] bs) => (float[6,8] y) {
+        h = Div(bs, two)
+        y = com.microsoft.DynamicQuantizeMatMul(x, b, h)
+    }"""
+    feeds = {"x": ranged(A), "bs": 2 * SCALES}
+    found = run(model(body, b=B, two=np.float32(2)), feeds)
+    assert np.array_equal(found, product(feeds["x"], B) * SCALES)
+
+
 def test_signed_values_that_others_read_stay_signed():
     graph = model(
         """(float[6,34] x) => (int8[6,34] q, float[6,8] y) {
@@ -310,10 +323,10 @@ def test_a_model_is_not_changed_and_one_of_floats_is_not_copied():
 
 NO_PRODUCT = {
     *(f"QLinear{name}" for name in ("Add", "LeakyRelu", "Mul", "Sigmoid", "Softmax", "Where")),
-    *("DynamicQuantizeLinear", "QuantizeLinear", "GatherBlockQuantized", "MatMulBnb4", "MatMulFpQ4", "QMoE"),
+    *("DynamicQuantizeLinear", "QuantizeLinear", "GatherBlockQuantized", "MatMulBnb4", "MatMulFpQ4"),
     "GroupQueryAttention",
 }
-"""Kernels that take bytes and do not multiply two of them, or none that came from an activation."""
+"""Kernels that take bytes and do not multiply two of them."""
 
 
 def test_every_kernel_that_may_multiply_bytes_is_known():
@@ -327,5 +340,16 @@ def test_every_kernel_that_may_multiply_bytes_is_known():
         and any("int8" in str(kind) for kinds in kernel.type_constraints.values() for kind in kinds)
         and any(word in kernel.op_name for word in words)
     }
-    unknown = {op for op in found - set(PRODUCTS) - {BLOCKWISE} if op[1] not in NO_PRODUCT}
-    assert not unknown
+    assert not {op for op in found - set(PRODUCTS) - BLOCKWISE if op[1] not in NO_PRODUCT}
+
+
+@pytest.mark.parametrize("folder", ["proof", "prune", "statistics"])
+def test_what_is_proved_or_measured_for_a_score_runs_exactly(folder: str):
+    calls = [
+        node
+        for path in Path(graphprune.__file__).parent.joinpath(folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open_session"
+    ]
+    assert calls
+    assert all("exact" in {keyword.arg for keyword in call.keywords} for call in calls)
