@@ -1,4 +1,4 @@
-"""Shapes and types of ONNX Runtime's own operators, for which the onnx package has no inference."""
+"""Shapes and types that onnx does not infer: of ONNX Runtime's own operators, and of some of ai.onnx.ml."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ONE: Size = (1, 1)
 
 
 def contrib_shapes(node: ir.Node, shapes: Shapes) -> list[Shape | None] | None:
-    """Shapes of a com.microsoft node's outputs (None where unknown); None when the operator has no rule here.
+    """Shapes of such a node's outputs (None where unknown); None when the operator has no rule here.
 
     Args:
         node: the node.
         shapes: shape pairs of its inputs; None for a missing input.
     """
-    rule = RULES.get(node.op_type)
-    if rule is None or node.domain != "com.microsoft" or not shapes:
+    rule = DOMAINS.get(node.domain, {}).get(node.op_type)
+    if rule is None or not shapes:
         return None
     missing = [shape is None and value is not None for shape, value in zip(shapes, node.inputs, strict=True)]
     if any(missing):
@@ -253,6 +253,12 @@ RULES: Mapping[str, Rule] = {
 }
 """Shape rules from ONNX Runtime's ContribOperators page; convolutions and pools keep declared shapes."""
 
+LEARNING: Mapping[str, Rule] = dict.fromkeys(
+    ["Binarizer", "CategoryMapper", "Imputer", "LabelEncoder", "Normalizer", "Scaler"], _same
+)
+"""Operators of ai.onnx.ml that keep their input's shape."""
+DOMAINS: Mapping[str, Mapping[str, Rule]] = {"com.microsoft": RULES, "ai.onnx.ml": LEARNING}
+
 TYPE_SOURCE: Mapping[str, int] = {
     "Where": 1,
     "DequantizeLinear": 1,
@@ -273,10 +279,33 @@ PREDICATES = frozenset(
 )
 
 
+ENCODED = {
+    "values_strings": ir.DataType.STRING,
+    "values_int64s": ir.DataType.INT64,
+    "values_floats": ir.DataType.FLOAT,
+}
+"""What a LabelEncoder gives, by the attribute that holds it (since its version 2)."""
+
+
+def _encoded(node: ir.Node) -> ir.DataType | None:
+    """Words become numbers and numbers words, unless attributes say more."""
+    if "values_tensor" in node.attributes:
+        return node.attributes["values_tensor"].as_tensor().dtype
+    for name, kind in ENCODED.items():
+        if name in node.attributes:
+            return kind
+    words = node.inputs[0] is not None and node.inputs[0].dtype == ir.DataType.STRING
+    return ir.DataType.INT64 if words else ir.DataType.STRING
+
+
 def element_type(node: ir.Node, position: int) -> ir.DataType | None:
     """The element type of an output that follows one input; None when it is not known."""
     if node.op_type in PREDICATES:
         return ir.DataType.BOOL
+    if node.domain == "ai.onnx.ml" and node.op_type in ("LabelEncoder", "CategoryMapper"):
+        return _encoded(node)
+    if node.domain == "ai.onnx.ml" and node.op_type in ("Scaler", "Normalizer"):
+        return ir.DataType.FLOAT
     if node.op_type in ("Cast", "QuantizeLinear"):
         name = "to" if node.op_type == "Cast" else "output_dtype"
         if _number(node, name):

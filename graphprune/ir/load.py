@@ -21,12 +21,14 @@ from graphprune.ir.check_view import Dims
 from graphprune.ir.lift import lift_constants
 from graphprune.ir.limits import DEFAULT_LIMITS, Limits
 from graphprune.ir.mapped import MappedTensor
+from graphprune.ir.preflight.domains import one_spelling, two_spellings
 from graphprune.ir.preflight.external import WeightFiles
 from graphprune.ir.preflight.files import map_model
 from graphprune.ir.preflight.flow import Flow
 from graphprune.ir.preflight.proto import check_proto, graphs
 from graphprune.ir.preflight.sparse import densify
 from graphprune.ir.preflight.tensors import Located, TensorCheck
+from graphprune.ir.preflight.unknown import drop_unknown
 from graphprune.ir.preflight.wire import INLINE_BYTES, strip
 from graphprune.ir.skeleton import forget_unknown_dims
 from graphprune.ir.swap import Tensor, swap
@@ -49,6 +51,7 @@ class Source:
         had_external: whether any weight was external.
         opset: version of the default operator set, 0 where the model does not import it.
         bytes: size of the model file and its external files.
+        unknown: protobuf fields that onnx does not define, as message and number.
     """
 
     model: ir.Model
@@ -57,6 +60,14 @@ class Source:
     had_external: bool
     opset: int
     bytes: int
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What there is to say about the file."""
+        if not self.unknown:
+            return ()
+        return (f"protobuf fields that onnx does not define are not written: {', '.join(self.unknown[:8])}",)
 
 
 def load(
@@ -108,6 +119,7 @@ class _File:
     proto: onnx.ModelProto
     tensors: TensorCheck
     flow: Flow
+    unknown: tuple[str, ...]
 
 
 def _read(path: Path, limits: Limits, aliases: Mapping[str, Path]) -> _File:
@@ -120,7 +132,11 @@ def _read(path: Path, limits: Limits, aliases: Mapping[str, Path]) -> _File:
         raise ModelError("not an ONNX model: protobuf cannot parse it", "the file may be truncated") from None
     files = WeightFiles(path.absolute().parent, limits, dict(aliases))
     tensors = TensorCheck(files, stripped.payloads)
-    return _File(data, path, proto, tensors, check_proto(proto, tensors, limits))
+    unknown = drop_unknown(proto, stripped.proto)
+    flow = check_proto(proto, tensors, limits)
+    if b"ai.onnx" in stripped.proto:
+        one_spelling(proto)
+    return _File(data, path, proto, tensors, flow, unknown)
 
 
 def _from_file(path: Path, limits: Limits, lift: bool) -> Source:
@@ -129,16 +145,20 @@ def _from_file(path: Path, limits: Limits, lift: bool) -> Source:
     _inline_small(file.tensors)
     model = _convert(file, limits, lift)
     external = tuple(sorted(sizes))
-    return Source(model, path, external, bool(external), _opset(model), len(file.data) + sum(sizes.values()))
+    size = len(file.data) + sum(sizes.values())
+    return Source(model, path, external, bool(external), _opset(model), size, file.unknown)
 
 
 def _from_proto(proto: onnx.ModelProto, limits: Limits) -> Source:
-    if any(graph.sparse_initializer for graph in graphs(proto.graph)):
+    spelled = two_spellings(proto)
+    if spelled or any(graph.sparse_initializer for graph in graphs(proto.graph)):
         private = onnx.ModelProto()
         private.CopyFrom(proto)
         proto = private
     tensors = TensorCheck(WeightFiles(None, limits))
     flow = check_proto(proto, tensors, limits)
+    if spelled:
+        one_spelling(proto)
     for graph in graphs(proto.graph):
         densify(graph)
     model = _deserialise(proto)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
 from graphprune.ir.decided import take_branches
 from graphprune.ir.defaults import is_constant, make_constant
 from graphprune.ir.fold_weights import fold_weights
+from graphprune.ir.inline import inline
 from graphprune.ir.shape_data import constant
 from graphprune.ir.shapes import Sizes, infer
 
@@ -31,8 +31,7 @@ def normalise(model: ir.Model) -> Sizes:
     gives way to its branch; static shape arithmetic and weight-only chains that do not grow the model become
     initializers. Opset, names, inputs that carry data and outputs stay.
     """
-    if model.functions:
-        InlinePass()(model)
+    inline(model)
     make_constant(model)
     graphs = [model.graph, *model.graph.subgraphs()]
     for graph in graphs:

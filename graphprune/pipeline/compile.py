@@ -146,7 +146,7 @@ class _Compile:
             original = source.path or source.model
             unchecked = require_faithful(original, dense, samples.feeds, self.settings, self.fixed)
         defaults = self.defaults.said(self.settings.keep_initializer_inputs)
-        self.notes = tuple(filter(None, (unchecked, defaults)))
+        self.notes = tuple(filter(None, (*source.remarks, unchecked, defaults)))
         agreement = self._agreement(dense, steps, outputs, samples)
         return self._finish(source, dense, steps, samples, agreement)
 

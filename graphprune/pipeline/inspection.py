@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from graphprune.ir.defaults import make_constant
 from graphprune.ir.load import load
 from graphprune.ir.normalise import normalise
 from graphprune.pipeline import measure
@@ -60,6 +61,7 @@ class Inspection:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     groups: tuple[GroupLine, ...]
+    notes: tuple[str, ...] = ()
 
 
 def inspect(model: object, settings: Settings, options: Options | None = None) -> Inspection:
@@ -72,7 +74,7 @@ def inspect(model: object, settings: Settings, options: Options | None = None) -
 
     source = load(model, settings.limits)
     own = source.model if source.path else source.model.clone()
-    ir_version = own.ir_version or 0
+    ir_version, defaults = own.ir_version or 0, make_constant(own)
     operators = Counter(_operator(node) for node in own.graph.all_nodes())
     sizes = normalise(own)
     analysis = analyse(own, options, sizes)
@@ -89,6 +91,7 @@ def inspect(model: object, settings: Settings, options: Options | None = None) -
         inputs=tuple(_port(value) for value in own.graph.inputs),
         outputs=tuple(_port(value) for value in own.graph.outputs),
         groups=tuple(_group(group, gains.get(group.id)) for group in analysis.groups),
+        notes=tuple(filter(None, (*source.remarks, defaults.said(False)))),
     )
 
 

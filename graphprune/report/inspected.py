@@ -31,7 +31,7 @@ def _totals(result: Inspection) -> Table:
         *(("input", _port(port)) for port in result.inputs),
         *(("output", _port(port)) for port in result.outputs),
     ]
-    return Table(escape(result.source), ("", ""), tuple(rows))
+    return Table(escape(result.source), ("", ""), tuple(rows), "\n".join(map(escape, result.notes)))
 
 
 def _port(port: Port) -> str:

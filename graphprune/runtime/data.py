@@ -137,7 +137,8 @@ def batches(arrays: Arrays, model: ir.Model, size: int = 32) -> Iterator[dict[st
         yield dict(arrays)
     elif found.stacked:
         for index in range(found.count):
-            yield {name: array[index] if name in found.axes else array for name, array in arrays.items()}
+            # A sample of a scalar input is an array, too, which ONNX Runtime insists on.
+            yield {n: np.asarray(array[index]) if n in found.axes else array for n, array in arrays.items()}
     else:
         several = 1 if found.fixed else size
         for start in range(0, found.count, several):

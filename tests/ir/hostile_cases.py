@@ -181,8 +181,13 @@ def _functions(bodies: dict[str, list[str]], call: str) -> onnx.ModelProto:
     return proto
 
 
+def _levels(count: int, calls: int = 10) -> dict[str, list[str]]:
+    """Functions that each call the one before several times."""
+    return {"F0": ["Relu"] * calls, **{f"F{i}": [f"F{i - 1}"] * calls for i in range(1, count)}}
+
+
 def _laughs() -> onnx.ModelProto:
-    return _functions({"F0": ["Relu"] * 10, **{f"F{i}": [f"F{i - 1}"] * 10 for i in range(1, 9)}}, "F8")
+    return _functions(_levels(9), "F8")
 
 
 def _dangling_capture() -> onnx.ModelProto:
@@ -356,7 +361,7 @@ CASES: tuple[Case, ...] = (
     Case("A07_gzip", REJECT, _file(lambda: gzip.compress(cnn().SerializeToString()))),
     Case("A09_elf", REJECT, _file(lambda: b"\x7fELF" + bytes(100))),
     Case("A10_trailing", REJECT, _file(lambda: cnn().SerializeToString() + bytes(range(200, 232)))),
-    Case("A10_unknown_field", REJECT, _file(lambda: cnn().SerializeToString() + _field(15, b"abc"))),
+    Case("A10_unknown_field", OK, _file(lambda: cnn().SerializeToString() + _field(15, b"abc"))),
     Case("A11_overlong_varint", REJECT, _file(lambda: b"\x08" + b"\xff" * 10 + b"\x01")),
     Case("A12_two_graphs", REJECT, _file(lambda: cnn().SerializeToString() * 2)),
     Case("A13_huge_length", REJECT, _file(lambda: b"\x3a" + b"\xff" * 8 + b"\x7f")),
@@ -381,10 +386,14 @@ CASES: tuple[Case, ...] = (
     Case("B06_opset_9999", REJECT, _edit(lambda m: setattr(m.opset_import[0], "version", 9999))),
     Case("B07_opset_negative", REJECT, _edit(lambda m: setattr(m.opset_import[0], "version", -1))),
     Case("B08_opset_twice", REJECT, _repeat(lambda m: m.opset_import)),
+    Case("B08_two_spellings", OK, _edit(lambda m: m.opset_import.add(domain="ai.onnx", version=17))),
+    Case("B08_two_versions", REJECT, _edit(lambda m: m.opset_import.add(domain="ai.onnx", version=16))),
     Case("B09_metadata_twice", REJECT, _edit(_metadata)),
     Case("B10_recursion", REJECT, _proto(lambda: _functions({"F": ["F"]}, "F"))),
     Case("B11_mutual_recursion", REJECT, _proto(lambda: _functions({"F": ["G"], "G": ["F"]}, "F"))),
     Case("B12_billion_laughs", REJECT, _proto(_laughs)),
+    Case("B12_small_bomb", REJECT, _proto(lambda: _functions(_levels(5), "F4"))),
+    Case("B12_deep_and_narrow", OK, _proto(lambda: _functions(_levels(11, 2), "F10"))),
     Case("B13_function", OK, _proto(lambda: _functions({"F": ["Relu", "G"], "G": ["Relu"]}, "F"))),
     Case("B14_undefined_function", REJECT, _proto(lambda: _functions({}, "Nope"))),
     Case("B15_undefined_in_function", REJECT, _proto(lambda: _functions({"F": ["Nope"]}, "F"))),

@@ -14,6 +14,8 @@ from graphprune.ir.names import quote
 
 _MIN_OPSET, _MAX_OPSET = 7, 26  # what our rules know, and what ONNX Runtime 1.31 runs
 _MIN_IR, _MAX_IR = 3, 13
+_SPREAD, _SMALL = 100, 10_000
+"""Nodes that functions may become per node in the file, and how many any file may: a bomb is a small file."""
 
 Nodes = Sequence[onnx.NodeProto]
 FunctionKey = tuple[str, str, str]
@@ -96,7 +98,8 @@ def check_model(model: onnx.ModelProto, nodes: Nodes, limits: Limits) -> int:
     _check_operators(nodes, opsets, functions, limits)
     for key, function in functions.items():
         _check_operators(bodies[key], _opsets(function.opset_import) or opsets, functions, limits)
-    return _inlined_nodes(nodes, bodies, limits.max_nodes)
+    written = len(nodes) + sum(map(len, bodies.values()))
+    return _inlined_nodes(nodes, bodies, min(limits.max_nodes, max(_SMALL, _SPREAD * written)))
 
 
 def require_text(*texts: str) -> None:
@@ -117,14 +120,18 @@ def _check_metadata(model: onnx.ModelProto) -> None:
 
 def _opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     opsets: dict[str, int] = {}
+    spelled: set[str] = set()
     for entry in imports:
         require_text(entry.domain)
         domain = main_domain(entry.domain)
-        if domain in opsets:
-            raise ModelError(f"operator set {quote(domain or 'ai.onnx')} is imported twice")
+        shown = quote(domain or "ai.onnx")
+        # '' and 'ai.onnx' are two spellings of one operator set: harmless, where they say the same.
+        if entry.domain in spelled or opsets.get(domain, entry.version) != entry.version:
+            raise ModelError(f"operator set {shown} is imported twice")
         if entry.version < 1:
-            raise ModelError(f"operator set {quote(domain or 'ai.onnx')} has version {entry.version}")
+            raise ModelError(f"operator set {shown} has version {entry.version}")
         opsets[domain] = entry.version
+        spelled.add(entry.domain)
     return opsets
 
 
@@ -203,7 +210,10 @@ def _inlined_nodes(main: Nodes, functions: dict[FunctionKey, list[onnx.NodeProto
     own, calls = _calls(main, functions)
     total = own + sum(count * totals[callee] for callee, count in calls.items())
     if total > cap:
-        raise ModelError(f"the model has more than {cap} nodes once its functions are inlined")
+        raise ModelError(
+            f"the model has more than {cap} nodes once its functions are inlined",
+            "a file of this size may spread to that many; inline it with onnx.inliner if it is trusted",
+        )
     return total
 
 

@@ -26,7 +26,6 @@ _INSIDE: dict[str, dict[int, str]] = {
     "AttributeProto": {5: "TensorProto", 6: "GraphProto", 10: "TensorProto", 11: "GraphProto"},
     "TensorProto": {},
 }
-_KNOWN_MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 _SEGMENT, _RAW_DATA = 3, 9
 
 
@@ -105,8 +104,6 @@ class _Walk:
         """What to check of each field number of a message."""
         if kind == "GraphProto":
             return self._count_node
-        if kind == "ModelProto":
-            return _known_model_field
         return _refuse_segment if kind == "TensorProto" else _accept
 
     def _count_node(self, number: int) -> None:
@@ -166,12 +163,6 @@ class _Walk:
 
 def _accept(_: int) -> None:
     """Any field may appear."""
-
-
-def _known_model_field(number: int) -> None:
-    # ir_version is capped, so an unknown field is not the future but garbage, e.g. appended to the file.
-    if number not in _KNOWN_MODEL_FIELDS:
-        raise _malformed(f"it has an unknown field {number}")
 
 
 def _refuse_segment(number: int) -> None:
