@@ -6,7 +6,7 @@ averages them over a Unit (heads in FLAP). It returns None for a Group that it h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,11 +17,12 @@ from graphprune.axes.atoms import Ids
 from graphprune.axes.groups import Group, Slice
 from graphprune.errors import ModelError
 from graphprune.ir.names import quote
-from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
+from graphprune.prune.dual import RowSheet
+from graphprune.prune.evidence import Output, Singles, Sink, SiteIndex, joined
 from graphprune.prune.kinds import Kind
 from graphprune.prune.saliency import Weights, batch_norm_slices, per_unit, scored_slices
-from graphprune.prune.surgeon import Sheet, eliminate
-from graphprune.statistics.measures import Gram, Statistics, Wanted
+from graphprune.prune.surgeon import CHUNK, ColumnSheet, Sheet, alike, eliminate
+from graphprune.statistics.measures import Rows, Second, Statistics, Wanted
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -144,24 +145,22 @@ def _minitron(sink: Sink, evidence: Evidence) -> Floats:
     return sink.per_column(vector.minitron) / sink.site.column_span
 
 
-def _gram(sink: Sink, evidence: Evidence) -> Gram:
+def _second(sink: Sink, evidence: Evidence) -> Second:
     """Second moments of what a Site reads."""
-    gram = sink.gram(evidence.statistics)
-    if not np.isfinite(gram.sum).all():
+    second = sink.second(evidence.statistics)
+    if not np.isfinite(second.sum).all():
         raise not_finite(f"what {quote(sink.site.name)} reads")
-    return gram
+    return second
 
 
-def _relative_rows(sink: Sink, evidence: Evidence) -> Floats:
-    """W in units of what its result joins, so that losses of Sites that differ in scale add up.
+def _unit(sink: Sink, evidence: Evidence) -> float:
+    """The unit of a Site's results, so that losses of Sites that differ in scale add up.
 
-    The unit is the root of the total variance behind the residual Add: a branch that hardly moves the stream
-    loses little when it is cut. A layer that is applied twice loses twice, on average over its readers.
+    It is the root of the total variance behind the residual Add: a branch that hardly moves the stream loses
+    little when it is cut. A layer that is applied twice loses twice, on average over its readers.
     """
-    matrix = sink.matrix()
     if sink.site.hidden:
-        covariance = _gram(sink, evidence).covariance
-        energy = float(np.einsum("bri,bij,brj->", matrix, covariance, matrix, optimize=True))
+        energy = _energy(sink.matrix(), _second(sink, evidence))
     else:
         ends = [joined(site.output).name or "" for site in sink.readers]
         vectors = [evidence.statistics.vectors[name] for name in ends if name in evidence.statistics.vectors]
@@ -169,21 +168,39 @@ def _relative_rows(sink: Sink, evidence: Evidence) -> Floats:
     energy /= len(sink.readers)
     if not np.isfinite(energy):
         raise not_finite(f"what {quote(sink.site.name)} gives")
-    return np.asarray(matrix / np.sqrt(energy)) if energy > 0 else matrix
+    return float(np.sqrt(energy)) if energy > 0 else 1.0
+
+
+def _energy(matrix: Singles, second: Second) -> float:
+    """Total variance of W x."""
+    if isinstance(second, Rows):
+        given = np.matmul(second.centred, matrix.transpose(0, 2, 1))
+        return float(np.square(given, dtype=np.float64).sum() / second.count)
+    covariance = second.covariance
+    return float(np.einsum("bri,bij,brj->", matrix, covariance, matrix, optimize=True))
 
 
 def _obs(group: Group, evidence: Evidence) -> Floats | None:
     """Loss that each Unit adds when cheaper ones are gone, and the rest and a bias make up for them."""
-    sheets = []
-    for sink in evidence.places.sinks(group):
-        gram = _gram(sink, evidence)
-        covariance, matrix = gram.covariance, _relative_rows(sink, evidence)
-        for block, units, columns in sink.by_block():
-            moves = moving(covariance[block], gram.mean[block])
-            if moves[columns].any():
-                inverse = inverted(covariance[block] * moves * moves[:, None], evidence.damping)
-                sheets.append(Sheet(matrix[block] * moves, inverse, units, columns))
+    sheets = [sheet for sink in evidence.places.sinks(group) for sheet in _sheets(sink, evidence)]
     return eliminate(sheets, group.size) if sheets else None
+
+
+def _sheets(sink: Sink, evidence: Evidence) -> Iterator[Sheet]:
+    """Blocks of a Site of which the Group's columns vary, on the side that is smaller."""
+    second, matrix, unit = _second(sink, evidence), sink.matrix(), _unit(sink, evidence)
+    for block, units, columns in sink.by_block():
+        if isinstance(second, Rows):
+            rows = second.centred[block]
+            moves = varying(np.square(rows, dtype=np.float64).mean(axis=0), second.mean[block])
+            if moves[columns].any():
+                yield RowSheet(matrix[block], rows * moves, evidence.damping, units, columns, unit**-2)
+            continue
+        covariance = second.covariance[block]
+        moves = varying(np.diagonal(covariance), second.mean[block])
+        if moves[columns].any():
+            inverse = inverted(covariance * moves * moves[:, None], evidence.damping)
+            yield ColumnSheet(matrix[block] * (moves / unit), inverse, units, columns)
 
 
 STILL = 1e-11
@@ -192,9 +209,8 @@ HARDER = 10.0
 """Factor of a ridge that did not make a matrix positive."""
 
 
-def moving(covariance: Floats, mean: Floats) -> Bools:
+def varying(variance: Floats, mean: Floats) -> Bools:
     """Which columns vary, beyond what single precision makes of a constant."""
-    variance = np.diagonal(covariance)
     return np.asarray(variance > STILL * (variance + mean**2))
 
 
@@ -219,20 +235,42 @@ def inverted(second: Floats, damping: float) -> Floats:
 
 def _thinet(group: Group, evidence: Evidence) -> Floats | None:
     """Greedy: next goes the Unit that adds least to E||sum of removed W_c x_c||^2 (ThiNet, eq. 6)."""
-    sinks = evidence.places.sinks(group)
-    if not sinks:
-        return None
     energy = np.zeros((group.size, group.size))
-    for sink in sinks:
-        second = _gram(sink, evidence).second
-        matrix = _relative_rows(sink, evidence)
+    for sink in evidence.places.sinks(group):
+        second, matrix, unit = _second(sink, evidence), sink.matrix(), _unit(sink, evidence)
         for block, units, columns in sink.by_block():
-            part = (matrix[block].T @ matrix[block] * second[block])[np.ix_(columns, columns)]
-            order = np.argsort(units, kind="stable")
-            names, starts = np.unique(units[order], return_index=True)
-            part = np.add.reduceat(np.add.reduceat(part[np.ix_(order, order)], starts, 0), starts, 1)
-            energy[np.ix_(names, names)] += part
+            if isinstance(second, Rows):
+                part = _products(matrix[block], second.rows[block], units, columns, group.size)
+            else:
+                part = _summed(matrix[block], second.second[block], units, columns, group.size)
+            energy += part / unit**2
     return greedy(energy) if energy.any() else None
+
+
+def _summed(matrix: Singles, second: Floats, units: Ids, columns: Ids, size: int) -> Floats:
+    """E[(W_P x_P)' (W_Q x_Q)] of every pair of Units, from second moments."""
+    wide = matrix.astype(np.float64)
+    part = (wide.T @ wide * second)[np.ix_(columns, columns)]
+    order = np.argsort(units, kind="stable")
+    names, starts = np.unique(units[order], return_index=True)
+    found = np.zeros((size, size))
+    part = np.add.reduceat(np.add.reduceat(part[np.ix_(order, order)], starts, 0), starts, 1)
+    found[np.ix_(names, names)] = part
+    return found
+
+
+def _products(matrix: Singles, rows: Singles, units: Ids, columns: Ids, size: int) -> Floats:
+    """The same from rows, for a few rows of W at a time."""
+    found = np.zeros((size, size))
+    step = max(1, CHUNK // (size * len(rows)))
+    for start in range(0, len(matrix), step):
+        mine = matrix[start : start + step]
+        given = np.zeros((size, len(rows), len(mine)))
+        for names, owned in alike(units, columns):
+            given[names] = np.matmul(rows[:, owned].transpose(1, 0, 2), mine[:, owned].transpose(1, 2, 0))
+        flat = given.reshape(size, -1)
+        found += flat @ flat.T
+    return found / len(rows)
 
 
 def greedy(energy: Floats) -> Floats:

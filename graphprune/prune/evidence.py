@@ -13,10 +13,11 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.atoms import Ids
 from graphprune.axes.groups import Group, Slice
-from graphprune.statistics.measures import Gram, Statistics, Vector, added
+from graphprune.statistics.measures import Second, Statistics, Vector, added, summed
 from graphprune.statistics.sites import Site, find_sites
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.floating]
 
 ACTIVATIONS = frozenset(
     {
@@ -43,9 +44,9 @@ class Sink:
     columns: Ids
     readers: tuple[Site, ...]
 
-    def gram(self, statistics: Statistics) -> Gram:
+    def second(self, statistics: Statistics) -> Second:
         """Second moments of what all readers read."""
-        return reduce(added, [statistics.gram(site.name) for site in self.readers])
+        return reduce(summed, [statistics.gram(site.name) for site in self.readers])
 
     def vector(self, statistics: Statistics) -> Vector:
         """Sums of what all readers read."""
@@ -56,11 +57,12 @@ class Sink:
         """Channel of the edge that each column reads."""
         return self.columns // self.site.column_span
 
-    def matrix(self) -> Floats:
-        """W as [blocks, rows, columns]."""
+    def matrix(self) -> Singles:
+        """W as [blocks, rows, columns], at least in single precision."""
         constant = self.site.weight.const_value
         assert constant is not None
-        return np.asarray(self.site.matrix(np.asarray(constant.numpy())), np.float64)
+        found = self.site.matrix(np.asarray(constant.numpy()))
+        return np.asarray(found, np.result_type(found.dtype, np.float32))
 
     def per_column(self, values: Floats) -> Floats:
         """A value per channel of the edge, for each of `columns`."""
@@ -68,8 +70,9 @@ class Sink:
 
     def column_sums(self, power: int) -> Floats:
         """Sum of |W|^power over the rows, for each of `columns`."""
-        magnitude = np.abs(self.matrix()) if power == 1 else np.square(self.matrix())
-        return np.asarray(magnitude.sum(axis=1).ravel()[self.columns])
+        change = np.abs if power == 1 else np.square
+        blocks = [change(block).sum(axis=0, dtype=np.float64) for block in self.matrix()]
+        return np.asarray(np.concatenate(blocks)[self.columns])
 
     def by_block(self) -> Iterator[tuple[int, Ids, Ids]]:
         """(block, units, columns within the block)."""

@@ -17,7 +17,7 @@ from graphprune.errors import ArgumentError, ModelError
 from graphprune.ir.mapped import in_place
 
 Scores = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
 
 
 @dataclass

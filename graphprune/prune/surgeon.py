@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,18 @@ CHUNK = 1 << 22
 """Elements of gathered weights that are held at a time."""
 
 
-class Sheet:
-    """One block of a Site that reads a Group, on its way through the elimination.
+class Sheet(Protocol):
+    """One block of a Site that reads a Group, on its way through the elimination."""
+
+    def costs(self, size: int) -> Floats:
+        """What the loss rises by with every Unit alone, [size]; zero where it owns nothing."""
+
+    def remove(self, units: Ids) -> None:
+        """Takes the columns of these Units out; what stays makes up for them."""
+
+
+class ColumnSheet:
+    """A Sheet by the inverse of the second moments of its columns.
 
     Args:
         matrix: W, [rows, columns].
@@ -34,7 +45,7 @@ class Sheet:
         """1/2 tr(W_P ([H^-1]_PP)^-1 W_P^T) of every Unit alone, [size]; zero where it owns nothing."""
         found = np.zeros(size)
         columns = np.flatnonzero(self.owner >= 0)
-        for units, owned in _alike(self.owner[columns], columns):
+        for units, owned in alike(self.owner[columns], columns):
             found[units] += removal_cost(self.matrix, self.inverse, owned)
         return found
 
@@ -98,7 +109,7 @@ def removal_cost(matrix: Floats, inverse: Floats, owned: Ids) -> Floats:
     return costs
 
 
-def _alike(units: Ids, columns: Ids) -> list[tuple[Ids, Ids]]:
+def alike(units: Ids, columns: Ids) -> list[tuple[Ids, Ids]]:
     """(units, [units, columns of each]) for Units that own equally many columns."""
     order = np.lexsort((columns, units))
     names, counts = np.unique(units, return_counts=True)

@@ -17,8 +17,9 @@ from graphprune.statistics import held
 from graphprune.statistics.calibration import Calibration, Feed
 from graphprune.statistics.measures import Angle, Gram, Rank, Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring, representatives
+from graphprune.statistics.rows import GRAM_COLUMNS
 from graphprune.statistics.segments import Layout
-from graphprune.statistics.sites import GRAM_COLUMNS, Site
+from graphprune.statistics.sites import WHOLE_COLUMNS, Site
 
 __all__ = ["Angle", "Gram", "Rank", "Statistics", "Vector", "Wanted", "collect"]
 
@@ -59,13 +60,14 @@ def collect(
         threads: of ONNX Runtime.
         progress: called with (done, total, what).
         timeout: seconds of one run.
-        rows: most rows that a Gram sums per Site; None for eight per column and at least 8192.
+        rows: most rows of a Site that are looked at; None for eight per column and at least 8192, fewer where
+            columns are very many.
         seed: of the choice of rows.
         sizes: of the values of the model, inferred if None.
 
     Raises:
         ArgumentError: no such value or Site, or a value whose shape is not known.
-        DataError: a Gram is wanted of more columns than can be solved for.
+        DataError: a whole Gram is wanted of more columns than can be held.
         ModelError: the model does not run.
     """
     calibration = Calibration(
@@ -82,7 +84,7 @@ class _Collecting:
     def __init__(self, model: ir.Model, calibration: Calibration, wanted: Wanted, threads: int) -> None:
         self.model, self.calibration, self.wanted, self.threads = model, calibration, wanted, threads
         self.sites = representatives(calibration, wanted.grams)
-        _not_too_wide(self.sites)
+        _not_too_wide(representatives(calibration, wanted.whole))
         self.layout = Layout(model, calibration.sizes)
         self.resident = _weight_bytes(model) <= RESIDENT_BYTES
         self.tasks = self._tasks()
@@ -135,8 +137,10 @@ class _Collecting:
             number = int(np.searchsorted(cuts, position, "right")) - 1
             wanted[number] = wanted[number] | what
 
+        whole = {self.calibration.shared[name] for name in self.wanted.whole}
         for site in self.sites:
-            add(self.layout.position[site.node], Wanted(grams=frozenset([site.name])))
+            mine = frozenset([site.name])
+            add(self.layout.position[site.node], Wanted(grams=mine, whole=mine & whole))
         for name in self.wanted.vectors:
             add(self._made(name), Wanted(vectors=frozenset([name])))
         for name in self.wanted.ranks:
@@ -145,7 +149,7 @@ class _Collecting:
             add(at, Wanted(angles=(pair,)))
         while wanted and wanted[-1].empty:
             wanted.pop()
-        elements = sum(map(_gram_elements, self.sites))
+        elements = sum(_gram_elements(s) for s in self.sites if s.columns <= GRAM_COLUMNS or s.name in whole)
         zeros = held.pool(elements) if 8 * elements > GRAM_BYTES else np.zeros
         pairs = zip(segments, wanted, strict=False)
         return [Measuring(self.calibration, segment, what, zeros) for segment, what in pairs]
@@ -187,10 +191,10 @@ def _bytes(shape: tuple[tuple[int, int], ...] | None) -> int:
 
 def _not_too_wide(sites: Sequence[Site]) -> None:
     for site in sites:
-        if site.columns > GRAM_COLUMNS:
+        if site.columns > WHOLE_COLUMNS:
             raise DataError(
                 f"{site.name} has {site.columns} input columns: the Gram matrix that is asked for would "
-                f"take {8e-9 * site.columns**2:.1f} GB (the limit is {GRAM_COLUMNS} columns)",
+                f"take {8e-9 * site.columns**2:.1f} GB (the limit is {WHOLE_COLUMNS} columns)",
                 "leave its inputs out with ignore=[...], or choose a criterion without second moments",
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.floating]
 ROUNDING = 2.0**-21
 """Share of a mean square, summed in single precision, below which a variance is nothing but rounding."""
 
@@ -93,6 +94,45 @@ class Gram:
         return self.scatter / max(self.count, 1.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a Site reads, row by row: everything that second moments say, where rows are fewer than columns.
+
+    Attributes:
+        rows: [blocks, rows, columns].
+    """
+
+    rows: Singles
+
+    @property
+    def count(self) -> float:
+        """Number of rows."""
+        return float(self.rows.shape[1])
+
+    @property
+    def sum(self) -> Floats:
+        """[blocks, columns]."""
+        return np.asarray(self.rows.sum(axis=1, dtype=np.float64))
+
+    @property
+    def mean(self) -> Floats:
+        """[blocks, columns]."""
+        return self.sum / max(self.count, 1.0)
+
+    @property
+    def centred(self) -> Singles:
+        """The rows about their mean."""
+        return np.asarray(self.rows - self.mean[:, None].astype(self.rows.dtype))
+
+    @property
+    def gram(self) -> Floats:
+        """[blocks, columns, columns], sum of x x^T."""
+        return np.asarray(np.matmul(self.rows.transpose(0, 2, 1), self.rows), np.float64)
+
+
+Second = Gram | Rows
+
+
 def between(count: float, total: Floats, other_count: float, other: Floats) -> Floats:
     """The vector d with which sums of squares about two means become one about both's: s1 + s2 + d d^T.
 
@@ -153,18 +193,32 @@ class Angle:
         return self.distances / max(self.count, 1.0)
 
 
-Sums = TypeVar("Sums", Vector, Gram, Rank, Angle)
-Measure = Vector | Gram | Rank | Angle
+Sums = TypeVar("Sums", Vector, Rank, Angle)
+Measure = Vector | Gram | Rows | Rank | Angle
 Pair = tuple[str, str]
 
 
 def added(one: Sums, two: Sums) -> Sums:
     """The measure of both data sets together."""
-    sums = {item.name: getattr(one, item.name) + getattr(two, item.name) for item in fields(one)}
-    if isinstance(one, Gram) and isinstance(two, Gram):
-        apart = between(one.count, one.sum, two.count, two.sum)
-        sums["scatter"] += apart[:, :, None] * apart[:, None]
-    return type(one)(**sums)
+    return type(one)(*(getattr(one, item.name) + getattr(two, item.name) for item in fields(one)))
+
+
+def summed(one: Second, two: Second) -> Second:
+    """Second moments of both data sets together."""
+    if isinstance(one, Rows) and isinstance(two, Rows) and one.count + two.count < one.rows.shape[2]:
+        return Rows(np.concatenate((one.rows, two.rows), axis=1))
+    first, second = as_gram(one), as_gram(two)
+    apart = between(first.count, first.sum, second.count, second.sum)
+    scatter = first.scatter + second.scatter + apart[:, :, None] * apart[:, None]
+    return Gram(first.count + second.count, first.sum + second.sum, scatter)
+
+
+def as_gram(second: Second) -> Gram:
+    """Second moments as sums of products."""
+    if isinstance(second, Gram):
+        return second
+    rows = second.centred
+    return Gram(second.count, second.sum, np.matmul(rows.transpose(0, 2, 1), rows).astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -173,7 +227,8 @@ class Wanted:
 
     Attributes:
         vectors: names of values.
-        grams: names of Sites.
+        grams: names of Sites whose second moments are wanted, as sums or as rows.
+        whole: those among them of which the matrix itself is needed, however wide.
         ranks: names of values.
         angles: pairs of names of values that have the same shape.
         axes: channel axis of values in `vectors` and `ranks` where it is not the obvious one: that of the
@@ -185,6 +240,7 @@ class Wanted:
     ranks: frozenset[str] = frozenset()
     angles: tuple[Pair, ...] = ()
     axes: Mapping[str, int] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
 
     def __or__(self, other: Wanted) -> Wanted:
         """All of both."""
@@ -194,6 +250,7 @@ class Wanted:
             self.ranks | other.ranks,
             tuple(sorted({*self.angles, *other.angles})),
             {**self.axes, **other.axes},
+            self.whole | other.whole,
         )
 
     @property
@@ -211,7 +268,7 @@ class Statistics:
     """
 
     vectors: Mapping[str, Vector] = field(default_factory=dict)
-    grams: Mapping[str, Gram] = field(default_factory=dict)
+    grams: Mapping[str, Second] = field(default_factory=dict)
     ranks: Mapping[str, Rank] = field(default_factory=dict)
     angles: Mapping[Pair, Angle] = field(default_factory=dict)
     shared: Mapping[str, str] = field(default_factory=dict)
@@ -220,7 +277,7 @@ class Statistics:
         """Sums of the value of this name."""
         return self.vectors[name]
 
-    def gram(self, site: str) -> Gram:
+    def gram(self, site: str) -> Second:
         """Second moments of the columns of the Site of this name."""
         return self.grams[self.shared.get(site, site)]
 
@@ -234,13 +291,19 @@ class Statistics:
 
     def missing(self, wanted: Wanted) -> Wanted:
         """What is wanted and not here."""
-        grams = {site for site in wanted.grams if self.shared.get(site, site) not in self.grams}
+        known = {name for name, second in self.grams.items() if isinstance(second, Gram)}
+        grams = {
+            site
+            for site in wanted.grams
+            if self.shared.get(site, site) not in (known if site in wanted.whole else self.grams)
+        }
         return Wanted(
             wanted.vectors - self.vectors.keys(),
             frozenset(grams),
             wanted.ranks - self.ranks.keys(),
             tuple(pair for pair in wanted.angles if pair not in self.angles),
             wanted.axes,
+            wanted.whole & grams,
         )
 
     def __or__(self, other: Statistics) -> Statistics:
@@ -263,10 +326,10 @@ class Statistics:
 
     def _joined(self, other: Statistics, *, add: bool) -> Statistics:
         return Statistics(
-            _join(self.vectors, other.vectors, add),
-            _join(self.grams, other.grams, add),
-            _join(self.ranks, other.ranks, add),
-            _join(self.angles, other.angles, add),
+            _join(self.vectors, other.vectors, added, add),
+            _join(self.grams, other.grams, summed, add),
+            _join(self.ranks, other.ranks, added, add),
+            _join(self.angles, other.angles, added, add),
             {**other.shared, **self.shared},
         )
 
@@ -274,6 +337,11 @@ class Statistics:
 Key = TypeVar("Key", str, Pair)
 
 
-def _join(one: Mapping[Key, Sums], two: Mapping[Key, Sums], add: bool) -> dict[Key, Sums]:
-    common = {key: added(one[key], two[key]) for key in one if key in two and add}
+Part = TypeVar("Part", Vector, Second, Rank, Angle)
+
+
+def _join(
+    one: Mapping[Key, Part], two: Mapping[Key, Part], both: Callable[[Part, Part], Part], add: bool
+) -> dict[Key, Part]:
+    common = {key: both(one[key], two[key]) for key in one if key in two and add}
     return {**two, **one, **common}

@@ -14,7 +14,6 @@ from graphprune.statistics import ranks
 from graphprune.statistics.calibration import Arrays, Calibration
 from graphprune.statistics.measures import (
     Angle,
-    Gram,
     Pair,
     Rank,
     Statistics,
@@ -25,7 +24,7 @@ from graphprune.statistics.measures import (
 )
 from graphprune.statistics.piece import open_piece
 from graphprune.statistics.reductions import AngleReduction, VectorReduction
-from graphprune.statistics.rows import Zeros, add_gram, no_gram
+from graphprune.statistics.rows import Gathering, Zeros
 from graphprune.statistics.segments import Segment
 from graphprune.statistics.sites import Site
 
@@ -51,7 +50,8 @@ class Measuring:
         self._ranks = {name: place(name).axis for name in sorted(wanted.ranks)}
         self._sites = representatives(calibration, wanted.grams)
         self.vectors: dict[str, Vector] = {}
-        self.grams: dict[str, Gram] = {site.name: no_gram(site, zeros) for site in self._sites}
+        whole = {calibration.shared[name] for name in wanted.whole}
+        self._grams = {site.name: Gathering(site, zeros, site.name in whole) for site in self._sites}
         self.ranks: dict[str, Rank] = {}
         self.angles: dict[Pair, Angle] = {}
 
@@ -91,11 +91,12 @@ class Measuring:
             _add(self.ranks, name, ranks.rank(found[name], axis, sampling.share))
         for site in self._sites:
             edge, valid = found[site.edge.name or ""], calibration.row_mask(site, number)
-            self.grams[site.name] = add_gram(self.grams[site.name], site, edge, sampling, valid)
+            self._grams[site.name].add(edge, sampling, valid)
 
     def statistics(self) -> Statistics:
         """The sums so far."""
-        return Statistics(self.vectors, self.grams, self.ranks, self.angles, self.calibration.shared)
+        grams = {name: gathering.found for name, gathering in self._grams.items()}
+        return Statistics(self.vectors, grams, self.ranks, self.angles, self.calibration.shared)
 
 
 def representatives(calibration: Calibration, names: Iterable[str]) -> list[Site]:

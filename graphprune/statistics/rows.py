@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from graphprune.statistics.measures import Floats, Gram, between
+from graphprune.statistics.measures import Floats, Gram, Rows, Second, Singles, between
 from graphprune.statistics.sites import Site
 
 Array = npt.NDArray[np.generic]
@@ -21,6 +21,11 @@ Zeros = Callable[[tuple[int, ...]], Floats]
 CHUNK_ROWS = 4096
 CHUNK_ELEMENTS = 2**22
 """Rows are multiplied in chunks: bounds both the memory of a chunk and the length of a float32 sum."""
+GRAM_COLUMNS = 4608
+"""Most columns (512 channels of 3 x 3) whose products are summed unless the whole matrix is asked for."""
+DUAL_WORK = 3 * 10**11
+"""Rows times squared columns that are worked with, where columns are more: bounds time and memory."""
+LEAST_ROWS = 256
 SMALL = 2.0**-40
 """Rows whose largest entry is below, or above its inverse, are scaled before they are multiplied."""
 
@@ -41,9 +46,16 @@ class Sampling:
     share: float = 1.0
     batch: int = 0
 
-    def choose(self, site: Site, valid: Ids) -> Ids:
-        """Some of these rows, in order; the same ones for every Site that reads the same edge."""
-        most = self.rows if self.rows is not None else max(8 * site.columns, 8192)
+    def choose(self, site: Site, valid: Ids, whole: bool = False) -> Ids:
+        """Some of these rows, in order; the same ones for every Site that reads the same edge.
+
+        `whole` asks for as many as a matrix of second moments takes, however wide it is.
+        """
+        most = max(8 * site.columns, 8192)
+        if site.columns > GRAM_COLUMNS and not whole:
+            most = max(LEAST_ROWS, min(GRAM_COLUMNS, DUAL_WORK // site.columns**2))
+        if self.rows is not None:
+            most = min(self.rows, most)
         quota = int(np.ceil(most * self.share))
         if len(valid) <= quota:
             return valid
@@ -62,22 +74,60 @@ def signature(site: Site) -> tuple[object, ...]:
     return (site.edge, site.kernel, site.blocks, *window)
 
 
-def no_gram(site: Site, zeros: Zeros = np.zeros) -> Gram:
-    """Second moments of nothing."""
-    return Gram(0.0, zeros((site.blocks, site.columns)), zeros((site.blocks, site.columns, site.columns)))
+class Gathering:
+    """Second moments of a Site in the making: its rows, until they are as many as its columns.
+
+    Args:
+        site: what reads the rows.
+        zeros: makes the arrays of sums.
+        whole: whether a matrix is asked for, so that no row is kept.
+    """
+
+    def __init__(self, site: Site, zeros: Zeros = np.zeros, whole: bool = False) -> None:
+        self.site, self._zeros, self._whole = site, zeros, whole
+        self._rows: list[Singles] = []
+        self._total = self._empty() if whole else None
+
+    def add(self, edge: Array, sampling: Sampling, mask: Bools | None = None) -> None:
+        """Adds one batch; `mask` says which rows are no padding."""
+        found = source(self.site, edge)
+        for chosen in _chunks(self.site, sampling.choose(self.site, found.valid(mask), self._whole)):
+            rows = found.take(chosen)
+            if self._total is None and len(chosen) + self._held < self.site.columns:
+                self._rows.append(rows)
+                continue
+            if self._total is None:
+                self._total = self._empty()
+            for part in (*self._rows, rows):
+                self._total = add_rows(self._total, part)
+            self._rows.clear()
+
+    @property
+    def found(self) -> Second:
+        """What is known now."""
+        if self._total is not None:
+            return self._total
+        none = np.zeros((self.site.blocks, 0, self.site.columns), np.float32)
+        rows: Singles = np.concatenate((none, *self._rows), axis=1)
+        return Rows(rows)
+
+    @property
+    def _held(self) -> int:
+        return sum(rows.shape[1] for rows in self._rows)
+
+    def _empty(self) -> Gram:
+        narrow = (self.site.blocks, self.site.columns)
+        return Gram(0.0, self._zeros(narrow), self._zeros((*narrow, narrow[1])))
 
 
-def add_gram(total: Gram, site: Site, edge: Array, sampling: Sampling, mask: Bools | None = None) -> Gram:
-    """Adds one batch, in place of the arrays; `mask` says which rows are no padding."""
-    found = source(site, edge)
-    for chosen in _chunks(site, sampling.choose(site, found.valid(mask))):
-        part = about_mean(found.take(chosen))
-        apart = between(total.count, total.sum, part.count, part.sum)
-        part.add_products(total.scatter, part)
-        add_outer(total.scatter, apart, apart)
-        total.sum[...] += part.sum
-        total = replace(total, count=total.count + part.count)
-    return total
+def add_rows(total: Gram, rows: Array) -> Gram:
+    """Adds rows [blocks, rows, columns], in place of the arrays."""
+    part = about_mean(rows)
+    apart = between(total.count, total.sum, part.count, part.sum)
+    part.add_products(total.scatter, part)
+    add_outer(total.scatter, apart, apart)
+    total.sum[...] += part.sum
+    return replace(total, count=total.count + part.count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +216,7 @@ class Product:
         """Numbers of the rows that are no padding."""
         return np.arange(len(self.tokens)) if mask is None else np.flatnonzero(mask)
 
-    def take(self, chosen: Ids) -> Array:
+    def take(self, chosen: Ids) -> Singles:
         """These rows as [blocks, rows, columns]."""
         every = len(chosen) == len(self.tokens)
         return _blocked(_exact(self.tokens if every else self.tokens[chosen]), self.blocks)
@@ -187,7 +237,7 @@ class Windows:
         """Numbers of all rows: images are not padded."""
         return np.arange(len(self.padded) * prod(self.grid))
 
-    def take(self, chosen: Ids) -> Array:
+    def take(self, chosen: Ids) -> Singles:
         """These rows as [blocks, rows, columns]."""
         sample, *positions = np.unravel_index(chosen, (len(self.padded), *self.grid))
         starts = [at * stride for at, stride in zip(positions, self.strides, strict=True)]
@@ -234,10 +284,11 @@ def _ints(site: Site, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(site.node.attributes[name].as_ints()) if name in site.node.attributes else default
 
 
-def _exact(rows: Array) -> Array:
+def _exact(rows: Array) -> Singles:
     """At least float32: products in half precision overflow."""
-    return rows if rows.dtype == np.float64 else rows.astype(np.float32, copy=False)
+    return np.asarray(rows, np.float64 if rows.dtype == np.float64 else np.float32)
 
 
-def _blocked(rows: Array, blocks: int) -> Array:
-    return rows.reshape(len(rows), blocks, -1).transpose(1, 0, 2)
+def _blocked(rows: Singles, blocks: int) -> Singles:
+    blocked: Singles = rows.reshape(len(rows), blocks, -1).transpose(1, 0, 2)
+    return blocked

@@ -16,8 +16,8 @@ from graphprune.ir.shapes import Sizes, infer
 
 Array = npt.NDArray[np.generic]
 Ids = npt.NDArray[np.int64]
-GRAM_COLUMNS = 2**14
-"""Most columns of a Gram matrix: 2 GB, and minutes to solve with."""
+WHOLE_COLUMNS = 2**14
+"""Most columns of a matrix of second moments: 2 GB, and minutes to solve with."""
 RECURRENT = ("LSTM", "GRU", "RNN")
 WEIGHT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 

@@ -16,7 +16,7 @@ import numpy as np
 from graphprune.errors import DataError
 from graphprune.ir.names import quote
 from graphprune.ir.publish import create, publish, temporaries, unwritable
-from graphprune.statistics.measures import Angle, Floats, Gram, Measure, Rank, Statistics, Vector
+from graphprune.statistics.measures import Angle, Floats, Gram, Measure, Rank, Rows, Statistics, Vector
 
 KINDS: dict[str, type[Measure]] = {"vectors": Vector, "grams": Gram, "ranks": Rank, "angles": Angle}
 FORMAT = "graphprune statistics 2"
@@ -66,10 +66,10 @@ def save(path: Path, sections: Sections) -> None:
 
 def _tensors(sections: Sections) -> Iterator[tuple[str, Floats]]:
     for key, statistics in sorted(sections.items()):
-        for kind, of_kind in KINDS.items():
+        for kind in KINDS:
             measures: Mapping[str | tuple[str, str], Measure] = getattr(statistics, kind)
             for name in sorted(measures, key=str):
-                for item in fields(of_kind):
+                for item in fields(measures[name]):
                     entry = json.dumps([key, kind, name, item.name])
                     yield entry, np.asarray(getattr(measures[name], item.name), np.float64)
 
@@ -116,4 +116,8 @@ def _view(content: Floats, place: Mapping[str, list[int]]) -> Floats:
 
 def _measure(kind: type[Measure], values: Mapping[str, Floats]) -> Measure:
     scalars = {name: float(array) if array.ndim == 0 else array for name, array in values.items()}
+    if "rows" in scalars:
+        rows = np.asarray(scalars["rows"])
+        short = rows.astype(np.float32)
+        return Rows(short if np.array_equal(short, rows) else rows)  # as they were measured
     return kind(**scalars)  # type: ignore[arg-type]

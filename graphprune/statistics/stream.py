@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphprune.ir.shapes import Sizes
 from graphprune.statistics.calibration import Array, Arrays, Calibration, Feed
 from graphprune.statistics.held import Held
-from graphprune.statistics.measures import Gram, Statistics, Vector, Wanted
+from graphprune.statistics.measures import Second, Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring
 from graphprune.statistics.piece import open_piece
 from graphprune.statistics.segments import Layout, Segment
@@ -118,7 +118,7 @@ class Stream:
         sites: Sequence[Site],
         replaced: Arrays | None = None,
         biases: Arrays | None = None,
-    ) -> dict[str, Gram]:
+    ) -> dict[str, Second]:
         """Second moments of the columns of Sites of the segment, by name."""
         wanted = Wanted(grams=frozenset(site.name for site in sites))
         found = self.measure(segment, wanted, replaced, biases)

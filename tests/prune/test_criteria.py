@@ -9,7 +9,7 @@ from graphprune.axes import Analysis
 from graphprune.prune.criteria import CRITERIA, greedy, wanted
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.normalise import normalised
-from graphprune.prune.surgeon import Sheet, eliminate
+from graphprune.prune.surgeon import ColumnSheet, eliminate
 from tests.axes.claims import sketch
 
 from .evidence import gram, moments, ranks, score, vector
@@ -199,7 +199,7 @@ def test_obs_of_readers_whose_results_differ_in_scale_counts_shares_of_their_var
 def test_wide_groups_lose_several_units_a_round() -> None:
     draw, x = np.random.default_rng(8), sample(200, 600)
     w, second = draw.standard_normal((3, 200)), gram(x).covariance[0]
-    found = eliminate([Sheet(w, np.linalg.inv(second), np.arange(200), np.arange(200))], 200)
+    found = eliminate([ColumnSheet(w, np.linalg.inv(second), np.arange(200), np.arange(200))], 200)
     order = np.argsort(found)
     assert len(np.unique(found)) == 200
     for count in (2, 60, 150):

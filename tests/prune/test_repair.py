@@ -338,21 +338,6 @@ def test_a_recurrent_cell_that_loses_inputs_and_state_is_repaired_and_proved() -
     assert ours < 0.7 * none
 
 
-@pytest.mark.parametrize("driver", ["sequential", "oneshot"])
-def test_layers_too_wide_to_solve_for_say_so(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("remains", "oneshot"):
-        monkeypatch.setattr(f"graphprune.prune.repair.{module}.GRAM_COLUMNS", 10)
-    analysis = mlp()
-    cuts, seen = half(analysis), batches(analysis)
-    wanted = wanted_grams(analysis)
-    assert wanted.grams == {"w1"}  # of 8, 24, 24 and 16 columns
-    made = repair(
-        analysis, cuts, driver=driver, batches=seen, statistics=collect(analysis.model, seen, wanted)
-    )
-    assert any("w2" in note and "12 columns are too many" in note for note in made.notes)
-    assert "w2" not in made.replaced
-
-
 def test_what_a_repair_leaves_of_a_dead_channel_is_zero_not_denormal() -> None:
     """Products with denormals made a repaired model twice as slow as the dense one."""
     analysis = mlp()

@@ -12,6 +12,7 @@ from graphprune.errors import ArgumentError, DataError
 from graphprune.statistics import collect as collecting
 from graphprune.statistics import held, rows
 from graphprune.statistics.collect import Statistics, Wanted, collect
+from graphprune.statistics.measures import Gram, Rows, as_gram
 from tests.axes.claims import sketch
 from tests.proof.building import model
 
@@ -132,13 +133,43 @@ def test_grams(case: tuple[ir.Model, list[Feed]]) -> None:
         np.testing.assert_allclose(gram.second, second / x.shape[1], rtol=1e-4, atol=1e-4)
 
 
-def test_a_gram_that_nobody_can_solve_with_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "GRAM_COLUMNS", 26)
+def test_a_matrix_that_nobody_can_solve_with_is_refused_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collecting, "WHOLE_COLUMNS", 26)
     built, batches = cnn()
+    names = frozenset({"w1", "w4"})
     with pytest.raises(DataError, match=r"w1 has 27 input columns") as caught:
-        collect(built, batches, Wanted(grams=frozenset({"w1", "w4"})))
+        collect(built, batches, Wanted(grams=names, whole=names))
     assert "ignore" in caught.value.hint
-    assert collect(built, batches, Wanted(grams=frozenset({"w4"}))).gram("w4")
+    assert set(collect(built, batches, Wanted(grams=names)).grams) == names
+
+
+def test_few_rows_are_kept_and_many_are_summed() -> None:
+    built, batches = cnn()
+    name = frozenset({"w1"})
+    few, many = (
+        collect(built, batches, Wanted(grams=name), rows=20),
+        collect(built, batches, Wanted(grams=name)),
+    )
+    kept, total = few.gram("w1"), many.gram("w1")
+    assert isinstance(kept, Rows) and kept.count == 20 < 27 and isinstance(total, Gram)
+    whole = collect(built, batches, Wanted(grams=name, whole=name), rows=20).gram("w1")
+    assert isinstance(whole, Gram) and whole.count == 20
+    np.testing.assert_allclose(as_gram(kept).scatter, whole.scatter, atol=1e-4 * np.abs(whole.scatter).max())
+    assert few.missing(Wanted(grams=name)).empty and few.missing(Wanted(grams=name, whole=name)).grams == name
+    both = few.merge(many).gram("w1")
+    assert isinstance(both, Gram) and both.count == total.count + 20
+
+
+def test_columns_that_are_very_many_are_seen_by_fewer_rows() -> None:
+    """25 088 of them: a row more costs as much as the square of that."""
+    text = "(float[n,25088] x) => (float[n,4] y) { y = MatMul(x, w) }"
+    wide = sites(sketch(text, w=np.zeros((25088, 4), np.float32)).model)["w"]
+    valid = np.arange(100_000)
+    chosen = rows.Sampling().choose(wide, valid)
+    assert rows.LEAST_ROWS <= len(chosen) <= 512
+    assert len(rows.Sampling().choose(wide, valid, whole=True)) == len(valid)
 
 
 def test_sites_that_see_the_same_columns_share_one_gram() -> None:

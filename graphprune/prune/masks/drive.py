@@ -26,7 +26,8 @@ _CHUNK = 4096
 def wanted(sites: Sequence[Site], grams: bool) -> Wanted:
     """What masks need to know of these Sites."""
     if grams:
-        return Wanted(grams=frozenset(site.name for site in sites))
+        names = frozenset(site.name for site in sites)
+        return Wanted(grams=names, whole=names)
     axes = {site.edge.name or "": site.in_axis for site in sites}
     return Wanted(vectors=frozenset(axes), axes=axes)
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from graphprune.prune.repair.remains import Remains
-from graphprune.prune.repair.solve import Moments
+from graphprune.prune.repair.samples import Samples
+from graphprune.prune.repair.solve import Floats, Moments, Seen
 from graphprune.statistics import rows as row
 from graphprune.statistics.measures import between
 from graphprune.statistics.segments import Segment
@@ -18,10 +19,11 @@ from graphprune.statistics.stream import Stream
 
 Array = npt.NDArray[np.generic]
 Arrays = Mapping[str, Array]
-Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 CHUNK = 8192
 """Rows whose products are summed in single precision before they join the double-precision sums."""
+FOLDED_BYTES = 2**26
+"""Second moments above this size are held once, not per fold."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,19 @@ class Part:
         rows, columns = np.flatnonzero(live[0]), np.flatnonzero(keep[0])
         return Part(rows, columns, keep[:, columns], live[:, rows])
 
-    def take(self, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def take(self, matrix: Floats) -> Floats:
         """The part of a whole matrix."""
-        return matrix[:, self.rows][:, :, self.columns]
+        return matrix[:, self.rows[:, None], self.columns]
 
-    def put(self, part: npt.NDArray[np.float64], like: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """A whole matrix, zero where rows or columns are gone."""
-        whole = np.zeros_like(like)
-        whole[:, self.rows[:, None], self.columns] = part * self.live[:, :, None] * self.keep[:, None]
+    def put(self, part: Floats, like: Floats) -> Floats:
+        """A whole matrix, zero where rows or columns are gone; a few rows at a time."""
+        whole = np.zeros(like.shape, like.dtype)
+        step = max(1, CHUNK**2 // max(1, part.shape[0] * part.shape[2]))
+        for start in range(0, len(self.rows), step):
+            at = slice(start, start + step)
+            whole[:, self.rows[at, None], self.columns] = (
+                part[:, at] * self.live[:, at, None] * self.keep[:, None]
+            )
         return whole
 
 
@@ -76,8 +83,8 @@ def observe(
     biases: Arrays,
     folds: int,
     seed: int,
-) -> list[list[Moments]]:
-    """Moments of Sites that share their inputs, each in folds of different samples.
+) -> list[Sequence[Seen]]:
+    """What is known of Sites that share their inputs, each in folds of different samples.
 
     Args:
         dense: the dense model on its way, at the segment.
@@ -90,7 +97,7 @@ def observe(
         seed: of their choice.
     """
     site, columns = group[0].site, Part.of(group[0]).columns
-    sums = [_Sums(group, len(columns)) for _ in range(folds)]
+    gathering = _Gathering(group, len(columns), folds)
     chance = np.random.default_rng(seed)
     edge = site.edge.name or ""
     names = [(each.site.edge if each.site.hidden else each.site.output).name or "" for each in group]
@@ -102,13 +109,13 @@ def observe(
         results = [_results(each, wanted[name]) for each, name in zip(group, names, strict=True)]
         samples, per_sample = _samples(site, wanted[names[0]], len(results[0]))
         fold = chance.integers(0, folds, samples)[chosen // per_sample]
-        for index, total in enumerate(sums):
+        for index in range(folds):
             mine = chosen[fold == index]
             for start in range(0, len(mine), CHUNK):
                 at = mine[start : start + CHUNK]
                 x = np.asarray(source.take(at)[:, :, columns], np.float32)
-                total.add(x, [np.asarray(result[at], np.float32) for result in results])
-    return [[total.moments(place) for total in sums] for place in range(len(group))]
+                gathering.add(index, x, [np.asarray(result[at], np.float32) for result in results])
+    return [gathering.seen(place) for place in range(len(group))]
 
 
 def _results(each: Remains, found: Array) -> Array:
@@ -129,17 +136,63 @@ def _blocked(results: Floats, blocks: int) -> Floats:
     return shaped
 
 
+class _Gathering:
+    """Samples of Sites that read the same: the rows themselves, until they are as many as the columns."""
+
+    def __init__(self, group: Sequence[Remains], columns: int, folds: int) -> None:
+        self._group, self._parts = group, [Part.of(each) for each in group]
+        self._columns, self._count = columns, 0
+        self._rows: list[list[tuple[Floats, list[Floats]]]] = [[] for _ in range(folds)]
+        self._sums: list[_Sums] = []
+
+    def add(self, fold: int, x: Floats, results: Sequence[Floats]) -> None:
+        """Adds rows of a fold: x [blocks, rows, columns], and what each Site should give of them."""
+        wanted = [
+            _blocked(result - each.own_bias, each.site.blocks)[:, :, part.rows]
+            for each, part, result in zip(self._group, self._parts, results, strict=True)
+        ]
+        self._count += x.shape[1]
+        if self._sums:
+            self._sums[fold % len(self._sums)].add(x, wanted)
+            return
+        self._rows[fold].append((x, wanted))
+        if self._count >= self._columns:
+            self._sum()
+
+    def seen(self, place: int) -> Sequence[Seen]:
+        """What is known of a Site, fold by fold; folds that no row fell into say nothing."""
+        if self._sums:
+            return [total.moments(place) for total in self._sums]
+        return [
+            Samples(
+                np.concatenate([x for x, _ in rows], axis=1),
+                np.concatenate([wanted[place] for _, wanted in rows], axis=1),
+            )
+            for rows in self._rows
+            if rows
+        ]
+
+    def _sum(self) -> None:
+        """From rows to sums; very wide ones are held once, not per fold."""
+        blocks = self._group[0].site.blocks
+        large = 8 * blocks * self._columns**2 > FOLDED_BYTES
+        shapes = [(blocks, len(part.rows)) for part in self._parts]
+        self._sums = [_Sums(blocks, self._columns, shapes) for _ in range(1 if large else len(self._rows))]
+        for fold, rows in enumerate(self._rows):
+            for x, wanted in rows:
+                self._sums[fold % len(self._sums)].add(x, wanted)
+        self._rows = []
+
+
 class _Sums:
     """Moments in the making, added to in place; the inputs are the same for all Sites of the group."""
 
-    def __init__(self, group: Sequence[Remains], columns: int) -> None:
-        self._group, self._parts = group, [Part.of(each) for each in group]
-        self._count, blocks = 0.0, group[0].site.blocks
-        rows = [len(part.rows) for part in self._parts]
+    def __init__(self, blocks: int, columns: int, shapes: Sequence[tuple[int, int]]) -> None:
+        self._count = 0.0
         self._x, self._xx = np.zeros((blocks, columns)), np.zeros((blocks, columns, columns))
-        self._y = [np.zeros((blocks, count)) for count in rows]
-        self._yx = [np.zeros((blocks, count, columns)) for count in rows]
-        self._yy = [np.zeros((blocks, count)) for count in rows]
+        self._y = [np.zeros(shape) for shape in shapes]
+        self._yx = [np.zeros((*shape, columns)) for shape in shapes]
+        self._yy = [np.zeros(shape) for shape in shapes]
 
     def add(self, x: Floats, results: Sequence[Floats]) -> None:
         """Adds rows: about their own mean first, then what lies between that and the mean so far."""
@@ -147,8 +200,8 @@ class _Sums:
         apart = between(self._count, self._x, one.count, one.sum)
         one.add_products(self._xx, one)
         row.add_outer(self._xx, apart, apart)
-        for place, (each, part, result) in enumerate(zip(self._group, self._parts, results, strict=True)):
-            two = row.about_mean(_blocked(result - each.own_bias, each.site.blocks)[:, :, part.rows])
+        for place, result in enumerate(results):
+            two = row.about_mean(result)
             gap = between(self._count, self._y[place], two.count, two.sum)
             two.add_products(self._yx[place], one)
             row.add_outer(self._yx[place], gap, apart)

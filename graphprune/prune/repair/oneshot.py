@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import add
-
 from graphprune.axes.analyse import Analysis
-from graphprune.prune.repair.remains import Change, Cuts, remains, too_wide
+from graphprune.prune.repair.remains import Change, Cuts, remains
+from graphprune.prune.repair.samples import pooled
 from graphprune.prune.repair.sequential import Work, install
 from graphprune.prune.repair.shared import undisturbed
 from graphprune.prune.zeroed import zeroed
 from graphprune.statistics.measures import Statistics, Wanted
-from graphprune.statistics.sites import GRAM_COLUMNS, find_sites
+from graphprune.statistics.sites import find_sites
 
 
 def wanted_grams(analysis: Analysis) -> Wanted:
     """What a one-shot repair of any cut reads: the Gram of every Site."""
     sites = find_sites(analysis.model, analysis.sizes)
-    return Wanted(grams=frozenset(site.name for site in sites if site.columns <= GRAM_COLUMNS))
+    return Wanted(grams=frozenset(site.name for site in sites))
 
 
 def run_oneshot(analysis: Analysis, cuts: Cuts, how: frozenset[str], statistics: Statistics) -> Work:
@@ -27,11 +25,10 @@ def run_oneshot(analysis: Analysis, cuts: Cuts, how: frozenset[str], statistics:
     for left in found.values():
         if not left.cut or left.empty or left.site is not left.readers[0]:
             continue
-        why = left.why or too_wide(left.site.columns)
-        if why:
-            work.notes.append(f"{left.site.name}: not repaired, because {why}")
+        if left.why:
+            work.notes.append(f"{left.site.name}: not repaired, because {left.why}")
             continue
         every = [found[site.node] for site in left.readers]
-        moments = reduce(add, [undisturbed(each, statistics.gram(each.site.name)) for each in every])
-        install(every, [moments], how, work)
+        seen = pooled([undisturbed(each, statistics.gram(each.site.name)) for each in every])
+        install(every, [seen], how, work)
     return work

@@ -17,10 +17,9 @@ from graphprune.axes.mixtures import find_mixtures
 from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.prune.bias import place_of
 from graphprune.statistics.segments import reads
-from graphprune.statistics.sites import GRAM_COLUMNS, Site
+from graphprune.statistics.sites import Site
 
 Mask = npt.NDArray[np.bool_]
-Doubles = npt.NDArray[np.float64]
 Array = npt.NDArray[np.generic]
 Cuts = Mapping[str, Sequence[int]]
 UNKNOWN = (0, -1)
@@ -77,11 +76,12 @@ class Remains:
         return not self.why and how != {"bias"}
 
     @property
-    def weight(self) -> Doubles:
-        """The dense W, [blocks, rows, columns]."""
+    def weight(self) -> npt.NDArray[np.floating]:
+        """The dense W, [blocks, rows, columns], at least in single precision."""
         tensor = self.site.weight.const_value
         assert tensor is not None
-        return np.asarray(self.site.matrix(np.asarray(tensor.numpy())), np.float64)
+        found = self.site.matrix(np.asarray(tensor.numpy()))
+        return np.asarray(found, np.result_type(found.dtype, np.float32))
 
     @property
     def own_bias(self) -> npt.NDArray[np.float32]:
@@ -146,7 +146,7 @@ def _left(
     fresh: bool,
 ) -> Iterator[Remains]:
     """What one decision for all readers of a weight leaves of each."""
-    whys = [_fixed(site, masks[site][0], len(readers)) for site in readers]
+    whys = [_fixed(site, len(readers)) for site in readers]
     biased = _is_own(readers) and all(_biased(site, masks[site][0], fresh) for site in readers)
     if not routed.isdisjoint(site.node for site in readers):
         whys, biased = ["its rows are the tokens of one expert, and may be others now"], False
@@ -212,12 +212,7 @@ def beyond(analysis: Analysis, change: Change, sites: Sequence[Site]) -> list[ir
     return list(dict.fromkeys(node for node in nodes if node is not None and node not in gone))
 
 
-def too_wide(columns: int) -> str:
-    """Why so many columns are not solved for; empty if they are."""
-    return f"{columns} columns are too many to solve for" if columns > GRAM_COLUMNS else ""
-
-
-def _fixed(site: Site, keep: Mask, readers: int) -> str:
+def _fixed(site: Site, readers: int) -> str:
     if len(site.weight.uses()) > readers:
         return "its weight has other readers"
     if site.row_span > 1:
@@ -225,7 +220,7 @@ def _fixed(site: Site, keep: Mask, readers: int) -> str:
     node, third = site.node, site.node.inputs[2] if len(site.node.inputs) > 2 else None
     if node.op_type == "Gemm" and third is not None and site.bias is None:
         return "what it adds is no constant vector"
-    return too_wide(int(keep.sum(axis=1).max()))
+    return ""
 
 
 def _masks(site: Site, groups: Sequence[Group], cuts: Cuts) -> tuple[Mask, Mask]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from operator import add
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.prune.repair.fit import fit
+from graphprune.prune.repair.fit import Known, fit
 from graphprune.prune.repair.norms import refreshed, statistics_of
 from graphprune.prune.repair.observe import Part, observe, together
 from graphprune.prune.repair.remains import Change, Remains, changed_nodes, remains
+from graphprune.prune.repair.samples import pooled
 from graphprune.prune.repair.shared import beside, undisturbed
-from graphprune.prune.repair.solve import Moments
+from graphprune.prune.repair.solve import Floats, Seen
 from graphprune.prune.repair.stage import Stage, staged
 from graphprune.statistics.collect import collect
 from graphprune.statistics.measures import Vector, Wanted, added
@@ -31,8 +32,6 @@ Progress = Callable[[int, int, str], None]
 FOLDS = 4
 FOLDED_SAMPLES = 32
 """With fewer samples, a quarter of them says too little about the others to choose a ridge by."""
-FOLDED_BYTES = 2**26
-"""Second moments above this size are held once, not per fold."""
 OVERFLOW = "numbers too large for its type"
 FAINT = 1e-30
 """Below this a repaired number is zero: its products are denormal, and a Conv takes ten times as long."""
@@ -117,8 +116,8 @@ def _bundles(left: Mapping[ir.Node, Remains], norms: Iterable[ir.Node]) -> list[
 
 def _far(
     stage: Stage, left: Mapping[ir.Node, Remains], how: frozenset[str], running: Running
-) -> dict[str, Moments]:
-    """Moments of readers of a weight that come when it is repaired already: those of the dense model."""
+) -> dict[str, Seen]:
+    """What is known of readers of a weight that come when it is repaired already, from the dense model."""
     near = {name for names in stage.whole for name in names}
     late = [
         each
@@ -189,7 +188,7 @@ class _Sequence:
     how: frozenset[str]
     running: Running
     work: Work
-    far: Mapping[str, Moments]
+    far: Mapping[str, Seen]
 
     def run(self) -> Work:
         """Segment after segment, up to the last one with something to repair."""
@@ -237,27 +236,24 @@ class _Sequence:
 
     def _solve(self, segment: Segment, group: list[Remains]) -> None:
         """New weights, and biases where there may be some."""
-        found = self._observed(segment, group, self._folds(group[0]))
-        for each, moments in zip(group, found, strict=True):
-            install([each], moments, self.how, self.work)
+        for each, folds in zip(group, self._observed(segment, group), strict=True):
+            install([each], folds, self.how, self.work)
 
     def _tied(self, segment: Segment, every: list[Remains]) -> None:
         """One new weight, and one bias, for all readers, from the rows of all."""
         late = [self.far[each.site.name] for each in every if each.site.name in self.far]
         near = [each for each in every if each.site.name not in self.far]
-        folds = 1 if late else self._folds(every[0])
-        parts = [self._observed(segment, [each], folds)[0] for each in near]
-        sums = [reduce(add, each) for each in zip(*parts, strict=True)]
-        install(every, [reduce(add, late, sums[0])] if late else sums, self.how, self.work)
+        parts = [self._observed(segment, [each])[0] for each in near]
+        if late or len({len(folds) for folds in parts}) > 1:
+            install(every, [pooled([*late, *chain(*parts)])], self.how, self.work)
+        else:
+            install(every, [pooled(each) for each in zip(*parts, strict=True)], self.how, self.work)
 
-    def _observed(self, segment: Segment, group: list[Remains], folds: int) -> list[list[Moments]]:
+    def _observed(self, segment: Segment, group: list[Remains]) -> list[Sequence[Seen]]:
         twin, biases = self.work.twin, self.work.biases
+        enough = self.running.samples >= FOLDED_SAMPLES
+        folds = FOLDS if "refit" in self.how and enough else 1
         return observe(self.dense, self.pruned, segment, group, twin, biases, folds, self.running.seed)
-
-    def _folds(self, first: Remains) -> int:
-        size = 8 * first.site.blocks * int(first.keep.sum(axis=1).max()) ** 2
-        enough = self.running.samples >= FOLDED_SAMPLES and size <= FOLDED_BYTES
-        return FOLDS if "refit" in self.how and enough else 1
 
     def _shift(self, segment: Segment, every: list[Remains]) -> None:
         """A bias that restores the mean of the dense results, the same for all readers of a weight."""
@@ -295,21 +291,23 @@ class _Sequence:
         return reduce(added, [dense[name] for name in names]), reduce(added, [pruned[n] for n in names])
 
 
-def audible(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The array with numbers that are as good as zero set to zero."""
-    return np.where(np.abs(array) < FAINT, 0.0, array)
+def audible(array: Floats) -> Floats:
+    """The array with numbers that are as good as zero set to zero, in place."""
+    for part in np.atleast_2d(array):
+        part[np.abs(part) < FAINT] = 0
+    return array
 
 
-def install(every: Sequence[Remains], moments: Sequence[Moments], how: frozenset[str], work: Work) -> None:
+def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str], work: Work) -> None:
     """Solves for the weight of Sites and puts the result into the model, if every number is one."""
     left = every[0]
     site, part, whole = left.site, Part.of(left), left.weight
-    if not all(each.finite for each in moments):
+    if not all(fold.finite for fold in folds):
         work.notes.append(f"{site.name}: not repaired, because what it reads or gives is not finite")
         return
-    if not any(np.diagonal(each.xx, axis1=1, axis2=2).any() for each in moments):
+    if not any(fold.varies for fold in folds):
         work.still.append(site.name)
-    found = fit(part.take(whole), moments, part.keep, part.live, how, left.biased)
+    found = fit(part.take(whole), folds, part.keep, part.live, how, left.biased)
     with np.errstate(over="ignore"):
         weight = site.restore(part.put(audible(found.weight), whole))
         bias = np.zeros(whole.shape[:2])

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import networkx as nx
+import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.clone import copy_model
 from graphprune.ir.shapes import infer
 from graphprune.prune.repair.observe import Part
 from graphprune.prune.repair.remains import Remains
-from graphprune.prune.repair.solve import Moments, dense_moments
+from graphprune.prune.repair.samples import Samples
+from graphprune.prune.repair.solve import Moments, Seen, dense_moments
 from graphprune.prune.repair.stage import Stage
-from graphprune.statistics.measures import Gram
+from graphprune.statistics.measures import Rows, Second
 from graphprune.statistics.segments import reads
 
 Bundle = Sequence[ir.Node]
@@ -81,10 +83,14 @@ def _firsts(nodes: list[ir.Node], bundles: Sequence[Bundle]) -> dict[ir.Node, in
     return firsts
 
 
-def undisturbed(left: Remains, gram: Gram) -> Moments:
+def undisturbed(left: Remains, second: Second) -> Seen:
     """What the kept columns see in the dense model, where the whole weight is the target."""
     part = Part.of(left)
-    whole = dense_moments(left.weight[:, part.rows], gram.scatter, gram.sum, gram.count)
+    weight = left.weight[:, part.rows]
+    if isinstance(second, Rows):
+        given = np.matmul(second.rows, weight.transpose(0, 2, 1))
+        return Samples(second.rows[:, :, part.columns], given)
+    whole = dense_moments(weight.astype(np.float64), second.scatter, second.sum, second.count)
     inner = whole.xx[:, part.columns[:, None], part.columns]
     return Moments(
         whole.count, whole.x[:, part.columns], whole.y, inner, whole.yx[:, :, part.columns], whole.yy

@@ -6,7 +6,9 @@ without any bias; what is returned as a bias is added to the one that is there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +18,48 @@ from graphprune.statistics.measures import between
 from graphprune.statistics.rows import about_mean
 
 Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
+Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 DAMPING = 0.01
+
+
+class Seen(Protocol):
+    """What is known of the inputs x of a Site and of the results y that it should give.
+
+    Sums of products, or where columns are more than rows, the rows.
+    """
+
+    @property
+    def finite(self) -> bool:
+        """Whether all samples were numbers."""
+
+    @property
+    def varies(self) -> bool:
+        """Whether any input does."""
+
+    @property
+    def variance(self) -> Doubles:
+        """Mean squares of y about its mean, [blocks, rows]."""
+
+    def __add__(self, other: Self) -> Self:
+        """The samples of both."""
+
+    def some(self, rows: Ids) -> Self:
+        """The same for some rows of W."""
+
+    def refits(self, weight: Floats, keep: Mask, dampings: Sequence[float], biased: bool) -> Iterator[Floats]:
+        """For each ridge the minimiser of |Y - V X'|^2 + l |V - W|^2 that is zero outside `keep`."""
+
+    def offset(self, weight: Floats) -> Doubles:
+        """The bias with which a weight gives the wanted results on average, [blocks, rows]."""
+
+    def loss(self, weight: Floats, bias: Doubles) -> Doubles:
+        """Mean squared difference to the wanted results, [blocks, rows]."""
+
+    def spread(self, weight: Floats) -> Doubles:
+        """Mean squares of what a weight gives, about its mean, [blocks, rows]."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +113,45 @@ class Moments:
         """Whether all samples were numbers."""
         return bool(np.isfinite(self.x).all() and np.isfinite(self.y).all())
 
+    @property
+    def varies(self) -> bool:
+        """Whether any input does."""
+        return bool(np.diagonal(self.xx, axis1=1, axis2=2).any())
+
+    @property
+    def variance(self) -> Doubles:
+        """Mean squares of y about its mean, [blocks, rows]."""
+        return self.yy / max(self.count, 1.0)
+
+    def some(self, rows: Ids) -> Moments:
+        """The same for some rows of W."""
+        return replace(self, y=self.y[:, rows], yx=self.yx[:, rows], yy=self.yy[:, rows])
+
+    def refits(
+        self, weight: Floats, keep: Mask, dampings: Sequence[float], biased: bool
+    ) -> Iterator[Doubles]:
+        """`refit` with each of these ridges, about the means where a bias can take them up."""
+        use = self if biased else self.raw
+        for damping in dampings:
+            yield refit(np.asarray(weight, np.float64), use.xx, use.yx, keep, damping)
+
+    def offset(self, weight: Floats) -> Doubles:
+        """The bias with which a weight gives the wanted results on average, [blocks, rows]."""
+        missing: Doubles = self.y - np.einsum("brc,bc->br", weight, self.x)
+        return missing / max(self.count, 1.0)
+
+    def loss(self, weight: Floats, bias: Doubles) -> Doubles:
+        """Mean squared difference to the wanted results, [blocks, rows]."""
+        slope = np.einsum("brc,brc->br", weight @ self.xx - 2 * self.yx, weight)
+        varying = np.maximum(self.yy + slope, 0) / max(self.count, 1.0)
+        squares: Doubles = varying + (self.offset(weight) - bias) ** 2
+        return squares
+
+    def spread(self, weight: Floats) -> Doubles:
+        """Mean squares of what a weight gives, about its mean, [blocks, rows]."""
+        squares: Doubles = np.einsum("brc,brc->br", weight @ self.xx, weight)
+        return squares / max(self.count, 1.0)
+
 
 def observed(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Moments:
     """Moments of samples: x [blocks, samples, columns] and y [blocks, samples, rows]."""
@@ -122,9 +202,9 @@ def refit(
     kept = np.flatnonzero(keep[0])
     if len(kept):
         inner = gram[0][np.ix_(kept, kept)]
-        ridge = _ridge(np.diagonal(inner), damping)
-        inner[np.diag_indices_from(inner)] += ridge
-        found[0][:, kept] = _solve(inner, (cross[0][:, kept] + ridge * weight[0][:, kept]).T).T
+        level = ridge(np.diagonal(inner), damping)
+        inner[np.diag_indices_from(inner)] += level
+        found[0][:, kept] = _solve(inner, (cross[0][:, kept] + level * weight[0][:, kept]).T).T
     return found
 
 
@@ -140,10 +220,10 @@ def _batched(weight: Doubles, gram: Doubles, cross: Doubles, keep: Mask, damping
     """Removed columns become an identity, so that all blocks keep one size."""
     inner = gram * (keep[:, :, None] & keep[:, None])
     diagonal = np.diagonal(inner, axis1=1, axis2=2)
-    ridge = np.array([_ridge(row[mask], damping) for row, mask in zip(diagonal, keep, strict=True)])
+    levels = np.array([ridge(row[mask], damping) for row, mask in zip(diagonal, keep, strict=True)])
     steps = np.arange(gram.shape[1])
-    inner[:, steps, steps] += np.where(keep, ridge[:, None], 1.0)
-    wanted = (cross + ridge[:, None, None] * weight) * keep[:, None]
+    inner[:, steps, steps] += np.where(keep, levels[:, None], 1.0)
+    wanted = (cross + levels[:, None, None] * weight) * keep[:, None]
     across = wanted.transpose(0, 2, 1)
     try:
         found = np.asarray(np.linalg.solve(inner, across), np.float64)
@@ -152,28 +232,13 @@ def _batched(weight: Doubles, gram: Doubles, cross: Doubles, keep: Mask, damping
     return found.transpose(0, 2, 1)
 
 
-def _ridge(diagonal: Doubles, damping: float) -> float:
-    """An input that is always zero says nothing: any ridge keeps its old weight."""
+def ridge(diagonal: Doubles, damping: float) -> float:
+    """The ridge that is a share of the mean of the kept diagonal.
+
+    An input that is always zero says nothing: any ridge keeps its old weight.
+    """
     mean = float(diagonal.mean()) if len(diagonal) else 0.0
     return damping * mean if mean > 0 else 1.0
-
-
-def refit_centred(
-    weight: Doubles, moments: Moments, keep: Mask, damping: float = DAMPING
-) -> tuple[Doubles, Doubles]:
-    """Refit about the means and the bias that restores them (the extension of FLAP in methods-llm 4.8).
-
-    Returns:
-        The weight, and the bias [blocks, rows] that replaces the dense one.
-    """
-    found = refit(weight, moments.xx, moments.yx, keep, damping)
-    return found, offset(found, moments)
-
-
-def offset(weight: Doubles, moments: Moments) -> Doubles:
-    """The bias with which a weight gives the wanted results on average, [blocks, rows]."""
-    missing: Doubles = moments.y - np.einsum("brc,bc->br", weight, moments.x)
-    return missing / max(moments.count, 1.0)
 
 
 def mean_compensation(weight: Doubles, mean: Doubles, keep: Mask) -> Doubles:
@@ -182,23 +247,13 @@ def mean_compensation(weight: Doubles, mean: Doubles, keep: Mask) -> Doubles:
     return lost
 
 
-def loss(weight: Doubles, bias: Doubles, moments: Moments) -> Doubles:
-    """Mean squared difference to the wanted results, [blocks, rows]."""
-    slope = np.einsum("brc,brc->br", weight @ moments.xx - 2 * moments.yx, weight)
-    varying = np.maximum(moments.yy + slope, 0) / max(moments.count, 1.0)
-    squares: Doubles = varying + (offset(weight, moments) - bias) ** 2
-    return squares
-
-
-def matched(
-    weight: Doubles, moments: Moments, low: float = 0.5, high: float = 2.0
-) -> tuple[Doubles, Doubles]:
+def matched(weight: Floats, seen: Seen, low: float = 0.5, high: float = 2.0) -> tuple[Floats, Doubles]:
     """Every row scaled so that its results spread as the wanted ones do, and the bias with it (B10.2).
 
     The factor stays within [low, high]: a row that hardly varies any more would only amplify noise.
     """
-    spread = np.einsum("brc,brc->br", weight @ moments.xx, weight)
+    spread = seen.spread(weight)
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where(spread > 0, np.sqrt(moments.yy / spread), 1.0)
-    scaled = weight * np.clip(factor, low, high)[:, :, None]
-    return scaled, offset(scaled, moments)
+        factor = np.where(spread > 0, np.sqrt(seen.variance / spread), 1.0)
+    scaled = weight * np.clip(factor, low, high)[:, :, None].astype(weight.dtype)
+    return scaled, seen.offset(scaled)
