@@ -8,7 +8,7 @@ import onnx_ir as ir
 from graphprune.axes.state import Axes
 from graphprune.proof.decisions import Decision, Tap, behind, find_holders, unexplained
 from graphprune.proof.rounding import Bounds
-from graphprune.proof.scales import squashers
+from graphprune.proof.scales import full_scale, squashers
 from graphprune.proof.survivors import Array, Survivors
 from graphprune.runtime.compare import OutputAgreement, agreement
 from graphprune.runtime.session import Outputs
@@ -74,7 +74,7 @@ class Comparison:
 
     def _agree(self, what: str, value: ir.Value, a: Array, b: Array | None, bound: float) -> OutputAgreement:
         if squashers(value):
-            a, b = _full_scale(a), None if b is None else _full_scale(b)
+            a, b = full_scale(a), None if b is None else full_scale(b)
         found = agreement({what: a}, {} if b is None else {what: b}, bound).outputs[0]
         self.error = max(self.error, found.relative)
         if not found.ok:
@@ -163,11 +163,6 @@ def _gap(a: Array, b: Array) -> float:
     one, two = a.astype(np.float64), b.astype(np.float64)
     finite = np.isfinite(one) & np.isfinite(two)
     return float(np.max(np.abs(one[finite] - two[finite]), initial=0.0))
-
-
-def _full_scale(array: Array) -> Array:
-    """The array with its full scale of 1 beside it, so that differences are relative to that."""
-    return np.append(np.ravel(array), np.ones(1, array.dtype))
 
 
 def _belongs(name: str, value: ir.Value) -> bool:

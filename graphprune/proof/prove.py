@@ -12,11 +12,12 @@ from graphprune.axes.analyse import Analysis
 from graphprune.errors import GraphpruneError
 from graphprune.proof.certificate import Certificate, certify
 from graphprune.proof.compare import Comparison
-from graphprune.proof.decisions import find_decisions
+from graphprune.proof.decisions import Tap, find_decisions
 from graphprune.proof.declared import declare
 from graphprune.proof.pairing import pair, title
 from graphprune.proof.reference import build_reference
 from graphprune.proof.rounding import Bounds, nudged, own_rounding
+from graphprune.proof.scales import squashers
 from graphprune.proof.survivors import Survivors, illegal
 from graphprune.prune.plan import Plan
 from graphprune.runtime.compare import TOLERANCE
@@ -121,7 +122,7 @@ def prove(
         if comparison.failures() and not comparison.silent and not certificate.differences:
             plain = _run(reference.model, inputs, names, threads, timeout_s, optimise=False)
             near = _run(nudged(reference.model), inputs, names, threads, timeout_s)
-            bounds = Bounds(bound, own_rounding(masked, plain, near))
+            bounds = Bounds(bound, own_rounding(masked, plain, near, squashed=_squashed(dense, taps)))
             comparison = compare(bounds)
     except RunTimeoutError:
         raise
@@ -135,6 +136,13 @@ def _kinds(model: ir.Model) -> set[ir.DataType]:
     values = [v for graph in (model.graph, *model.graph.subgraphs()) for v in graph.initializers.values()]
     found = {value.const_value.dtype for value in values if value.const_value is not None and value.uses()}
     return found | {value.dtype for value in model.graph.outputs if value.dtype is not None}
+
+
+def _squashed(dense: ir.Model, taps: Sequence[Tap]) -> set[str]:
+    """Names, in M_R, of what is compared on a full scale of 1."""
+    values = {value.name or "": value for value in dense.graph.outputs}
+    values |= {tap.reference: tap.value for tap in taps}
+    return {name for name, value in values.items() if squashers(value)}
 
 
 def _run(

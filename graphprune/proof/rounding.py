@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.proof.scales import full_scale
 from graphprune.runtime.compare import agreement
 from graphprune.runtime.session import Outputs
 
@@ -70,11 +71,20 @@ def nudged(model: ir.Model, seed: int = 0) -> ir.Model:
     return copy
 
 
-def own_rounding(runs: Sequence[Outputs], *others: Sequence[Outputs]) -> dict[str, float]:
-    """The worst relative difference per value from other ways to run the same model on the same inputs."""
+def own_rounding(
+    runs: Sequence[Outputs], *others: Sequence[Outputs], squashed: Collection[str] = ()
+) -> dict[str, float]:
+    """The worst relative difference per value from other ways to run the same model on the same inputs.
+
+    Values named `squashed` have a full scale of 1.
+    """
+
+    def scaled(run: Outputs) -> Outputs:
+        return {name: full_scale(array) if name in squashed else array for name, array in run.items()}
+
     worst: dict[str, float] = {}
     for other in others:
         for one, two in zip(runs, other, strict=True):
-            for found in agreement(one, two).outputs:
+            for found in agreement(scaled(one), scaled(two)).outputs:
                 worst[found.name] = max(worst.get(found.name, 0.0), found.relative)
     return worst

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx_ir as ir
 
 from graphprune.proof.pairing import is_constant
+from graphprune.proof.survivors import Array
 
 SQUASHING = frozenset({"Sigmoid", "Softmax", "HardSigmoid", "Tanh"})
 SHAPED = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Identity"})
 PICKED = frozenset({"Slice", "Split", "Gather", "GatherND", "GatherElements", "TopK"})
-MOVING = SHAPED | PICKED | {"MaxPool", "ReduceMax", "ReduceMin"}
-"""Every element of the result is one of the first input's."""
+MOVING = SHAPED | PICKED | {"MaxPool", "ReduceMax", "ReduceMin", "Clip", "Sqrt", "Cast"}
+"""Every element of the result lies within the full scale of 1 if those of the first input do."""
 JOINING = frozenset({"Concat", "Max", "Min", "Mul"})
-"""Every element lies within the full scale of 1 if those of all inputs do."""
+"""The same of all inputs."""
 FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
@@ -47,3 +49,8 @@ def _sources(node: ir.Node) -> Iterator[ir.Value | None]:
         yield from node.inputs
     else:
         yield None
+
+
+def full_scale(array: Array) -> Array:
+    """The array with its full scale of 1 beside it, so that differences are relative to that."""
+    return np.append(np.ravel(array), np.ones(1, array.dtype))

@@ -49,7 +49,7 @@ def test_rounding_of_the_model_itself_is_no_failure() -> None:
 
 
 def test_it_is_measured_not_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proving, "own_rounding", lambda *runs: {})
+    monkeypatch.setattr(proving, "own_rounding", lambda *runs, squashed: {})
     assert not coarse().prove().ok
 
 
@@ -76,6 +76,9 @@ def test_own_rounding_is_the_worst_run() -> None:
     one = [{"y": np.ones(4, np.float32)}, {"y": np.full(4, 2, np.float32)}]
     two = [{"y": np.ones(4, np.float32)}, {"y": np.array([2, 2, 2, 2.5], np.float32)}]
     assert own_rounding(one, two) == {"y": 0.25}
+    low = [{"y": np.float32([1e-7, 2e-7])}], [{"y": np.float32([2e-7, 2e-7])}]
+    assert own_rounding(*low)["y"] == pytest.approx(0.5)
+    assert own_rounding(*low, squashed={"y"})["y"] == pytest.approx(1e-7), "of the full scale of 1"
 
 
 def test_a_nudge_moves_every_weight_by_one_float(conv: Case) -> None:
