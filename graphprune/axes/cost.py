@@ -1,35 +1,32 @@
 """Parameters and multiply-adds of a model, and of what would be left of it after a cut.
 
-Parameters: elements of floating initializers, each stored tensor once. MACs: multiply-adds of convolutions,
-matrix products, attention and recurrent operators at concrete shapes.
+What a parameter is stands in `ir.weights`, what a node multiplies in the operator's row (`axes.macs`). MACs
+that are not known are None, for a node and so for the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.axes.analyse import Analysis, walk
+from graphprune.axes.analyse import BODIES, Analysis, walk
+from graphprune.axes.assumed import concrete_sizes
+from graphprune.axes.atoms import NOTHING, Ids
 from graphprune.axes.edits import BranchRemoval
+from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
-from graphprune.axes.labels import Label, is_fixed, size_of
+from graphprune.axes.labels import Factor, Label, is_fixed
+from graphprune.axes.macs import Place, Term, terms
+from graphprune.axes.rules import row_for
 from graphprune.axes.state import Axes, Use
-from graphprune.ir.shapes import Shape, Sizes, infer
-
-Place = tuple[str, int, int]
-"""An axis of a node: ("in" or "out", position, axis)."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """A count of multiply-adds that is proportional to the kept share of each of these axes."""
-
-    macs: int
-    places: tuple[Place, ...]
+from graphprune.errors import ModelError
+from graphprune.ir.shapes import Sizes
+from graphprune.ir.weights import find_weights, parameters, stored
 
 
 @dataclass(frozen=True)
@@ -37,169 +34,129 @@ class Cost:
     """Size of a model.
 
     Attributes:
-        params: elements of floating initializers.
-        macs: multiply-adds of one run.
-        bytes: of all initializers.
-        per_node: multiply-adds by node name.
+        params: elements of all weights.
+        macs: multiply-adds of one run; None where those of a node are not known.
+        bytes: of all stored tensors.
+        per_node: multiply-adds by node name, of nodes that multiply.
     """
 
     params: int
-    macs: int
+    macs: int | None
     bytes: int
-    per_node: Mapping[str, int]
+    per_node: Mapping[str, int | None]
 
 
-Shapes = Callable[[str, int], Shape]
-Counter = Callable[[ir.Node, Shapes], list[Term]]
-
-
-def _volume(shape: Sequence[tuple[int, int]]) -> int:
-    return prod(size[0] for size in shape)
-
-
-def _conv(data: int, weight: int) -> Counter:
-    def count(node: ir.Node, shapes: Shapes) -> list[Term]:
-        kernel = _volume(shapes("in", weight)[1:])
-        return [Term(_volume(shapes("out", 0)) * kernel, (("out", 0, 1), ("in", weight, 1)))]
-
-    return count
-
-
-def _conv_transpose(node: ir.Node, shapes: Shapes) -> list[Term]:
-    kernel = _volume(shapes("in", 1)[1:])
-    return [Term(_volume(shapes("in", 0)) * kernel, (("in", 0, 1), ("in", 1, 1)))]
-
-
-def _matmul(a: int, b: int) -> Counter:
-    def count(node: ir.Node, shapes: Shapes) -> list[Term]:
-        left, out = shapes("in", a), shapes("out", 0)
-        places: list[Place] = [("out", 0, axis) for axis in range(len(out))]
-        return [Term(_volume(out) * left[-1][0], (*places, ("in", a, len(left) - 1)))]
-
-    return count
-
-
-def _gemm(node: ir.Node, shapes: Shapes) -> list[Term]:
-    transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1
-    inner = 0 if transposed else 1
-    return [
-        Term(
-            _volume(shapes("out", 0)) * shapes("in", 0)[inner][0],
-            (("out", 0, 0), ("out", 0, 1), ("in", 0, inner)),
-        )
-    ]
-
-
-def _einsum(node: ir.Node, shapes: Shapes) -> list[Term]:
-    left = node.attributes["equation"].as_string().replace(" ", "").partition("->")[0]
-    if "." in left:
-        return [Term(_volume(shapes("out", 0)), ())]
-    places: dict[str, Place] = {}
-    sizes: dict[str, int] = {}
-    for position, term in enumerate(left.split(",")):
-        for axis, letter in enumerate(term):
-            size = shapes("in", position)[axis][0]
-            if size > sizes.get(letter, 0):
-                places[letter], sizes[letter] = ("in", position, axis), size
-    return [Term(prod(sizes.values()), tuple(places.values()))]
-
-
-def _recurrent(node: ir.Node, shapes: Shapes) -> list[Term]:
-    steps, weight, recurrent = shapes("in", 0), shapes("in", 1), shapes("in", 2)
-    runs = steps[0][0] * steps[1][0]
-    return [
-        Term(runs * _volume(weight), (("in", 0, 2), ("in", 2, 2))),
-        Term(runs * _volume(recurrent), (("in", 2, 2), ("in", 2, 2))),
-    ]
-
-
-def _attention(node: ir.Node, shapes: Shapes) -> list[Term]:
-    """Scores and weighted sum; 3-D [B,S,H*D] and 4-D [B,H,S,D] forms."""
-    query, out = shapes("in", 0), shapes("out", 0)
-    sequence = (shapes("in", 1) or query)[-2][0]
-    width: tuple[Place, ...] = (
-        (("in", 0, len(query) - 1),) if len(query) == 3 else (("in", 0, 1), ("in", 0, 3))
-    )
-    last: tuple[Place, ...] = (("out", 0, len(out) - 1),) if len(out) == 3 else (("out", 0, 1), ("out", 0, 3))
-    return [Term(_volume(query) * sequence, width), Term(_volume(out) * sequence, last)]
-
-
-COUNTERS: dict[str, Counter] = {
-    "Conv": _conv(0, 1),
-    "ConvInteger": _conv(0, 1),
-    "com.microsoft:FusedConv": _conv(0, 1),
-    "QLinearConv": _conv(0, 3),
-    "ConvTranspose": _conv_transpose,
-    "MatMul": _matmul(0, 1),
-    "MatMulInteger": _matmul(0, 1),
-    "com.microsoft:FusedMatMul": _matmul(0, 1),
-    "com.microsoft:MatMulNBits": _matmul(0, 1),
-    "QLinearMatMul": _matmul(0, 3),
-    "Gemm": _gemm,
-    "com.microsoft:FusedGemm": _gemm,
-    "Einsum": _einsum,
-    "LSTM": _recurrent,
-    "GRU": _recurrent,
-    "RNN": _recurrent,
-    "Attention": _attention,
-    "com.microsoft:MultiHeadAttention": _attention,
-    "com.microsoft:GroupQueryAttention": _attention,
-}
-
-
-def concrete_shapes(model: ir.Model, given: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
-    """Input shapes to count at: what the user gave, else batch 1, 224 pixels and 16 of anything else."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for value in model.graph.inputs:
-        name = value.name or ""
-        if name in given:
-            shapes[name] = tuple(given[name])
-        elif value.shape is not None:
-            image = len(value.shape) >= 4
-            guesses = [
-                1 if axis == 0 else 224 if image and axis > 1 else 16 for axis in range(len(value.shape))
-            ]
-            dims = zip(value.shape, guesses, strict=True)
-            shapes[name] = tuple(dim if isinstance(dim, int) else guess for dim, guess in dims)
-    return shapes
-
-
-def terms(node: ir.Node, sizes: Sizes) -> list[Term]:
-    """The multiply-adds of a node; none where nothing is multiplied or shapes are not known."""
-    counter = COUNTERS.get(
-        f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-    )
-    if counter is None:
-        return []
-
-    def shapes(side: str, position: int) -> Shape:
-        values = node.inputs if side == "in" else node.outputs
-        value = values[position] if position < len(values) else None
-        found = None if value is None else sizes.shapes.get(value)
-        return found or ()
-
-    try:
-        return counter(node, shapes)
-    except IndexError:
-        return []
-
-
-def cost(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> Cost:
-    """Counts a model as it is."""
-    sizes = infer(model, concrete_shapes(model, shapes))
-    per_node: dict[str, int] = {}
+def cost(model: ir.Model, shapes: Mapping[str, Sequence[int]], sizes: Sizes | None = None) -> Cost:
+    """Counts a model in normal form as it is; `sizes` are its generic ones, if they are at hand."""
+    concrete = concrete_sizes(model, shapes, sizes)
+    per_node: dict[str, int | None] = {}
     for node in walk(model.graph):
-        macs = sum(term.macs for term in terms(node, sizes))
-        if macs:
+        found = node_terms(node, concrete)
+        macs = None if found is None else sum(term.macs for term in found)
+        if macs != 0:
             name = node.name or node.op_type
-            per_node[name] = per_node.get(name, 0) + macs
-    tensors = {id(v.const_value): v.const_value for v in _initializers(model) if v.const_value is not None}
-    params = sum(t.size for t in tensors.values() if t.dtype.is_floating_point())
-    return Cost(params, sum(per_node.values()), sum(t.nbytes for t in tensors.values()), per_node)
+            before = per_node.get(name, 0)
+            per_node[name] = None if macs is None or before is None else before + macs
+    known = [macs for macs in per_node.values() if macs is not None]
+    tensors = {id(tensor): tensor.nbytes for _, tensor in stored(model)}
+    total = sum(known) if len(known) == len(per_node) else None
+    return Cost(parameters(model), total, sum(tensors.values()), per_node)
 
 
-def _initializers(model: ir.Model) -> list[ir.Value]:
-    return [v for graph in (model.graph, *model.graph.subgraphs()) for v in graph.initializers.values()]
+def node_terms(node: ir.Node, sizes: Sizes) -> list[Term] | None:
+    """The multiply-adds of a node, None where they are not known: a body runs who knows how often."""
+    if node.op_type in BODIES:
+        inner = (each for attribute in node.attributes.values() for each in _nodes_in(attribute))
+        return None if node.op_type != "If" and any(_multiplies(each) for each in inner) else []
+    row = row_for(node.domain, node.op_type)
+    return [] if row is None else terms(row.macs, node, sizes)
+
+
+def _nodes_in(attribute: ir.Attr) -> Iterable[ir.Node]:
+    return attribute.as_graph().all_nodes() if attribute.type == ir.AttributeType.GRAPH else ()
+
+
+def _multiplies(node: ir.Node) -> bool:
+    row = row_for(node.domain, node.op_type)
+    return row is not None and row.macs is not None
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """Kept slots of a factor: how many, and which (empty where all are)."""
+
+    count: int
+    mask: bytes = b""
+
+
+Slots = Mapping[int, _Slots]
+
+
+@dataclass(frozen=True)
+class _Macs:
+    """Multiply-adds that are proportional to the kept share of some factors."""
+
+    dense: int
+    factors: tuple[int, ...]
+    size: int
+
+    def left(self, kept: Slots) -> int:
+        return self.dense * prod(kept[factor].count for factor in self.factors) // self.size
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One use of a tensor: every axis as a fixed size and the factors that it is multiplied with."""
+
+    axes: tuple[tuple[int, tuple[int, ...]], ...]
+    blocks: int
+
+    def elements(self, kept: Slots) -> int:
+        return prod(size * prod(kept[f].count for f in factors) for size, factors in self.axes) // self.blocks
+
+    def slots(self, kept: Slots) -> tuple[tuple[bytes, ...], ...]:
+        """Equal for uses that keep the same slots, and so read one tensor."""
+        return tuple(tuple(kept[f].mask for f in factors) for _, factors in self.axes)
+
+
+@dataclass(frozen=True)
+class _Params:
+    """Elements of one tensor; uses that keep different slots count as clones."""
+
+    packing: int
+    uses: tuple[_Use, ...]
+
+    def left(self, kept: Slots) -> int:
+        if len(self.uses) == 1:
+            return self.packing * self.uses[0].elements(kept)
+        tensors = {use.slots(kept): use for use in self.uses}
+        return self.packing * sum(use.elements(kept) for use in tensors.values())
+
+    @property
+    def factors(self) -> set[int]:
+        return {factor for use in self.uses for _, factors in use.axes for factor in factors}
+
+
+@dataclass
+class _Factors:
+    """Every factor that something counts, numbered."""
+
+    known: list[Factor] = field(default_factory=list)
+    numbers: dict[int, int] = field(default_factory=dict)
+
+    def number(self, factor: Factor) -> int:
+        """The number of a factor; one set of atoms has one."""
+        assert factor.atoms is not None
+        key = id(factor.atoms)  # `known` keeps the array alive, so that its id stays its own
+        if key not in self.numbers:
+            self.numbers[key] = len(self.known)
+            self.known.append(factor)
+        return self.numbers[key]
+
+    def split(self, label: Label) -> tuple[int, tuple[int, ...]]:
+        """The fixed part of an axis, and the numbers of the factors that may shrink."""
+        free = tuple(self.number(factor) for factor in label if factor.atoms is not None)
+        return prod(factor.size[0] for factor in label if factor.atoms is None), free
 
 
 class CostModel:
@@ -208,76 +165,181 @@ class CostModel:
     Args:
         analysis: the analysed model.
         shapes: concrete input shapes for counting MACs.
+
+    Attributes:
+        unknown: nodes whose MACs are not known; they are left out of all counts of MACs.
     """
 
     def __init__(self, analysis: Analysis, shapes: Mapping[str, Sequence[int]]) -> None:
-        self._params: list[list[tuple[int, Axes]]] = []
-        self._constant = 0
-        self._macs: list[tuple[int, tuple[Label, ...]]] = []
+        self._analysis = analysis
+        self._factors = _Factors()
         removals = [edit for edit in analysis.edits if isinstance(edit, BranchRemoval)]
         self._owners = {node: edit.label for edit in removals for node in edit.branch.nodes}
-        self._count_params(analysis)
-        sizes = infer(analysis.model, concrete_shapes(analysis.model, shapes))
-        for node in walk(analysis.model.graph):
-            for term in terms(node, sizes):
-                labels = [_label(analysis, node, place) for place in term.places]
-                labels.append(self._owners.get(node, ()))
-                self._macs.append((term.macs, tuple(label for label in labels if not is_fixed(label))))
-        nothing = Kept(analysis, {})
-        self.dense_params, self.dense_macs = self.params(nothing), self.macs(nothing)
+        self._fixed, self._params = self._count_params()
+        self.unknown, self._macs = self._count_macs(shapes)
+        shared = (item.factors for item in self._params if len(item.uses) > 1)
+        self._shared = frozenset(number for factors in shared for number in factors)
+        self._dense = {number: _Slots(factor.size[0]) for number, factor in enumerate(self._factors.known)}
+        self.dense_params = self._fixed + sum(item.left(self._dense) for item in self._params)
+        self.dense_macs = sum(item.dense for item in self._macs)
+        self._touched = self._by_group()
+        self._readers = self._by_factor()
 
-    def _count_params(self, analysis: Analysis) -> None:
-        uses: dict[ir.Value, list[tuple[int, Axes]]] = {}
-        for use, labels in analysis.uses.items():
+    def _count_params(self) -> tuple[int, list[_Params]]:
+        uses: dict[ir.Value, list[_Use]] = {}
+        state = self._analysis.state
+        for use, labels in self._analysis.uses.items():
             expert = self._owners.get(use.node)  # a node of an expert goes with it
-            owned = labels if expert is None else (*labels, expert)
+            owned: Axes = labels if expert is None else (*labels, expert)
             if any(not is_fixed(label) for label in owned):
-                every = (analysis.state.blocks.get((use, axis), 1) for axis in range(len(labels)))
-                blocks = max(every, default=1)
-                uses.setdefault(use.value, []).append((blocks, owned))
-        for value in _initializers(analysis.model):
-            tensor = value.const_value
-            if tensor is None or not tensor.dtype.is_floating_point():
-                continue
+                every = (state.blocks.get((use, axis), 1) for axis in range(len(labels)))
+                axes = tuple(self._factors.split(label) for label in owned)
+                uses.setdefault(use.value, []).append(_Use(axes, max(every, default=1)))
+        fixed, free, seen = 0, [], set()
+        for value, weight in find_weights(self._analysis.model).items():
             if value in uses:
-                self._params.append(uses[value])
-            else:
-                self._constant += tensor.size
+                free.append(_Params(weight.packing, tuple(uses[value])))
+            elif id(weight.tensor) not in seen:
+                seen.add(id(weight.tensor))
+                fixed += weight.size
+        return fixed, free
+
+    def _count_macs(self, shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[str, ...], list[_Macs]]:
+        analysis, unknown, found = self._analysis, [], []
+        sizes = concrete_sizes(analysis.model, shapes, analysis.sizes)
+        for node in walk(analysis.model.graph):
+            counted = node_terms(node, sizes)
+            if counted is None:
+                unknown.append(node.name or node.op_type)
+            for term in counted or ():
+                labels = [
+                    *(_label(analysis, node, place) for place in term.places),
+                    self._owners.get(node, ()),
+                ]
+                factors = tuple(number for label in labels for number in self._factors.split(label)[1])
+                size = prod(self._factors.known[number].size[0] for number in factors)
+                found.append(_Macs(term.macs, factors, size))
+        return tuple(unknown), found
+
+    def _by_group(self) -> list[list[int]]:
+        """Factors that the Units of each Group may shrink."""
+        atoms, groups = self._analysis.state.atoms, self._analysis.groups
+        owner = np.full(len(atoms), NOTHING, np.int64)
+        for number, group in enumerate(groups):
+            owner[group.atoms] = number
+        touched: list[list[int]] = [[] for _ in groups]
+        for number, factor in enumerate(self._factors.known):
+            for group_number in np.unique(owner[atoms.base(_ids(factor))[1]]):
+                if group_number != NOTHING:
+                    touched[group_number].append(number)
+        return touched
+
+    def _by_factor(self) -> list[tuple[list[_Params], list[_Macs]]]:
+        """What each factor is counted in."""
+        readers: list[tuple[list[_Params], list[_Macs]]] = [([], []) for _ in self._factors.known]
+        for item in self._params:
+            for number in item.factors:
+                readers[number][0].append(item)
+        for product in self._macs:
+            for number in set(product.factors):
+                readers[number][1].append(product)
+        return readers
 
     def params(self, kept: Kept) -> int:
-        """Floating parameters left; uses of a shared tensor that keep different slots count as clones."""
-        total = self._constant
-        for uses in self._params:
-            alone = len(uses) == 1
-            tensors = {() if alone else _slots(kept, use[1]): use for use in uses}
-            total += sum(prod(map(kept.count, labels)) // blocks for blocks, labels in tensors.values())
-        return total
+        """Parameters left."""
+        counts = self._counts(kept)
+        return self._fixed + sum(item.left(counts) for item in self._params)
 
     def macs(self, kept: Kept) -> int:
         """Multiply-adds left."""
-        total = Fraction(0)
-        for macs, labels in self._macs:
-            share = Fraction(macs)
-            for label in labels:
-                share = share * kept.count(label) / size_of(label)[0]
-            total += share
-        return int(total)
+        counts = self._counts(kept)
+        return sum(item.left(counts) for item in self._macs)
+
+    def require_macs(self) -> None:
+        """Say that MACs are no measure of this model.
+
+        Raises:
+            ModelError: those of some node are not known.
+        """
+        if self.unknown:
+            some = ", ".join(f"'{name}'" for name in self.unknown[:3]) + (", ..." if self.unknown[3:] else "")
+            raise ModelError(
+                f"the multiply-adds of this model are not known: sizes at {some} are not",
+                "--shape gives the inputs concrete shapes; or use params= instead of macs=",
+            )
+
+    def _counts(self, kept: Kept) -> dict[int, _Slots]:
+        found = {}
+        for number, factor in enumerate(self._factors.known):
+            count = kept.count((factor,))
+            which = number in self._shared and count < factor.size[0]
+            found[number] = _Slots(count, kept.factor(factor).tobytes() if which else b"")
+        return found
+
+    def saved(self, number: int, kept: Iterable[int]) -> tuple[int, int]:
+        """Parameters and MACs that go where Group `number` of the analysis alone keeps these Units.
+
+        It looks at nothing but what the Group touches, so that asking for all Groups is linear in the model.
+        """
+        atoms, group = self._analysis.state.atoms, self._analysis.groups[number]
+        removed = _without(group, kept)
+        counts = dict[int, _Slots]()
+        params, macs = dict[int, _Params](), dict[int, _Macs]()
+        for each in self._touched[number]:
+            position, leaf, _ = atoms.base(_ids(self._factors.known[each]))
+            stays = np.ones(self._dense[each].count, bool)
+            stays[position[np.isin(leaf, removed)]] = False
+            counts[each] = _Slots(int(stays.sum()), b"" if stays.all() else stays.tobytes())
+            params.update((id(item), item) for item in self._readers[each][0])
+            macs.update((id(product), product) for product in self._readers[each][1])
+        now = _Over(self._dense, counts)
+        return (
+            sum(item.left(self._dense) - item.left(now) for item in params.values()),
+            sum(product.dense - product.left(now) for product in macs.values()),
+        )
 
 
-def _slots(kept: Kept, labels: Axes) -> tuple[bytes, ...]:
-    """Equal for uses that keep the same slots, and so read one tensor."""
-    return tuple(kept.mask(label).tobytes() if kept.touches(label) else b"" for label in labels)
+class _Over(dict[int, _Slots]):
+    """Slots of some factors over those of all."""
+
+    def __init__(self, below: Slots, above: Slots) -> None:
+        super().__init__(above)
+        self._below = below
+
+    def __missing__(self, key: int) -> _Slots:
+        return self._below[key]
+
+
+def _without(group: Group, kept: Iterable[int]) -> Ids:
+    """Atoms of the Units that go."""
+    gone = np.ones(group.size, bool)
+    gone[np.fromiter(kept, np.int64)] = False
+    found: npt.NDArray[np.int64] = group.atoms[gone]
+    return found
+
+
+def _ids(factor: Factor) -> Ids:
+    assert factor.atoms is not None
+    return factor.atoms
 
 
 def _label(analysis: Analysis, node: ir.Node, place: Place) -> Label:
-    side, position, axis = place
-    values = node.inputs if side == "in" else node.outputs
-    value = values[position] if position < len(values) else None
+    values = node.inputs if place.side == "in" else node.outputs
+    value = values[place.position] if place.position < len(values) else None
     if value is None:
         return ()
-    labels = (
-        analysis.values.get(value) or analysis.uses.get(Use(node, position), ())
-        if side == "in"
-        else analysis.values.get(value, ())
-    )
-    return labels[axis] if axis < len(labels) else ()
+    labels = analysis.values.get(value, ())
+    if place.side == "in" and not labels:
+        labels = analysis.uses.get(Use(node, place.position), ())
+    label = labels[place.axis] if place.axis < len(labels) else ()
+    if place.inner:
+        return analysis.state.algebra.normal(label)[-1:]
+    return label if place.stop is None else _part(label, place.start, place.stop)
+
+
+def _part(label: Label, start: int, stop: int) -> Label:
+    """Slots start to stop of an axis; of a product all of it, which shrinks alike."""
+    if len(label) != 1 or label[0].atoms is None:
+        return label
+    atoms = label[0].atoms[start:stop]
+    return (Factor((len(atoms), len(atoms)), atoms),)

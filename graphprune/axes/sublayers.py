@@ -14,13 +14,12 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.caches import cache_pairs
-from graphprune.axes.cost import COUNTERS
+from graphprune.axes.rules import row_for
 from graphprune.axes.tried import parted
 
 SUMS = frozenset({"Add", "Sum"})
 SUM_LIMIT = 8
 """Sums behind sums that are followed for blocks that lie side by side."""
-PRODUCTS = frozenset([*COUNTERS, "com.microsoft:MoE", "com.microsoft:QMoE"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,8 +245,8 @@ def _leaves(values: Iterable[ir.Value | None]) -> Iterator[ir.Value]:
 
 
 def _multiplies(node: ir.Node) -> bool:
-    name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
-    return name in PRODUCTS
+    row = row_for(node.domain, node.op_type)
+    return row is not None and row.macs is not None
 
 
 def _weighted(node: ir.Node) -> bool:

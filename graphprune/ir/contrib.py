@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from graphprune.ir.fast_shapes import conv_shape
+
 Size = tuple[int, int]
 Shape = tuple[Size, ...]
 Shapes = Sequence[Shape | None]
@@ -193,6 +195,25 @@ def _concat(node: ir.Node, shapes: list[Shape]) -> list[Shape | None]:
     return [(*parts[0][:axis], total, *parts[0][axis + 1 :])]
 
 
+def _conv(weight: int, last: bool | None = None) -> Rule:
+    """A convolution with channels first or last, or as its attribute says."""
+
+    def rule(node: ir.Node, shapes: list[Shape]) -> list[Shape | None]:
+        x = shapes[0]
+        turned = _number(node, "channels_last") == 1 if last is None else last
+        found = conv_shape(node, (x[0], x[-1], *x[1:-1]) if turned else x, shapes[weight])
+        return [(found[0], *found[2:], found[1]) if turned and found is not None else found]
+
+    return rule
+
+
+def _dynamic_lstm(node: ir.Node, shapes: list[Shape]) -> list[Shape | None]:
+    x, directions = shapes[0], shapes[1][0]
+    hidden = _number(node, "hidden_size")
+    state = (directions, x[1], (hidden, hidden))
+    return [(x[0], *state), state, state]
+
+
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(
         [
@@ -233,6 +254,11 @@ RULES: Mapping[str, Rule] = {
         _product(0, 1),
     ),
     "QGemm": _product(0, 3),
+    "FusedConv": _conv(1, last=False),
+    "NhwcConv": _conv(1, last=True),
+    "NhwcFusedConv": _conv(1, last=True),
+    "QLinearConv": _conv(3),
+    "DynamicQuantizeLSTM": _dynamic_lstm,
     "MatMulNBits": _nbits,
     "MatMulBnb4": _nbits,
     "SkipLayerNormalization": _skip_norm,
@@ -251,7 +277,7 @@ RULES: Mapping[str, Rule] = {
     "QLinearReduceMean": _reduce_mean,
     "QLinearConcat": _concat,
 }
-"""Shape rules from ONNX Runtime's ContribOperators page; convolutions and pools keep declared shapes."""
+"""Shape rules from ONNX Runtime's ContribOperators page; pools keep declared shapes."""
 
 LEARNING: Mapping[str, Rule] = dict.fromkeys(
     ["Binarizer", "CategoryMapper", "Imputer", "LabelEncoder", "Normalizer", "Scaler"], _same

@@ -159,7 +159,11 @@ def _flag(node: ir.Node, name: str) -> bool:
 
 
 def _conv(node: ir.Node, shapes: Sequence[Shape]) -> Shape | None:
-    data, weight = shapes[0], shapes[1]
+    return conv_shape(node, shapes[0], shapes[1])
+
+
+def conv_shape(node: ir.Node, data: Shape, weight: Shape) -> Shape | None:
+    """The result, channels first; None for automatic padding, and where the window does not fit."""
     rank = len(data) - 2
     if rank < 1 or len(weight) != len(data):
         return None

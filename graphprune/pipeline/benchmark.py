@@ -66,7 +66,7 @@ def bench(
         rows.append(
             ModelBench(
                 name=timing.name,
-                size=measure.size(model, settings.shapes),
+                size=measure.size_as_given(model, settings.shapes),
                 median_ms=1e3 * timing.cpu_median,
                 p10_ms=1e3 * timing.cpu_p10,
                 wall_median_ms=1e3 * timing.wall_median,

@@ -266,7 +266,7 @@ class _Compile:
     def _copied(self, source: Source) -> Result:
         """An empty pipeline: the same bytes under another name."""
         files: tuple[str, ...] = ()
-        size = measure.size(source.model, self.settings.shapes)
+        size = measure.size_as_given(source.model, self.settings.shapes)
         if self.job.output is not None:
             with self.clock.phase("save"):
                 files = copy(source, self.job.output, overwrite=self.settings.overwrite)

@@ -20,8 +20,6 @@ from graphprune.pipeline.settings import Settings
 if TYPE_CHECKING:
     from graphprune.axes import Analysis, Group, Options
 
-_MOST_COUNTS = 5_000_000
-
 
 @dataclass(frozen=True)
 class Port:
@@ -38,8 +36,8 @@ class GroupLine:
 
     id: str
     width: int
-    params: int | None
-    macs: int | None
+    params: int
+    macs: int
     slices: int
     pin: str
     pin_node: str
@@ -85,12 +83,12 @@ def inspect(model: object, settings: Settings, options: Options | None = None) -
         ir_version=ir_version,
         producer=" ".join(filter(None, (own.producer_name, own.producer_version))),
         file_bytes=source.bytes,
-        size=measure.size(own, settings.shapes),
+        size=measure.size(own, settings.shapes, sizes),
         nodes=sum(operators.values()),
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
         inputs=tuple(_port(value) for value in own.graph.inputs),
         outputs=tuple(_port(value) for value in own.graph.outputs),
-        groups=tuple(_group(group, gains.get(group.id)) for group in analysis.groups),
+        groups=tuple(_group(*each) for each in zip(analysis.groups, gains, strict=True)),
         notes=tuple(filter(None, (*source.remarks, defaults.said(False)))),
     )
 
@@ -108,12 +106,12 @@ def _port(value: ir.Value) -> Port:
     return Port(value.name or "", str(value.dtype).lower() if value.dtype is not None else "unknown", shape)
 
 
-def _group(group: Group, gain: tuple[int, int] | None) -> GroupLine:
+def _group(group: Group, gain: tuple[int, int]) -> GroupLine:
     return GroupLine(
         id=group.id,
         width=group.size,
-        params=gain[0] if gain else None,
-        macs=gain[1] if gain else None,
+        params=gain[0],
+        macs=gain[1],
         slices=len(group.slices),
         pin=group.pin.reason if group.pin else "",
         pin_node=group.pin.node if group.pin else "",
@@ -121,16 +119,9 @@ def _group(group: Group, gain: tuple[int, int] | None) -> GroupLine:
     )
 
 
-def _gains(analysis: Analysis, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
-    """Parameters and multiply-adds that would go if every Unit of a Group went; empty for huge models."""
+def _gains(analysis: Analysis, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Parameters and multiply-adds that would go if every Unit of a Group went, by the Group's number."""
     from graphprune.axes.cost import CostModel
-    from graphprune.axes.kept import Kept
 
-    if len(analysis.groups) * len(analysis.model.graph) > _MOST_COUNTS:
-        return {}
     model = CostModel(analysis, shapes)
-    gains = {}
-    for group in analysis.groups:
-        left = Kept(analysis, {group.id: ()})
-        gains[group.id] = (model.dense_params - model.params(left), model.dense_macs - model.macs(left))
-    return gains
+    return [model.saved(number, ()) for number in range(len(analysis.groups))]

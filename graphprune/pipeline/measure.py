@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -11,13 +12,24 @@ from graphprune.pipeline.report import LatencyReport, Size
 from graphprune.pipeline.samples import feeds_for
 from graphprune.pipeline.settings import Settings
 
+if TYPE_CHECKING:
+    from graphprune.ir.shapes import Sizes
 
-def size(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Size:
-    """Parameters, multiply-adds and bytes."""
+
+def size(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], sizes: Sizes | None = None) -> Size:
+    """Parameters, multiply-adds and bytes of a model in normal form; `sizes` if they are at hand."""
     from graphprune.axes.cost import cost
 
-    result = cost(model, shapes)
+    result = cost(model, shapes, sizes)
     return Size(result.params, result.macs, result.bytes)
+
+
+def size_as_given(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Size:
+    """The same of any model; it is counted in normal form, like one that is pruned."""
+    from graphprune.ir.normalise import normalise
+
+    own = model.clone()
+    return size(own, shapes, normalise(own))
 
 
 def latency(

@@ -20,7 +20,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True)
 class Size:
-    """Elements of floating initializers, multiply-adds (null where a shape is unknown), bytes of tensors."""
+    """Elements of all weights, multiply-adds (null where they are unknown), bytes of all tensors."""
 
     params: int
     macs: int | None

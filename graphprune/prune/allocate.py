@@ -27,19 +27,25 @@ def costs(analysis: Analysis, model: CostModel, groups: Sequence[Group], per: Co
     """What one Unit of each Group costs in the dense model, in parameters or multiply-adds."""
     if per == "unit":
         return {group.id: 1.0 for group in groups}
-    count, dense = counter(model, per)
+    numbers = {group.id: number for number, group in enumerate(analysis.groups)}
     found = {}
     for group in groups:
-        half = tuple(range(-(-group.size // 2)))
+        half = range(-(-group.size // 2))
         gone = max(1, group.size - len(half))
-        found[group.id] = max(1.0, (dense - count(Kept(analysis, {group.id: half}))) / gone)
+        saved = model.saved(numbers[group.id], half)
+        found[group.id] = max(1.0, saved[0 if per == "params" else 1] / gone)
     return found
 
 
 def counter(model: CostModel, what: str) -> tuple[Callable[[Kept], int], int]:
-    """A count of what is left after a cut, and of the dense model."""
+    """A count of what is left after a cut, and of the dense model.
+
+    Raises:
+        ModelError: multiply-adds are to be counted, and those of some node are not known.
+    """
     if what == "params":
         return model.params, model.dense_params
+    model.require_macs()
     return model.macs, model.dense_macs
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.cost import CostModel
 from graphprune.axes.groups import Group
-from graphprune.axes.kept import Kept
 from graphprune.errors import ArgumentError
 from graphprune.prune.divergence import Judge, Metric
 from graphprune.prune.gates import Candidates, Gated
@@ -77,11 +76,11 @@ def visited(
     analysis: Analysis, ladders: Sequence[Ladder], groups: Sequence[Group], cost: CostModel, factor: float
 ) -> list[Ladder]:
     """Groups in the order of visits: those that save most first while allowances shrink, else last."""
+    numbers = {group.id: number for number, group in enumerate(analysis.groups)}
 
     def saved(steps: Ladder) -> int:
         group = groups[steps.group]
-        kept = {group.id: tuple(steps.order[int(PROBE * group.size) :].tolist())}
-        return cost.dense_macs - cost.macs(Kept(analysis, kept))
+        return cost.saved(numbers[group.id], steps.order[int(PROBE * group.size) :].tolist())[1]
 
     saving = {at: saved(steps) * (-1 if factor <= 1 else 1) for at, steps in enumerate(ladders)}
     return [ladders[at] for at in sorted(saving, key=lambda at: (saving[at], at))]

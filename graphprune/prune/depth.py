@@ -10,9 +10,10 @@ from typing import Literal
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis, walk
-from graphprune.axes.cost import concrete_shapes, terms
+from graphprune.axes.assumed import concrete_sizes
+from graphprune.axes.cost import node_terms
 from graphprune.axes.sublayers import Sublayer, gone_with
-from graphprune.ir.shapes import infer
+from graphprune.ir.weights import find_weights
 from graphprune.prune.divergence import Judge, Metric
 from graphprune.prune.gates import Candidates, gated
 from graphprune.runtime.session import Feeds
@@ -41,20 +42,20 @@ class DepthCost:
 
     def __init__(self, analysis: Analysis, shapes: Mapping[str, Sequence[int]]) -> None:
         model = analysis.model
-        sizes = infer(model, concrete_shapes(model, shapes))
-        nodes = list(walk(model.graph))
-        self._macs = {node: sum(term.macs for term in terms(node, sizes)) for node in nodes}
-        graphs = (model.graph, *model.graph.subgraphs())
-        self._weights = [
-            (value.const_value.size, {user for user, _ in value.uses()})
-            for graph in graphs
-            for value in graph.initializers.values()
-            if value.const_value is not None and value.const_value.dtype.is_floating_point()
-        ]
+        sizes = concrete_sizes(model, shapes, analysis.sizes)
+        self._macs = {
+            node: sum(term.macs for term in node_terms(node, sizes) or ()) for node in walk(model.graph)
+        }
+        users: dict[int, set[ir.Node]] = {}
+        elements: dict[int, int] = {}
+        for value, weight in find_weights(model).items():
+            elements[id(weight.tensor)] = weight.size
+            users.setdefault(id(weight.tensor), set()).update(user for user, _ in value.uses())
+        self._weights = [(size, users[tensor]) for tensor, size in elements.items()]
         self.dense = {"params": self.params(()), "macs": self.macs(())}
 
     def params(self, gone: Sequence[Sublayer]) -> int:
-        """Floating parameters that something still reads."""
+        """Parameters that something still reads."""
         nodes = gone_with(gone)
         return sum(size for size, users in self._weights if not users or not users <= nodes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphprune.axes import macs
 from graphprune.axes.edits import AttributeCount, AttributeCounts
 from graphprune.axes.labels import ONE, Label
 from graphprune.axes.rules.heads import (
@@ -318,6 +319,7 @@ ROWS = (
         "H = Hkv x repeats; Q.D = K.D; out = H x Dv",
         "contraction",
         "`q_num_heads`, `kv_num_heads`, `scale`, caches",
+        macs.attention,
     ),
     Row(
         ops("Attention", "com.microsoft"),
@@ -325,6 +327,7 @@ ROWS = (
         "W.1 = [H x D; H x D; H x Dv]; x.2 = W.0",
         "contraction",
         "W, bias, `num_heads`, `qkv_hidden_sizes`, `scale`, cache",
+        macs.packed_attention(past=4),
     ),
     Row(
         ops("QAttention", "com.microsoft"),
@@ -332,6 +335,7 @@ ROWS = (
         "as Attention; x.2 and head dims fixed",
         "contraction",
         "W, scale, bias, `num_heads`",
+        macs.packed_attention(past=8),
     ),
     Row(
         ops("MultiHeadAttention", "com.microsoft"),
@@ -339,6 +343,7 @@ ROWS = (
         "Q, K = H x D, V = H x Dv; out = H x Dv",
         "contraction",
         "bias, `num_heads`, `scale`, caches",
+        macs.multi_head_attention,
     ),
     Row(
         ops("GroupQueryAttention", "com.microsoft"),
@@ -346,6 +351,7 @@ ROWS = (
         "H = Hkv x repeats; one D, in blocks of 8 (rotary: 16)",
         "contraction",
         "`num_heads`, `kv_num_heads`, `scale`, rotary caches, caches",
+        macs.group_query_attention,
     ),
     Row(
         ops("FlexAttention", "ai.onnx.preview")
@@ -361,5 +367,6 @@ ROWS = (
         opaque,
         "all axes fixed",
         "frozen",
+        macs=macs.unknown,
     ),
 )

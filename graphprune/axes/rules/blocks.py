@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphprune.axes import macs
 from graphprune.axes.edits import AttributeCount
 from graphprune.axes.labels import Label
 from graphprune.axes.rules.operands import per_slot, whole_blocks
@@ -146,6 +147,7 @@ ROWS = (
         "N as MatMul; K in whole blocks",
         "contraction",
         "B, scales, zero points, bias, `N`, `K`",
+        macs.matmul(),
     ),
     Row(
         ops("GatherBlockQuantized", "com.microsoft"),
@@ -155,13 +157,21 @@ ROWS = (
         "data, scales, zero points",
     ),
     Row(
+        ops("MatMulBnb4 MatMulFpQ4", "com.microsoft"),
+        prepacked,
+        "all axes fixed",
+        "frozen",
+        macs=macs.matmul(),
+    ),
+    Row(
         ops(
-            "MatMulBnb4 MatMulFpQ4 MatMulNBitsMlp MatMulNBitsQkv MatMulBlockQuantizedFp4Weight "
+            "MatMulNBitsMlp MatMulNBitsQkv MatMulBlockQuantizedFp4Weight "
             "MatMulBlockQuantizedFp8Weight GemmFloat8 QOrderedMatMul",
             "com.microsoft",
         ),
         prepacked,
         "all axes fixed",
         "frozen",
+        macs=macs.unknown,
     ),
 )

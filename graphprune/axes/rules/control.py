@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.axes import macs
 from graphprune.axes.labels import ONE, is_static
 from graphprune.axes.rules.elementwise import scan, unary
 from graphprune.axes.rules.operands import all_fixed, fix_positions, per_slot
@@ -183,7 +184,14 @@ ROWS = (
     Row(ops("Det"), determinant, "matrix fixed; batch passes", "frozen"),
     Row(ops("CenterCropPad"), center_crop_pad, "cut axes fixed; others pass", "parallel"),
     Row(ops("Col2Im"), col2im, "in.1 = channels x block; block fixed", "structural"),
-    Row(ops("DeformConv"), deform_conv, "as Conv; offsets and masks fixed", "contraction", "W, bias"),
+    Row(
+        ops("DeformConv"),
+        deform_conv,
+        "as Conv; offsets and masks fixed",
+        "contraction",
+        "W, bias",
+        macs.conv(),
+    ),
     Row(ops("BitCast"), bit_cast, "out = in", "parallel"),
     Row(ops("CumProd"), scan, "out = in; the walked axis is fixed", "frozen"),
     Row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphprune.axes import macs
 from graphprune.axes.labels import Label
 from graphprune.axes.rules.heads import divided, static
 from graphprune.axes.rules.row import Row, ops
@@ -121,6 +122,7 @@ ROWS = (
         "router.1 = W.0 = e; x.2 = fc1.2 = fc3.2; fc1.1 = fc3.1 = fc2.2 = f; out = fc2.1",
         "contraction",
         "stacked weights and biases",
+        macs.mixture(*PLAIN.weights),
     ),
     Row(
         ops("QMoE", "com.microsoft"),
@@ -128,5 +130,6 @@ ROWS = (
         "router.1 = W.0 = e; widths fixed",
         "contraction",
         "stacked weights, scales, zero points, biases",
+        macs.mixture(*QUANTISED.weights, bits="expert_weight_bits"),
     ),
 )

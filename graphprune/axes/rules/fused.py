@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphprune.axes import macs
 from graphprune.axes.edits import AttributeCount, RmsCompensation
 from graphprune.axes.labels import ONE, Label, is_fixed, is_static
 from graphprune.axes.rules.elementwise import broadcast, elementwise, scan
@@ -250,9 +251,17 @@ ROWS = (
         "as MatMul with transpositions",
         "contraction",
         "the constant operand",
+        macs.matmul(),
     ),
-    Row(ops("FusedGemm", "com.microsoft"), gemm, "as Gemm", "contraction", "B, C"),
-    Row(ops("GemmFastGelu", "com.microsoft"), matmul_bias, "as MatMul with bias", "contraction", "B, bias"),
+    Row(ops("FusedGemm", "com.microsoft"), gemm, "as Gemm", "contraction", "B, C", macs.gemm()),
+    Row(
+        ops("GemmFastGelu", "com.microsoft"),
+        matmul_bias,
+        "as MatMul with bias",
+        "contraction",
+        "B, bias",
+        macs.matmul(),
+    ),
     Row(ops("BiasGelu FastGelu BiasAdd", "com.microsoft"), biased, "as Add", "parallel", "bias"),
     Row(ops("BiasDropout BitmaskBiasDropout", "com.microsoft"), bias_dropout, "as Add", "parallel", "bias"),
     Row(
@@ -291,6 +300,7 @@ ROWS = (
         "as Conv, channels last",
         "contraction",
         "W, bias, `group`",
+        macs.conv(channel=-1),
     ),
     Row(ops("NhwcMaxPool", "com.microsoft"), nhwc_pool, "batch and channels pass", "parallel"),
     Row(
@@ -306,13 +316,13 @@ ROWS = (
         "x.1 = W.0 = bias = state.1",
         "parallel",
         "W, bias, state",
+        macs.causal_conv,
     ),
     Row(
         ops(
             "QOrderedGelu QOrderedLayerNormalization QEmbedLayerNormalization ComplexMul ComplexMulConj "
-            "Irfft Rfft UnfoldTensor ConvTransposeWithDynamicPads VarlenCausalConvWithState "
-            "BranchwiseRMSNorm GatedRMSNorm GatedAdd HyperConnectionPostMix HyperConnectionPreMix AttnLSTM "
-            "Inverse CDist MulInteger MatMulInteger16 SparseToDenseMatMul TorchEmbedding",
+            "Irfft Rfft UnfoldTensor BranchwiseRMSNorm GatedRMSNorm GatedAdd HyperConnectionPostMix "
+            "HyperConnectionPreMix Inverse CDist MulInteger TorchEmbedding",
             "com.microsoft",
         ),
         opaque,
@@ -321,7 +331,25 @@ ROWS = (
     ),
     Row(
         ops(
-            "Conv AveragePool MaxPool GlobalAveragePool GlobalMaxPool ReorderInput ReorderOutput Upsample",
+            "ConvTransposeWithDynamicPads VarlenCausalConvWithState AttnLSTM MatMulInteger16 "
+            "SparseToDenseMatMul",
+            "com.microsoft",
+        ),
+        opaque,
+        "all axes fixed",
+        "frozen",
+        macs=macs.unknown,
+    ),
+    Row(
+        ops("Conv", "com.microsoft.nchwc"),
+        opaque,
+        "all axes fixed: channels are stored in hardware blocks",
+        "frozen",
+        macs=macs.unknown,
+    ),
+    Row(
+        ops(
+            "AveragePool MaxPool GlobalAveragePool GlobalMaxPool ReorderInput ReorderOutput Upsample",
             "com.microsoft.nchwc",
         ),
         opaque,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphprune.axes import macs
 from graphprune.axes.edits import AttributeCount, OldPlaces
 from graphprune.axes.labels import ONE, Label, is_fixed, is_static
 from graphprune.axes.rules.operands import fix_positions
@@ -261,6 +262,7 @@ ROWS = (
         "A.K = B.K; batch axes broadcast; M and N pass",
         "contraction",
         "slices the constant operand",
+        macs.matmul(),
     ),
     Row(
         ops("Gemm"),
@@ -268,12 +270,14 @@ ROWS = (
         "A.K = B.K after transposition; C broadcasts to (M, N)",
         "contraction",
         "slices B and C",
+        macs.gemm(),
     ),
     Row(
         ops("Einsum"),
         einsum,
         "one label per letter; letters absent from the output are contracted",
         "contraction",
+        macs=macs.einsum,
     ),
     Row(
         ops("Conv") + ops("FusedConv", "com.microsoft"),
@@ -281,6 +285,7 @@ ROWS = (
         "x.1 = W.1, out.1 = W.0; depthwise x.1 = W.0; grouped: equal counts per block; ECA: out.2 = x.2",
         "contraction",
         "W, bias, `group`; a Gather on either side along channels",
+        macs.conv(),
     ),
     Row(
         ops("ConvTranspose"),
@@ -288,5 +293,6 @@ ROWS = (
         "x.1 = W.0, out.1 = W.1; grouped: equal counts per block",
         "contraction",
         "W, bias, `group`",
+        macs.conv_transpose,
     ),
 )

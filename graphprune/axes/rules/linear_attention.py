@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphprune.axes import macs
 from graphprune.axes.edits import AttributeCount
 from graphprune.axes.rules.attention import UNKNOWN, head_axes
 from graphprune.axes.rules.heads import Heads, default_scale, grouped, static, tokens
@@ -72,6 +73,7 @@ ROWS = (
         "H = Hkv x repeats; Q.Dk = K.Dk = state.2; out = H x Dv",
         "contraction",
         "`q_num_heads`, `kv_num_heads`, `scale`, state",
+        macs.linear_attention,
     ),
     Row(ops("TensorScatter"), tensor_scatter, "written axis fixed; others tied", "structural"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphprune.axes import macs
 from graphprune.axes.labels import ONE, Label, is_static
 from graphprune.axes.rules.elementwise import broadcast
 from graphprune.axes.rules.operands import (
@@ -258,6 +259,7 @@ ROWS = (
         "as Conv; w_zero_point = W.0",
         "contraction",
         "W, zero point, `group`",
+        macs.conv(),
     ),
     Row(
         ops("QLinearConv") + ops("QLinearConv", "com.microsoft"),
@@ -265,15 +267,24 @@ ROWS = (
         "as Conv; w_scale = w_zero_point = W.0",
         "contraction",
         "W, scale, zero point, bias, `group`",
+        macs.conv(weight=3),
     ),
-    Row(ops("MatMulInteger"), matmul_integer, "as MatMul", "contraction", "B, zero point"),
-    Row(ops("QLinearMatMul"), qlinear_matmul, "as MatMul", "contraction", "B, scale, zero point"),
+    Row(ops("MatMulInteger"), matmul_integer, "as MatMul", "contraction", "B, zero point", macs.matmul()),
+    Row(
+        ops("QLinearMatMul"),
+        qlinear_matmul,
+        "as MatMul",
+        "contraction",
+        "B, scale, zero point",
+        macs.matmul(),
+    ),
     Row(
         ops("MatMulIntegerToFloat", "com.microsoft"),
         matmul_integer_to_float,
         "as MatMul",
         "contraction",
         "B, scale, zero point, bias",
+        macs.matmul(),
     ),
     Row(
         ops("DynamicQuantizeMatMul", "com.microsoft"),
@@ -281,8 +292,16 @@ ROWS = (
         "as MatMul; removed slots of A are masked before its range is taken",
         "contraction",
         "B, scale, bias",
+        macs.matmul(),
     ),
-    Row(ops("QGemm", "com.microsoft"), q_gemm, "as Gemm", "contraction", "B, scale, zero point, bias"),
+    Row(
+        ops("QGemm", "com.microsoft"),
+        q_gemm,
+        "as Gemm",
+        "contraction",
+        "B, scale, zero point, bias",
+        macs.gemm(),
+    ),
     Row(
         ops("DynamicQuantizeLinear"),
         dynamic_quantize,

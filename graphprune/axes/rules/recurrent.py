@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphprune.axes import macs
 from graphprune.axes.edits import AttributeCount
 from graphprune.axes.labels import ONE, Label
 from graphprune.axes.rules.row import Row, ops
@@ -129,6 +130,7 @@ ROWS = (
         "X.2 = W.2; W.1, R.1, B.1 = gates x h; R.2 = Y.h = Y_h = Y_c = h",
         "contraction",
         "`hidden_size`; W, R, B, P, initial states",
+        macs.recurrent,
     ),
     Row(
         ops("DynamicQuantizeLSTM", "com.microsoft"),
@@ -136,5 +138,6 @@ ROWS = (
         "X.2 = W.1; hidden axis fixed",
         "contraction",
         "W",
+        macs.dynamic_lstm,
     ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from graphprune.axes.macs import Counter
 from graphprune.axes.visit import Visit
 
 Exactness = Literal["parallel", "contraction", "structural", "reduction", "count", "normaliser", "frozen"]
@@ -22,6 +23,7 @@ class Row:
         exactness: parallel, contraction and structural are exact by construction; reduction is exact because
             removed slots are masked at its input; count after correcting n; normaliser see theory.md A.3.
         edits: what the rewriter changes besides slicing initializers.
+        macs: counts the multiply-adds; None where there are none to speak of. A contraction has one.
     """
 
     ops: tuple[str, ...]
@@ -29,6 +31,11 @@ class Row:
     labels: str
     exactness: Exactness
     edits: str = ""
+    macs: Counter | None = None
+
+    def __post_init__(self) -> None:
+        if self.exactness == "contraction" and self.macs is None:
+            raise TypeError(f"the row of {', '.join(self.ops)} is a contraction and counts no multiply-adds")
 
 
 def ops(names: str, domain: str = "") -> tuple[str, ...]:
