@@ -19,7 +19,7 @@ from tools.mutants.run import judged, map_tests, run_all, unpack
 
 ROOT = Path(__file__).parents[2]
 ENOUGH = 0.85
-FOLDERS = ("axes", "prune", "proof", "pipeline", "passes", "properties", "statistics", "runtime", "cli")
+FOLDERS = ("axes", "prune", "proof", "pipeline", "passes", "properties", "statistics")
 """Folders of tests that run the heart; those that are left out start processes and look at files."""
 
 

@@ -20,7 +20,7 @@ AREAS: dict[str, tuple[tuple[str, ...], int]] = {
     "proof": (("graphprune/proof/*",), 36),
 }
 """Files of each area, and how many mutants are drawn from it."""
-CPU_S = 60.0
+CPU_S = 30.0
 """Tests worth this much are run against a mutant; those that are left over are the least specific."""
 
 
@@ -31,7 +31,7 @@ class Test:
     Attributes:
         name: node id.
         cpu, wall: seconds.
-        calls: `path:line` of every function of the package that it calls.
+        calls: `path:function` of all of the package that it calls.
     """
 
     name: str
@@ -95,7 +95,7 @@ def tests_of(mutant: Mutant, tests: Iterable[Test], most: float = CPU_S) -> list
     The most specific test of every file comes first, then the second of every file, and so on: a test that
     calls little says more about it than one that compiles a model, and files differ in what they look at.
     """
-    place = f"{mutant.path}:{mutant.first}" if mutant.first else f"{mutant.path}:"
+    place = f"{mutant.path}:{mutant.function}"
     able = [test for test in tests if any(reaches(call, place) for call in test.calls)]
     files: Mapping[str, list[Test]] = defaultdict(list)
     for test in sorted(able, key=lambda test: (len(test.calls) * max(test.cpu, 0.1), test.name)):
@@ -113,5 +113,5 @@ def tests_of(mutant: Mutant, tests: Iterable[Test], most: float = CPU_S) -> list
 
 
 def reaches(call: str, place: str) -> bool:
-    """Whether a call is of this function, or of any in this file."""
-    return call.startswith(place) if place.endswith(":") else call == place
+    """Whether a call is of this function, or of one around or in it; at the level of a module, of any."""
+    return call == place or call.startswith(place if place.endswith(":") else f"{place}.")

@@ -59,7 +59,8 @@ NAMES = {
 }
 IDENTITIES = {"max", "min", "maximum", "minimum", "sqrt", "abs", "clip", "sorted", "ceil", "floor", "round"}
 """Calls that may be forgotten around their first argument."""
-UNORDERED = {"max", "min", "maximum", "minimum", "gcd", "isinstance", "range", "print"}
+BOUNDS = {"max", "min", "maximum", "minimum"}
+UNORDERED = BOUNDS | {"gcd", "isinstance", "range", "print"}
 SLIGHT = 1e-3
 """Below this a float allows for rounding, and only a gross change of it is a mistake."""
 
@@ -73,7 +74,6 @@ class Mutant:
         line, column: where it starts (from 1, from 0).
         start, end: the bytes of the file that go.
         function: qualified name around it; empty at the level of the module.
-        first: line of that function's definition, or 0.
         operator: kind of the edit.
         was, now: text before and after it.
     """
@@ -84,7 +84,6 @@ class Mutant:
     start: int
     end: int
     function: str
-    first: int
     operator: str
     was: str
     now: str
@@ -106,13 +105,13 @@ def mutants(path: str, source: bytes) -> list[Mutant]:
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     found = set()
-    for name, first, node in walk(tree, "", 0):
+    for name, node in walk(tree, ""):
         for operator, target, now in edits(node):
             start = starts[target.lineno - 1] + target.col_offset
             end = starts[(target.end_lineno or 0) - 1] + (target.end_col_offset or 0)
             was = source[start:end].decode()
             place = (target.lineno, target.col_offset, start, end)
-            found.add(Mutant(path, *place, name, first, operator, was, now))
+            found.add(Mutant(path, *place, name, operator, was, now))
     return sorted(found)
 
 
@@ -124,15 +123,13 @@ def differs(mutant: Mutant, source: bytes) -> bool:
         return False
 
 
-def walk(node: ast.AST, name: str, first: int) -> Iterator[tuple[str, int, ast.AST]]:
+def walk(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
     """Nodes that may be mutated, each with the function that it stands in."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         name = f"{name}.{node.name}" if name else node.name
-        if isinstance(node, ast.FunctionDef):
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-    yield name, first, node
+    yield name, node
     for child in considered(node):
-        yield from walk(child, name, first)
+        yield from walk(child, name)
 
 
 def considered(node: ast.AST) -> Iterator[ast.AST]:
@@ -148,8 +145,18 @@ def considered(node: ast.AST) -> Iterator[ast.AST]:
         if name in skipped:
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not is_text(child):
+            if isinstance(child, ast.AST) and not is_text(child) and not is_guard(node, child):
                 yield child
+
+
+def is_guard(node: ast.AST, child: ast.AST) -> bool:
+    """The least of `max(n, 1)`, which only an empty sum reaches; without the call at all it is a mutant."""
+    return isinstance(node, ast.Call) and name_of(node) in BOUNDS and isinstance(child, ast.Constant)
+
+
+def name_of(node: ast.Call) -> str:
+    """The last part of what is called."""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 def is_text(node: ast.AST) -> bool:
@@ -235,14 +242,14 @@ def constant(node: ast.Constant) -> Iterator[Edit]:
 
 def called(node: ast.Call) -> Iterator[Edit]:
     """Another function of its family, a forgotten one, and swapped arguments."""
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    name = name_of(node)
     plain = [each for each in node.args if not isinstance(each, ast.Starred)]
     if name in NAMES:
         func = copy(node.func)
         setattr(func, "attr" if isinstance(func, ast.Attribute) else "id", NAMES[name])
         yield "other function", node, changed(node, func=func)
     if name in IDENTITIES and plain:
-        for each in plain if name in ("max", "min", "maximum", "minimum") and len(plain) > 1 else plain[:1]:
+        for each in plain if name in BOUNDS and len(plain) > 1 else plain[:1]:
             yield "dropped call", node, f"({ast.unparse(each)})"
     if name not in UNORDERED and len(plain) == len(node.args) >= 2:
         swapped = [node.args[1], node.args[0], *node.args[2:]]

@@ -46,10 +46,15 @@ class Reach:
         self.seen.add(frame.f_code)
 
     def stop(self) -> list[str]:
-        """`path:line` of the functions of the package."""
+        """`path:function` of those of the package."""
         sys.settrace(None)
         ours = [code for code in self.seen if code.co_filename.startswith(PACKAGE)]
-        return sorted({f"{Path(code.co_filename).relative_to(ROOT)}:{code.co_firstlineno}" for code in ours})
+        return sorted({f"{Path(code.co_filename).relative_to(ROOT)}:{name_of(code)}" for code in ours})
+
+
+def name_of(code: CodeType) -> str:
+    """Qualified name of a function as it stands in the source; of a comprehension, what it stands in."""
+    return ".".join(name for name in code.co_qualname.split(".") if not name.startswith("<"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -64,6 +69,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         calls = reach.stop()
     if item.session.testsfailed == failed:
         spent = {"cpu": round(cpu() - before, 3), "wall": round(time.perf_counter() - start, 3)}
-        with item.config.getoption("--reach").open("a") as file:
-            file.write(json.dumps({"test": item.nodeid, **spent, "calls": calls}) + "\n")
+        line = json.dumps({"test": item.nodeid, **spent, "calls": calls}) + "\n"
+        with item.config.getoption("--reach").open("ab", buffering=0) as file:  # at once: others write, too
+            file.write(line.encode())
     return result
