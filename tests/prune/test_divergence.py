@@ -15,7 +15,7 @@ from tests.proof.building import model
 
 KINDS: dict[str, tuple[str, Kind]] = {
     "softmax over the last axis": ("h = MatMul(x, w)\n y = Softmax <axis = -1> (h)", "probabilities"),
-    "softmax over the last axis by number": ("h = MatMul(x, w)\n y = Softmax <axis = 2> (h)", "probabilities"),
+    "softmax over axis 2 of 3": ("h = MatMul(x, w)\n y = Softmax <axis = 2> (h)", "probabilities"),
     "softmax that says no axis": ("h = MatMul(x, w)\n y = Softmax(h)", "probabilities"),
     "softmax over another axis": ("h = MatMul(x, w)\n y = Softmax <axis = 1> (h)", "numbers"),
     "log of a softmax": ("h = MatMul(x, w)\n y = LogSoftmax(h)", "log"),

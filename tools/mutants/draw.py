@@ -20,7 +20,7 @@ AREAS: dict[str, tuple[tuple[str, ...], int]] = {
     "proof": (("graphprune/proof/*",), 36),
 }
 """Files of each area, and how many mutants are drawn from it."""
-CPU_S = 30.0
+CPU_S = 20.0
 """Tests worth this much are run against a mutant; those that are left over are the least specific."""
 
 

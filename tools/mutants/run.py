@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +24,7 @@ from tools.mutants.operators import Mutant
 
 PATIENCE, START_S = 4.0, 60.0
 """A run may take so many times what its tests take, and so long to start."""
-PYTEST = ("-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", "--tb=no")
+LOST = re.compile(r"^ERROR: not found: (\S+)", re.MULTILINE)
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -60,39 +61,54 @@ def environment(tree: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def judge(tree: Path, mutant: Mutant, tests: Sequence[Test]) -> Verdict:
-    """Applies the mutant, runs the tests until one fails, and puts the file back."""
-    start = time.monotonic()
-    file = tree / mutant.path
-    source = file.read_bytes()
-    for stale in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
-        stale.unlink()
-    file.write_bytes(mutant.applied(source))
-    try:
-        how, by = attempt(tree, tests) if tests else ("survived", "")
-    finally:
-        file.write_bytes(source)
-    return Verdict(mutant.id, how, by, len(tests), round(time.monotonic() - start, 1))
+class Tree:
+    """A copy of the commit, with a process that runs its tests."""
 
+    def __init__(self, root: Path, commit: str, folder: Path) -> None:
+        unpack(root, commit, folder)
+        self.folder = folder
+        self._worker = subprocess.Popen(
+            [sys.executable, "-m", "tools.mutants.worker"], cwd=folder, env=environment(folder), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
 
-def attempt(tree: Path, tests: Sequence[Test]) -> tuple[str, str]:
-    """What the tests say about a tree."""
-    limit = START_S + PATIENCE * sum(test.wall for test in tests)
-    command = [sys.executable, *PYTEST, *(test.name for test in tests)]
-    run = subprocess.Popen(
-        command, cwd=tree, env=environment(tree), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        out, _ = run.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        os.killpg(run.pid, 9)
-        run.communicate()
-        return "timeout", ""
-    if run.returncode == 0:
-        return "survived", ""
-    named = FAILED.search(out)
-    return "killed", named.group(1) if named else f"exit {run.returncode}"
+    def judge(self, mutant: Mutant, tests: Sequence[Test]) -> Verdict:
+        """Applies the mutant, runs the tests until one fails, and puts the file back."""
+        start = time.monotonic()
+        file = self.folder / mutant.path
+        source = file.read_bytes()
+        for stale in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
+            stale.unlink()
+        file.write_bytes(mutant.applied(source))
+        try:
+            how, by = self.attempt(tests) if tests else ("survived", "")
+        finally:
+            file.write_bytes(source)
+        return Verdict(mutant.id, how, by, len(tests), round(time.monotonic() - start, 1))
+
+    def attempt(self, tests: Sequence[Test]) -> tuple[str, str]:
+        """What the tests say about the tree as it is."""
+        assert self._worker.stdin is not None and self._worker.stdout is not None
+        limit = START_S + PATIENCE * sum(test.wall for test in tests)
+        task = {"tests": [test.name for test in tests], "limit": limit}
+        self._worker.stdin.write(json.dumps(task) + "\n")
+        self._worker.stdin.flush()
+        done = json.loads(self._worker.stdout.readline())
+        if done["code"] is None:
+            return "timeout", ""
+        if done["code"] == 0:
+            return "survived", ""
+        if lost := LOST.search(done["out"]):
+            raise LookupError(f"{lost.group(1)} is not there any more: find out anew which tests call what")
+        named = FAILED.search(done["out"])
+        return "killed", named.group(1) if named else f"exit {done['code']}"
+
+    def __enter__(self) -> Tree:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.kill()
+        self._worker.wait()
 
 
 def judged(log: Path) -> dict[str, Verdict]:
@@ -108,17 +124,17 @@ def run_all(
     """Verdicts on those that the log does not hold yet, as they come."""
     known = judged(log)
     rest = [mutant for mutant in drawn if mutant.id not in known]
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, log.open("a") as file:
-        trees: Queue[Path] = Queue()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-"))
+        file = stack.enter_context(log.open("a"))
+        trees: Queue[Tree] = Queue()
         for number in range(jobs):
-            tree = Path(folder) / str(number)
-            unpack(root, commit, tree)
-            trees.put(tree)
+            trees.put(stack.enter_context(Tree(root, commit, Path(folder) / str(number))))
 
         def one(mutant: Mutant) -> Verdict:
             tree = trees.get()
             try:
-                return judge(tree, mutant, tests_of(mutant, tests, most))
+                return tree.judge(mutant, tests_of(mutant, tests, most))
             finally:
                 trees.put(tree)
 
