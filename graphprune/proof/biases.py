@@ -172,7 +172,8 @@ def _left(node: ir.Node) -> bool:
 
 
 def _is_inserted(node: ir.Node) -> bool:
-    return node.op_type == "Add" and (node.name or "").startswith(INSERTED)
+    plain = (node.op_type, node.domain) == ("Add", "") and not node.attributes
+    return plain and (node.name or "").startswith(INSERTED)
 
 
 def _input(node: ir.Node, position: int) -> ir.Value | None:

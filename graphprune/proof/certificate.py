@@ -64,7 +64,7 @@ def _operand(
     if place in declared.changes:
         yield from _changed(declared, place, old, new, name, dense)
         return
-    if old is None or new is None or not is_constant(new) or new.const_value is None:
+    if old is None or new is None or new.const_value is None or not (is_constant(old) and is_constant(new)):
         if old is not new:
             yield f"input {position} of {title(dense)} is not an initializer in both models"
         return

@@ -150,7 +150,12 @@ def considered(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def is_guard(node: ast.AST, child: ast.AST) -> bool:
-    """The least of `max(n, 1)`, which only an empty sum reaches; without the call at all it is a mutant."""
+    """The least of `max(n, 1)`, which only an empty sum reaches, and `strict=True`, which asserts.
+
+    The guard as a whole is mutated: without the call.
+    """
+    if isinstance(child, ast.keyword):
+        return child.arg == "strict"
     return isinstance(node, ast.Call) and name_of(node) in BOUNDS and isinstance(child, ast.Constant)
 
 
