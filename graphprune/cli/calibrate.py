@@ -139,7 +139,7 @@ def command(model: str, pool: str, **given: Unpack[_Given]) -> None:
     POOL is an .npz, an .npy or a folder of them, a folder of pictures, or with --window a file of token
     ids. Every choice but a random one is compared with ten random draws.
     """
-    from graphprune.cli.output import Progress, say, show_json, show_tables
+    from graphprune.cli.output import Progress, after, say, show_json, show_tables
     from graphprune.ir.names import escape
     from graphprune.pipeline import choosing
     from graphprune.pipeline.settings import Settings
@@ -159,10 +159,12 @@ def command(model: str, pool: str, **given: Unpack[_Given]) -> None:
             progress=progress,
         )
         chosen = choosing.run(model, Path(pool), Path(given["output"]), wish, settings)
-    if given["form"] == "json":
-        show_json(chosen.to_json())
-    elif not given["quiet"]:
-        show_tables(tables(chosen))
+    with after(chosen.files):
+        if given["form"] == "json":
+            show_json(chosen.to_json())
+        elif not given["quiet"]:
+            show_tables(tables(chosen))
+    if given["form"] != "json" and not given["quiet"]:
         for name in chosen.files:
             say(f"wrote {escape(name)}")
 

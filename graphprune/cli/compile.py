@@ -149,17 +149,18 @@ def command(model: str, **given: Unpack[_Given]) -> None:
     The plan goes beside the output as NAME.plan.json. An empty pipeline (--passes "") copies the
     model, or writes it with what --fix fixes.
     """
-    from graphprune.cli.output import Progress
+    from graphprune.cli.output import Progress, after
     from graphprune.pipeline.compile import run
 
     report = _report_path(model, given)
     with Progress(given["quiet"], given["verbose"]) as progress:
         job, settings = _job(model, given), _settings(given, progress)
         result = run(job, settings)
-    if report is not None:
-        _write_report(report, result.report)
-    if not given["quiet"]:
-        _show(result, given)
+    with after(result.report.files):
+        if report is not None:
+            _write_report(report, result.report)
+        if not given["quiet"]:
+            _show(result, given)
 
 
 def _job(model: str, given: _Given) -> Job:

@@ -54,10 +54,11 @@ def command(
 
 def _pass(name: str, form: str) -> None:
     from graphprune.cli.output import show_json, show_tables
+    from graphprune.ir.paths import exists
     from graphprune.pipeline import catalogue, registry
     from graphprune.report.described import pass_tables
 
-    if Path(name).exists() and name not in registry.names():
+    if exists(Path(name)) and name not in registry.names():
         hint = f"graphprune explain {name} NAME; `graphprune inspect` lists the groups"
         raise ArgumentError("say which group, initializer or node to explain", hint)
     described = catalogue.describe(name)

@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -15,7 +16,9 @@ from typing import NoReturn
 import click
 
 from graphprune import __version__
+from graphprune.cli.output import UnshownError, abandon_stdout
 from graphprune.errors import GraphpruneError, did_you_mean
+from graphprune.ir.names import quote
 
 _COMMANDS = {
     "compile": "Run a pipeline of passes over a model, prove the result and save it.",
@@ -95,8 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     session = sys.modules.get("graphprune.runtime.session")
     if session is not None and session.abandoned.is_set():
         # A single operator still runs in its thread: leave without tearing down what it uses.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, AttributeError):
+                stream.flush()
         os._exit(code)
     return code
 
@@ -105,8 +109,11 @@ def _main(arguments: list[str]) -> int:
     previous = _catch_signals()
     try:
         result = cli.main(arguments, prog_name="graphprune", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except UnshownError as error:
+        return 2 if error.left else _say(error.message, error.hint)
     except GraphpruneError as error:
         return _say(error.message, error.hint, error.exit_code)
     except click.exceptions.Exit as done:
@@ -117,10 +124,13 @@ def _main(arguments: list[str]) -> int:
         return _say(error.format_message())
     except (Interrupted, KeyboardInterrupt, click.Abort):
         return _say("interrupted; no file was left unfinished")
-    except BrokenPipeError:
-        # The reader of the pipe left: say nothing, and keep Python from complaining while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # The reader of the pipe left while help was printed, and click wants to exit: say nothing.
+        abandon_stdout()
         return 2
+    except OSError as error:  # the system's, not the model's: a full disk, a name too long
+        abandon_stdout()
+        return _say(_of_the_system(error))
     except MemoryError:
         return _say("out of memory", "a smaller --shape or a machine with more memory may do")
     except Exception as error:  # every other exception is ours: one line, and how to report it
@@ -151,10 +161,16 @@ def _restore(previous: dict[int, Handler]) -> None:
 
 def _say(message: str, hint: str = "", code: int = 2) -> int:
     """`error:` and `hint:` lines on stderr."""
-    click.echo(f"error: {_printable(message)}", err=True)
-    if hint:
-        click.echo(f"hint: {_printable(hint)}", err=True)
+    with suppress(OSError):  # where stderr is full the exit code has to do
+        click.echo(f"error: {_printable(message)}", err=True)
+        if hint:
+            click.echo(f"hint: {_printable(hint)}", err=True)
     return code
+
+
+def _of_the_system(error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    return f"{quote(os.fsdecode(error.filename))}: {reason}" if error.filename else reason
 
 
 def _usage(error: click.UsageError) -> int:

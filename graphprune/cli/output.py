@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
 
 import click
+
+from graphprune.errors import GraphpruneError
+from graphprune.ir.names import escape
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -16,30 +21,80 @@ if TYPE_CHECKING:
     from graphprune.report.table import Table
 
 
+class UnshownError(GraphpruneError):
+    """Results could not go to stdout; `left` where their reader is gone, which needs no words."""
+
+    def __init__(self, reason: str, left: bool = False) -> None:
+        super().__init__(f"cannot write to stdout: {reason}")
+        self.left = left
+
+
+@contextmanager
+def _stdout() -> Iterator[TextIO]:
+    """Where results go, flushed at the end.
+
+    Raises:
+        UnshownError: stdout is closed or full, or nobody reads it any more.
+    """
+    if sys.stdout is None:
+        raise UnshownError("it is closed")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except OSError as error:
+        abandon_stdout()
+        left = isinstance(error, BrokenPipeError)
+        raise UnshownError((error.strerror or str(error)).lower(), left) from None
+
+
+def abandon_stdout() -> None:
+    """Where stdout takes nothing, keep Python from failing once more on what is left while it shuts down."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def after(files: Sequence[str]) -> Iterator[None]:
+    """Work that follows the writing of files: where it fails, they stay, and the hint says so."""
+    try:
+        yield
+    except GraphpruneError as error:
+        if files:
+            error.hint = f"what was to be written is complete: {', '.join(map(escape, files))}"
+        raise
+
+
 def show_tables(tables: Iterable[Table]) -> None:
     """Tables on stdout."""
     from graphprune.report.table import fancy, plain
 
-    if not sys.stdout.isatty():
-        click.echo("\n\n".join(plain(table) for table in tables))
-        return
-    from rich.console import Console
+    with _stdout() as out:
+        if not out.isatty():
+            click.echo("\n\n".join(plain(table) for table in tables), out)
+            return
+        from rich.console import Console
 
-    console = Console(highlight=False)
-    for table in tables:
-        console.print(fancy(table))
+        console = Console(highlight=False)
+        for table in tables:
+            console.print(fancy(table))
 
 
 def show_json(value: object) -> None:
     """One JSON document on stdout."""
     from graphprune.pipeline.report import plain
 
-    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=True))
+    with _stdout() as out:
+        click.echo(json.dumps(plain(value), indent=2, ensure_ascii=True), out)
 
 
 def say(line: str) -> None:
-    """A line of status on stderr."""
-    click.echo(line, err=True)
+    """A line of status on stderr; work does not fail because nobody can hear of it."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 class Progress:
@@ -51,7 +106,7 @@ class Progress:
     """
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
-        self.fancy = sys.stderr.isatty() and not quiet
+        self.fancy = sys.stderr is not None and sys.stderr.isatty() and not quiet
         self.lines = verbose and not quiet and not self.fancy
         self.last = ""
         self.bar: RichProgress | None = None

@@ -16,6 +16,7 @@ from graphprune.errors import OutputError
 from graphprune.ir import journal
 from graphprune.ir.journal import Identity
 from graphprune.ir.names import quote
+from graphprune.ir.paths import is_folder
 from graphprune.ir.signals import interruptible, uninterrupted
 
 COMPANION = len(".0123456789abcdef.data.new.0123456789abcdef")
@@ -29,17 +30,30 @@ def refuse_unsafe(finals: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Check names before anything is written under them.
 
     Raises:
-        OutputError: a name leads to an input or to something that is no regular file, or has no folder.
+        OutputError: a name leads to an input or to something that is no regular file, has no folder, or is
+            too long.
     """
     taken = {identity(path) for path in inputs} - {None}
     for final in finals:
-        if not final.parent.is_dir():
+        if not is_folder(final.parent):
             raise OutputError(f"there is no folder {quote(str(final.parent))}", "create it first")
+        _require_short(final)
         if identity(final) in taken:
             raise OutputError(f"{quote(str(final))} is an input of this model", "choose another output name")
         # A link in place of a sidecar would be replaced; one in place of the model was resolved.
         if final.exists() and not stat.S_ISREG(final.stat().st_mode):
             raise OutputError(f"{quote(str(final))} exists and is not a regular file")
+
+
+def _require_short(final: Path) -> None:
+    """There must be room for the names that a file and its companions have for a moment."""
+    try:
+        limit = os.pathconf(final.parent, "PC_NAME_MAX")
+    except OSError:
+        return  # a system that does not tell
+    excess = len(os.fsencode(final.name)) + COMPANION - limit
+    if excess > 0:
+        raise OutputError(f"the name {quote(final.name)} is {excess} bytes too long", "choose a shorter one")
 
 
 def identity(path: Path) -> Identity | None:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING
 from graphprune.errors import OutputError
 from graphprune.ir.load import Source
 from graphprune.ir.names import quote
+from graphprune.ir.paths import is_folder
 from graphprune.ir.publish import (
-    COMPANION,
     create,
     identity,
     publish,
@@ -55,16 +54,15 @@ def require_free(output: Path, source: Source, others: Sequence[Path], overwrite
     inputs = [path for path in (source.path, *source.external_files, *others) if path is not None]
     if identity(output) in {identity(path) for path in inputs} - {None}:
         raise OutputError(f"the output {name} is the input", "choose another name: inputs are never touched")
-    if output.is_dir():
+    if is_folder(output):
         raise OutputError(f"the output {name} is a folder", f"name a file in it: {output / 'model.onnx'}")
-    if not output.parent.is_dir():
+    if not is_folder(output.parent):
         raise OutputError(
             f"the output's folder {quote(str(output.parent))} does not exist", "create it first"
         )
     if output.suffix in _NO_MODEL:
         raise OutputError(f"the output {name} has no model suffix", f"name it {output.stem}.onnx")
     refuse_unsafe(_finals(output), inputs)
-    _require_short(output)
     settle(Path(os.path.realpath(output)), _plans(output), inputs)
     for final in _finals(output) if not overwrite else ():
         if os.path.lexists(final):
@@ -79,16 +77,6 @@ def _plans(output: Path) -> tuple[Path, Path]:
 def _finals(output: Path) -> tuple[Path, ...]:
     """Names that a compile may give; weights beside the model have one that nothing else has."""
     return (output, *_plans(output))
-
-
-def _require_short(output: Path) -> None:
-    """Refuse a name that leaves no room for those that its companions have for a moment."""
-    with suppress(OSError):  # no limit that the system tells
-        limit = os.pathconf(output.parent, "PC_NAME_MAX")
-        longest = max(len(os.fsencode(final.name)) for final in _finals(Path(os.path.realpath(output))))
-        if longest + COMPANION > limit:
-            excess = longest + COMPANION - limit
-            raise OutputError(f"the output's name {quote(output.name)} is {excess} bytes too long")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.ir.fixed import Fixed, as_lists
 from graphprune.ir.names import quote
+from graphprune.ir.paths import exists
 from graphprune.pipeline import fingerprint, registry
 from graphprune.pipeline.passes import Context, Pass, Subject
 from graphprune.pipeline.report import Json, installed_versions, plain
@@ -185,7 +186,7 @@ def read(path: Path) -> PlanFile:
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
-    if not path.exists():
+    if not exists(path):
         return {}
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from graphprune.errors import DataError, did_you_mean
 from graphprune.ir.fixed import NOTHING
+from graphprune.ir.paths import is_folder
 from graphprune.runtime.dimensions import data_inputs
 
 FORMATS = "an .npz (keys = input names), an .npy (models with one input), or a folder of either"
@@ -155,7 +156,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read(path: Path, model: ir.Model) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
-    if path.is_dir():
+    if is_folder(path):
         files = sorted(path.iterdir())
         packed = [file for file in files if file.suffix == ".npz"]
         plain = {file.stem: file for file in files if file.suffix == ".npy"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 
 from graphprune.errors import DataError, ModelError, did_you_mean
 from graphprune.ir.serialise import Weight, weightless
 from graphprune.runtime.exact import IN_FLOATS, unsaturated
+from graphprune.runtime.silent import ort
 
 Feeds = Mapping[str, np.ndarray]
 Outputs = dict[str, np.ndarray]
@@ -131,8 +132,8 @@ def open_session(
         ArgumentError: an extra output names no value.
     """
     options = _options(threads, optimise, deterministic, flush_denormals)
-    if isinstance(model, Path) and not extra_outputs and not exact:
-        return _create(str(model), options, threads)
+    if isinstance(model, Path) and not extra_outputs and not exact and (name := _utf8(model)):
+        return _create(name, options, threads)
     if isinstance(model, Path):
         model = ir.load(model)
     if exact:
@@ -202,6 +203,14 @@ def _create(source: str | bytes, options: ort.SessionOptions, threads: int) -> S
     outputs = tuple(value.name for value in inner.get_outputs())
     exotic = any(value.type in EXOTIC for value in (*inner.get_inputs(), *inner.get_outputs()))
     return Session(required + optional, outputs, threads, required, exotic, inner)
+
+
+def _utf8(path: Path) -> str | None:
+    """A name as ONNX Runtime wants it, whatever the locale made of it; None where its bytes are not UTF-8."""
+    try:
+        return os.fsencode(path).decode()
+    except UnicodeError:
+        return None
 
 
 def _pointer(weight: Weight) -> ort.OrtValue:

@@ -15,6 +15,7 @@ import numpy as np
 
 from graphprune.errors import DataError
 from graphprune.ir.names import quote
+from graphprune.ir.paths import exists
 from graphprune.ir.publish import create, publish, temporaries, unwritable
 from graphprune.statistics.measures import Angle, Floats, Gram, Measure, Rank, Rows, Statistics, Vector
 
@@ -31,7 +32,7 @@ def load(path: Path) -> Sections:
     Raises:
         DataError: the file is no file of statistics.
     """
-    if not path.exists():
+    if not exists(path):
         return {}
     try:
         return _parse(path)

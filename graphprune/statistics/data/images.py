@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, DataError
+from graphprune.ir.paths import is_folder
 from graphprune.runtime.data import require_regular
 from graphprune.runtime.dimensions import data_inputs
 from graphprune.statistics.data.pool import Arrays, Pool
@@ -60,7 +61,7 @@ class Frame:
 
 def is_image_folder(path: Path) -> bool:
     """Whether a folder holds pictures and no arrays."""
-    return path.is_dir() and bool(_files(path)) and not any(path.glob("*.np[yz]"))
+    return is_folder(path) and bool(_files(path)) and not any(path.glob("*.np[yz]"))
 
 
 def image_pool(path: Path, model: ir.Model, preparation: Preparation) -> Pool:
