@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from graphprune.runtime.compare import Agreement
 
 Outputs = dict[str, np.ndarray]
-TRIED = 4
-"""Batches on which weights whose products saturate are looked for."""
+ROUNDS = "the kernels of this CPU round otherwise"
+TRIED = 16
+"""Batches, the first ones, on which weights whose products saturate are looked for."""
 
 
 @dataclass(frozen=True)
@@ -121,26 +123,25 @@ def judge(first: ir.Model, second: ir.Model, feeds: Feeds, settings: Settings) -
         return Judged(native, exact)
     error = max((output.relative for output in exact.outputs), default=0.0)
     how = "agree" if _verdict(exact) else "disagree"
-    why = saturation((first, second), feeds, settings) or "the kernels of this CPU round otherwise"
+    why = saturation((first, second), feeds, settings) or ROUNDS
     return Judged(native, exact, f"in exact arithmetic they {how} (error {error:.2g}): {why}")
 
 
-def saturation(models: Sequence[ir.Model], feeds: Feeds, settings: Settings) -> str:
+def saturation(models: Sequence[ir.Model], feeds: Iterable[Arrays], settings: Settings) -> str:
     """That this CPU saturates products of bytes, and in which weights of these models; empty if in none."""
     from graphprune.runtime.saturation import MOST, saturated_factors
 
-    for feed in feeds[:TRIED]:
-        given = [{k: v for k, v in feed.items() if k in _inputs(model)} for model in models]
-        found = dict.fromkeys(
-            name
-            for model, arrays in zip(models, given, strict=True)
-            for name in saturated_factors(model, arrays, threads=settings.threads, timeout_s=settings.timeout)
-        )
-        if found:
-            names = ", ".join(quote(name) for name in [*found][:MOST])
-            more = " and more" if len(found) >= MOST else ""
-            return f"this CPU saturates products of unsigned and signed bytes, here those with {names}{more}"
-    return ""
+    given = list(islice(feeds, TRIED))
+    found: dict[str, None] = {}
+    for model in models:
+        own = [{name: feed[name] for name in _inputs(model) if name in feed} for feed in given]
+        names = saturated_factors(model, own, threads=settings.threads, timeout_s=settings.timeout)
+        found |= dict.fromkeys(names)
+    if not found:
+        return ""
+    more = " and more" if len(found) >= MOST else ""
+    shown = ", ".join(quote(name) for name in [*found][:MOST])
+    return f"this CPU saturates products of unsigned and signed bytes, here those with {shown}{more}"
 
 
 def _inputs(model: ir.Model) -> set[str]:

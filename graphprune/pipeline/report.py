@@ -148,7 +148,8 @@ class AgreementReport:
     """How the result agrees with the dense model: the drop of the worst output, and every output's.
 
     `source` says on which samples: inputs, held back, repaired on, or generated. Where they were generated,
-    `measured` is false, and the figures say nothing about accuracy.
+    `measured` is false, and the figures say nothing about accuracy. `exact` is the drop of the same output
+    where no CPU saturates products of bytes, if there are any; `saturation` says why it judges otherwise.
     """
 
     samples: int
@@ -157,6 +158,8 @@ class AgreementReport:
     output: str
     drop: Interval | None
     outputs: tuple[OutputDrop, ...]
+    exact: Interval | None = None
+    saturation: str = ""
 
 
 @dataclass(frozen=True)

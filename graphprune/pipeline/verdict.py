@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, ModelError, PromiseError, did_you_mean
 from graphprune.ir.names import quote
+from graphprune.pipeline.agreement import ROUNDS, saturation
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
 from graphprune.pipeline.samples import Judging, Samples
 from graphprune.pipeline.settings import Settings
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Feed = Mapping[str, np.ndarray]
 Runner = Callable[[Feed], dict[str, np.ndarray]]
+SAME = 0.005
+"""A drop printed with three digits that differs by less is no other verdict."""
 BATCH = 32
 """Samples at a time for a model that does not run on one."""
 MISFIT_ERRORS, MISFIT_GROWTH = 2.5, 1.25
@@ -60,11 +63,11 @@ def require_data(settings: Settings, given: bool) -> None:
         raise ArgumentError(message, "give some: --calibration FILE or --inputs FILE")
 
 
-def runner(model: ir.Model, settings: Settings) -> Runner:
-    """Runs a model as its users will: natively, optimised, on the inputs that it has."""
+def runner(model: ir.Model, settings: Settings, exact: bool = False) -> Runner:
+    """Runs a model as its users will: natively, optimised, on the inputs that it has; or exactly."""
     from graphprune.runtime.session import open_session
 
-    session = open_session(model, threads=settings.threads)
+    session = open_session(model, threads=settings.threads, exact=exact)
     names = {value.name for value in model.graph.inputs}
 
     def run(feed: Feed) -> dict[str, np.ndarray]:
@@ -94,14 +97,19 @@ def drops(dense: Runner, small: Runner, outputs: tuple[Judged, ...], judging: Ju
 
 
 def _runs(dense: Runner, judging: Judging) -> Iterator[tuple[Feed, dict[str, np.ndarray]]]:
-    """Each sample with what the dense model gives; several at a time where it refuses one."""
+    """Each sample with what the dense model gives."""
+    for feed in _feeds(dense, judging):
+        yield feed, dense(feed)
+
+
+def _feeds(dense: Runner, judging: Judging) -> Iterator[Feed]:
+    """Each sample; several at a time where the dense model refuses one."""
     size = 1
     try:
         dense(next(iter(judging.feeds(size))))
     except ModelError:
         size = BATCH
-    for feed in judging.feeds(size):
-        yield feed, dense(feed)
+    yield from judging.feeds(size)
 
 
 def _of(name: str) -> str:
@@ -146,10 +154,43 @@ def verdict(
     report = told(found, len(judging), judging.source)
     if not report.measured:
         return report, ()
-    lines = [*dead(report), *few(samples)]
+    report = beside(report, dense, small, outputs, judging, settings)
+    lines = [*dead(report), *filter(None, [report.saturation]), *few(samples)]
     if repaired and judging.source != "repaired on" and samples.batches:
         lines += misfit(found, drops(*runs, outputs, samples.seen()), judging.source)
     return report, tuple(lines)
+
+
+def beside(
+    report: AgreementReport,
+    dense: ir.Model,
+    small: ir.Model,
+    outputs: tuple[Judged, ...],
+    judging: Judging,
+    settings: Settings,
+) -> AgreementReport:
+    """The exact drop beside the native one where bytes are multiplied, and why where they judge otherwise."""
+    from graphprune.runtime.exact import has_products
+
+    drop = report.drop
+    if drop is None or not (has_products(dense) or has_products(small)):
+        return report
+    runs = runner(dense, settings, exact=True), runner(small, settings, exact=True)
+    exact = {each.name: _interval(each.drop) for each in drops(*runs, outputs, judging)}[report.output]
+    report = replace(report, exact=exact)
+    if exact is None or not _otherwise(drop, exact, settings.max_drop):
+        return report
+    why = saturation((dense, small), _feeds(runs[0], judging), settings) or ROUNDS
+    here = f"the drop of output {quote(report.output)} is {drop.value:.3f} here"
+    return replace(report, saturation=f"{here} and {exact.value:.3f} in exact arithmetic: {why}")
+
+
+def _otherwise(native: Interval, exact: Interval, bound: float | None) -> bool:
+    """Whether two drops judge otherwise: on the bound, or since each lies outside the other's interval."""
+    if bound is not None and (native.value > bound) != (exact.value > bound):
+        return True
+    inside = native.low <= exact.value <= native.high or exact.low <= native.value <= exact.high
+    return not inside and abs(native.value - exact.value) >= SAME
 
 
 def told(found: tuple[Drop, ...], samples: int, source: str) -> AgreementReport:
@@ -263,7 +304,8 @@ def gate(report: AgreementReport, settings: Settings) -> tuple[str, ...]:
     unsure = _undecided(report, bound)
     if drop.value > bound:
         line = f"the drop of output {name} is {drop.value:.3f}, more than --max-drop {bound:g}"
-        return _missed(f"{line}{unsure and f' ({unsure})'}", hint, settings)
+        beside = report.saturation and f"\n  {report.saturation}"
+        return _missed(f"{line}{unsure and f' ({unsure})'}{beside}", hint, settings)
     if drop.high <= bound:
         return ()
     line = f"--max-drop {bound:g} is {unsure}: the drop of output {name} is {_range(drop)}"

@@ -35,7 +35,8 @@ def headline(report: AgreementReport | None) -> str:
     worst = next(each for each in report.outputs if each.name == report.output)
     dead = "as good as dead, " if any(each.dead for each in report.outputs) else ""
     top1 = f", top-1 agreement {worst.top1.value:.3f}" if worst.top1 else ""
-    what = f"{dead}drop {spread(report.drop)} against the dense model{top1}"
+    exact = f", {report.exact.value:.3f} in exact arithmetic" if report.exact else ""
+    what = f"{dead}drop {spread(report.drop)} against the dense model{exact}{top1}"
     return f"accuracy: {what}; output {quote(worst.name)} as {KINDS[worst.kind]}, {where}"
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from graphprune.runtime.compare import agreement
 from graphprune.runtime.exact import moved, unsaturated
-from graphprune.runtime.session import Feeds, open_session
+from graphprune.runtime.session import Feeds, Outputs, open_session
 
 MOST = 4
 """Weights that are named; the search ends there."""
@@ -31,18 +31,21 @@ def saturates() -> bool:
 
 
 def saturated_factors(
-    model: ir.Model, feeds: Feeds, *, threads: int = 1, timeout_s: float | None = None
+    model: ir.Model, feeds: Sequence[Feeds], *, threads: int = 1, timeout_s: float | None = None
 ) -> tuple[str, ...]:
     """Names of weights, and of other factors, with which this CPU's kernels move an output; at most `MOST`.
 
     By halves: a part of the model's products runs as this CPU has it, the others exactly.
     """
 
-    def run(native: Sequence[str]) -> dict[str, np.ndarray]:
-        return open_session(unsaturated(model, native=native), threads=threads).run(feeds, timeout_s)
+    def run(native: Sequence[str]) -> list[Outputs]:
+        session = open_session(unsaturated(model, native=native), threads=threads)
+        return [session.run(feed, timeout_s) for feed in feeds]
 
     def search(names: tuple[str, ...]) -> None:
-        if not names or len(found) == MOST or agreement(exact, run(names), NOISE).ok:
+        if not names or len(found) == MOST:
+            return
+        if all(agreement(a, b, NOISE).ok for a, b in zip(exact, run(names), strict=True)):
             return
         if len(names) == 1:
             found.append(names[0])

@@ -7,7 +7,10 @@ import onnx_ir as ir
 import pytest
 
 import graphprune
+from graphprune.errors import PromiseError
 from graphprune.pipeline.agreement import Comparison
+from graphprune.pipeline.report import AgreementReport
+from graphprune.report.agreed import headline
 from graphprune.report.compared import tables
 from tests.saturation import NATIVE, on_a_cpu_that
 
@@ -85,3 +88,25 @@ def test_a_cut_is_proved_on_either_cpu_and_is_the_same(kind: str, monkeypatch: p
     found = graphprune.compile(network(), cut, calibration=FEEDS, inputs=FEEDS)
     assert found.report.passes[0].proof.ok and found.report.passes[0].proof.error == 0
     assert found.proto().SerializeToString() == expected.proto().SerializeToString()
+
+
+def test_what_was_lost_is_of_this_cpu_with_the_exact_drop_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(**bound: float) -> AgreementReport:
+        cut = "prune(ratio=0.5, align=1)"
+        result = graphprune.compile(network(), cut, calibration=FEEDS, inputs=FEEDS, **bound)
+        found = result.report.agreement
+        assert found is not None and found.drop is not None and found.exact is not None
+        return found
+
+    on_a_cpu_that("saturates", monkeypatch)
+    found = compiled()
+    assert found.drop.value > found.exact.value + 0.3
+    assert f", {found.exact.value:.3f} in exact arithmetic" in headline(found)
+    with pytest.raises(
+        PromiseError, match=r"(?s)--max-drop 0\.3.*in exact arithmetic: this CPU saturates.*'w2'"
+    ):
+        compiled(max_drop=0.3)
+    monkeypatch.undo()
+    on_a_cpu_that("is exact", monkeypatch)
+    found = compiled(max_drop=0.3)
+    assert found.drop == found.exact and not found.saturation
