@@ -152,14 +152,16 @@ class Tally:
             use = real.ravel()
         if use is not None:
             one, two = one[use], two[use]
+        scale = self.judged.scale
         sums = np.zeros(4)  # lost, rows, squared error, squares
         seen, agreed = Counter[int | str](), Counter[int | str]()
         for rows, a, b in chunks(one, two):
             valid = ~np.isnan(a).any(axis=-1)
             a, b = a[valid], b[valid]
-            scale = self.judged.scale
-            gap, best, same = class_gap(distribution(a, scale), distribution(b, scale))
-            if targets is not None:
+            if targets is None:
+                gap, best, same = class_gap(distribution(a, scale), distribution(b, scale))
+            else:  # in the order of logits, classes are those of their distribution
+                gap, best, same = class_gap(a, b)
                 gap = surprise(b, targets[rows][valid], scale) - surprise(a, targets[rows][valid], scale)
             seen.update(best.tolist())
             agreed.update(best[same].tolist())
@@ -173,13 +175,17 @@ class Tally:
     def _squares(self, a: Floats, b: Floats) -> tuple[float, float]:
         """Squared error and squares of what the dense model gives as numbers; products for the cosine."""
         finite = np.isfinite(a)
-        a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
-        with np.errstate(invalid="ignore"):
-            gap = float(((a - b) ** 2).sum())
-        b = np.nan_to_num(b, posinf=0.0, neginf=0.0)
-        squares = float((a * a).sum())
-        self.products += [float((a * b).sum()), squares, float((b * b).sum())]
-        return gap if math.isfinite(gap) else math.inf, squares
+        if not finite.all():
+            a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
+        squares, both, other = (float(np.vdot(one, two)) for one, two in ((a, a), (a, b), (b, b)))
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = a - b
+        gap = float(np.vdot(apart, apart))
+        if not math.isfinite(gap):
+            self.products += [0.0, squares, 0.0]
+            return math.inf, squares
+        self.products += [both, squares, other]
+        return gap, squares
 
     def _numbers(self, dense: Array, small: Array) -> None:
         """Scores and all else."""

@@ -98,6 +98,8 @@ def rows_of(array: Array, axis: int) -> Array:
 def centred(rows: Floats) -> Floats:
     """Logits mean the same with anything added to all of them."""
     finite = np.isfinite(rows)
+    if finite.all():
+        return np.asarray(rows - rows.mean(axis=-1, keepdims=True))
     counts = np.maximum(finite.sum(axis=-1, keepdims=True), 1)
     return np.asarray(rows - np.where(finite, rows, 0.0).sum(axis=-1, keepdims=True) / counts)
 

@@ -114,11 +114,12 @@ def test_a_cut_that_leaves_a_constant_answer_is_called_dead() -> None:
 
 
 def test_a_cut_that_costs_nothing_is_not_called_dead() -> None:
-    calibration = DIGITS / "calibration.npz"
-    result = graphprune.compile(DIGITS / "model.onnx", "prune(ratio=0.4)", inputs=calibration)
+    with np.load(DIGITS / "calibration.npz") as archive:
+        images = {name: archive[name][:128] for name in archive.files}
+    result = graphprune.compile(DIGITS / "model.onnx", "prune(ratio=0.4)", inputs=images)
     found = agreement(result)
     assert not dead(result)
-    assert found.drop is not None and found.drop.high < 0.02
+    assert found.drop is not None and found.drop.value < 0.001 and found.drop.high < 0.03
 
 
 def test_a_missed_drop_writes_nothing(model: Path, tmp_path: Path) -> None:
@@ -167,8 +168,9 @@ def test_outputs_are_judged_as_the_user_says() -> None:
 def test_two_samples_are_not_taken_without_a_word() -> None:
     result = graphprune.compile(net(), "prune(align=1)", calibration=data(2))
     assert any(line.startswith("calibration has 2 samples") for line in result.report.warnings)
+    assert any(line.startswith("3 of 3 layers were fitted by no more") for line in result.report.warnings)
     enough = graphprune.compile(net(), "prune(align=1)", calibration=data(256))
-    assert not any("calibration" in line for line in enough.report.warnings)
+    assert not any("samples" in line for line in enough.report.warnings)
 
 
 def test_calibration_from_elsewhere_is_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -212,6 +213,21 @@ def test_padding_is_found_by_the_mask() -> None:
     found = gaps.real_tokens({"attention_mask": mask, "ids": np.ones((1, 3), np.int64)})
     assert found is not None and found.tolist() == [[True, True, False]]
     assert gaps.real_tokens({"attention_mask": np.ones((1, 3), np.int64)}) is None
+
+
+def test_logits_of_many_samples_take_the_memory_of_one() -> None:
+    rng = np.random.default_rng(0)
+    ids, logits = np.zeros((1, 64), np.int64), rng.standard_normal((1, 64, 20000)).astype(np.float32)
+    peaks = []
+    for samples in (1, 6):
+        tally = Tally(Judged("y", "tokens", "logits", 2, "ids"))
+        tracemalloc.start()
+        for _ in range(samples):
+            tally.add(logits, logits, ids)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[0] < 20 * logits.nbytes
 
 
 @pytest.mark.parametrize(("samples", "held"), [(2, 0), (31, 0), (32, 4), (256, 32), (512, 64), (5000, 64)])

@@ -22,6 +22,7 @@ Array = npt.NDArray[np.generic]
 Driver = Literal["oneshot", "sequential"]
 METHODS = ("bias", "refit", "match")
 NAMED = 4  # layers that a note names
+THIN = 0.25  # share of the layers; a wide one behind a Flatten has few rows in any case
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def repair(
         work = run_oneshot(analysis, cuts, methods, statistics)
         if refresh and batches and _has_norms(analysis):
             work = run_sequential(analysis, change, frozenset(), running, True, work)
-    work.notes.extend((*_beyond(analysis, change), *_still(work)))
+    work.notes.extend((*_beyond(analysis, change), *_still(work), *_thin(work)))
     return _repaired(work)
 
 
@@ -125,6 +126,18 @@ def _still(work: Work) -> list[str]:
     return [
         f"what {_named(work.still)} {'read' if len(work.still) > 1 else 'reads'} never varies on the "
         "calibration data, so its mean alone was repaired: give more, and more varied samples"
+    ]
+
+
+def _thin(work: Work) -> list[str]:
+    """One note where many layers were fitted by fewer rows than they have inputs: their rank is low."""
+    thin = [name for name, (rows, columns) in work.fitted.items() if rows <= columns]
+    if len(thin) < THIN * len(work.fitted) or not thin:
+        return []
+    each = [f"{name} ({work.fitted[name][0]} rows, {work.fitted[name][1]} inputs)" for name in thin]
+    return [
+        f"{len(thin)} of {len(work.fitted)} layers were fitted by no more rows than they have inputs, so the "
+        f"fit is of low rank: {_named(each)}; more samples would help"
     ]
 
 

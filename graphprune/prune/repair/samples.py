@@ -37,6 +37,11 @@ class Samples:
         return Samples(x, y)
 
     @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return self.x.shape[1]
+
+    @property
     def finite(self) -> bool:
         """Whether all samples are numbers."""
         return bool(np.isfinite(self.x.sum()) and np.isfinite(self.y.sum()))

@@ -63,6 +63,7 @@ class Work:
         biases: added to results of Sites.
         notes: what could not be done.
         still: Sites whose inputs never vary, so that at most their bias could be repaired.
+        fitted: rows and columns that a Site was fitted by, by its name.
     """
 
     twin: dict[str, Array]
@@ -70,6 +71,7 @@ class Work:
     biases: dict[str, Array] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     still: list[str] = field(default_factory=list)
+    fitted: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def replace(self, name: str, array: Array) -> None:
         """Change an initializer."""
@@ -307,6 +309,8 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
         return
     if not any(fold.varies for fold in folds):
         work.still.append(site.name)
+    if "refit" in how:
+        work.fitted[site.name] = int(sum(fold.count for fold in folds)), int(part.keep.sum(axis=1).max())
     found = fit(part.take(whole), folds, part.keep, part.live, how, left.biased)
     with np.errstate(over="ignore"):
         weight = site.restore(part.put(audible(found.weight), whole))

@@ -32,6 +32,10 @@ class Seen(Protocol):
     """
 
     @property
+    def count(self) -> float:
+        """How many samples there are."""
+
+    @property
     def finite(self) -> bool:
         """Whether all samples were numbers."""
 
