@@ -177,10 +177,10 @@ class Tally:
         finite = np.isfinite(a)
         if not finite.all():
             a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
-        squares, both, other = (float(np.vdot(one, two)) for one, two in ((a, a), (a, b), (b, b)))
         with np.errstate(invalid="ignore", over="ignore"):
             apart = a - b
-        gap = float(np.vdot(apart, apart))
+            pairs = ((a, a), (a, b), (b, b), (apart, apart))
+            squares, both, other, gap = (float(np.vdot(one, two)) for one, two in pairs)
         if not math.isfinite(gap):
             self.products += [0.0, squares, 0.0]
             return math.inf, squares

@@ -39,7 +39,7 @@ class Samples:
     @property
     def count(self) -> int:
         """How many samples there are."""
-        return self.x.shape[1]
+        return int(self.x.shape[1])
 
     @property
     def finite(self) -> bool:
