@@ -180,20 +180,30 @@ def calibrate(
     return choosing.run(model, _given(pool), Path(output) if output is not None else None, wish, settings)
 
 
-def find_groups(model: ModelLike, options: Options | None = None) -> tuple[Group, ...]:
+def find_groups(
+    model: ModelLike,
+    options: Options | None = None,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    fix: Fixed | None = None,
+) -> tuple[Group, ...]:
     """Every group of a model, prunable or pinned, in the order of the file.
+
+    Args:
+        model: what to look at.
+        options: what the analysis may assume.
+        shapes: concrete shapes of graph inputs, for sizes that are not known otherwise.
+        fix: inputs that become constants.
 
     Raises:
         ModelError: the model is malformed or unsafe.
     """
     from graphprune.axes import analyse
-    from graphprune.ir.load import load
-    from graphprune.ir.normalise import normalise
+    from graphprune.pipeline.opened import open_model
 
-    source = load(model, lift=True)
-    own = source.model if source.path else source.model.clone()
-    sizes = normalise(own)
-    return analyse(own, options, sizes).groups
+    settings = Settings(shapes=dict(shapes or {}), fix=dict(fix or {}))
+    opened = open_model(model, settings, lift=True)
+    return analyse(opened.model, options, opened.sizes).groups
 
 
 def validate(
@@ -203,6 +213,7 @@ def validate(
     *,
     tolerance: float = 1e-4,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    fix: Fixed | None = None,
     seed: int = 0,
     threads: int = 1,
 ) -> Comparison:
@@ -213,7 +224,9 @@ def validate(
     """
     from graphprune.pipeline import agreement
 
-    settings = Settings(shapes=dict(shapes or {}), seed=seed, threads=threads, tolerance=tolerance)
+    settings = Settings(
+        shapes=dict(shapes or {}), fix=dict(fix or {}), seed=seed, threads=threads, tolerance=tolerance
+    )
     names = (_name(reference), _name(candidate))
     return agreement.compare((reference, candidate), names, _given(inputs), settings)
 
@@ -223,6 +236,7 @@ def bench(
     inputs: Data = None,
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    fix: Fixed | None = None,
     seed: int = 0,
     threads: int = 1,
 ) -> Bench:
@@ -234,7 +248,7 @@ def bench(
     from graphprune.pipeline import benchmark
 
     subjects = tuple(models)
-    settings = Settings(shapes=dict(shapes or {}), seed=seed, threads=threads)
+    settings = Settings(shapes=dict(shapes or {}), fix=dict(fix or {}), seed=seed, threads=threads)
     return benchmark.bench(subjects, [_name(model) for model in subjects], _given(inputs), settings)
 
 

@@ -13,6 +13,7 @@ from graphprune.cli import options
 @click.argument("models", type=options.path, nargs=-1, required=True)
 @options.inputs("time on; generated where not given")
 @options.shapes()
+@options.fix()
 @options.seed()
 @options.threads()
 @options.timeout()
@@ -22,6 +23,7 @@ def command(
     models: tuple[str, ...],
     inputs: str | None,
     shapes: dict[str, tuple[int, ...]],
+    fix: dict[str, object],
     seed: int,
     threads: int,
     timeout: float,
@@ -37,6 +39,7 @@ def command(
 
     settings = Settings(
         shapes=shapes,
+        fix=fix,  # type: ignore[arg-type]
         seed=seed,
         threads=threads,
         timeout=timeout,

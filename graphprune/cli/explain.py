@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 @click.argument("subject", type=options.path)
 @click.argument("name", required=False)
 @click.argument("other", required=False)
+@options.inputs("take shapes from")
+@options.shapes()
+@options.fix()
 @options.analysis()
 @options.limits()
 @options.output_format()
@@ -25,6 +28,9 @@ def command(
     subject: str,
     name: str | None,
     other: str | None,
+    inputs: str | None,
+    shapes: dict[str, tuple[int, ...]],
+    fix: dict[str, object],
     layernorm: LayerNorm,
     allow_inexact: bool,
     max_bytes: int | None,
@@ -47,8 +53,15 @@ def command(
     from graphprune.pipeline.settings import Settings
     from graphprune.report.explained import tables
 
-    settings = Settings(max_bytes=max_bytes, allow_external_links=allow_external_links)
-    result = explain(subject, name, other, settings, options.analysis_options(layernorm, allow_inexact))
+    settings = Settings(
+        shapes=shapes,
+        fix=fix,  # type: ignore[arg-type]
+        max_bytes=max_bytes,
+        allow_external_links=allow_external_links,
+    )
+    given = Path(inputs) if inputs is not None else None
+    assumed = options.analysis_options(layernorm, allow_inexact)
+    result = explain(subject, name, other, settings, assumed, given)
     return show_json({"groups": result}) if form == "json" else show_tables(tables(result))
 
 

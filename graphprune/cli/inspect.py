@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,13 +15,17 @@ if TYPE_CHECKING:
 
 @click.command("inspect")
 @click.argument("model", type=options.path)
+@options.inputs("take shapes from")
 @options.shapes()
+@options.fix()
 @options.analysis()
 @options.limits()
 @options.output_format()
 def command(
     model: str,
+    inputs: str | None,
     shapes: dict[str, tuple[int, ...]],
+    fix: dict[str, object],
     layernorm: LayerNorm,
     allow_inexact: bool,
     max_bytes: int | None,
@@ -33,8 +38,14 @@ def command(
     from graphprune.pipeline.settings import Settings
     from graphprune.report.inspected import tables
 
-    settings = Settings(shapes=shapes, max_bytes=max_bytes, allow_external_links=allow_external_links)
-    result = inspection.inspect(model, settings, options.analysis_options(layernorm, allow_inexact))
+    settings = Settings(
+        shapes=shapes,
+        fix=fix,  # type: ignore[arg-type]
+        max_bytes=max_bytes,
+        allow_external_links=allow_external_links,
+    )
+    given = Path(inputs) if inputs is not None else None
+    result = inspection.inspect(model, settings, options.analysis_options(layernorm, allow_inexact), given)
     if form == "json":
         show_json(result)
     else:

@@ -14,6 +14,7 @@ from graphprune.cli import options
 @click.argument("candidate", type=options.path)
 @options.inputs("compare on; generated where not given")
 @options.shapes()
+@options.fix()
 @click.option(
     "--tolerance",
     type=float,
@@ -33,6 +34,7 @@ def command(
     candidate: str,
     inputs: str | None,
     shapes: dict[str, tuple[int, ...]],
+    fix: dict[str, object],
     tolerance: float,
     seed: int,
     threads: int,
@@ -49,6 +51,7 @@ def command(
 
     settings = Settings(
         shapes=shapes,
+        fix=fix,  # type: ignore[arg-type]
         seed=seed,
         threads=threads,
         tolerance=tolerance,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -10,6 +11,7 @@ import onnx_ir as ir
 from graphprune.ir.decided import take_branches
 from graphprune.ir.defaults import is_constant, make_constant
 from graphprune.ir.fold_weights import fold_weights
+from graphprune.ir.given import close_inputs, complete
 from graphprune.ir.inline import inline
 from graphprune.ir.shape_data import constant
 from graphprune.ir.shapes import Sizes, infer
@@ -23,13 +25,17 @@ CONSTANT_KINDS = {
 """Attributes of Constant other than `value`, with the element type they stand for."""
 
 
-def normalise(model: ir.Model) -> Sizes:
+def normalise(model: ir.Model, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})) -> Sizes:
     """Brings a model into normal form, in place, and returns the sizes of its values.
 
     Functions are inlined, weights that are inputs as well become constants, Constants are lifted,
-    `Identity(initializer)` resolved; an If whose condition is known
-    gives way to its branch; static shape arithmetic and weight-only chains that do not grow the model become
-    initializers. Opset, names, inputs that carry data and outputs stay.
+    `Identity(initializer)` resolved; an If whose condition is known gives way to its branch; static shape
+    arithmetic and weight-only chains that do not grow the model become initializers; an open size of an input
+    that a weight fixes is declared. Opset, names, inputs that carry data and outputs stay.
+
+    Args:
+        model: to change.
+        shapes: of inputs, for sizes that are not known otherwise.
     """
     inline(model)
     make_constant(model)
@@ -41,12 +47,13 @@ def normalise(model: ir.Model) -> Sizes:
     _sweep(take_branches(model))
     graphs = [model.graph, *model.graph.subgraphs()]
     sizes = infer(model)
+    close_inputs(model, sizes)
     for graph in graphs:
         _fold_shapes(graph, sizes)
         _fold_weights(graph, sizes)
     for graph in graphs:
         _drop_unread(graph, unread)
-    return sizes
+    return complete(sizes, model, shapes)
 
 
 def _drop_unread(graph: ir.Graph, already: set[ir.Value]) -> None:

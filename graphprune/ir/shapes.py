@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
+from graphprune.ir.agree import equal_sizes
 from graphprune.ir.contrib import contrib_shapes, element_type
 from graphprune.ir.evaluate import MOVES, integer
 from graphprune.ir.fast_shapes import BROADCAST, SAME_AS_FIRST, fast_shape
@@ -47,11 +48,13 @@ class Sizes:
         shapes: size pairs per value; None when not even the rank is known.
         data: elements of small constants and of shape arithmetic.
         failures: nodes at which inference failed.
+        fixed: sizes of symbols that weights fix, by name, or by input and axis where they have none.
     """
 
     shapes: dict[ir.Value, Shape | None] = field(default_factory=dict)
     data: dict[ir.Value, Data] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    fixed: Mapping[object, int] = field(default_factory=dict)
 
 
 def infer(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Sizes:
@@ -112,6 +115,7 @@ class _Inference:
             self.sizes.shapes[value] = self._declared(value, self.given.get(value.name or ""))
         with np.errstate(all="ignore"):
             self._graph(self.model.graph)
+        self.sizes.fixed = self.known.fixed
         return self.sizes
 
     def _symbol(self, key: object, factor: int = 1) -> Size:
@@ -179,6 +183,8 @@ class _Inference:
         if self._evaluate(node):
             return
         shapes = [None if v is None else self.sizes.shapes.get(v) for v in node.inputs]
+        if node.graph is self.model.graph:  # a branch may be there for another size
+            self._fix(node, shapes)
         known = self._fast(node, shapes)
         if known is None:
             known = self._slow(node)
@@ -260,6 +266,22 @@ class _Inference:
                 return None
             out.append(sizes.pop() if sizes else (1, 1))
         return tuple(out)
+
+    def _fix(self, node: ir.Node, shapes: Sequence[Shape | None]) -> None:
+        """A symbol, or a multiple of one, that meets a weight takes its size."""
+        for pair in equal_sizes(node, shapes):
+            for open_size, (a, b) in (pair, pair[::-1]):
+                factor = self._factor(open_size) if a == b and open_size != (a, b) else None
+                if factor is not None and a > 0 and a % factor[1] == 0:
+                    self.clash = (self.clash or self.known).weighed(factor[0], a // factor[1])
+
+    def _factor(self, size: Size) -> tuple[object, int] | None:
+        """The symbol that a size is a multiple of, and how many times."""
+        for symbol, (a, b) in self.symbols.items():
+            times = size[0] // a
+            if times and (a * times, b * times) == size and symbol not in self.known.values:
+                return symbol, times
+        return None
 
     def _learn(self, sizes: Sequence[Size]) -> None:
         """Two different sizes meet where they must be equal: a bare symbol takes the other's value."""

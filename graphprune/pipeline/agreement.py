@@ -12,8 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.fixed import NOTHING
-from graphprune.ir.load import load
 from graphprune.ir.names import quote
+from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.samples import Arrays, Feeds, Given, feeds_for
 from graphprune.pipeline.settings import Settings
 
@@ -84,8 +84,8 @@ def compare(
     Raises:
         GraphpruneError: a model does not load or run, or the inputs do not fit.
     """
-    first, second = (load_model(model, settings) for model in models)
-    feeds = feeds_for(first, inputs, settings)
+    (first, fixed), (second, _) = (load_to_run(model, settings) for model in models)
+    feeds = feeds_for(first, inputs, settings, fixed)
     judged = judge(first, second, feeds, settings)
     made = "given" if inputs is not None else f"generated, seed {settings.seed}"
     return Comparison(
@@ -146,11 +146,6 @@ def saturation(models: Sequence[ir.Model], feeds: Iterable[Arrays], settings: Se
 
 def _inputs(model: ir.Model) -> set[str]:
     return {value.name or "" for value in model.graph.inputs}
-
-
-def load_model(model: object, settings: Settings) -> ir.Model:
-    """A checked model from a path or from memory, under the limits of the settings."""
-    return load(model, settings.limits).model
 
 
 def agree(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphprune.pipeline import measure
-from graphprune.pipeline.agreement import load_model
+from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.report import Size
-from graphprune.pipeline.samples import Given, feeds_for
+from graphprune.pipeline.samples import Given, feeds_for, with_shapes
 from graphprune.pipeline.settings import Settings
 
 
@@ -55,8 +55,10 @@ def bench(
     from graphprune.runtime.latency import measure as time_models
     from graphprune.runtime.session import open_session
 
-    loaded = [load_model(model, settings) for model in models]
-    feeds = [feeds_for(model, inputs, settings)[0] for model in loaded]
+    opened = [load_to_run(model, settings) for model in models]
+    loaded = [model for model, _ in opened]
+    feeds = [feeds_for(model, inputs, settings, fixed)[0] for model, fixed in opened]
+    settings = with_shapes(settings, inputs, *opened[0])
     sessions = [open_session(model, threads=settings.threads) for model in loaded]
     subjects = [Subject(*subject) for subject in zip(names, sessions, feeds, strict=True)]
     latency = time_models(subjects, seed=settings.seed, timeout_s=settings.timeout)

@@ -96,7 +96,7 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
     Raises:
         GraphpruneError: the model does not load or run, or the pool does not fit it.
     """
-    from graphprune.pipeline.agreement import load_model
+    from graphprune.pipeline.opened import load_to_run
     from graphprune.statistics.data.choose import MODES
 
     if wish.select not in MODES:
@@ -104,7 +104,7 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
     if wish.samples < 1:
         raise ArgumentError(f"samples must be at least 1, got {wish.samples}")
     _require_free(output, source, given, settings.overwrite)
-    model = load_model(source, settings)
+    model, _ = load_to_run(source, settings)
     pool = open_pool(given, model, wish)
     chosen = _choose(model, pool, wish, settings)
     return chosen if output is None else _written(chosen, output, settings)

@@ -30,7 +30,7 @@ from graphprune.pipeline.report import (
     Size,
     installed_versions,
 )
-from graphprune.pipeline.samples import Given, Samples
+from graphprune.pipeline.samples import Given, Samples, with_shapes
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.sparse import sparse_output
 
@@ -135,7 +135,8 @@ class _Compile:
             dense = source.model if source.path else source.model.clone()
             self.defaults = make_constant(dense)
             self.fixed = fix_inputs(dense, self._fix)
-            sizes = normalise(dense)
+            self.settings = with_shapes(self.settings, self.job.inputs, dense, self.fixed)
+            sizes = normalise(dense, self.settings.shapes)
         samples = Samples(dense, self.job.inputs, self.job.calibration, self.settings, fixed=self.fixed)
         samples.check()
         outputs = verdict.how_judged(dense, sizes, self.settings)

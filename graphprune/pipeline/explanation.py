@@ -11,9 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, did_you_mean
-from graphprune.ir.load import load
 from graphprune.ir.names import quote
-from graphprune.ir.normalise import normalise
+from graphprune.pipeline.opened import open_model
+from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,7 +63,12 @@ class Explanation:
 
 
 def explain(
-    model: object, first: str, second: str | None, settings: Settings, options: Options | None = None
+    model: object,
+    first: str,
+    second: str | None,
+    settings: Settings,
+    options: Options | None = None,
+    inputs: Given = None,
 ) -> tuple[Explanation, ...]:
     """Every group that a name belongs to, or the groups that couple two names.
 
@@ -71,8 +76,9 @@ def explain(
         model: the model to look at.
         first: a group id, an initializer (`name` or `name:axis`) or a node, or a glob of these.
         second: another one; None asks about the first alone.
-        settings: limits of the model file.
+        settings: limits of the model file, fixed inputs and shapes.
         options: what the analysis may assume.
+        inputs: samples, for their shapes.
 
     Raises:
         ArgumentError: nothing has that name.
@@ -80,10 +86,8 @@ def explain(
     """
     from graphprune.axes import analyse
 
-    source = load(model, settings.limits, lift=True)
-    own = source.model if source.path else source.model.clone()
-    sizes = normalise(own)
-    analysis = analyse(own, options, sizes)
+    opened = open_model(model, settings, inputs, lift=True)
+    analysis = analyse(opened.model, options, opened.sizes)
     groups = _matching(analysis, first)
     if second is None:
         return tuple(_alone(analysis, group, first) for group in groups)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from graphprune.ir.defaults import make_constant
-from graphprune.ir.load import load
-from graphprune.ir.normalise import normalise
 from graphprune.pipeline import measure
+from graphprune.pipeline.opened import open_model
 from graphprune.pipeline.report import Size
+from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,39 +60,40 @@ class Inspection:
     notes: tuple[str, ...] = ()
 
 
-def inspect(model: object, settings: Settings, options: Options | None = None) -> Inspection:
+def inspect(
+    model: object, settings: Settings, options: Options | None = None, inputs: Given = None
+) -> Inspection:
     """Look at a model.
+
+    Args:
+        model: what to look at.
+        settings: limits, fixed inputs and shapes.
+        options: what the analysis may assume.
+        inputs: samples; what is counted is counted at their shapes.
 
     Raises:
         ModelError: the model is malformed or unsafe.
     """
     from graphprune.axes import analyse
 
-    source = load(model, settings.limits)
-    own = source.model if source.path else source.model.clone()
-    ir_version, defaults = own.ir_version or 0, make_constant(own)
-    operators = Counter(_operator(node) for node in own.graph.all_nodes())
-    sizes = normalise(own)
-    analysis = analyse(own, options, sizes)
-    gains = _gains(analysis, settings.shapes)
+    opened = open_model(model, settings, inputs)
+    source, own, shapes = opened.source, opened.model, opened.settings.shapes
+    analysis = analyse(own, options, opened.sizes)
+    gains = _gains(analysis, shapes)
     return Inspection(
         source=os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__,
         opset=source.opset,
-        ir_version=ir_version,
+        ir_version=opened.ir_version,
         producer=" ".join(filter(None, (own.producer_name, own.producer_version))),
         file_bytes=source.bytes,
-        size=measure.size(own, settings.shapes, sizes),
-        nodes=sum(operators.values()),
-        operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
+        size=measure.size(own, shapes, opened.sizes),
+        nodes=sum(opened.operators.values()),
+        operators=dict(sorted(opened.operators.items(), key=lambda item: (-item[1], item[0]))),
         inputs=tuple(_port(value) for value in own.graph.inputs),
         outputs=tuple(_port(value) for value in own.graph.outputs),
         groups=tuple(_group(*each) for each in zip(analysis.groups, gains, strict=True)),
-        notes=tuple(filter(None, (*source.remarks, defaults.said(False)))),
+        notes=tuple(filter(None, (*source.remarks, opened.defaults.said(False)))),
     )
-
-
-def _operator(node: ir.Node) -> str:
-    return f"{node.domain}:{node.op_type}" if node.domain else node.op_type
 
 
 def _port(value: ir.Value) -> Port:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphprune.errors import GraphpruneError, PromiseError
 from graphprune.ir.check import check
+from graphprune.ir.given import complete
 from graphprune.ir.names import escape, quote
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.pipeline import summary
@@ -87,7 +88,7 @@ class Manager:
             model = step.model
             if at + 1 < len(passes):
                 with self.clock.phase("normalise"):
-                    sizes = infer(model)
+                    sizes = complete(infer(model), model, self.settings.shapes)
         return tuple(steps)
 
     def _context(self) -> Context:
@@ -137,7 +138,7 @@ class Manager:
 
         with self.clock.phase("rewrite"):
             model = with_biases(subject.model, plan.biases)
-            sizes = infer(model)
+            sizes = complete(infer(model), model, self.settings.shapes)
         with self.clock.phase("prove"):
             wrong = undeclared(subject.model, model, plan.biases)
         if wrong:

@@ -181,6 +181,22 @@ def read_sets(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed:
     return load_inputs(given, model, fixed) if isinstance(given, Path) else as_sets(given, model, fixed)
 
 
+def with_shapes(settings: Settings, inputs: Given, model: ir.Model, fixed: Arrays) -> Settings:
+    """Settings that know the shapes of one sample of the given inputs; those that the user gave win.
+
+    Raises:
+        DataError: the inputs cannot be read, or do not fit the model.
+    """
+    from graphprune.runtime.data import batches, load_inputs
+
+    if inputs is None:
+        return settings
+    sets = load_inputs(inputs, model, fixed) if isinstance(inputs, Path) else as_sets(inputs, model, fixed)
+    sample = next(batches(sets[0], model, size=1))
+    shapes = {name: array.shape for name, array in sample.items()}
+    return replace(settings, shapes={**shapes, **settings.shapes})
+
+
 def as_sets(given: Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Sets:
     """Arrays in memory, checked against a model.
 

@@ -1,0 +1,101 @@
+"""A model to look at, with what `--fix`, `--shape` and `--inputs` say about its inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from graphprune.ir.defaults import Defaults, make_constant
+from graphprune.ir.fixed import Array, fix_inputs
+from graphprune.ir.load import Source, load
+from graphprune.ir.normalise import normalise
+from graphprune.ir.shapes import Sizes
+from graphprune.pipeline.samples import Given, with_shapes
+from graphprune.pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A normalised model.
+
+    Attributes:
+        source: where it came from.
+        model: in normal form.
+        sizes: of its values.
+        settings: with the shapes of the given inputs.
+        operators: what was in the file, by name.
+        ir_version: that the file declares.
+        defaults: what became of initializers that were inputs.
+    """
+
+    source: Source
+    model: ir.Model
+    sizes: Sizes
+    settings: Settings
+    operators: Counter[str]
+    ir_version: int
+    defaults: Defaults
+
+
+def open_model(model: object, settings: Settings, inputs: Given = None, *, lift: bool = False) -> Opened:
+    """Loads and normalises a model; what was given in memory stays as it is.
+
+    Raises:
+        ModelError: the model is malformed or unsafe.
+        ArgumentError: `--fix` or `--shape` does not fit it.
+        DataError: the inputs do not fit it.
+    """
+    source = load(model, settings.limits, lift=lift)
+    own = source.model if source.path else source.model.clone()
+    operators = Counter(_operator(node) for node in own.graph.all_nodes())
+    version, defaults = own.ir_version or 0, make_constant(own)
+    fixed = fix_inputs(own, settings.fix)
+    settings = with_shapes(settings, inputs, own, fixed)
+    sizes = normalise(own, settings.shapes)
+    _require_fits(own, settings)
+    return Opened(source, own, sizes, settings, operators, version, defaults)
+
+
+def load_to_run(model: object, settings: Settings) -> tuple[ir.Model, dict[str, Array]]:
+    """A checked model as it is, but for fixed inputs and open sizes that its weights fix; what was fixed."""
+    source = load(model, settings.limits)
+    own, given = source.model, {value.name for value in source.model.graph.inputs}
+    wanted = {name: content for name, content in settings.fix.items() if name in given}
+    if not (wanted or _is_open(own)):
+        return own, {}
+    own = own if source.path else own.clone()
+    fixed = fix_inputs(own, wanted)
+    if _is_open(own):
+        _close(own)
+    return own, fixed
+
+
+def _require_fits(model: ir.Model, settings: Settings) -> None:
+    """A shape that names no input, or contradicts one, is a mistake also where nothing is run."""
+    from graphprune.runtime.dimensions import Sizes as Guess
+    from graphprune.runtime.dimensions import resolve
+
+    ranked = all(value.shape is not None for value in model.graph.inputs)
+    if settings.shapes and ranked:
+        resolve(model, settings.shapes, Guess())
+
+
+def _is_open(model: ir.Model) -> bool:
+    """Whether an input leaves more open than how many samples there are."""
+    shapes = [value.shape for value in model.graph.inputs if value.shape is not None]
+    return any(not isinstance(dim, int) for shape in shapes for dim in list(shape)[1:])
+
+
+def _close(model: ir.Model) -> None:
+    look = model.clone()
+    normalise(look)
+    found = {value.name: value.shape for value in look.graph.inputs}
+    for value in model.graph.inputs:
+        if value.name in found:
+            value.shape = found[value.name]
+
+
+def _operator(node: ir.Node) -> str:
+    return f"{node.domain}:{node.op_type}" if node.domain else node.op_type
