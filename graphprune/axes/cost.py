@@ -261,12 +261,7 @@ class CostModel:
         Raises:
             ModelError: those of some node are not known.
         """
-        if self.unknown:
-            some = ", ".join(f"'{name}'" for name in self.unknown[:3]) + (", ..." if self.unknown[3:] else "")
-            raise ModelError(
-                f"the multiply-adds of this model are not known: sizes at {some} are not",
-                "--shape gives the inputs concrete shapes; or use params= instead of macs=",
-            )
+        require_known(self.unknown)
 
     def _counts(self, kept: Kept) -> dict[int, _Slots]:
         found = {}
@@ -296,6 +291,20 @@ class CostModel:
         return (
             sum(item.left(self._dense) - item.left(now) for item in params.values()),
             sum(product.dense - product.left(now) for product in macs.values()),
+        )
+
+
+def require_known(unknown: Sequence[str]) -> None:
+    """Say that multiply-adds are no measure of a model, by the nodes whose own are not known.
+
+    Raises:
+        ModelError: there are some.
+    """
+    if unknown:
+        some = ", ".join(f"'{name}'" for name in unknown[:3]) + (", ..." if unknown[3:] else "")
+        raise ModelError(
+            f"the multiply-adds of this model are not known: sizes at {some} are not",
+            "--shape gives the inputs concrete shapes; or use params= instead of macs=",
         )
 
 

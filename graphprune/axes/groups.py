@@ -271,9 +271,22 @@ def _pin(event: Event) -> Pin:
     return Pin(event.reason, event.node, event.unblock)
 
 
+CONVOLUTIONS = frozenset(["Conv", "ConvTranspose", "FusedConv", "QLinearConv", "ConvInteger"])
+BETWEEN = frozenset(["DequantizeLinear", "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"])
+"""Operators behind which a stored weight is the weight of the next one."""
+
+
 def _is_conv(touched: Slice) -> bool:
-    conv = touched.use.node.op_type in ("Conv", "ConvTranspose", "FusedConv", "QLinearConv", "ConvInteger")
-    return conv and touched.use.position in (1, 3)
+    return any(use.node.op_type in CONVOLUTIONS and use.position in (1, 3) for use in _readers(touched.use))
+
+
+def _readers(use: Use) -> Iterator[Use]:
+    """What reads a weight in the end."""
+    if use.node.op_type not in BETWEEN or use.position:
+        yield use
+        return
+    for node, position in use.node.outputs[0].uses():
+        yield from _readers(Use(node, position))
 
 
 def _floor(state: State, unit_of: Ids) -> int:

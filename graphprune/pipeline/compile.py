@@ -14,7 +14,7 @@ from graphprune.ir.defaults import Defaults, make_constant, make_inputs
 from graphprune.ir.fixed import Array, Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
-from graphprune.pipeline import measure, registry, reproducer, verdict
+from graphprune.pipeline import budgets, measure, registry, reproducer, verdict
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.collecting import require_apart
 from graphprune.pipeline.faithful import require_faithful
@@ -24,6 +24,7 @@ from graphprune.pipeline.passes import Pass
 from graphprune.pipeline.planfile import PlanFile, from_steps
 from graphprune.pipeline.report import (
     AgreementReport,
+    BudgetReport,
     LatencyReport,
     PassReport,
     Report,
@@ -113,6 +114,15 @@ def run(job: Job, settings: Settings) -> Result:
         raise
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Sizes of the model as given and after each pass, and what that says about the budgets."""
+
+    sizes: list[Size]
+    budgets: tuple[BudgetReport, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
 class _Compile:
     """One compile in progress."""
 
@@ -141,7 +151,12 @@ class _Compile:
         samples.check()
         outputs = verdict.how_judged(dense, sizes, self.settings)
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
-        steps = Manager(self.settings, self.clock, samples).run(dense, sizes, passes)
+        with self.clock.phase("report"):
+            before = measure.size(dense, self.settings.shapes, sizes)
+        steps = Manager(self.settings, self.clock, samples, given=before).run(dense, sizes, passes)
+        with self.clock.phase("report"):
+            after = [measure.size(step.model, self.settings.shapes) for step in steps]
+        counted = self._judged(before, steps, after)
         self.settings.progress(0, 0, "prove the normal form")
         with self.clock.phase("prove"):
             original = source.path or source.model
@@ -149,7 +164,7 @@ class _Compile:
         defaults = self.defaults.said(self.settings.keep_initializer_inputs)
         self.notes = tuple(filter(None, (*source.remarks, unchecked, defaults)))
         agreement = self._agreement(dense, steps, outputs, samples)
-        return self._finish(source, dense, steps, samples, agreement)
+        return self._finish(source, dense, steps, samples, agreement, counted)
 
     def _agreement(
         self, dense: ir.Model, steps: tuple[Step, ...], outputs: tuple[Judged, ...], samples: Samples
@@ -168,6 +183,13 @@ class _Compile:
             report, lines = verdict.verdict(dense, steps[-1].model, outputs, samples, self.settings, repaired)
         self.notes = (*self.notes, *lines, *verdict.gate(report, self.settings))
         return report
+
+    def _judged(self, given: Size, steps: tuple[Step, ...], after: list[Size]) -> Counted:
+        """Every budget of every pass against the final model, whatever the passes foresaw."""
+        forced = "; ".join(step.forced for step in steps if step.forced)
+        final, short = after[-1] if after else given, self.settings.allow_short
+        found, lines = budgets.judge(budgets.asked(self.job.passes), given, final, forced, short)
+        return Counted([given, *after], found, lines)
 
     @property
     def _fix(self) -> Fixed:
@@ -198,12 +220,10 @@ class _Compile:
         steps: tuple[Step, ...],
         samples: Samples,
         agreement: AgreementReport | None,
+        counted: Counted,
     ) -> Result:
         pruned = steps[-1].model if steps else dense
         latency = self._latency(dense, pruned, samples)
-        with self.clock.phase("report"):
-            models = (dense, *(step.model for step in steps))
-            sizes = [measure.size(model, self.settings.shapes) for model in models]
         self.settings.progress(0, 0, "save")
         with self.clock.phase("save"):
             # Last, so that whatever goes wrong before leaves nothing.
@@ -211,7 +231,7 @@ class _Compile:
             if self.settings.keep_initializer_inputs:
                 make_inputs(pruned, self.defaults.weights)
             files, notes = self._written(pruned, source, plan_file, samples)
-        report = self._report(sizes, steps, latency, files, (*self.notes, *notes), agreement)
+        report = self._report(counted, steps, latency, files, (*self.notes, *notes), agreement)
         return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
 
     def _written(
@@ -236,7 +256,7 @@ class _Compile:
 
     def _report(
         self,
-        sizes: list[Size],
+        counted: Counted,
         steps: tuple[Step, ...],
         latency: LatencyReport | None,
         files: tuple[str, ...],
@@ -245,23 +265,24 @@ class _Compile:
     ) -> Report:
         passes = (
             PassReport(str(step.item), step.groups, step.proof, size, step.warnings, step.zeros, step.notes)
-            for step, size in zip(steps, sizes[1:], strict=True)
+            for step, size in zip(steps, counted.sizes[1:], strict=True)
         )
         return Report(
             source=self.job.source,
             output=str(self.job.output or ""),
             pipeline=self.job.pipeline,
-            before=sizes[0],
-            after=sizes[-1],
+            before=counted.sizes[0],
+            after=counted.sizes[-1],
             passes=tuple(passes),
             latency=latency,
-            warnings=(*(line for step in steps for line in step.warnings), *notes),
+            warnings=(*(line for step in steps for line in step.warnings), *counted.lines, *notes),
             versions=installed_versions(),
             seed=self.settings.seed,
             timings=self.clock.timings(),
             files=files,
             fixed=as_lists(self.fixed),
             agreement=agreement,
+            budgets=counted.budgets,
         )
 
     def _copied(self, source: Source) -> Result:
@@ -271,5 +292,5 @@ class _Compile:
         if self.job.output is not None:
             with self.clock.phase("save"):
                 files = copy(source, self.job.output, overwrite=self.settings.overwrite)
-        report = self._report([size], (), None, files)
+        report = self._report(Counted([size]), (), None, files)
         return Result(source.model, (), from_steps(source.model, (), "", {}), report)

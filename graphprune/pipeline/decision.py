@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ from graphprune.axes.cost import CostModel
 from graphprune.errors import PromiseError
 from graphprune.pipeline.passes import Context
 from graphprune.pipeline.repairing import added_by, repaired, settled, tell
-from graphprune.prune.allocate import Cuts, Scores, costs, per_cost
-from graphprune.prune.choose import Choice, Rules, Shares, choose
+from graphprune.prune.allocate import Cuts, Scores, costs, counter, per_cost
+from graphprune.prune.choose import Budget, Choice, Rules, Shares, choose
 from graphprune.prune.kinds import Kind
 from graphprune.prune.plan import Plan
 
@@ -48,6 +48,12 @@ class Decision:
     def cost(self) -> CostModel:
         """Counts the model."""
         return CostModel(self.analysis, self.context.shapes)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What to reach of the model as given."""
+        asked = self.item.budget()
+        return replace(asked, whole=self.context.given.get(asked.what))
 
     @cached_property
     def rules(self) -> Rules:
@@ -100,7 +106,10 @@ class Decision:
         return behind(found, cuts)
 
     def _chosen(self, scores: Mapping[str, Scores], done: float) -> Choice:
-        budget = self.item.budget().part(done)
+        budget = self.budget
+        if done < 1:
+            dense = 0 if budget.what == "ratio" else counter(self.cost, budget.what)[1]
+            budget = budget.part(done, dense)
         return choose(self.groups, scores, budget, self.rules, self.analysis, lambda: self.cost, self.shares)
 
     @cached_property
@@ -117,16 +126,23 @@ class Decision:
 
     def _require(self, choice: Choice) -> None:
         """Something was removed, and enough."""
-        item = self.item
+        item, budget = self.item, self.budget
         if choice.missed is not None:
-            budget = item.budget()
             self.context.fall_short(
                 f"{budget.what}={budget.share:g} cannot be met: with min-keep={item.min_keep:g} "
                 f"and align={item.align} at least {choice.missed:.3f} of the {budget.what} stay",
                 "lower min-keep, set align=1, or see `graphprune inspect` for what is pinned and why",
             )
-        if not any(len(choice.cuts.get(g.id, range(g.size))) < g.size for g in self.groups):
-            raise PromiseError(*_too_small(item, self.groups))
+        if choice.forced and budget.what != "ratio":
+            self.context.forced(choice.forced)
+        if choice.removed is not None:
+            self.context.warn(_short(budget, choice, item))
+        if any(len(choice.cuts.get(g.id, range(g.size))) < g.size for g in self.groups):
+            return
+        if budget.what != "ratio" and choice.missed is None and budget.share < 1:
+            self.context.note(f"{budget.what}={budget.share:g} is met before this pass; it removes nothing")
+            return
+        raise PromiseError(*_too_small(item, self.groups))
 
 
 def _measured(scoring: Scoring, groups: tuple[Group, ...], context: Context) -> bool:
@@ -157,6 +173,14 @@ def _twin(analysis: Analysis, cuts: Cuts, made: Repaired) -> Analysis:
     for name, array in zeroed(analysis, cuts, made.replaced).items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
     return analyse(with_biases(model, made.biases), analysis.options)
+
+
+def _short(budget: Budget, choice: Choice, item: Structured) -> str:
+    """Why fewer Units go than a ratio allows."""
+    why = f"the smallest step there is, {choice.forced}, would be too many"
+    if not choice.forced:
+        why = f"no Group has a legal step left (min-keep={item.min_keep:g}, align={item.align})"
+    return f"ratio={budget.share:g} removes {choice.removed:.3f} of the Units: {why}"
 
 
 def _too_small(item: Structured, groups: tuple[Group, ...]) -> tuple[str, str]:

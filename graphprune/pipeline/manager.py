@@ -18,7 +18,7 @@ from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.passes import Context, Pass, Subject, decides
-from graphprune.pipeline.report import GroupReport, ProofReport, ZerosReport
+from graphprune.pipeline.report import GroupReport, ProofReport, Size, ZerosReport
 from graphprune.pipeline.samples import Samples
 from graphprune.pipeline.settings import Settings
 
@@ -40,6 +40,7 @@ class Step:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     zeros: ZerosReport | None = None
+    forced: str = ""
 
 
 class ProofError(PromiseError):
@@ -61,6 +62,7 @@ class Manager:
         settings: how to run.
         clock: charged with every phase.
         samples: inputs for proofs and for passes that need data.
+        given: size of the model as given, of which budgets are shares.
     """
 
     settings: Settings
@@ -68,6 +70,8 @@ class Manager:
     samples: Samples
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    given: Size | None = None
+    forced: list[str] = field(default_factory=list)
     collector: Collector | None = None
 
     def run(self, model: ir.Model, sizes: Sizes, passes: Sequence[Pass]) -> tuple[Step, ...]:
@@ -79,10 +83,15 @@ class Manager:
         steps: list[Step] = []
         for at, item in enumerate(passes):
             self.settings.progress(at, len(passes), f"pass {item}")
-            self.warnings, self.notes = [], []
+            self.warnings, self.notes, self.forced = [], [], []
             run = self._decided if decides(item) else self._transformed
             step = run(item, model, sizes, at + 1 == len(passes))
-            told = dataclasses.replace(step, warnings=tuple(self.warnings), notes=tuple(self.notes))
+            told = dataclasses.replace(
+                step,
+                warnings=tuple(self.warnings),
+                notes=tuple(self.notes),
+                forced="; ".join(self.forced),
+            )
             steps.append(told)
             self.samples = self.samples.without(summary.lost_inputs(model, step.model))
             model = step.model
@@ -104,6 +113,8 @@ class Manager:
             warn=self.warnings.append,
             note=self.notes.append,
             collector=self.collector,
+            given=_known(self.given),
+            forced=self.forced.append,
         )
 
     def _decided(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
@@ -232,6 +243,13 @@ class Manager:
             except GraphpruneError as error:
                 hint = "this is a bug in the pass: --reproducer DIR stores what is needed to report it"
                 raise ProofError(f"{item} left an invalid model: {error.message}", hint) from error
+
+
+def _known(size: Size | None) -> dict[str, int]:
+    """What budgets are a share of, by the argument's name."""
+    if size is None:
+        return {}
+    return {"params": size.params} | ({} if size.macs is None else {"macs": size.macs})
 
 
 def _silent(details: Sequence[str]) -> PromiseError:

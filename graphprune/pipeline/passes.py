@@ -64,6 +64,8 @@ class Context:
         warn: called with a line for the warnings of the report.
         note: called with a line on what the pass did.
         collector: keeps what was measured, for other passes and later compiles.
+        given: parameters and multiply-adds of the model as given, of which budgets are shares, where known.
+        forced: called with the step that leaves a budget far behind, where there is no smaller one.
     """
 
     calibration: tuple[Feed, ...] = ()
@@ -76,6 +78,8 @@ class Context:
     warn: Callable[[str], None] = lambda line: None
     note: Callable[[str], None] = lambda line: None
     collector: Collector = field(default_factory=Collector)
+    given: Mapping[str, int] = field(default_factory=dict)
+    forced: Callable[[str], None] = lambda step: None
 
     def collect(self, model: onnx_ir.Model, wanted: Wanted, what: str = "") -> Statistics:
         """Measures of a model on the calibration data; `what` is said to need them where there is none.

@@ -184,6 +184,17 @@ class LatencyReport:
 
 
 @dataclass(frozen=True)
+class BudgetReport:
+    """A budget of a pass: the share of the model as given that was to be left, and the one that is."""
+
+    item: str
+    what: str
+    asked: float
+    left: float
+    met: bool
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a compile has to say."""
 
@@ -201,6 +212,7 @@ class Report:
     files: tuple[str, ...] = ()
     fixed: dict[str, object] = field(default_factory=dict)
     agreement: AgreementReport | None = None
+    budgets: tuple[BudgetReport, ...] = ()
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> dict[str, Json]:

@@ -69,12 +69,16 @@ def block_shares(angles: Scores, keep: float, kappa: float = KAPPA) -> Scores:
     return shares
 
 
-def least_share(met: Callable[[float], bool], steps: int = 40) -> float | None:
-    """The smallest share in [0, 1) at which a budget is met, None when there is none."""
-    low, high = 0.0, 1 - 1e-6
+MOST = 1 - 1e-6
+"""The largest share that is tried."""
+
+
+def least_share(met: Callable[[float], bool], steps: int = 40) -> tuple[float, float] | None:
+    """The last share in [0, 1) that misses a budget and the first that meets it, None when none does."""
+    low, high = 0.0, MOST
     if not met(high):
         return None
     for _ in range(steps):
         middle = (low + high) / 2
         low, high = (low, middle) if met(middle) else (middle, high)
-    return high
+    return low, high

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,8 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.cost import CostModel
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
-from graphprune.prune.allocate import Cost, Cuts, Scores, counter, least_share
+from graphprune.prune.allocate import MOST, Cost, Cuts, Scores, counter, least_share
+from graphprune.prune.finer import Gone, Landing, Steps, fill, room
 from graphprune.prune.select import Ladder, Order, Scope, alignment, in_order, ladder, take_ratio, take_until
 
 Shares = Callable[[float], Mapping[str, float]]
@@ -21,20 +22,31 @@ Shares = Callable[[float], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Budget:
-    """What to reach: a share of Units removed, or of the model's params or macs kept."""
+    """What to reach: a share of Units removed, or of the params or macs of a whole model kept.
+
+    Attributes:
+        whole: what params or macs are a share of; None: the model at hand.
+    """
 
     what: Literal["ratio", "params", "macs"]
     share: float
+    whole: int | None = None
+
+    def target(self, dense: int) -> int:
+        """What may be left of the model at hand, which has `dense` of it."""
+        return int(np.floor(self.share * (dense if self.whole is None else self.whole)))
 
     def met(self, cost: CostModel, kept: Kept, added: int = 0) -> bool:
         """Whether a cut, and parameters that its repair adds, leave no more than this share of the model."""
         count, dense = counter(cost, self.what)
-        return count(kept) + (added if self.what == "params" else 0) <= self.share * dense
+        return count(kept) + (added if self.what == "params" else 0) <= self.target(dense)
 
-    def part(self, done: float) -> Budget:
-        """The budget of a first part of the way to this one."""
-        share = self.share * done if self.what == "ratio" else 1 - (1 - self.share) * done
-        return Budget(self.what, share)
+    def part(self, done: float, dense: int) -> Budget:
+        """The budget of a first part of the way to this one, from a model that has `dense` of it."""
+        if self.what == "ratio":
+            return replace(self, share=self.share * done)
+        start = 1.0 if self.whole is None else dense / max(1, self.whole)
+        return replace(self, share=start - (start - self.share) * done)
 
 
 @dataclass(frozen=True)
@@ -60,10 +72,18 @@ class Rules:
 
 @dataclass(frozen=True)
 class Choice:
-    """Kept Units of the Groups that shrink; `missed`: the least share in reach, where a budget is not."""
+    """Kept Units of the Groups that shrink.
+
+    Attributes:
+        missed: the least share in reach, where a budget is not.
+        removed: share of the Units that go, where it is much less than a ratio allows.
+        forced: the step that leaves a budget far behind, or that a ratio does not allow, in words.
+    """
 
     cuts: Cuts
     missed: float | None = None
+    removed: float | None = None
+    forced: str = ""
 
 
 def choose(
@@ -92,9 +112,10 @@ def choose(
     ]
     fixed = _local(groups, ladders, rules.own)
     free = [steps for steps in ladders if groups[steps.group].id not in rules.own]
-    if shares is not None:
-        return _by_shares(groups, free, fixed, budget, rules, analysis, cost, shares)
-    return _by_order(groups, free, fixed, budget, rules, analysis, cost)
+    steps = Steps(groups, scores, free, rules.align, rules.min_keep)
+    if budget.what == "ratio":
+        return _by_ratio(steps, fixed, budget, rules, analysis, cost, shares)
+    return _by_cost(steps, fixed, budget, rules, analysis, cost(), shares)
 
 
 def _local(groups: Sequence[Group], ladders: Sequence[Ladder], ratios: Mapping[str, float]) -> Cuts:
@@ -108,33 +129,80 @@ def _local(groups: Sequence[Group], ladders: Sequence[Ladder], ratios: Mapping[s
     return cuts
 
 
-def _by_order(
-    groups: tuple[Group, ...],
-    ladders: Sequence[Ladder],
+def _by_ratio(
+    steps: Steps,
     fixed: Cuts,
     budget: Budget,
     rules: Rules,
     analysis: Analysis,
     cost: Callable[[], CostModel],
+    shares: Shares | None,
 ) -> Choice:
-    order = in_order(ladders, groups, rules.scope)
-    if budget.what == "ratio":
-        rest = tuple(group for group in groups if group.id not in rules.own)
-        if rules.counted != "unit" and rules.scope == "global":
-            left = _left(analysis, fixed, counter(cost(), rules.counted)[0])
-            taken = _within(order, groups, rest, budget.share, left)
-        else:
-            pool = rest if rules.scope == "global" else groups
-            taken = take_ratio(order, pool, budget.share, rules.scope)
-        return Choice(fixed | order.kept(taken, groups))
-    model = cost()
-    count, target = _counted(model, budget, rules)
-    found = take_until(order, groups, lambda kept: count(Kept(analysis, fixed | dict(kept))) <= target)
-    cuts = fixed | order.kept(len(order) if found is None else found, groups)
-    return Choice(
-        cuts,
-        None if found is not None else count(Kept(analysis, cuts)) / max(1, counter(model, budget.what)[1]),
-    )
+    groups = steps.groups
+    if shares is not None:
+        return Choice(fixed | _local(groups, steps.own, shares(budget.share)))
+    order = in_order(steps.own, groups, rules.scope)
+    rest = tuple(group for group in groups if group.id not in rules.own)
+    if rules.counted != "unit" and rules.scope == "global":
+        left = _left(analysis, fixed, counter(cost(), rules.counted)[0])
+        return Choice(fixed | order.kept(_within(order, groups, rest, budget.share, left), groups))
+    pool = rest if rules.scope == "global" else groups
+    taken = order.gone(take_ratio(order, pool, budget.share, rules.scope))
+    numbers = [ladder.group for ladder in steps.own]
+    allowed = room(groups, numbers, budget.share, rules.scope)
+    landed = fill(steps, allowed, taken)
+    removed = None if landed.met else allowed.removed(landed.gone)
+    return Choice(fixed | steps.cuts(landed.gone), removed=removed, forced=landed.forced)
+
+
+def _by_cost(
+    steps: Steps,
+    fixed: Cuts,
+    budget: Budget,
+    rules: Rules,
+    analysis: Analysis,
+    model: CostModel,
+    shares: Shares | None,
+) -> Choice:
+    count, dense = _counted(model, budget, rules), counter(model, budget.what)[1]
+    landing = Landing(steps, _left(analysis, fixed, count), budget.target(dense), dense)
+    way = _way(steps, rules, landing) if shares is None else _way_by(steps, shares, landing)
+    landed = landing.land(*way)
+    cuts = fixed | steps.cuts(landed.gone)
+    if landed.met:
+        return Choice(cuts, forced=landed.forced)
+    whole = dense if budget.whole is None else budget.whole
+    return Choice(cuts, min(dense, count(Kept(analysis, cuts))) / max(1, whole))
+
+
+Way = tuple[Gone, Gone | None]
+"""A cut that misses a budget, and the next one, which meets it; None where there is no next one."""
+
+
+def _way(steps: Steps, rules: Rules, landing: Landing) -> Way:
+    """In the order of scores."""
+    order = in_order(steps.own, steps.groups, rules.scope)
+    found = take_until(order, steps.groups, lambda kept: landing.left(dict(kept)) <= landing.target)
+    if found is None:
+        return order.gone(len(order)), None
+    return order.gone(max(0, found - 1)), order.gone(found)
+
+
+def _way_by(steps: Steps, shares: Shares, landing: Landing) -> Way:
+    """By the share of each Group that a method gives."""
+
+    def gone(share: float) -> Gone:
+        kept = _local(steps.groups, steps.own, shares(share))
+        return {
+            number: group.size - len(kept[group.id])
+            for number, group in enumerate(steps.groups)
+            if len(kept.get(group.id, range(group.size))) < group.size
+        }
+
+    found = least_share(lambda share: landing.left(steps.cuts(gone(share))) <= landing.target)
+    if found is None:
+        return gone(MOST), None
+    return gone(found[0]), gone(found[1])
 
 
 def _left(analysis: Analysis, fixed: Cuts, count: Callable[[Kept], int]) -> Callable[[Cuts], int]:
@@ -152,34 +220,9 @@ def _within(
     return len(order) if over is None else over - 1
 
 
-def _counted(model: CostModel, budget: Budget, rules: Rules) -> tuple[Callable[[Kept], int], int]:
-    """What is left after a cut and its repair, and what may be."""
-    count, dense = counter(model, budget.what)
-    target = int(np.floor(budget.share * dense))
+def _counted(model: CostModel, budget: Budget, rules: Rules) -> Callable[[Kept], int]:
+    """What is left after a cut and its repair."""
+    count, _ = counter(model, budget.what)
     if budget.what != "params":
-        return count, target
-    return lambda kept: count(kept) + rules.added(kept), target
-
-
-def _by_shares(
-    groups: tuple[Group, ...],
-    ladders: Sequence[Ladder],
-    fixed: Cuts,
-    budget: Budget,
-    rules: Rules,
-    analysis: Analysis,
-    cost: Callable[[], CostModel],
-    shares: Shares,
-) -> Choice:
-    if budget.what == "ratio":
-        return Choice(fixed | _local(groups, ladders, shares(budget.share)))
-    model = cost()
-    count, target = _counted(model, budget, rules)
-
-    def left(share: float) -> int:
-        return count(Kept(analysis, fixed | _local(groups, ladders, shares(share))))
-
-    found = least_share(lambda share: left(share) <= target)
-    most = 1 - 1e-6 if found is None else found
-    cuts = fixed | _local(groups, ladders, shares(most))
-    return Choice(cuts, None if found is not None else left(most) / max(1, counter(model, budget.what)[1]))
+        return count
+    return lambda kept: count(kept) + rules.added(kept)

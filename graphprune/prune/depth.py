@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis, walk
 from graphprune.axes.assumed import concrete_sizes
-from graphprune.axes.cost import node_terms
+from graphprune.axes.cost import node_terms, require_known
 from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.ir.weights import find_weights
 from graphprune.prune.divergence import Judge, Metric
@@ -43,9 +43,9 @@ class DepthCost:
     def __init__(self, analysis: Analysis, shapes: Mapping[str, Sequence[int]]) -> None:
         model = analysis.model
         sizes = concrete_sizes(model, shapes, analysis.sizes)
-        self._macs = {
-            node: sum(term.macs for term in node_terms(node, sizes) or ()) for node in walk(model.graph)
-        }
+        counted = {node: node_terms(node, sizes) for node in walk(model.graph)}
+        self._macs = {node: sum(term.macs for term in found or ()) for node, found in counted.items()}
+        self.unknown = [node.name or node.op_type for node, found in counted.items() if found is None]
         users: dict[int, set[ir.Node]] = {}
         elements: dict[int, int] = {}
         for value, weight in find_weights(model).items():
@@ -68,9 +68,15 @@ class DepthCost:
         """Parameters or multiply-adds that are left."""
         return self.params(gone) if what == "params" else self.macs(gone)
 
-    def enough(self, what: Literal["params", "macs"], share: float) -> Enough:
-        """Whether at most this share of the model is left."""
-        return lambda gone: self.left(what, gone) <= share * self.dense[what]
+    def enough(self, what: Literal["params", "macs"], share: float, whole: int | None) -> Enough:
+        """Whether at most this share of the whole model is left, which is this one where none is given.
+
+        Raises:
+            ModelError: multiply-adds are to be counted, and those of some node are not known.
+        """
+        if what == "macs":
+            require_known(self.unknown)
+        return lambda gone: self.left(what, gone) <= share * (self.dense[what] if whole is None else whole)
 
     def weights(
         self, candidates: Sequence[Sublayer], per: Literal["unit", "params", "macs"]

@@ -56,17 +56,28 @@ def kept_share(layers: Sequence[Mixture], ratio: float) -> list[int]:
 
 
 def kept_within(
-    analysis: Analysis, layers: Sequence[Mixture], cost: CostModel, share: float
+    analysis: Analysis, layers: Sequence[Mixture], cost: CostModel, share: float, whole: int
 ) -> tuple[list[int], float]:
-    """The most of every layer that meet a budget of parameters, or the fewest; and what they leave."""
-    steps = max(item.group.size for item in layers)
-    for step in range(steps):
-        counts = kept_share(layers, step / steps)
+    """The most of every layer that meet a budget of parameters, or the fewest; and what they leave.
+
+    Where all layers losing one more go beyond the budget, the last of them keep theirs.
+    """
+
+    def left(counts: Sequence[int]) -> float:
         cuts = {i.group.id: tuple(range(n)) for i, n in zip(layers, counts, strict=True)}
-        left = cost.params(Kept(analysis, cuts)) / cost.dense_params
-        if left <= share:
+        return cost.params(Kept(analysis, cuts)) / whole
+
+    steps = max(item.group.size for item in layers)
+    before = counts = kept_share(layers, 0)
+    for step in range(1, steps):
+        if left(counts) <= share:
             break
-    return counts, left
+        before, counts = counts, kept_share(layers, step / steps)
+    for at in reversed(range(len(layers))):
+        fuller = [*counts[:at], before[at], *counts[at + 1 :]]
+        if left(fuller) <= share:
+            counts = fuller
+    return counts, left(counts)
 
 
 def _legal(item: Mixture, count: int) -> int:

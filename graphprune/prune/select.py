@@ -107,14 +107,26 @@ class Order:
             before[mine[1:]] = self.removed[mine[:-1]]
         return np.cumsum(self.removed - before)
 
+    def gone(self, count: int) -> dict[int, int]:
+        """Units gone by number of the Group after the first `count` steps."""
+        removed = np.zeros(1 + max(self.ladders, default=0), np.int64)
+        np.maximum.at(removed, self.group[:count], self.removed[:count])
+        return {number: int(removed[number]) for number in np.flatnonzero(removed).tolist()}
+
     def kept(self, count: int, groups: Sequence[Group]) -> dict[str, tuple[int, ...]]:
         """Kept Units per Group id after the first `count` steps."""
-        gone = np.zeros(len(groups), np.int64)
-        np.maximum.at(gone, self.group[:count], self.removed[:count])
-        return {
-            groups[number].id: tuple(np.sort(self.ladders[number].order[gone[number] :]).tolist())
-            for number in np.flatnonzero(gone).tolist()
-        }
+        return cuts_of(self.gone(count), self.ladders, groups)
+
+
+def cuts_of(
+    gone: Mapping[int, int], ladders: Mapping[int, Ladder], groups: Sequence[Group]
+) -> dict[str, tuple[int, ...]]:
+    """Kept Units per Group id where so many go, by number of the Group."""
+    return {
+        groups[number].id: tuple(np.sort(ladders[number].order[count:]).tolist())
+        for number, count in gone.items()
+        if count
+    }
 
 
 def in_order(ladders: Sequence[Ladder], groups: Sequence[Group], scope: Scope) -> Order:

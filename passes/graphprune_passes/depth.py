@@ -69,7 +69,7 @@ class Depth(Pass):
         require_named(found.found, sublayer_names, lambda i: i.name, "sublayer", (*self.only, *self.ignore))
         candidates = filtered(found.found, sublayer_names, self.only, self.ignore)
         cost = DepthCost(analysis, context.shapes)
-        enough = self._enough(candidates, cost)
+        enough = self._enough(candidates, cost, context)
         if enough(()):
             return Plan(options=self.options())
         if not candidates:
@@ -88,11 +88,11 @@ class Depth(Pass):
             biases=made.biases,
         )
 
-    def _enough(self, candidates: Sequence[Sublayer], cost: DepthCost) -> Enough:
+    def _enough(self, candidates: Sequence[Sublayer], cost: DepthCost, context: Context) -> Enough:
         if self.params is not None:
-            return cost.enough("params", self.params)
+            return cost.enough("params", self.params, context.given.get("params"))
         if self.macs is not None:
-            return cost.enough("macs", self.macs)
+            return cost.enough("macs", self.macs, context.given.get("macs"))
         ratio = DEFAULT_RATIO if self.ratio is None else self.ratio
         count = int(ratio * len(candidates) + 1e-9) if self.remove is None else self.remove
         return lambda gone: len(gone) >= count

@@ -115,7 +115,9 @@ class Experts(Pass):
             return kept_each(layers, self.keep)
         if self.params is None:
             return kept_share(layers, DEFAULT_RATIO if self.ratio is None else self.ratio)
-        counts, left = kept_within(analysis, layers, CostModel(analysis, context.shapes), self.params)
+        cost = CostModel(analysis, context.shapes)
+        whole = context.given.get("params", cost.dense_params)
+        counts, left = kept_within(analysis, layers, cost, self.params, whole)
         if left > self.params:
             context.fall_short(
                 f"params={self.params:g} cannot be met: the routers pick as many experts as are left, and at "

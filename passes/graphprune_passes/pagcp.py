@@ -8,8 +8,8 @@ output is 1 plus its divergence from the dense model's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from graphprune.axes import Analysis, Group, Options
@@ -95,7 +95,7 @@ class Pagcp(Pass):
             )
         how = settled(self.repair, context)
         cost = CostModel(analysis, context.shapes)
-        met = self._met(analysis, cost, how)
+        met = self._met(analysis, cost, how, context.given)
         scores = score_groups(analysis, groups, "l1", context.seed)
         ladders = [
             ladder(number, group, scores[group.id], alignment(group, self.align), self.min_keep)
@@ -126,9 +126,13 @@ class Pagcp(Pass):
         require_groups(analysis.groups, (*self.only, *self.ignore))
         return filtered(analysis.prunable, group_names, self.only, self.ignore)
 
-    def _met(self, analysis: Analysis, cost: CostModel, how: str) -> Callable[[Cuts], bool]:
+    def _met(
+        self, analysis: Analysis, cost: CostModel, how: str, given: Mapping[str, int]
+    ) -> Callable[[Cuts], bool]:
         """Whether a cut and its repair meet the budget."""
         budget, added = self.budget, added_by(analysis, how, self.driver)
+        if budget is not None:
+            budget = replace(budget, whole=given.get(budget.what))
 
         def met(cuts: Cuts) -> bool:
             kept = Kept(analysis, cuts)

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphprune
+from graphprune.axes import analyse
 from graphprune.axes.groups import Group
 from graphprune.errors import PromiseError
-from graphprune.prune.select import in_order, ladder, take_ratio
+from graphprune.prune.select import alignment, in_order, ladder, take_ratio
 
 from .widths import convs, deep, grouped, params, plan_of, widths
 
@@ -68,8 +69,11 @@ def test_isomorphic_treats_kernel_sizes_apart() -> None:
 )
 def test_automatic_alignment_rounds_kept_channels_up(width: int, ratio: float, kept: int) -> None:
     """Steps of 16 from 32 channels on, of 8 from 16, else of 4; widths between two steps round up."""
-    found = widths(plan_of(convs(width, 64), f"prune(ratio={ratio}, scope=local)"))
-    assert found.get("w1:0", width) == kept
+    group = analyse(convs(width, 64)).group("w1:0")
+    steps = ladder(0, group, np.arange(width, dtype=np.float64), alignment(group, "auto"), 0.1)
+    order = in_order([steps], [group], "local")
+    found = order.kept(take_ratio(order, [group], ratio, "local"), [group])
+    assert len(found.get("w1:0", range(width))) == kept
 
 
 @pytest.mark.parametrize("align", [1, 3, 8])

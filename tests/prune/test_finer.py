@@ -1,0 +1,114 @@
+"""Where a step would leave a budget far behind: other Groups, then steps of 8 and 4, else the step's name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import graphprune
+from graphprune.axes.groups import Group
+from graphprune.prune.finer import SLACK, Landing, Steps
+from graphprune.prune.select import alignment, ladder
+
+from .widths import convs, deep, plan_of, widths
+
+
+def left(model: object, passes: str, what: str) -> float:
+    report = graphprune.compile(model, passes).report  # type: ignore[arg-type]
+    return float(getattr(report.after, what) / getattr(report.before, what))
+
+
+@pytest.mark.parametrize("share", [0.8, 0.6, 0.45])
+@pytest.mark.parametrize("what", ["params", "macs"])
+def test_wide_steps_do_not_leave_a_budget_far_behind(what: str, share: float) -> None:
+    """Steps of 16 in widths of 32 are a half of both layers: 0.52 is left where 0.8 was asked for."""
+    assert left(convs(32, 32), f"prune({what}={share}, align=16)", what) < share - SLACK
+    assert share - SLACK <= left(convs(32, 32), f"prune({what}={share})", what) <= share
+
+
+def test_finer_steps_go_beyond_the_end_of_wide_ones() -> None:
+    """16 of 32 channels are the least at steps of 16."""
+    assert 0.12 <= left(convs(32, 32), "prune(params=0.15)", "params") <= 0.15
+
+
+def test_an_alignment_that_was_asked_for_is_kept_and_its_step_is_named() -> None:
+    result = graphprune.compile(convs(32, 32), "prune(params=0.8, align=16)")
+    assert all(count % 16 == 0 for count in widths(result.plans[0]).values())
+    assert any("no smaller step than group 'w" in line for line in result.report.warnings)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.7, 0.5, 0.3])
+def test_a_convolution_never_ends_at_an_odd_width(share: float) -> None:
+    for count in widths(plan_of(convs(32, 64), f"prune(params={share})")).values():
+        assert count % 4 == 0
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("scope", ["global", "local", "isomorphic"])
+def test_a_ratio_is_not_left_far_short(ratio: float, scope: str) -> None:
+    """All may end at multiples of 4; where Groups do not compete, each of them stops before its own ratio."""
+    kept = widths(plan_of(convs(32, 64), f"prune(ratio={ratio}, scope={scope})"))
+    gone = {name: width - kept.get(name, width) for name, width in {"w1:0": 32, "w2:0": 64}.items()}
+    if scope == "global":
+        assert max(SLACK * 96, 4) > ratio * 96 - sum(gone.values()) >= 0
+    else:
+        assert gone == {"w1:0": int(ratio * 32) // 4 * 4, "w2:0": int(ratio * 64) // 4 * 4}
+
+
+@pytest.mark.parametrize("ratio", [0.7, 0.9])
+def test_a_ratio_that_no_step_reaches_names_the_step(ratio: float) -> None:
+    """Of 8 channels 4 may go, and no convolution keeps 2."""
+    report = graphprune.compile(convs(8, 8), f"prune(ratio={ratio})").report
+    assert any(f"ratio={ratio:g} removes 0.500 of the Units" in line for line in report.warnings)
+
+
+def test_a_ratio_that_is_met_says_nothing() -> None:
+    assert not graphprune.compile(deep(), "prune(ratio=0.5)").report.warnings
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(8, 48), st.integers(1, 50)), min_size=1, max_size=3),
+    st.floats(0.15, 0.95),
+    st.integers(0, 5),
+)
+def test_a_landing_meets_the_budget_and_no_single_step_is_nearer(
+    layers: list[tuple[int, int]], share: float, seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    groups = [
+        Group(f"g{n}", np.arange(size), (), None, convolutional=True) for n, (size, _) in enumerate(layers)
+    ]
+    scores = {group.id: draw.random(group.size) for group in groups}
+    own = [
+        ladder(n, group, scores[group.id], alignment(group, "auto"), 0.1) for n, group in enumerate(groups)
+    ]
+
+    def count(cuts: dict[str, tuple[int, ...]]) -> int:
+        kept = [len(cuts.get(group.id, range(group.size))) for group in groups]
+        return sum(units * cost for units, (_, cost) in zip(kept, layers, strict=True))
+
+    dense = count({})
+    steps = Steps(groups, scores, own, "auto", 0.1)
+    landing = Landing(steps, count, int(share * dense), dense)
+    ends = {s.group: int(s.removed[-1]) for s in own if s.removed.size}
+    before, after = dict[int, int](), None
+    for number, gone in ends.items():
+        if count(steps.cuts(before | {number: gone})) <= landing.target:
+            after = before | {number: gone}
+            break
+        before = before | {number: gone}
+    landed = landing.land(before, after)
+    over = (landing.target - count(steps.cuts(landed.gone))) / dense
+    assert landed.met == (over >= 0)
+    if landed.met and over > SLACK:
+        assert landed.forced
+    if after is None or over <= SLACK:
+        return
+    for ladders in steps.levels():
+        for each in ladders:
+            for removed in each.removed[each.removed > before.get(each.group, 0)].tolist():
+                other = (landing.target - count(steps.cuts(before | {each.group: removed}))) / dense
+                assert other < 0 or other >= over - 1e-9
