@@ -174,7 +174,11 @@ def _same(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
 
 
 def _soft_cap(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
-    """Tanh between two scalings keeps the order of logits."""
+    """Tanh between two scalings, cap x tanh(logits / cap), keeps the order; any other squashes to values."""
+    before = node.inputs[0].producer() if node.inputs[0] is not None else None
+    scaled = before is not None and before.op_type in ("Div", "Mul")
+    if not scaled or any(user.op_type != "Mul" for user, _ in value.uses()) or value.is_graph_output():
+        return None
     found = walk.read(node.inputs[0])
     return found if found is not None and found.scale == "logits" else None
 

@@ -95,7 +95,7 @@ class Samples:
     def judging(self) -> Judging:
         """What the result is judged on: given inputs, what was held back, else what there is."""
         if self.inputs is not None:
-            return Judging(read_sets(self.inputs, self.model, self.fixed), "inputs", self.model)
+            return Judging(self._given, "inputs", self.model)
         held, rest = self._parts
         if held or rest:
             return Judging(held or rest, "held back" if held else "repaired on", self.model)
@@ -111,7 +111,14 @@ class Samples:
     @cached_property
     def feeds(self) -> Feeds:
         """The inputs of proofs: given or generated ones, and one calibration batch."""
-        return (*self._left(feeds_for(self.model, self.inputs, self.settings, self.fixed)), *self._few)
+        if self.inputs is not None:
+            return (*self._left(_batches(self._given, self.model)), *self._few)
+        return (*self._left(feeds_for(self.model, None, self.settings, self.fixed)), *self._few)
+
+    @cached_property
+    def _given(self) -> Sets:
+        """Samples of `--inputs`."""
+        return [] if self.inputs is None else read_sets(self.inputs, self.model, self.fixed)
 
     @property
     def _few(self) -> Feeds:

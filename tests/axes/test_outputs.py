@@ -22,6 +22,9 @@ CLASSES = {
     "its logarithm": (f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) y = LogSoftmax(a) }}", "log", 1),
     "a last product": (f"{VECTOR} => (float[n,4] y) {{ y = MatMul(x, w) }}", "logits", 1),
     "with a bias": (f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) y = Add(a, bias) }}", "logits", 1),
+    "a soft cap": (
+        f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) d = Div(a, two) t = Tanh(d) y = Mul(t, two) }}",
+        "logits", 1),
     "a Gemm": (f"{VECTOR} => (float[n,4] y) {{ y = Gemm(x, w, bias) }}", "logits", 1),
     "a 1x1 Conv": (f"{MAP} => (float[n,4,8,8] y) {{ y = Conv(x, one) }}", "logits", 1),
     "classes moved last": (
@@ -48,6 +51,9 @@ OTHERS = {
         f"{MAP} => (float[n,12,8,8] y) {{ a = Sigmoid(x) b = Relu(x) y = Concat<axis=1>(a, b) }}", "values"),
     "a 3x3 Conv": (f"{MAP} => (float[n,4,6,6] y) {{ y = Conv(x, three) }}", "values"),
     "one column": (f"{VECTOR} => (float[n,1] y) {{ y = MatMul(x, column) }}", "values"),
+    "actions": (f"{VECTOR} => (float[n,4] y) {{ a = Gemm(x, w, bias) y = Tanh(a) }}", "values"),
+    "scaled actions": (
+        f"{VECTOR} => (float[n,4] y) {{ a = Gemm(x, w, bias) t = Tanh(a) y = Mul(t, two) }}", "values"),
     "hidden states": (f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) y = Relu(a) }}", "values"),
     "an index": (f"{VECTOR} => (int64[n] y) {{ y = ArgMax<axis=1,keepdims=0>(x) }}", "exact"),
     "a softmax over many axes at once": (f"{MAP} => (float[n,6,8,8] y) {{ y = Softmax(x) }}", "values"),

@@ -224,3 +224,20 @@ def test_large_outputs_are_compared_one_sample_at_a_time(monkeypatch: pytest.Mon
     monkeypatch.setattr(verdict, "runner", watched)
     graphprune.compile(mlp(), Half(), inputs=data(50))
     assert set(sizes) == {1}
+
+
+def test_a_model_that_takes_no_single_sample_is_judged_on_several_at_a_time() -> None:
+    text = """(float[n,6] x) => (float[4,5] y) {
+        a = Reshape(x, four) h = MatMul(a, up) r = Relu(h) y = MatMul(r, d)
+    }"""
+    dense = built(text, 18, four=np.array([4, 6]), up=(6, 8), d=(8, 5))
+    found = agreement(graphprune.compile(dense, "prune(align=1)", inputs=data(4)))
+    assert found.drop is not None and found.outputs[0].top1 is not None
+
+
+def test_an_output_may_have_any_name() -> None:
+    dense = mlp()
+    dense.graph.outputs[0].name = "y[0]"
+    assert [item.name for item in agreement(graphprune.compile(dense, Half(), inputs=data(9))).outputs] == [
+        "y[0]"
+    ]
