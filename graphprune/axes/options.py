@@ -13,9 +13,9 @@ class Options:
     """What the analysis may assume.
 
     Attributes:
-        layernorm: widths under LayerNorm: `refuse` pins them, `expand` keeps the function exactly with
-            primitive operators, `slice` normalises over the kept slots (changes the function; needs
-            allow_inexact).
+        layernorm: widths under LayerNorm: `refuse` pins them where a cut would lose a fused kernel,
+            `expand` keeps the function exactly with primitive operators, `slice` normalises over the kept
+            slots (changes the function; needs allow_inexact).
         allow_inexact: permit cuts after which a normaliser computes another function.
         share: `tie` has layers that are applied more than once lose the same slots everywhere; `split` gives
             every use of a shared weight its own labels.

@@ -52,10 +52,10 @@ def fold_weights(graph: ir.Graph) -> dict[ir.Value, Array]:
         frontier = [out for node in part for out in node.outputs if _leaves(out, inside)]
         if any(out.is_graph_output() for node in part for out in node.outputs):
             continue
-        values = _evaluated(part) if _freed(inside) or len(part) == 1 else None
+        values = _evaluated(part) if freed(inside) or len(part) == 1 else None
         if values is None or any(out not in values for out in frontier):
             continue
-        if sum(values[out].nbytes for out in frontier) <= max(_freed(inside), SMALL):
+        if sum(values[out].nbytes for out in frontier) <= max(freed(inside), SMALL):
             results.update((out, values[out]) for out in frontier)
     return results
 
@@ -104,7 +104,7 @@ def _leaves(out: ir.Value, inside: set[ir.Node]) -> bool:
     return any(user not in inside for user, _ in out.uses())
 
 
-def _freed(inside: set[ir.Node]) -> int:
+def freed(inside: set[ir.Node]) -> int:
     """Bytes of the initializers that only these nodes read."""
     weights = {v for node in inside for v in node.inputs if v is not None and is_constant(v)}
     private = (v for v in weights if all(user in inside for user, _ in v.uses()) and not v.is_graph_output())

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from graphprune.ir.decided import take_branches
 from graphprune.ir.defaults import is_constant, make_constant
-from graphprune.ir.fold_weights import fold_weights
+from graphprune.ir.fold_weights import SMALL, fold_weights, freed
 from graphprune.ir.given import close_inputs, complete
 from graphprune.ir.inline import inline
 from graphprune.ir.shape_data import constant
@@ -117,13 +117,29 @@ def _fold_shapes(graph: ir.Graph, sizes: Sizes) -> None:
         if known and all(data is not None and data.static for data in known):
             folded.append(node)
     gone = set(folded)
+    for node in reversed(folded):
+        read = any(user not in gone for out in node.outputs for user, _ in out.uses())
+        if any(out.is_graph_output() for out in node.outputs) or (read and _grows(node, gone, sizes)):
+            gone.discard(node)
     for node in folded:
-        for out in node.outputs:
-            if out.is_graph_output():
-                gone.discard(node)
-            elif any(user not in gone for user, _ in out.uses()):
+        for out in node.outputs if node in gone else ():
+            if any(user not in gone for user, _ in out.uses()):
                 _materialise(graph, out, sizes)
     _sweep([node for node in folded if node in gone])
+
+
+def _grows(node: ir.Node, folded: set[ir.Node], sizes: Sizes) -> bool:
+    """Whether what a node computes takes more bytes than what it is computed from, and would free."""
+    size = sum(sizes.data[out].a.nbytes for out in node.outputs)
+    if size <= SMALL:
+        return False
+    cone, waiting = {node}, [node]
+    while waiting:
+        makers = {value.producer() for value in waiting.pop().inputs if value is not None}
+        new = [maker for maker in makers if maker is not None and maker in folded and maker not in cone]
+        cone.update(new)
+        waiting += new
+    return size > freed(cone)
 
 
 def _materialise(graph: ir.Graph, out: ir.Value, sizes: Sizes) -> None:

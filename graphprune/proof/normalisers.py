@@ -29,7 +29,7 @@ def over_kept(graft: Graft, node: ir.Node, mask: Mask) -> None:
 
 
 def _mean(graft: Graft, node: ir.Node, mask: Mask) -> None:
-    """A ReduceMean of masked slots divides by all of them: n/n' makes it the mean of the kept ones."""
+    """A mean of masked slots divides by all of them: n/n' makes it the mean of the kept ones."""
     out = node.outputs[0]
     ratio = np.array(len(mask) / mask.sum(), _numpy(out))
     corrected = graft.after(out, "Mul", out, graft.constant(ratio))
@@ -138,6 +138,7 @@ def _numpy(value: ir.Value) -> np.dtype[np.generic]:
 
 TABLE: dict[str, Callable[[Graft, ir.Node, Mask], None]] = {
     "ReduceMean": _mean,
+    "GlobalAveragePool": _mean,
     "LayerNormalization": _layer_norm,
     "InstanceNormalization": _instance_norm,
     "SkipLayerNormalization": _skip_layer_norm,

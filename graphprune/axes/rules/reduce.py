@@ -70,11 +70,13 @@ def _mean(visit: Visit, axes: list[int]) -> None:
 def _region_mean(visit: Visit, region: VarianceRegion, axes: list[int]) -> None:
     """The mean or the variance of a LayerNorm written in primitive operators."""
     label = visit.axis(0, axes[0])
-    if len(axes) > 1 or not admit(visit, label, "a LayerNorm written in primitive operators"):
+    layernorm = visit.options.layernorm
+    # Without a fused kernel there is none to lose, so the exact form needs no asking.
+    exact = layernorm == "expand" or (layernorm == "refuse" and not region.fused)
+    if len(axes) > 1 or not (exact or admit(visit, label, "a LayerNorm written in primitive operators")):
         for axis in axes:
             visit.fix(visit.axis(0, axis), "a LayerNorm normalises over it")
         return
-    exact = visit.options.layernorm == "expand"
     if not exact:
         visit.contract(0, axes[0])
         visit.inexact(label)
@@ -113,6 +115,16 @@ def pool(visit: Visit) -> None:
         visit.out([*visit.axes(0)[:2], *visit.top(position)[2:]], position)
     if len(visit.node.outputs) > 1:
         visit.fix(visit.axis(0, 1), "the indices of MaxPool count through all channels")
+
+
+def global_mean(visit: Visit) -> None:
+    """Of [batch, tokens, width] it is the ReduceMean over a width; of images it averages pixels."""
+    labels = visit.axes(0)
+    if len(labels) != 3:
+        pool(visit)
+        return
+    _mean(visit, [] if is_fixed(labels[2]) else [2])
+    visit.out([*labels[:2], ()])
 
 
 def resample(visit: Visit) -> None:
@@ -156,10 +168,17 @@ ROWS = (
     ),
     Row(ops("ReduceProd ReduceLogSum ReduceLogSumExp"), reduce, "reduced axes are fixed", "frozen"),
     Row(
-        ops("AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool"),
+        ops("AveragePool MaxPool LpPool GlobalMaxPool GlobalLpPool"),
         pool,
         "batch and channels pass; spatial axes are fixed",
         "parallel",
+    ),
+    Row(
+        ops("GlobalAveragePool"),
+        global_mean,
+        "batch and channels pass; spatial axes are fixed, one alone vanishes",
+        "count",
+        "multiplies by kept/original count",
     ),
     Row(
         ops("Resize Upsample"),
