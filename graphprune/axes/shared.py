@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import onnx_ir as ir
 
 from graphprune.axes.state import Use
+from graphprune.axes.stored import MOVES
 
-MOVES = frozenset(
-    {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "DequantizeLinear"}
-)
-"""Operators between a stored weight and the node that multiplies with it."""
 LOOK_UPS = frozenset({"Gather"})
 """Operators that read rows of a weight, as of an embedding, at input 0."""
 Contracts = Callable[[ir.Node], bool]

@@ -21,6 +21,7 @@ from graphprune.axes.labels import (
     size_of,
 )
 from graphprune.axes.state import Axes, Balance, Contraction, State, Use
+from graphprune.axes.stored import Chain, chain_of
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.shape_data import Data
 from graphprune.ir.shapes import Shape
@@ -273,16 +274,21 @@ class Visit:
     # -- facts for the rewriter, the scorer and the proof
 
     def role(self, position: int, axis: int, role: str) -> None:
-        """Says what an axis of an initializer is to its node; the roles are those of Slice."""
-        if self.has(position) and self.is_constant(position):
-            self.state.roles[(Use(self.node, position), axis % self.rank(position))] = role
+        """Says what an axis of a weight is to its node; the roles are those of Slice."""
+        chain = self._chain(position)
+        if chain is not None and chain.axes:
+            at = chain.axes[axis % len(chain.axes)]
+            if at is not None:
+                self.state.roles[(chain.use(Use(self.node, position)), at)] = role
 
     def roles(self, position: int, role: str) -> None:
-        """The same role for every axis of an initializer."""
-        if self.has(position) and self.is_constant(position):
-            use = Use(self.node, position)
-            for axis in range(self.rank(position)):
-                self.state.roles[(use, axis)] = role
+        """The same role for every axis of a weight."""
+        chain = self._chain(position)
+        for axis in range(len(chain.axes)) if chain is not None else ():
+            self.role(position, axis, role)
+
+    def _chain(self, position: int) -> Chain | None:
+        return chain_of(self.value(position), self._shapes) if self.has(position) else None
 
     def blocked(self, position: int, axis: int, blocks: int, label: Label) -> None:
         """An axis of an initializer with one block of `label` per block of its axis 0 (grouped Conv)."""
@@ -299,13 +305,18 @@ class Visit:
 
     def kernel(self, position: int) -> None:
         """Axes 2 and on of a convolution's weight are kernel positions, never removed."""
-        if not self.is_constant(position):
+        chain = self._chain(position)
+        if chain is None or None in chain.axes[2:]:
             for label in self.axes(position)[2:]:
                 self.fix(label, "it is a kernel position")
-        if self.is_constant(position):
-            shape = self.shape(position) or ()
-            axes = self.axes(position)[:2] + tuple(self.fixed(size) for size in shape[2:])
-            self.state.uses[Use(self.node, position)] = axes
+            return
+        self.axes(position)
+        use = chain.use(Use(self.node, position))
+        labels, sizes = list(self.state.uses[use]), self._shapes.get(chain.value) or ()
+        for axis in chain.axes[2:]:
+            if axis is not None:
+                labels[axis] = self.fixed(sizes[axis])
+        self.state.uses[use] = tuple(labels)
 
     def contract(self, position: int, axis: int, fill: str = "zero") -> None:
         """This edge's axis is contracted, reduced or normalised: the reference masks removed slots here."""

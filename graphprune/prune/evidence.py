@@ -59,10 +59,7 @@ class Sink:
 
     def matrix(self) -> Singles:
         """W as [blocks, rows, columns], at least in single precision."""
-        constant = self.site.weight.const_value
-        assert constant is not None
-        found = self.site.matrix(np.asarray(constant.numpy()))
-        return np.asarray(found, np.result_type(found.dtype, np.float32))
+        return self.site.dense
 
     def per_column(self, values: Floats) -> Floats:
         """A value per channel of the edge, for each of `columns`."""
@@ -120,7 +117,7 @@ class SiteIndex:
         self.sites = find_sites(analysis.model, analysis.sizes)
         self._by_node: dict[ir.Node, list[Site]] = {}
         for site in self.sites:
-            self._by_node.setdefault(site.node, []).append(site)
+            self._by_node.setdefault(site.use.node, []).append(site)
 
     def site(self, touched: Slice) -> Site | None:
         """The Site whose weight a Slice is about."""

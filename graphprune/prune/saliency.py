@@ -15,6 +15,7 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group, Slice
 from graphprune.errors import ArgumentError, ModelError
 from graphprune.ir.mapped import in_place
+from graphprune.statistics.stored import grid_of
 
 Scores = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]
@@ -35,8 +36,9 @@ class Weights:
         constant = touched.use.value.const_value
         assert constant is not None
         array = cast("Floats", in_place(constant))
-        if is_quantised(touched):
-            return dequantised(touched.use.node, array)
+        grid = grid_of(touched.use)
+        if grid is not None:
+            return grid.values(array)
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
     def slot_sums(self, touched: Slice, power: int) -> Scores:
@@ -137,36 +139,7 @@ def scored_slices(group: Group) -> tuple[Slice, ...]:
 
 def _is_float(touched: Slice) -> bool:
     tensor = touched.use.value.const_value
-    return tensor is not None and (tensor.dtype.is_floating_point() or is_quantised(touched))
-
-
-def is_quantised(touched: Slice) -> bool:
-    """Whether the tensor is the integer weight of a DequantizeLinear with constant parameters."""
-    node = touched.use.node
-    parameters = [value for value in node.inputs[1:] if value is not None]
-    constant = all(value.const_value is not None for value in parameters)
-    return node.op_type == "DequantizeLinear" and touched.use.position == 0 and constant
-
-
-def dequantised(node: ir.Node, array: npt.NDArray[np.generic]) -> Floats:
-    """(q - zero point) * scale, for one scale, one per slot of an axis, or one per block of it."""
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
-    numbers = array.astype(np.float32)
-    parameters = [_aligned(node, position, numbers.shape, axis) for position in (2, 1)]
-    return np.asarray((numbers - parameters[0]) * parameters[1], np.float32)
-
-
-def _aligned(node: ir.Node, position: int, shape: tuple[int, ...], axis: int) -> Floats:
-    """A scale or zero point, repeated to broadcast against the weight."""
-    value = node.inputs[position] if position < len(node.inputs) else None
-    if value is None or value.const_value is None:
-        return np.zeros((), np.float32)
-    parameter = np.asarray(value.const_value.numpy()).astype(np.float32)
-    if parameter.size == 1:
-        return parameter.reshape(())
-    if parameter.ndim == 1:
-        return parameter.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))])
-    return parameter.repeat(-(-shape[axis] // parameter.shape[axis]), axis=axis)[tuple(map(slice, shape))]
+    return tensor is not None and (tensor.dtype.is_floating_point() or grid_of(touched.use) is not None)
 
 
 def _rank(touched: Slice) -> int:

@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Slice
+from graphprune.axes.state import Use
+from graphprune.statistics.stored import grid_of
 
 Array = npt.NDArray[np.generic]
 Mask = npt.NDArray[np.bool_]
@@ -36,14 +38,24 @@ def zeroed(
     gone = _removed(analysis, cuts)
     arrays: dict[str, Array] = dict(given)
     for value, masks in gone.items():
-        name, tensor = value.name or "", value.const_value
-        if tensor is None or not tensor.dtype.is_floating_point():
+        name, tensor, zero = value.name or "", value.const_value, _zero(value)
+        if tensor is None or zero is None:
             continue
         mask = np.logical_and.reduce(masks)
         array = np.array(given[name] if name in given else tensor.numpy())
-        array[mask] = 0
+        array[mask] = np.broadcast_to(zero, array.shape)[mask].astype(array.dtype)
         arrays[name] = array
     return arrays
+
+
+def _zero(value: ir.Value) -> Array | None:
+    """What stands for zero in a tensor: its zero points, where it is quantised; None for other integers."""
+    if value.dtype is not None and value.dtype.is_floating_point():
+        return np.zeros(())
+    grids = [grid for use in value.uses() if (grid := grid_of(Use(*use))) is not None]
+    if grids:
+        return grids[0].zero
+    return np.zeros(()) if value.dtype == ir.DataType.INT32 else None
 
 
 def _removed(analysis: Analysis, cuts: Mapping[str, Sequence[int]]) -> dict[ir.Value, list[Mask]]:

@@ -12,7 +12,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.groups import Slice
+from graphprune.axes.state import Use
 from graphprune.ir.shapes import Sizes, infer
+from graphprune.statistics.stored import Stored, stored_of
 
 Array = npt.NDArray[np.generic]
 Ids = npt.NDArray[np.int64]
@@ -30,10 +32,11 @@ class Site:
         node: Conv, ConvTranspose, Gemm or MatMul; LSTM, GRU or RNN, whose W multiplies their input.
         position: input position of the weight.
         edge: the activation that is contracted.
-        weight: the initializer.
+        stored: how the weight is stored.
         bias: initializer that is added to the result: input 2 of Conv, ConvTranspose and Gemm, or the 1-D
             constant of an Add that alone reads a MatMul; None where a vector per output has no such place.
             Input 3 of a recurrent node, whose first half is added.
+        coded: a bias that is stored as integers on a grid of its own.
         name: the weight's name; "weight@output" where several Sites read that weight.
         blocks: groups of a convolution, else 1.
         in_axis, out_axis: channel axis of `edge` and of `output`; negative where counted from the end.
@@ -44,14 +47,25 @@ class Site:
     node: ir.Node
     position: int
     edge: ir.Value
-    weight: ir.Value
+    stored: Stored
     bias: ir.Value | None
+    coded: Stored | None
     name: str
     blocks: int
     in_axis: int
     out_axis: int
     kernel: tuple[int, ...]
     transposed: bool
+
+    @property
+    def weight(self) -> ir.Value:
+        """The initializer that holds the weight."""
+        return self.stored.value
+
+    @property
+    def use(self) -> Use:
+        """Where the stored tensor is read, on the way to the node."""
+        return self.stored.chain.use(Use(self.node, self.position))
 
     @property
     def hidden(self) -> bool:
@@ -75,8 +89,8 @@ class Site:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the stored weight."""
-        return _shape(self.weight)
+        """Shape of the weight as the node reads it."""
+        return self.stored.shape
 
     @property
     def outputs(self) -> int:
@@ -102,30 +116,42 @@ class Site:
         size = prod(self.shape)
         return size // (self.outputs * self.row_span)
 
+    @property
+    def dense(self) -> npt.NDArray[np.floating]:
+        """W, [blocks, rows, columns], at least in single precision."""
+        found = self.matrix(self.stored.read())
+        return np.asarray(found, np.result_type(found.dtype, np.float32))
+
     def matrix(self, array: Array) -> Array:
-        """W as [blocks, rows, columns] of a weight in its stored layout, alpha of a Gemm included.
+        """W as [blocks, rows, columns] of a weight in the layout that the node reads, alpha included.
 
         Columns of a Conv are ordered (input channel, kernel position). A ConvTranspose has columns only for
         its input channels, and a row for every (output channel, kernel position).
         """
+        found = self.arranged(array)
+        return found if self.scale == 1 else np.multiply(found, self.scale, dtype=found.dtype)
+
+    def arranged(self, array: Array) -> Array:
+        """The elements of a weight where `matrix` has them, as they are."""
         rows = self.outputs * self.row_span // self.blocks
         if self.transposed:
-            array = array.reshape(self.blocks, self.columns, rows).transpose(0, 2, 1)
-        found = array.reshape(self.blocks, rows, self.columns)
-        return found if self.scale == 1 else np.multiply(found, self.scale, dtype=found.dtype)
+            return array.reshape(self.blocks, self.columns, rows).transpose(0, 2, 1)
+        return array.reshape(self.blocks, rows, self.columns)
 
     def restore(self, matrix: Array) -> Array:
         """The weight in its stored layout and type: the inverse of `matrix`."""
         found = matrix if self.scale == 1 else np.divide(matrix, self.scale, dtype=matrix.dtype)
-        if self.transposed:
-            found = found.transpose(0, 2, 1)
-        dtype = self.weight.dtype or ir.DataType.FLOAT
-        return np.ascontiguousarray(found.reshape(self.shape), dtype.numpy())
+        return self.stored.write(self.shaped(found))
+
+    def shaped(self, matrix: Array) -> Array:
+        """A matrix in the layout that the node reads."""
+        found = matrix.transpose(0, 2, 1) if self.transposed else matrix
+        return found.reshape(self.shape)
 
     def columns_of(self, touched: Slice) -> tuple[Ids, Ids]:
         """(unit, column) pairs of a sink (or depthwise) Slice; column counts over all blocks."""
         per_block = self.columns // self.column_span
-        if self._is_input(touched.axis):
+        if self._is_input(self._axis(touched)):
             return self._spread(touched, per_block, self.column_span)
         units, slots = touched.pairs  # depthwise: a Unit owns whole blocks
         blocks = slots // max(1, self.outputs // self.blocks)
@@ -142,7 +168,11 @@ class Site:
 
     def owns(self, touched: Slice) -> bool:
         """Whether a Slice is about this Site's weight, at this node."""
-        return touched.use.node is self.node and touched.use.position == self.position
+        return touched.use == self.use and touched.axis in self.stored.chain.axes
+
+    def _axis(self, touched: Slice) -> int:
+        """The axis as the node sees it."""
+        return self.stored.chain.axes.index(touched.axis)
 
     def _is_input(self, axis: int) -> bool:
         return axis == (2 if self.hidden else 0 if self.transposed else 1)
@@ -156,7 +186,7 @@ class Site:
 
 
 def find_sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
-    """Every Site of the main graph, in its order; quantised weights and subgraphs have none."""
+    """Every Site of the main graph, in its order; subgraphs have none."""
     sizes = sizes or infer(model)
     found = [site for node in model.graph for site in _sites(model.graph, node, sizes)]
     readers = Counter(site.weight for site in found)
@@ -164,8 +194,8 @@ def find_sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
 
 
 def find_products(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
-    """The Sites whose W x is a value of the graph."""
-    return tuple(site for site in find_sites(model, sizes) if not site.hidden)
+    """The Sites whose W x is a value of the graph, and whose nodes read the stored weight itself."""
+    return tuple(site for site in find_sites(model, sizes) if not site.hidden and site.stored.plain)
 
 
 def _named(site: Site, readers: int) -> Site:
@@ -179,66 +209,66 @@ def _sites(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> Iterator[Site]:
     if find is None:
         return
     for position in (0, 1):
-        edge, weight = node.inputs[1 - position], node.inputs[position]
-        if edge is None or weight is None or not _is_weight(graph, weight) or _is_constant(graph, edge):
+        stored, edge = _weight(graph, node.inputs[position], sizes), node.inputs[1 - position]
+        if edge is None or stored is None or stored_of(edge, sizes) is not None:
             continue
-        found = find(graph, node, position, sizes)
+        found = find(graph, node, position, stored, sizes)
         if found is not None:
             yield found
 
 
-def _conv(graph: ir.Graph, node: ir.Node, position: int, sizes: Sizes) -> Site | None:
-    edge, weight = node.inputs[0], node.inputs[1]
-    if position != 1 or edge is None or weight is None or len(_shape(weight)) < 3:
+def _conv(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, sizes: Sizes) -> Site | None:
+    edge = node.inputs[0]
+    if position != 1 or edge is None or len(stored.shape) < 3:
         return None
     blocks = node.attributes["group"].as_int() if "group" in node.attributes else 1
-    bias = _vector(graph, node.inputs[2] if len(node.inputs) > 2 else None)
+    bias, coded = _biases(graph, node, sizes)
     transposed = node.op_type == "ConvTranspose"
-    kernel = _shape(weight)[2:]
-    return Site(node, 1, edge, weight, bias, weight.name or "", blocks, 1, 1, kernel, transposed)
+    name, kernel = stored.value.name or "", stored.shape[2:]
+    return Site(node, 1, edge, stored, bias, coded, name, blocks, 1, 1, kernel, transposed)
 
 
-def _gemm(graph: ir.Graph, node: ir.Node, position: int, sizes: Sizes) -> Site | None:
-    edge, weight = node.inputs[1 - position], node.inputs[position]
-    if edge is None or weight is None or len(_shape(weight)) != 2:
+def _gemm(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, sizes: Sizes) -> Site | None:
+    edge = node.inputs[1 - position]
+    if edge is None or len(stored.shape) != 2:
         return None
     flags = (_flag(node, "transA"), _flag(node, "transB"))
     # A' is [M, K] and B' is [K, N]: contracted axes are 1 and 0 before a transposition.
     contracted = (0 if flags[0] else 1, 1 if flags[1] else 0)
     transposed = contracted[position] == 0
-    bias = _vector(graph, node.inputs[2] if len(node.inputs) > 2 else None)
+    bias, coded = _biases(graph, node, sizes)
     if position == 0 or _float(node, "beta") == 0:
-        bias = None  # C runs along the other axis, or is not added at all
-    if bias is not None and prod(_shape(bias)) != _shape(weight)[1 if transposed else 0]:
+        bias, coded = None, None  # C runs along the other axis, or is not added at all
+    outputs = stored.shape[1 if transposed else 0]
+    if bias is not None and prod(_shape(bias)) != outputs:
         bias = None
-    inner = contracted[1 - position]
-    return Site(
-        node, position, edge, weight, bias, weight.name or "", 1, inner - 2, position - 2, (), transposed
-    )
+    if coded is not None and prod(coded.shape) != outputs:
+        coded = None
+    inner, name = contracted[1 - position], stored.value.name or ""
+    return Site(node, position, edge, stored, bias, coded, name, 1, inner - 2, position - 2, (), transposed)
 
 
-def _matmul(graph: ir.Graph, node: ir.Node, position: int, sizes: Sizes) -> Site | None:
-    edge, weight = node.inputs[1 - position], node.inputs[position]
-    if edge is None or weight is None or len(_shape(weight)) != 2:
-        return None
-    shape = sizes.shapes.get(edge)
-    if shape is None or len(shape) < 2:
+def _matmul(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, sizes: Sizes) -> Site | None:
+    edge = node.inputs[1 - position]
+    shape = None if edge is None else sizes.shapes.get(edge)
+    if edge is None or len(stored.shape) != 2 or shape is None or len(shape) < 2:
         return None
     axis = position - 2  # weight on the left: y[.., out, n] = W[out, in] x[.., in, n]
-    bias = _added(graph, node.outputs[0], _shape(weight)[1]) if position == 1 else None
-    return Site(node, position, edge, weight, bias, weight.name or "", 1, axis, axis, (), position == 1)
+    bias = _added(graph, node.outputs[0], stored.shape[1]) if position == 1 else None
+    name = stored.value.name or ""
+    return Site(node, position, edge, stored, bias, None, name, 1, axis, axis, (), position == 1)
 
 
-def _recurrent(graph: ir.Graph, node: ir.Node, position: int, sizes: Sizes) -> Site | None:
-    edge, weight = node.inputs[0], node.inputs[1]
-    if position != 1 or edge is None or weight is None or len(_shape(weight)) != 3:
+def _recurrent(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, sizes: Sizes) -> Site | None:
+    edge = node.inputs[0]
+    if position != 1 or edge is None or len(stored.shape) != 3 or not stored.plain:
         return None
     bias = node.inputs[3] if len(node.inputs) > 3 else None
     bias = bias if bias is not None and _is_weight(graph, bias) else None
-    return Site(node, 1, edge, weight, bias, weight.name or "", 1, -1, -1, (), False)
+    return Site(node, 1, edge, stored, bias, None, stored.value.name or "", 1, -1, -1, (), False)
 
 
-KINDS: dict[str, Callable[[ir.Graph, ir.Node, int, Sizes], Site | None]] = {
+KINDS: dict[str, Callable[[ir.Graph, ir.Node, int, Stored, Sizes], Site | None]] = {
     "Conv": _conv,
     "ConvTranspose": _conv,
     "Gemm": _gemm,
@@ -264,6 +294,21 @@ def _vector(graph: ir.Graph, value: ir.Value | None) -> ir.Value | None:
         return None
     shape = _shape(value)
     return value if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1) else None
+
+
+def _biases(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> tuple[ir.Value | None, Stored | None]:
+    """The bias input of a node, as a float vector or as one on a grid."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    plain = _vector(graph, value)
+    stored = stored_of(value, sizes) if plain is None else None
+    return plain, stored if stored is not None and stored.grid is not None else None
+
+
+def _weight(graph: ir.Graph, value: ir.Value | None, sizes: Sizes) -> Stored | None:
+    stored = stored_of(value, sizes)
+    if stored is None or graph.initializers.get(stored.value.name or "") is not stored.value:
+        return None
+    return stored if stored.grid is not None or stored.value.dtype in WEIGHT_TYPES else None
 
 
 def _is_weight(graph: ir.Graph, value: ir.Value) -> bool:

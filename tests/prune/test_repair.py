@@ -413,7 +413,7 @@ def test_a_refreshed_norm_gives_what_the_dense_one_gave(epsilon: float) -> None:
     node.attributes["epsilon"] = ir.AttrFloat32("epsilon", epsilon)
     mean, variance = (np.asarray(node.inputs[p].const_value.numpy(), float) for p in (3, 4))  # type: ignore[union-attr]
     dense, pruned = (0.5, 2.0), (1.5, 3.0)
-    new = refreshed(node, wide(*dense), wide(*pruned))
+    new = refreshed([node], wide(*dense), wide(*pruned))
     before = [(dense[0] - mean) / np.sqrt(variance + epsilon), dense[1] / (variance + epsilon)]
     after = [(pruned[0] - new["m"]) / np.sqrt(new["v"] + epsilon), pruned[1] / (new["v"] + epsilon)]
     np.testing.assert_allclose(after, before, rtol=1e-5)

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
+import pytest
 
-from graphprune.axes import analyse
+import graphprune
+from graphprune.axes import Analysis, analyse
 from graphprune.ir.normalise import normalise
-from graphprune.prune.repair import repair
+from graphprune.proof import prove
+from graphprune.prune.evidence import SiteIndex
+from graphprune.prune.plan import Plan
+from graphprune.prune.repair import Repaired, repair
+from graphprune.prune.rewrite import rewrite
+from tests.axes.claims import sketch
 from tests.axes.exotic_graphs import Case, NodeRow, floats, unsigned
+from tests.prune.test_repair import distance, twin
+
+Array = np.ndarray
 
 DYNAMIC_WEIGHTS = {
     "w1": unsigned(16, 48),
@@ -43,3 +54,66 @@ def test_a_model_without_any_float_weight_is_repaired_as_far_as_it_goes() -> Non
     analysis = analyse(model)
     made = repair(analysis, {g.id: tuple(range(24)) for g in analysis.prunable}, batches=[dict(case.feeds)])
     assert all(name in model.graph.initializers for name in made.replaced)
+
+
+def quantised(array: Array, axis: int, bits: int = 8) -> tuple[Array, Array]:
+    """Symmetric codes with a scale per slot of an axis."""
+    others = tuple(i for i in range(array.ndim) if i != axis)
+    most = 2 ** (bits - 1) - 1
+    scale = (np.abs(array).max(axis=others) / most).astype(np.float32)
+    shape = [-1 if i == axis else 1 for i in range(array.ndim)]
+    return np.clip(np.rint(array / scale.reshape(shape)), -most, most).astype(np.int8), scale
+
+
+def qdq_net(bits: int = 8) -> tuple[Analysis, list[dict[str, Array]]]:
+    """Convolutions between QuantizeLinear and DequantizeLinear, biases in int32: static quantisation."""
+    draw = np.random.default_rng(0)
+    shapes = {"w1": (16, 3, 3, 3), "w2": (16, 16, 3, 3), "w3": (5, 16)}
+    weights: dict[str, object] = {"sx": np.array(0.05, np.float32), "zx": np.array(128, np.uint8)}
+    body, x = "", "x"
+    for number, (name, shape) in enumerate(shapes.items(), 1):
+        dense = draw.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        codes, scale = quantised(dense.astype(np.float32), 0, bits)
+        bias = np.rint(0.3 * draw.standard_normal(shape[0]) / (0.05 * scale)).astype(np.int32)
+        weights |= {name: codes, f"s{name}": scale, f"b{name}": bias, f"t{name}": scale * np.float32(0.05)}
+        op = "Conv <pads = [1, 1, 1, 1]>" if len(shape) == 4 else "Gemm <transB = 1>"
+        body += f"""q{number} = QuantizeLinear({x}, sx, zx)\n d{number} = DequantizeLinear(q{number}, sx, zx)
+            f{number} = DequantizeLinear <axis = 0> ({name}, s{name})
+            c{number} = DequantizeLinear <axis = 0> (b{name}, t{name})
+            a{number} = {op} (d{number}, f{number}, c{number})\n"""
+        x = f"r{number}"
+        body += f"{x} = Relu(a{number})\n" if number == 1 else ""
+        body += f"p{number} = GlobalAveragePool(a2)\n {x} = Flatten(p{number})\n" if number == 2 else ""
+    analysis = sketch(f"(float[n,3,8,8] x) => (float[n,5] a3) {{ {body} }}", **weights)
+    basis = draw.standard_normal((6, 192))
+    return analysis, [
+        {"x": (draw.standard_normal((64, 6)) @ basis / 3).reshape(64, 3, 8, 8).astype("f")} for _ in "abc"
+    ]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_quantised_net_is_repaired_on_its_own_grid(bits: int) -> None:
+    analysis, data = qdq_net(bits)
+    cuts = {g.id: tuple(range(g.size // 2)) for g in analysis.prunable}
+    none, made = Repaired({}, {}), repair(analysis, cuts, batches=data[:2])
+    before, after = (distance(analysis.model, twin(analysis, cuts, each), data[2:]) for each in (none, made))
+    assert after < 0.5 * before
+    assert {"w2", "w3", "bw2", "bw3"} <= set(made.replaced) and not made.biases
+    initializers = analysis.model.graph.initializers
+    for name, array in made.replaced.items():
+        old = initializers[name].const_value
+        assert old is not None and array.dtype == old.numpy().dtype and array.shape == old.numpy().shape
+        if array.dtype == np.int8:
+            assert np.abs(array.astype(int)).max() <= 2 ** (bits - 1) - 1
+    plan = Plan(analysis.options, cuts, {g.id: g.size for g in analysis.prunable}, replaced=made.replaced)
+    small = rewrite(analysis.model, analysis, plan)
+    assert prove(analysis.model, analysis, plan, small, data[2:]).ok
+
+
+def test_a_quantised_net_is_scored_by_data() -> None:
+    analysis, data = qdq_net()
+    places = SiteIndex(analysis)
+    assert all(places.sinks(group) for group in analysis.prunable)
+    dense = ir.to_proto(analysis.model)
+    result = graphprune.compile(dense, "obspa(macs=0.6)", calibration=data[0])
+    assert not any("nothing to measure" in line for line in result.report.warnings)

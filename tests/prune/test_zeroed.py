@@ -50,6 +50,7 @@ def test_a_tensor_with_two_uses_is_zeroed_where_both_lose_it() -> None:
         """(float[n,4] x) => (float[n,3] y, float[n,3] z) {
         a = MatMul(x, w)\n b = Relu(a)\n y = MatMul(b, v)\n c = Relu(x)\n d = MatMul(c, w)\n e = Tanh(d)
         z = MatMul(e, u) }""",
+        Options(share="split"),
         w=(4, 6),
         v=(6, 3),
         u=(6, 3),
@@ -89,14 +90,18 @@ def test_grouped_convolutions_lose_their_columns_per_block() -> None:
     assert not array[3:, [0, 1]].any() and array[3:, [2, 3]].all()
 
 
-def test_integers_are_left_alone() -> None:
+def test_removed_elements_of_a_quantised_weight_are_its_zero_points() -> None:
     analysis = sketch(
-        """(float[n,4] x) => (float[n,3] y) { w = DequantizeLinear <axis = 1> (q, s)
+        """(float[n,4] x) => (float[n,3] y) { w = DequantizeLinear <axis = 1> (q, s, z)
         a = MatMul(x, w)\n b = Relu(a)\n y = MatMul(b, v) }""",
-        q=np.ones((4, 6), np.int8),
+        q=np.full((4, 6), 100, np.uint8),
         s=np.ones(6, np.float32),
+        z=np.arange(6, dtype=np.uint8),
         v=(6, 3),
     )
     for plan in plans(analysis):
         assert isinstance(plan, Plan)
-        assert "q" not in zeroed(analysis, plan.cuts)
+        (kept,) = plan.cuts.values()
+        expected = [100 if unit in kept else unit for unit in range(6)]
+        found = zeroed(analysis, plan.cuts)["q"]
+        assert found.dtype == np.uint8 and found.tolist() == [expected] * 4

@@ -142,7 +142,7 @@ def test_shared_quantised_and_inner_weights() -> None:
         s=np.array(0.5, np.float32),
         inner=(4, 4),
     )
-    assert set(sites(built)) == {"w@a", "w@y"}
+    assert set(sites(built)) == {"w@a", "w@y", "q"}
 
 
 def _pairs(pairs: tuple[np.ndarray, np.ndarray], unit: int) -> list[int]:

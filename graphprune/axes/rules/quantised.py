@@ -18,12 +18,6 @@ from graphprune.axes.rules.operands import (
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit, factor_of
 
-CONSUMER_ROLES = {
-    "Conv": ("source", "sink"),
-    "ConvTranspose": ("sink", "source"),
-    "MatMul": ("sink", "source"),
-}
-
 
 def conv_integer(visit: Visit) -> None:
     """As Conv, with integer operands: removed slots read as the zero point."""
@@ -124,7 +118,7 @@ def quantize(visit: Visit) -> None:
     if visit.shape(0) is None or visit.shape(1) is None:
         visit.fix_all("an operand's shape is not known")
         return
-    _data_roles(visit)
+    visit.roles(0, "table")  # of a weight, the node that multiplies with it says more
     axes, axis = visit.axes(0), visit.int_attr("axis", 1)
     for position, role in ((1, "scale"), (2, "table")):
         if not visit.has(position):
@@ -150,28 +144,6 @@ def _blocked_scale(visit: Visit, position: int, axis: int) -> None:
         visit.fix(visit.axis(position, axis), "its blocks cannot be divided")
     else:
         visit.equal(visit.axis(position, axis), outer)
-
-
-def _data_roles(visit: Visit) -> None:
-    """A quantised weight has the roles that its consumer gives to it."""
-    visit.roles(0, "table")
-    users = list(visit.node.outputs[0].uses())
-    if not users or not visit.is_constant(0):
-        return
-    user, position = users[0]
-    if user.op_type in ("Conv", "ConvTranspose") and position == 1:
-        visit.kernel(0)
-    roles = CONSUMER_ROLES.get(user.op_type)
-    if user.op_type == "Gemm" and position == 1:
-        transposed = "transB" in user.attributes and user.attributes["transB"].as_int()
-        roles = ("source", "sink") if transposed else ("sink", "source")
-    if roles is None or position != 1 or visit.rank(0) < 2:
-        visit.roles(0, "bias" if position == 2 else "table")
-        return
-    first = visit.rank(0) - 2 if user.op_type == "MatMul" else 0
-    visit.roles(0, "source")
-    visit.role(0, first, roles[0])
-    visit.role(0, first + 1, roles[1])
 
 
 def qlinear_binary(visit: Visit) -> None:

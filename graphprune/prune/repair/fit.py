@@ -31,12 +31,14 @@ class Fit:
         weight: [blocks, rows, columns].
         bias: what is added to the dense bias, [blocks, rows].
         before, after: mean squared error on the calibration data, as shares of the variance.
+        damping: the ridge, as a share of the mean of the kept diagonal.
     """
 
     weight: Floats
     bias: Doubles
     before: float
     after: float
+    damping: float = DAMPING
 
     @property
     def finite(self) -> bool:
@@ -61,6 +63,7 @@ def fit(
     cut = weight * keep[:, None]
     none = np.zeros(weight.shape[:2])
     found, bias = cut, total.offset(cut) if biased else none
+    damping = DAMPING
     if "refit" in how:
         damping = choose_damping(weight, folds, keep, live, biased) if len(folds) > 1 else DAMPING
         ((found, bias),) = solved(weight, total, keep, (damping,), biased)
@@ -71,7 +74,7 @@ def fit(
     before, after = (float(total.loss(w, b)[live].sum()) / spread for w, b in ((cut, none), (found, bias)))
     if "match" not in how and not after <= before:  # rounding, or numbers that are not finite
         return Fit(cut, none, before, before)
-    return Fit(found, bias, before, after)
+    return Fit(found, bias, before, after, damping)
 
 
 def solved(

@@ -78,14 +78,14 @@ class Remains:
     @property
     def weight(self) -> npt.NDArray[np.floating]:
         """The dense W, [blocks, rows, columns], at least in single precision."""
-        tensor = self.site.weight.const_value
-        assert tensor is not None
-        found = self.site.matrix(np.asarray(tensor.numpy()))
-        return np.asarray(found, np.result_type(found.dtype, np.float32))
+        return self.site.dense
 
     @property
     def own_bias(self) -> npt.NDArray[np.float32]:
         """What the node itself adds to W x: the bias input of a Conv or Gemm."""
+        if self.site.coded is not None:
+            scale = np.float32(self.site.bias_scale)
+            return np.asarray(self.site.coded.read(), np.float32).reshape(-1) * scale
         node = self.site.node
         own = node.op_type != "MatMul" and not self.site.hidden and len(node.inputs) > 2
         value = node.inputs[2] if own else None
@@ -134,7 +134,7 @@ def _together(
     """All readers of a weight, where they keep the same part of it and nothing else reads it."""
     first = masks[readers[0]]
     same = all(np.array_equal(a, b) for site in readers for a, b in zip(masks[site], first, strict=True))
-    if same and len(readers[0].weight.uses()) == len(readers):
+    if same and readers[0].stored.readers == len(readers):
         return [tuple(readers)]
     return [(site,) for site in readers if site in concerned]
 
@@ -156,22 +156,27 @@ def _left(
 
 def _is_own(readers: Sequence[Site]) -> bool:
     """Whether nothing else reads the biases of these Sites: repair changes a tensor, it never clones one."""
-    held = [_bias_of(site) for site in readers]
-    return all(value is None or len(value.uses()) == held.count(value) for value in held)
+    held = [(_bias_of(site), site.coded) for site in readers]
+    values = [value for value, _ in held]
+    return all(
+        value is None or (len(value.uses()) if coded is None else coded.readers) == values.count(value)
+        for value, coded in held
+    )
 
 
 def _bias_of(site: Site) -> ir.Value | None:
-    if site.hidden:
-        return site.bias
+    if site.hidden or site.coded is not None:
+        return site.bias if site.coded is None else site.coded.value
     place = place_of(site.node)
     return place[0].inputs[place[1]] if place is not None and len(place[0].inputs) > place[1] else None
 
 
 def _biased(site: Site, keep: Mask, fresh: bool) -> bool:
     """A new Add is one more node to run: only where it makes up for inputs that are gone."""
-    if site.hidden:
-        return site.bias is not None
-    place = place_of(site.node) if fresh or _bias_of(site) is not None else None
+    own = _bias_of(site) is not None
+    if site.hidden or site.stored.grid is not None:
+        return own  # between QuantizeLinear and DequantizeLinear, an Add would part what is one kernel
+    place = place_of(site.node) if fresh or own else None
     return place is not None or not keep.all()
 
 
@@ -203,22 +208,24 @@ def removed_nodes(analysis: Analysis, change: Change) -> set[ir.Node]:
 
 def beyond(analysis: Analysis, change: Change, sites: Sequence[Site]) -> list[ir.Node]:
     """Nodes that contract what a cut shortened but are no Site, such as Einsum or whatever If contains."""
-    able = {(site.node, site.position) for site in sites}
+    able = {site.use for site in sites}
     gone = removed_nodes(analysis, change)
     sinks = (
         each for group in cut_groups(analysis, change.cuts) for each in group.slices if each.role == "sink"
     )
-    nodes = (each.use.node for each in sinks if (each.use.node, each.use.position) not in able)
+    nodes = (each.use.node for each in sinks if each.use not in able)
     return list(dict.fromkeys(node for node in nodes if node is not None and node not in gone))
 
 
 def _fixed(site: Site, readers: int) -> str:
-    if len(site.weight.uses()) > readers:
+    if site.stored.readers > readers:
         return "its weight has other readers"
+    if not site.stored.writable:
+        return "new numbers cannot be put back the way that its weight is stored"
     if site.row_span > 1:
         return "windows of a transposed convolution overlap"
     node, third = site.node, site.node.inputs[2] if len(site.node.inputs) > 2 else None
-    if node.op_type == "Gemm" and third is not None and site.bias is None:
+    if node.op_type == "Gemm" and third is not None and site.bias is None and site.coded is None:
         return "what it adds is no constant vector"
     return ""
 

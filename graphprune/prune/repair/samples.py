@@ -91,6 +91,12 @@ class Samples:
         """Mean squares of what a weight gives, about its mean, [blocks, rows]."""
         return _variance(self._given(weight))
 
+    def metric(self, block: int, columns: slice, biased: bool) -> Doubles:
+        """Sum of x x' over some columns of a block, about the mean where a bias takes it up."""
+        x = self.x[block][:, columns].astype(np.float64)
+        about = x - x.mean(axis=0) if biased else x
+        return np.asarray(about.T @ about)
+
     def _given(self, weight: Floats) -> Floats:
         """W x about its mean."""
         about = self.x - self._means(self.x, True)[:, None]

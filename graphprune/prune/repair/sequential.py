@@ -12,7 +12,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.prune.repair.fit import Known, fit
+from graphprune.prune.repair.fit import Fit, Known, fit
+from graphprune.prune.repair.grid import Lattice, settle
 from graphprune.prune.repair.norms import refreshed, statistics_of
 from graphprune.prune.repair.observe import Part, observe, together
 from graphprune.prune.repair.remains import Change, Remains, changed_nodes, remains
@@ -272,11 +273,11 @@ class _Sequence:
         names = [each.site.output.name or "" for each in every]
         dense, pruned = self._both(segment, [name for name in names if name in segment.made])
         live = left.rows.reshape(left.site.outputs, -1).any(axis=1)
-        dtype = left.site.weight.dtype or ir.DataType.FLOAT
+        shift = audible(np.where(live, dense.mean - pruned.mean, 0.0))
         with np.errstate(over="ignore"):
-            shift = audible(np.where(live, dense.mean - pruned.mean, 0.0)).astype(dtype.numpy())
-        if np.isfinite(shift).all():
-            self.work.biases.update(dict.fromkeys(names, shift))
+            finite = np.isfinite(shift.astype(_type_of(left.site))).all()
+        if finite:
+            _move(every, shift, self.work)
         else:
             self.work.notes.append(f"{left.site.name}: left as it is, because its repair has {OVERFLOW}")
 
@@ -312,29 +313,67 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
     if "refit" in how:
         work.fitted[site.name] = int(sum(fold.count for fold in folds)), int(part.keep.sum(axis=1).max())
     found = fit(part.take(whole), folds, part.keep, part.live, how, left.biased)
+    lattice = Lattice.of(site)
+    if lattice is not None and found.finite and how != {"bias"}:
+        found = _on_grid(found, lattice.at(part.rows, part.columns), folds, left.biased)
     with np.errstate(over="ignore"):
-        weight = site.restore(part.put(audible(found.weight), whole))
+        weight = put_back(left, found.weight, lattice)
         bias = np.zeros(whole.shape[:2])
         bias[:, part.rows] = audible(found.bias * part.live)
-        stored = bias.ravel().astype(weight.dtype)
-    if not found.finite or not np.isfinite(weight).all() or not np.isfinite(stored).all():
+        finite = all(
+            np.isfinite(each).all() for each in (weight.astype(np.float32), bias.astype(_type_of(site)))
+        )
+    if not found.finite or not finite:
         work.notes.append(f"{site.name}: left as it is, because its repair has {OVERFLOW}")
         return
     if how != {"bias"}:
         work.replace(site.weight.name or "", weight)
     if left.biased:
-        _move(every, stored, work)
+        _move(every, bias.ravel(), work)
 
 
-def _move(every: Sequence[Remains], shift: Array, work: Work) -> None:
+def _on_grid(found: Fit, lattice: Lattice, folds: Sequence[Seen], biased: bool) -> Fit:
+    """The same weight as the grid has it, and the bias that goes with that."""
+    total = pooled(folds)
+    codes = settle(np.asarray(found.weight, np.float64), lattice, total, biased, found.damping)
+    weight = lattice.values(codes)
+    return replace(found, weight=weight, bias=total.offset(weight) if biased else found.bias)
+
+
+def put_back(left: Remains, part: Floats, lattice: Lattice | None) -> Array:
+    """The contents of the initializer for the part of W that was solved for; zero where Units are gone."""
+    whole = Part.of(left).put(audible(part), left.weight)
+    if lattice is None:
+        return left.site.restore(whole)
+    return left.site.stored.write(left.site.shaped(lattice.nearest(np.asarray(whole, np.float64))))
+
+
+def _move(every: Sequence[Remains], shift: Floats, work: Work) -> None:
     """Adds a vector to the results of Sites; to a bias that they share, once."""
-    for each in every:
-        if not each.site.hidden:
-            work.biases[each.site.output.name or ""] = shift
-    own = {each.site.bias: each.site for each in every if each.site.hidden}
-    for value, site in own.items():
-        if value is not None:
-            work.replace(value.name or "", _moved_bias(site, value, shift, work))
+    moved: set[ir.Value] = set()
+    for site in (each.site for each in every):
+        held = site.bias if site.coded is None else site.coded.value
+        if not site.hidden and site.coded is None:
+            work.biases[site.output.name or ""] = shift.astype(_type_of(site))
+        elif held is not None and held not in moved:
+            moved.add(held)
+            array = _moved_bias(site, held, shift, work) if site.coded is None else _moved_codes(site, shift)
+            work.replace(held.name or "", array)
+
+
+def _type_of(site: Site) -> np.dtype:
+    dtype = site.weight.dtype if site.stored.plain else site.output.dtype
+    return np.dtype((dtype or ir.DataType.FLOAT).numpy())
+
+
+def _moved_codes(site: Site, shift: Floats) -> Array:
+    """A bias of integers, moved to the codes next to what is wanted."""
+    assert site.coded is not None and site.coded.grid is not None
+    grid, shape = site.coded.grid, site.coded.shape
+    steps = shift.reshape(shape) / np.where(grid.scale > 0, grid.scale * site.bias_scale, np.inf)
+    limits = np.iinfo(np.int32)
+    codes = np.clip(site.coded.codes() + np.rint(steps), limits.min, limits.max)
+    return site.coded.write(codes)
 
 
 def _moved_bias(site: Site, value: ir.Value, shift: Array, work: Work) -> Array:

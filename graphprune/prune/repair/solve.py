@@ -65,6 +65,9 @@ class Seen(Protocol):
     def spread(self, weight: Floats) -> Doubles:
         """Mean squares of what a weight gives, about its mean, [blocks, rows]."""
 
+    def metric(self, block: int, columns: slice, biased: bool) -> Doubles:
+        """Sum of x x' over some columns of a block, about the mean where a bias takes it up."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -111,6 +114,12 @@ class Moments:
             self.yx + self.y[:, :, None] * (self.x[:, None] / n),
             self.yy + self.y**2 / n,
         )
+
+    def metric(self, block: int, columns: slice, biased: bool) -> Doubles:
+        """Sum of x x' over some columns of a block, about the mean where a bias takes it up."""
+        total = self.x[block, columns]
+        apart = 0.0 if biased else np.outer(total, total / max(self.count, 1.0))
+        return np.asarray(self.xx[block, columns, columns] + apart)
 
     @property
     def finite(self) -> bool:

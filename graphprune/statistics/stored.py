@@ -1,0 +1,209 @@
+"""How a weight is stored: read as the numbers that its node multiplies with, written back in its own form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphprune.axes.state import Use
+from graphprune.axes.stored import KEPT, Chain, chain_of, is_stored
+from graphprune.ir.shapes import Sizes
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+PARAMETERS: Mapping[str, Mapping[int, tuple[int | None, int]]] = {
+    "DequantizeLinear": {0: (1, 2)},
+    "QLinearConv": {3: (4, 5)},
+    "QLinearMatMul": {3: (4, 5)},
+    "QGemm": {3: (4, 5)},
+    "ConvInteger": {1: (None, 3)},
+    "MatMulInteger": {1: (None, 3)},
+    "MatMulIntegerToFloat": {1: (3, 5)},
+    "DynamicQuantizeMatMul": {1: (2, 3)},
+}
+"""Inputs that hold quantised weights, and where scale (None: it is multiplied in later) and zero lie."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The numbers that a quantised tensor can hold: (code - zero) * scale.
+
+    Attributes:
+        scale, zero: broadcast against the tensor.
+        low, high: least and largest code.
+    """
+
+    scale: Floats
+    zero: Floats
+    low: float
+    high: float
+
+    def values(self, codes: Array) -> Floats:
+        """What codes stand for."""
+        return np.asarray((codes.astype(np.float32) - self.zero) * self.scale, np.float32)
+
+
+def grid_of(use: Use) -> Grid | None:
+    """The grid of a tensor that is read as quantised numbers with constant parameters; None for others."""
+    node, tensor = use.node, use.value.const_value
+    places = PARAMETERS.get(node.op_type, {}).get(use.position)
+    if places is None or tensor is None or tensor.dtype.is_floating_point():
+        return None
+    values = [node.inputs[p] if p is not None and p < len(node.inputs) else None for p in places]
+    if any(value is not None and not is_stored(value) for value in values):
+        return None
+    shape, axis = tuple(tensor.shape.numpy()), _axis(node, len(tensor.shape))
+    scale, zero = (_aligned(v, shape, axis, default) for v, default in zip(values, (1, 0), strict=True))
+    return Grid(scale, zero, *_span(np.asarray(tensor.numpy()), tensor.dtype, zero))
+
+
+def _axis(node: ir.Node, rank: int) -> int:
+    if node.op_type == "DequantizeLinear":
+        return node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    transposed = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
+    return 0 if transposed or node.op_type in ("QLinearConv", "ConvInteger") else rank - 1
+
+
+def _aligned(value: ir.Value | None, shape: tuple[int, ...], axis: int, default: int) -> Floats:
+    """A scale or zero point, repeated to broadcast against the tensor: one, one per slot or one per block."""
+    if value is None or value.const_value is None:
+        return np.full((), default, np.float32)
+    parameter = np.asarray(value.const_value.numpy()).astype(np.float32)
+    if parameter.size == 1:
+        return parameter.reshape(())
+    if parameter.ndim == 1:
+        return parameter.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))])
+    return parameter.repeat(-(-shape[axis] // parameter.shape[axis]), axis=axis)[tuple(map(slice, shape))]
+
+
+def _span(codes: Array, dtype: ir.DataType, zero: Floats) -> tuple[float, float]:
+    """Codes as far from their zeros as the tensor itself goes.
+
+    Narrow ranges are chosen: 127 on both sides, or 64, with which kernels that add in 16 bits never saturate.
+    """
+    reach = float(np.abs(codes.astype(np.float32) - zero).max(initial=0.0))
+    low, high = float(dtype.min), float(dtype.max)
+    return max(low, float(zero.min()) - reach), min(high, float(zero.max()) + reach)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A weight and the constant nodes between it and its reader.
+
+    Attributes:
+        chain: the way from the tensor.
+        shapes: of the tensor, and behind each step.
+    """
+
+    chain: Chain
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def value(self) -> ir.Value:
+        """The initializer."""
+        return self.chain.value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As its reader sees it."""
+        return self.shapes[-1]
+
+    @property
+    def plain(self) -> bool:
+        """Whether the reader reads the initializer itself."""
+        return not self.chain.steps
+
+    @property
+    def readers(self) -> int:
+        """How many nodes read any part of the way."""
+        ways = (self.value, *(step.outputs[0] for step in self.chain.steps))
+        return max(len(way.uses()) for way in ways)
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """The grid that its codes lie on, in the layout that its reader sees; None for floating ones."""
+        steps = [n for n, step in enumerate(self.chain.steps) if step.op_type == "DequantizeLinear"]
+        if not steps:
+            return None
+        first = steps[0]
+        found = grid_of(Use(self.chain.steps[first], 0)) if first == 0 else None
+        if found is None:
+            return None
+        wide = (np.broadcast_to(each, self.shapes[0]) for each in (found.scale, found.zero))
+        scale, zero = (np.asarray(self._moved(each), np.float32) for each in wide)
+        return Grid(scale, zero, found.low, found.high)
+
+    @property
+    def writable(self) -> bool:
+        """Whether new numbers can be put back through all steps."""
+        decoded = any(step.op_type == "DequantizeLinear" for step in self.chain.steps)
+        return self.grid is not None if decoded else True
+
+    def read(self) -> Array:
+        """What the reader multiplies with."""
+        assert self.value.const_value is not None
+        array = np.asarray(self.value.const_value.numpy())
+        for step, shape in zip(self.chain.steps, self.shapes[1:], strict=True):
+            array = _decoded(step, array) if step.op_type in KEPT else _step(step, array, shape)
+        return array
+
+    def codes(self) -> Array:
+        """The stored numbers in the layout that the reader sees."""
+        assert self.value.const_value is not None
+        return self._moved(np.asarray(self.value.const_value.numpy()))
+
+    def write(self, array: Array) -> Array:
+        """The tensor that holds these numbers (of a quantised weight: these codes) for the reader."""
+        for step, shape in zip(self.chain.steps[::-1], self.shapes[-2::-1], strict=True):
+            if step.op_type == "Transpose":
+                array = array.transpose(np.argsort(_order(step, array.ndim)))
+            elif step.op_type not in KEPT:
+                array = array.reshape(shape)
+        dtype = self.value.dtype or ir.DataType.FLOAT
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(array.astype(dtype.numpy()))
+
+    def _moved(self, array: Array) -> Array:
+        for step, shape in zip(self.chain.steps, self.shapes[1:], strict=True):
+            array = array if step.op_type in KEPT else _step(step, array, shape)
+        return array
+
+
+def _step(step: ir.Node, array: Array, shape: tuple[int, ...]) -> Array:
+    return array.transpose(_order(step, array.ndim)) if step.op_type == "Transpose" else array.reshape(shape)
+
+
+def _order(step: ir.Node, rank: int) -> list[int]:
+    return list(step.attributes["perm"].as_ints()) if "perm" in step.attributes else list(range(rank))[::-1]
+
+
+def _decoded(step: ir.Node, array: Array) -> Array:
+    if step.op_type == "Cast":
+        return array.astype(ir.DataType(step.attributes["to"].as_int()).numpy())
+    if step.op_type == "Identity":
+        return array
+    found = grid_of(Use(step, 0)) if is_stored(step.inputs[0]) else None
+    return array.astype(np.float32) if found is None else found.values(array)
+
+
+def stored_of(value: ir.Value | None, sizes: Sizes) -> Stored | None:
+    """How the weight that a node reads is stored; None where it is no constant, or cannot be read."""
+    chain = None if value is None else chain_of(value, sizes.shapes)
+    if chain is None or chain.value.const_value is None or chain.value.is_graph_input():
+        return None
+    shapes = [tuple(chain.value.const_value.shape.numpy())]
+    for step in chain.steps:
+        shape = sizes.shapes.get(step.outputs[0])
+        if shape is None or any(a != b for a, b in shape):
+            return None
+        shapes.append(tuple(a for a, _ in shape))
+    if any(s.op_type == "DequantizeLinear" and grid_of(Use(s, 0)) is None for s in chain.steps):
+        return None
+    return Stored(chain, tuple(shapes))

@@ -1,0 +1,107 @@
+"""New numbers on an old grid: the best codes, or nearly; never worse than rounding."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from graphprune.prune.repair.grid import Lattice, settle
+from graphprune.prune.repair.solve import Moments, observed
+
+Array = np.ndarray
+
+
+def toy(
+    seed: int, columns: int, rows: int, scale: float, low: int, high: int
+) -> tuple[Moments, Array, Lattice]:
+    """Correlated inputs, results that no code gives, and the least-squares solution."""
+    draw = np.random.default_rng(seed)
+    x = draw.standard_normal((200, columns)) @ draw.standard_normal((columns, columns))
+    y = x @ draw.standard_normal((columns, rows)) + 0.1 * draw.standard_normal((200, rows))
+    wanted = np.linalg.lstsq(x, y, rcond=None)[0].T[None]
+    lattice = Lattice(np.full(wanted.shape, scale), np.zeros(wanted.shape), low, high)
+    return observed(x[None], y[None]), wanted, lattice
+
+
+def best(moments: Moments, wanted: Array, lattice: Lattice, reach: int | None) -> Array:
+    """The least loss over all codes, or over those within reach of the real solution, row by row."""
+    columns = wanted.shape[2]
+    found = []
+    for row in range(wanted.shape[1]):
+        centre = np.rint(wanted[0, row] / lattice.scale[0, row])
+        spans = [
+            np.arange(lattice.low, lattice.high + 1) if reach is None else c + np.arange(-reach, reach + 1)
+            for c in centre
+        ]
+        codes = np.clip(np.array(list(product(*spans))), lattice.low, lattice.high)
+        error = codes * lattice.scale[0, row] - wanted[0, row]
+        metric = moments.metric(0, slice(0, columns), False)
+        found.append(np.einsum("ni,ij,nj->n", error, metric, error).min())
+    return np.array(found)
+
+
+def excess(moments: Moments, wanted: Array, weight: Array) -> Array:
+    error = weight - wanted
+    return np.einsum("ri,ij,rj->r", error[0], moments.metric(0, slice(0, wanted.shape[2]), False), error[0])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "reach"), [(-8, 7, 0.4, None), (-127, 127, 0.03, 3)], ids=["int4", "int8"]
+)
+@pytest.mark.parametrize("columns", [1, 2, 3, 4])
+def test_nine_of_ten_toys_get_the_best_codes_there_are(
+    low: int, high: int, scale: float, reach: int | None, columns: int
+) -> None:
+    hits = []
+    for seed in range(6 if reach is None and columns == 4 else 12):
+        moments, wanted, lattice = toy(seed, columns, 4, scale, low, high)
+        if reach is None:  # a bounded grid: the wanted numbers lie within
+            wanted = np.clip(wanted, low * scale, high * scale)
+        codes = settle(wanted, lattice, moments, False, 0.0)
+        assert codes.min() >= low and codes.max() <= high and (codes == np.rint(codes)).all()
+        least = best(moments, wanted, lattice, reach)
+        hits.extend(excess(moments, wanted, lattice.values(codes)) <= least * (1 + 1e-9) + 1e-12)
+    assert np.mean(hits) >= 0.9
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("columns", [6, 40])
+def test_no_row_is_worse_than_rounded_and_most_are_better(columns: int, biased: bool) -> None:
+    moments, wanted, lattice = toy(3, columns, 30, 0.3, -8, 7)
+    codes, near = settle(wanted, lattice, moments, biased, 1e-3), lattice.nearest(wanted)
+    losses = []
+    for each in (codes, near):
+        weight = lattice.values(each)
+        losses.append(moments.loss(weight, moments.offset(weight) if biased else np.zeros(weight.shape[:2])))
+    assert (losses[0] <= losses[1]).all()
+    assert losses[0].mean() < 0.7 * losses[1].mean()
+
+
+def test_on_rows_that_neither_saw_the_codes_are_better_too() -> None:
+    gains = []
+    for seed in range(8):
+        draw = np.random.default_rng(seed)
+        mix, true = draw.standard_normal((24, 24)), draw.standard_normal((24, 10))
+        x, other = (draw.standard_normal((n, 24)) @ mix for n in (300, 300))
+        wanted = np.linalg.lstsq(x, x @ true, rcond=None)[0].T[None]
+        lattice = Lattice(np.full(wanted.shape, 0.3), np.zeros(wanted.shape), -8, 7)
+        moments = observed(x[None], (x @ true)[None])
+        codes = settle(wanted, lattice, moments, False, 1e-2)
+        losses = [
+            ((other @ (lattice.values(each)[0].T) - other @ true) ** 2).mean()
+            for each in (lattice.nearest(wanted), codes)
+        ]
+        gains.append(losses[0] - losses[1])
+    assert np.mean(gains) > 2 * np.std(gains) / np.sqrt(len(gains))
+
+
+def test_zero_points_scales_of_rows_and_dead_rows_are_kept_to() -> None:
+    moments, wanted, _ = toy(5, 5, 3, 1.0, 0, 15)
+    scale = np.broadcast_to(np.array([0.2, 0.5, 0.0])[None, :, None], wanted.shape)
+    lattice = Lattice(scale, np.full(wanted.shape, 8.0), 0, 15)
+    codes = settle(wanted, lattice, moments, False, 1e-2)
+    assert codes.min() >= 0 and codes.max() <= 15
+    assert (lattice.values(codes)[0, 2] == 0).all()
+    assert np.abs(lattice.values(codes)[0, 1] - wanted[0, 1]).max() < 2
