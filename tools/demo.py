@@ -11,7 +11,7 @@ from pathlib import Path
 import graphprune
 from graphprune.errors import GraphpruneError
 from graphprune.pipeline.compile import Result
-from graphprune.report.compiled import proved, totals
+from graphprune.report.compiled import proved, speed, totals
 from graphprune.report.table import Table, plain
 
 DIGITS = Path(__file__).resolve().parent.parent / "models" / "digits_cnn"
@@ -52,7 +52,7 @@ def table(demo: Demo) -> Table:
     before, after = (f"{100 * value:.1f} %" for value in (demo.accuracy_before, demo.accuracy_after))
     row = ("accuracy", before, after, f"{-lost:+.1f} pt")
     title = f"graphprune compile models/digits_cnn/model.onnx --passes {PIPELINE!r}"
-    return Table(title, base.columns, (row, *base.rows), base.note)
+    return Table(title, base.columns, (row, *base.rows), speed(demo.result.report.latency))
 
 
 def main() -> int:

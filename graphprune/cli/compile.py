@@ -73,9 +73,14 @@ class _Given(TypedDict):
 @click.option(
     "--plan", type=options.path, metavar="PLAN.json", help="Repeat the decisions of an earlier compile."
 )
-@click.option("--calibration", type=options.path, metavar="DATA", help="Samples for criteria that need data.")
+@click.option(
+    "--calibration",
+    type=options.path,
+    metavar="DATA",
+    help="Samples for criteria and repair; some are held back.",
+)
 @options.statistics()
-@options.inputs("prove and time the result on")
+@options.inputs("prove, time and judge the result on")
 @options.shapes()
 @options.fix()
 @click.option(
