@@ -11,6 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.ir.graft import Graft
+from graphprune.runtime import open_session
 from graphprune.runtime.exact import unsaturated
 
 Bytes = npt.NDArray[np.generic]
@@ -23,6 +24,15 @@ def saturated(a: Bytes, b: Bytes) -> npt.NDArray[np.int32]:
     right = np.pad(b.astype(np.int32), [(0, odd), (0, 0)])
     pairs = left[:, 0::2, None] * right[None, 0::2] + left[:, 1::2, None] * right[None, 1::2]
     return np.clip(pairs, -(2**15), 2**15 - 1).sum(1, dtype=np.int32)
+
+
+def saturates() -> bool:
+    """Whether this CPU does."""
+    b = ir.tensor(np.full((4, 1), 127, np.int8), name="b")
+    text = """<ir_version: 8, opset_import: ["" : 13]>
+    g (uint8[1,4] a) => (int32[1,1] y) { y = MatMulInteger(a, b) }"""
+    found = open_session(ir.from_onnx_text(text, initializers=[b])).run({"a": np.full((1, 4), 255, np.uint8)})
+    return int(found["y"][0, 0]) != 4 * 255 * 127
 
 
 def saturating(model: ir.Model) -> ir.Model:

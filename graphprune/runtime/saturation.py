@@ -1,11 +1,9 @@
-"""Does this CPU saturate products of bytes, and in which weights of a model does it show?"""
+"""In which weights of a model does it show that this CPU saturates products of bytes?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
-import numpy as np
 import onnx_ir as ir
 
 from graphprune.runtime.compare import agreement
@@ -16,18 +14,6 @@ MOST = 4
 """Weights that are named; the search ends there."""
 NOISE = 1e-6
 """Two kernels that multiply exactly may still add floats in another order."""
-
-
-@cache
-def saturates() -> bool:
-    """Whether ONNX Runtime's kernel for unsigned times signed bytes loses bits on this CPU."""
-    a, y = (ir.Value(name=name, shape=ir.Shape((1, n))) for name, n in (("a", 4), ("y", 1)))
-    a.dtype, y.dtype = ir.DataType.UINT8, ir.DataType.INT32
-    b = ir.Value(name="b", const_value=ir.Tensor(np.full((4, 1), 127, np.int8), name="b"))
-    node = ir.Node("", "MatMulInteger", [a, b], outputs=[y])
-    graph = ir.Graph([a], [y], nodes=[node], initializers=[b], opset_imports={"": 13}, name="probe")
-    found = open_session(ir.Model(graph, ir_version=8)).run({"a": np.full((1, 4), 255, np.uint8)})
-    return int(found["y"][0, 0]) != 4 * 255 * 127
 
 
 def saturated_factors(

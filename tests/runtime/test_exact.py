@@ -13,8 +13,7 @@ import pytest
 import graphprune
 from graphprune.runtime import open_session
 from graphprune.runtime.exact import BLOCKWISE, PRODUCTS, moved, unsaturated
-from graphprune.runtime.saturation import saturates
-from tests.saturation import saturated
+from tests.saturation import saturated, saturates
 
 Array = np.ndarray
 ZERO = {np.uint8: 3, np.int8: -2}
@@ -313,10 +312,23 @@ def test_blocks_of_four_bits_meet_activations_in_floats():
 
 def test_a_model_is_not_changed_and_one_of_floats_is_not_copied():
     graph = model("(uint8[6,34] a) => (int32[6,8] y) { y = MatMulInteger(a, b) }", b=B)
-    before = ir.to_proto(graph).SerializeToString()
     assert moved(graph) == ("b",)
     assert moved(unsaturated(graph)) == ()
-    assert ir.to_proto(graph).SerializeToString() == before
+    quantised = model(
+        """(float[2,4] x) => (int8[2,4] q, float[2,8] y) {
+            q = QuantizeLinear <output_dtype = 3> (x, s)
+            d = DequantizeLinear(q, s)
+            y = com.microsoft.MatMulNBits
+                <K = 4, N = 8, bits = 4, block_size = 16, accuracy_level = 4>(d, w, ws)
+        }""",
+        s=np.float32(1),
+        w=np.zeros((8, 1, 8), np.uint8),
+        ws=np.ones((8, 1), np.float32),
+    )
+    for each in (graph, quantised):
+        before = ir.to_proto(each).SerializeToString()
+        assert ir.to_proto(unsaturated(each)).SerializeToString() != before
+        assert ir.to_proto(each).SerializeToString() == before
     floats = model("(float[2,4] x) => (float[2,8] y) { y = MatMul(x, w) }", w=np.ones((4, 8), np.float32))
     assert unsaturated(floats) is floats
 
