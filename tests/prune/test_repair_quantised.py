@@ -47,13 +47,23 @@ def dynamic_mlp() -> Case:
     return Case("dynamic", {"x": floats(64, 16)}, DYNAMIC_WEIGHTS, nodes, ["y"], [48])
 
 
-def test_a_model_without_any_float_weight_is_repaired_as_far_as_it_goes() -> None:
+def test_products_of_integers_are_scored_and_repaired_on_their_grid() -> None:
     case = dynamic_mlp()
     model = case.model()
     normalise(model)
     analysis = analyse(model)
-    made = repair(analysis, {g.id: tuple(range(24)) for g in analysis.prunable}, batches=[dict(case.feeds)])
-    assert all(name in model.graph.initializers for name in made.replaced)
+    places = SiteIndex(analysis)
+    assert all(places.sinks(group) for group in analysis.prunable)
+    cuts = {group.id: tuple(range(24)) for group in analysis.prunable}
+    draw = np.random.default_rng(5)
+    basis = draw.standard_normal((6, 16))
+    seen, unseen = ({"x": (draw.standard_normal((64, 6)) @ basis).astype(np.float32)} for _ in "ab")
+    made = repair(analysis, cuts, batches=[seen])
+    assert set(made.replaced) == {"w2"} and made.replaced["w2"].dtype == np.uint8
+    before, after = (
+        distance(model, twin(analysis, cuts, each), [unseen]) for each in (Repaired({}, {}), made)
+    )
+    assert after < 0.5 * before
 
 
 def quantised(array: Array, axis: int, bits: int = 8) -> tuple[Array, Array]:
@@ -117,3 +127,24 @@ def test_a_quantised_net_is_scored_by_data() -> None:
     dense = ir.to_proto(analysis.model)
     result = graphprune.compile(dense, "obspa(macs=0.6)", calibration=data[0])
     assert not any("nothing to measure" in line for line in result.report.warnings)
+
+
+def test_a_convolution_of_integers_is_repaired_too() -> None:
+    dense = floats(8, 3, 3, 3)
+    weights: dict[str, object] = {"w1": dense, "w2": unsigned(5, 8, 3, 3), "z2": np.array(128, np.uint8)}
+    analysis = sketch(
+        """(float[n,3,8,8] x) => (float[n,5,6,6] y) { a = Conv <pads = [1, 1, 1, 1]> (x, w1)\n r = Relu(a)
+        q, s, z = DynamicQuantizeLinear(r)\n i = ConvInteger(q, w2, z, z2)\n f = Cast <to = 1> (i)
+        y = Mul(f, s) }""",
+        **weights,
+    )
+    cuts = {group.id: (0, 2, 4, 6) for group in analysis.prunable}
+    draw = np.random.default_rng(5)
+    basis = draw.standard_normal((6, 192))
+    seen, unseen = (
+        {"x": (draw.standard_normal((32, 6)) @ basis).reshape(32, 3, 8, 8).astype(np.float32)} for _ in "ab"
+    )
+    made = repair(analysis, cuts, batches=[seen])
+    ways = (Repaired({}, {}), made)
+    before, after = (distance(analysis.model, twin(analysis, cuts, each), [unseen]) for each in ways)
+    assert set(made.replaced) == {"w2"} and after < 0.7 * before
