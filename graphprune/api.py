@@ -51,6 +51,7 @@ def compile(
     fix: Fixed | None = None,
     seed: int = 0,
     threads: int = 1,
+    jobs: int | None = None,
     tolerance: float = 1e-4,
     verify_each: bool = False,
     allow_short: bool = False,
@@ -81,7 +82,9 @@ def compile(
         shapes: concrete shapes of graph inputs.
         fix: inputs that become constants, such as {"sr": 16000}; branches that they decide are taken.
         seed: of generated inputs and of everything random in a pass.
-        threads: of ONNX Runtime.
+        threads: of ONNX Runtime where latency is measured.
+        jobs: batches of calibration data that run side by side, all cores if None; BLAS has one thread in
+            the whole process meanwhile, and the result is the same for any number.
         tolerance: of the proof, relative to the largest output.
         verify_each: check the graph after every pass, not only after the last.
         allow_short: return a model that misses its budget.
@@ -119,6 +122,7 @@ def compile(
         fix=dict(fix or {}),
         seed=seed,
         threads=threads,
+        jobs=jobs,
         tolerance=tolerance,
         verify_each=verify_each,
         allow_short=allow_short,
@@ -149,7 +153,7 @@ def calibrate(
     preparation: Preparation | None = None,
     window: int | None = None,
     seed: int = 0,
-    threads: int = 1,
+    jobs: int | None = None,
     timeout: float = 120.0,
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] = silent,
@@ -165,7 +169,7 @@ def calibrate(
         preparation: how pictures become inputs.
         window: tokens of one sample; says that the pool is a file of token ids.
         seed: of everything random.
-        threads: of ONNX Runtime.
+        jobs: batches that run side by side, all cores if None.
         timeout: seconds that a run of the model may take.
         overwrite: replace an output that exists.
         progress: called with (done, total, what).
@@ -176,7 +180,7 @@ def calibrate(
     from graphprune.pipeline import choosing
 
     wish = choosing.Wish(samples, select, preparation, window)
-    settings = Settings(seed=seed, threads=threads, timeout=timeout, overwrite=overwrite, progress=progress)
+    settings = Settings(seed=seed, jobs=jobs, timeout=timeout, overwrite=overwrite, progress=progress)
     return choosing.run(model, _given(pool), Path(output) if output is not None else None, wish, settings)
 
 

@@ -32,7 +32,7 @@ class _Given(TypedDict):
     window: int | None
     token_type: str
     seed: int
-    threads: int
+    jobs: int | None
     timeout: float
     max_bytes: int | None
     allow_external_links: bool
@@ -127,7 +127,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     help="Integers in a .bin of token ids.",
 )
 @options.seed()
-@options.threads()
+@options.jobs()
 @options.timeout()
 @options.limits()
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
@@ -151,7 +151,7 @@ def command(model: str, pool: str, **given: Unpack[_Given]) -> None:
     with Progress(given["quiet"]) as progress:
         settings = Settings(
             seed=given["seed"],
-            threads=given["threads"],
+            jobs=given["jobs"],
             timeout=given["timeout"],
             overwrite=given["force"],
             max_bytes=given["max_bytes"],

@@ -46,6 +46,7 @@ class _Given(TypedDict):
     reproducer: str | None
     seed: int | None
     threads: int | None
+    jobs: int | None
     timeout: float
     max_bytes: int | None
     allow_external_links: bool
@@ -141,8 +142,9 @@ class _Given(TypedDict):
     type=int,
     callback=options.at_least(1),
     metavar="N",
-    help="Threads of ONNX Runtime.  [default: 1]",
+    help="Threads of ONNX Runtime where latency is measured.  [default: 1]",
 )
+@options.jobs()
 @options.timeout()
 @options.limits()
 @options.output_format()

@@ -176,6 +176,12 @@ def threads() -> Callable[[F], F]:
     )
 
 
+def jobs() -> Callable[[F], F]:
+    """How much our own work takes of the machine; the result is the same for any number."""
+    text = "Batches of calibration data that run side by side.  [default: the number of cores]"
+    return click.option("--jobs", type=int, callback=at_least(1), metavar="N", help=text)
+
+
 def timeout() -> Callable[[F], F]:
     """How long a model may run before it is given up."""
     text = "Seconds that the first runs of the model may take."

@@ -97,6 +97,7 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
         GraphpruneError: the model does not load or run, or the pool does not fit it.
     """
     from graphprune.pipeline.opened import load_to_run
+    from graphprune.runtime.jobs import working
     from graphprune.statistics.data.choose import MODES
 
     if wish.select not in MODES:
@@ -106,7 +107,8 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
     _require_free(output, source, given, settings.overwrite)
     model, _ = load_to_run(source, settings)
     pool = open_pool(given, model, wish)
-    chosen = _choose(model, pool, wish, settings)
+    with working(settings.jobs):
+        chosen = _choose(model, pool, wish, settings)
     return chosen if output is None else _written(chosen, output, settings)
 
 
@@ -140,7 +142,7 @@ def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Settings) -> Chos
 
     own = model.clone()
     sizes = normalise(own)
-    options = {"threads": settings.threads, "timeout": settings.timeout, "progress": settings.progress}
+    options = {"timeout": settings.timeout, "progress": settings.progress}
     choice, judgement = _pick(own, sizes, pool, wish, settings), None
     if wish.select != "random":
         judgement = judge(own, sizes, pool, choice.numbers, seed=settings.seed, **options)  # type: ignore[arg-type]
@@ -164,9 +166,7 @@ def _pick(model: ir.Model, sizes: Sizes, pool: Pool, wish: Wish, settings: Setti
     if wish.select == "random" or small:
         numbers = draw(pool.count, wish.samples, settings.seed)
         return Choice(numbers, np.ones(len(numbers)), small)
-    features = measure(
-        model, sizes, pool, threads=settings.threads, timeout=settings.timeout, progress=settings.progress
-    )
+    features = measure(model, sizes, pool, timeout=settings.timeout, progress=settings.progress)
     return choose(features, wish.samples, wish.select, settings.seed)
 
 

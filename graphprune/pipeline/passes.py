@@ -57,7 +57,7 @@ class Context:
         calibration: sample inputs, one mapping of input name to array per batch; empty when none were given.
         shapes: concrete shapes that the user gave for graph inputs.
         seed: of everything random in the pass.
-        threads: that ONNX Runtime may use.
+        threads: of ONNX Runtime; a compile gives one, as more would change sums.
         timeout: seconds that one run of the model may take.
         allow_short: whether a missed budget is a warning (true) or ends the compile (false).
         progress: called with (done, total, what).

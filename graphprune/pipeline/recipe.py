@@ -31,6 +31,7 @@ OptionValue = bool | int | float | Mapping[str, object]
 OPTIONS: dict[str, type] = {
     "seed": int,
     "threads": int,
+    "jobs": int,
     "tolerance": float,
     "verify_each": bool,
     "allow_short": bool,

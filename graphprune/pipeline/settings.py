@@ -25,7 +25,8 @@ class Settings:
         shapes: concrete shapes of graph inputs.
         fix: contents of inputs that become constants.
         seed: of generated inputs and of everything random in a pass.
-        threads: of ONNX Runtime.
+        threads: of ONNX Runtime where a latency is measured; everything else runs with one.
+        jobs: batches that our own work takes side by side; None for the cores there are.
         tolerance: of a proof, relative to the largest output.
         verify_each: run the structural check after every pass, not only after the last.
         allow_short: write a model that misses its budget.
@@ -48,6 +49,7 @@ class Settings:
     fix: Fixed = field(default_factory=dict)
     seed: int = 0
     threads: int = 1
+    jobs: int | None = None
     tolerance: float = 1e-4
     verify_each: bool = False
     allow_short: bool = False

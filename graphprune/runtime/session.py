@@ -7,8 +7,11 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ import onnx_ir as ir
 from graphprune.errors import DataError, ModelError, did_you_mean
 from graphprune.ir.serialise import Weight, weightless
 from graphprune.runtime.exact import IN_FLOATS, unsaturated
+from graphprune.runtime.jobs import jobs
 from graphprune.runtime.silent import ort
 
 Feeds = Mapping[str, np.ndarray]
@@ -65,19 +69,33 @@ class Session:
             RunTimeoutError: the run took longer than `timeout_s` seconds and was stopped.
             ModelError: ONNX Runtime refused or failed; the message is one line.
         """
-        self._check_names(feeds)
-        options = ort.RunOptions()
-        options.log_severity_level = FATAL
-        run = _Run(lambda: self._call(feeds, options))
+        return next(self.run_each([feeds], timeout_s))
+
+    def run_each(self, feeds: Iterable[Feeds], timeout_s: float | None = None) -> Iterator[Outputs]:
+        """Run several times; results in order. As many runs as there are jobs go on side by side.
+
+        Raises:
+            GraphpruneError: as `run` does; what still runs is stopped.
+        """
+        started: deque[_Run] = deque()
         try:
-            in_time = run.wait(timeout_s)
-        except BaseException:  # a signal: without the main thread in ONNX Runtime it comes at once
-            _stop(run, options)
-            raise
-        if not in_time:
-            _stop(run, options)
+            for feed in feeds:
+                self._check_names(feed)
+                started.append(_Run(partial(self._call, feed)))
+                if len(started) >= jobs():
+                    yield self._finished(started, timeout_s)
+            while started:
+                yield self._finished(started, timeout_s)
+        finally:  # a signal, too: without the main thread in ONNX Runtime it comes at once
+            for run in started:
+                run.stop()
+
+    def _finished(self, started: deque[_Run], timeout_s: float | None) -> Outputs:
+        run = started[0]
+        if not run.wait(timeout_s):
             message = f"the model was still running after {timeout_s:.1f} s"
             raise RunTimeoutError(message, "use smaller inputs (--shape), or allow more (--timeout)")
+        started.popleft()
         if run.error is not None:  # ONNX Runtime raises a dozen types that share no base
             raise ModelError(f"the model does not run: {one_line(run.error)}") from run.error
         return dict(_flat(self.outputs, run.values))
@@ -220,36 +238,40 @@ def _pointer(weight: Weight) -> ort.OrtValue:
 class _Run:
     """A call in a thread of its own, so that waiting for it has an end and signals are heard."""
 
-    def __init__(self, call: Callable[[], list[object]]) -> None:
+    def __init__(self, call: Callable[[ort.RunOptions], list[object]]) -> None:
         self.values: list[object] = []
         self.error: Exception | None = None
         self._call = call
+        self._options = ort.RunOptions()
+        self._options.log_severity_level = FATAL
         self._done = threading.Event()
+        self._start = time.monotonic()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self.values = self._call()
+            self.values = self._call(self._options)
         except Exception as error:  # handed to the thread that waits
             self.error = error
         finally:
             self._done.set()
 
     def wait(self, seconds: float | None) -> bool:
-        """Whether the call ended within this time."""
+        """Whether the call ended within this time of its start."""
         # Not by join: where a signal's exception leaves it, Python 3.11 takes the thread for ended.
-        if not self._done.wait(seconds):
+        if not self._done.wait(None if seconds is None else self._start + seconds - time.monotonic()):
             return False
         self._thread.join()
         return True
 
-
-def _stop(run: _Run, options: ort.RunOptions) -> None:
-    """Ask ONNX Runtime to stop. It looks between two nodes: a single endless one is left behind."""
-    options.terminate = True
-    if not run.wait(GRACE_SECONDS):
-        abandoned.set()
+    def stop(self) -> None:
+        """Ask ONNX Runtime to stop. It looks between two nodes: a single endless one is left behind."""
+        self._options.terminate = True
+        if self._done.wait(GRACE_SECONDS):
+            self._thread.join()
+        else:
+            abandoned.set()
 
 
 def _ort_value(array: np.ndarray) -> ort.OrtValue:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import onnx_ir as ir
 
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.runtime.session import Session
+from graphprune.statistics.held import Held
 from graphprune.statistics.places import Bools, Places
 from graphprune.statistics.reductions import MASK, SAMPLES
 from graphprune.statistics.rows import Sampling, signature
@@ -63,15 +65,34 @@ class Calibration:
 
     def run(self, session: Session | None, number: int, held: Arrays) -> dict[str, Array]:
         """What a session computes of a batch, and what was known of it before."""
-        known: dict[str, Array] = {**self.batches[number], **held}
+        return next(self.runs(session, [number], {number: held}))
+
+    def runs(
+        self, session: Session | None, numbers: Iterable[int], held: Held | Mapping[int, Arrays]
+    ) -> Iterator[dict[str, Array]]:
+        """The same of several batches, in their order, whatever number of them runs side by side."""
+        known: deque[dict[str, Array]] = deque()
+
+        def feeds() -> Iterator[Arrays]:
+            for number in numbers:
+                known.append(self._known(number, held[number]))
+                names = session.inputs if session is not None else ()
+                yield {name: np.asarray(known[-1][name]) for name in names if name in known[-1]}
+
         if session is None:
-            return known
+            for _ in feeds():
+                yield known.popleft()
+            return
+        for found in session.run_each(feeds(), self._timeout):
+            yield {**known.popleft(), **found}
+
+    def _known(self, number: int, held: Arrays) -> dict[str, Array]:
+        known: dict[str, Array] = {**self.batches[number], **held}
         mask = self.masks[number]
         known[SAMPLES] = np.array([self.samples(number)], np.int64)
         if mask is not None:
             known[MASK] = mask.astype(np.float32)[..., None]
-        feeds = {name: np.asarray(known[name]) for name in session.inputs if name in known}
-        return {**known, **session.run(feeds, self._timeout)}
+        return known
 
     def samples(self, number: int) -> int:
         """Samples of a batch."""

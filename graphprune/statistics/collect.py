@@ -12,9 +12,10 @@ import onnx_ir as ir
 
 from graphprune.errors import DataError
 from graphprune.ir.shapes import Sizes, infer
+from graphprune.runtime.jobs import jobs
 from graphprune.runtime.session import Session
 from graphprune.statistics import held
-from graphprune.statistics.calibration import Calibration, Feed
+from graphprune.statistics.calibration import Arrays, Calibration, Feed
 from graphprune.statistics.measures import Angle, Gram, Rank, Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring, representatives
 from graphprune.statistics.rows import GRAM_COLUMNS
@@ -93,31 +94,38 @@ class _Collecting:
 
     def run(self, progress: Progress) -> None:
         """Every batch through every segment; results do not depend on the order of the two loops."""
-        total = len(self.tasks) * len(self.calibration)
-        for done, (task, number) in enumerate(self._order()):
-            self._step(task, number)
-            progress(done + 1, total, "calibration")
+        done, total = 0, len(self.tasks) * len(self.calibration)
+        for task, numbers in self._order():
+            self._step(task, numbers)
+            done += len(numbers)
+            progress(done, total, "calibration")
 
     def statistics(self) -> Statistics:
         """What was measured."""
         none = Statistics(shared=self.calibration.shared)
         return reduce(or_, (task.statistics() for task in self.tasks), none)
 
-    def _order(self) -> Iterator[tuple[Measuring, int]]:
-        numbers = range(len(self.calibration))
+    def _order(self) -> Iterator[tuple[Measuring, range]]:
+        """Batches that run side by side, and what they run through."""
+        count, step = len(self.calibration), jobs()
+        numbers = [range(start, min(start + step, count)) for start in range(0, count, step)]
         if self.resident:
-            yield from ((task, number) for number in numbers for task in self.tasks)
+            yield from ((task, some) for some in numbers for task in self.tasks)
             return
         for task in self.tasks:
-            yield from ((task, number) for number in numbers)
+            yield from ((task, some) for some in numbers)
             self.sessions.clear()
 
-    def _step(self, task: Measuring, number: int) -> None:
+    def _step(self, task: Measuring, numbers: range) -> None:
         last = task is self.tasks[-1]
         key = task.segment.index
         if key not in self.sessions:
             self.sessions[key] = task.open(self.model, threads=self.threads, advance=not last)
-        found = self.calibration.run(self.sessions[key], number, self.held[number])
+        runs = self.calibration.runs(self.sessions[key], numbers, self.held)
+        for number, found in zip(numbers, runs, strict=True):
+            self._take(task, number, found, last)
+
+    def _take(self, task: Measuring, number: int, found: Arrays, last: bool) -> None:
         task.add(number, found)
         gone = self.held[number] if last else [value.name or "" for value in task.segment.last_read]
         self.held.drop(number, list(gone))

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.shapes import Sizes
+from graphprune.runtime.session import Session
 from graphprune.statistics.calibration import Array, Arrays, Calibration, Feed
 from graphprune.statistics.held import Held
 from graphprune.statistics.measures import Second, Statistics, Vector, Wanted
@@ -82,8 +83,7 @@ class Stream:
             threads=self.threads,
             advance=False,
         )
-        for number in range(len(self.calibration)):
-            found = self.calibration.run(session, number, self._held[number])
+        for found in self._runs(session):
             yield {name: found[name] for name in values}
 
     def measure(
@@ -98,8 +98,8 @@ class Stream:
         session = measuring.open(
             self.model, threads=self.threads, advance=False, replaced=replaced, biases=biases
         )
-        for number in range(len(self.calibration)):
-            measuring.add(number, self.calibration.run(session, number, self._held[number]))
+        for number, found in enumerate(self._runs(session)):
+            measuring.add(number, found)
         return measuring.statistics()
 
     def vectors(
@@ -138,11 +138,13 @@ class Stream:
                 biases=biases,
                 threads=self.threads,
             )
-        for number in range(len(self.calibration)):
-            found = self.calibration.run(session, number, self._held[number])
+        for number, found in enumerate(self._runs(session)):
             self._held.drop(number, [value.name or "" for value in segment.last_read])
             for value in segment.outputs:
                 self._held.put(number, value.name or "", found[value.name or ""])
+
+    def _runs(self, session: Session | None) -> Iterator[dict[str, Array]]:
+        return self.calibration.runs(session, range(len(self.calibration)), self._held)
 
     def _current(self, segment: Segment) -> Segment:
         """The own segment of that number: two Streams of one model have equal ones."""

@@ -66,7 +66,6 @@ def measure(
     sizes: Sizes,
     pool: Pool,
     *,
-    threads: int = 1,
     timeout: float | None = None,
     progress: Progress = lambda done, total, what: None,
 ) -> Features:
@@ -81,12 +80,13 @@ def measure(
     head = sites[-1]
     inputs = {value.name for value in model.graph.inputs}
     tapped = [value.name or "" for value in (head.edge, head.output) if value.name not in inputs]
-    session = open_session(model, threads=threads, extra_outputs=tapped, exact=True)
+    session = open_session(model, extra_outputs=tapped, exact=True)
     seen, digests = [], []
     for numbers, arrays in chunks(pool, progress, "describing samples"):
         feeds = list(batches(arrays, model, CHUNK))
         digests += _digests(arrays, model)
-        rows = [_look(head, {**feed, **session.run(feed, timeout)}, feed) for feed in feeds]
+        made = session.run_each(feeds, timeout)
+        rows = [_look(head, {**feed, **found}, feed) for feed, found in zip(feeds, made, strict=True)]
         seen.append(_per_sample(rows, len(numbers)))
     with_scores = [each.scores for each in seen if each.scores is not None]
     weight = np.asarray(head.weight.const_value.numpy(), np.float64) if head.weight.const_value else 0.0

@@ -62,7 +62,6 @@ def judge(
     numbers: Ids,
     *,
     seed: int = 0,
-    threads: int = 1,
     timeout: float | None = None,
     progress: Progress = lambda done, total, what: None,
 ) -> Judgement | None:
@@ -77,11 +76,11 @@ def judge(
         member[1 + number, chosen] = True
     inputs = {value.name for value in model.graph.inputs}
     edges = {site.edge.name or "" for site in sites}
-    session = open_session(model, threads=threads, extra_outputs=sorted(edges - inputs), exact=True)
+    session = open_session(model, extra_outputs=sorted(edges - inputs), exact=True)
     moments = [np.zeros((len(member), site.blocks, site.columns, site.columns)) for site in sites]
     for taken, arrays in chunks(pool, progress, "comparing with random draws"):
         feeds = list(batches(arrays, model, CHUNK))
-        found = [{**feed, **session.run(feed, timeout)} for feed in feeds]
+        found = [{**feed, **made} for feed, made in zip(feeds, session.run_each(feeds, timeout), strict=True)]
         for site, total in zip(sites, moments, strict=True):
             rows = np.concatenate([_rows(site, each[site.edge.name or ""]) for each in found])
             _add(total, rows, member[:, taken.start : taken.stop])
