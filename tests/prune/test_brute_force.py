@@ -101,8 +101,8 @@ def test_the_share_that_stays_is_rounded_up(min_keep: float, floors: tuple[int, 
 
 @pytest.mark.parametrize("what", ["params", "macs"])
 @pytest.mark.parametrize("scope", ["global", "local"])
-def test_a_budget_takes_the_fewest_steps_that_meet_it(what: str, scope: Scope) -> None:
-    """Targets on a step, and half a parameter beside it: what is left never rounds up to the next one."""
+def test_a_budget_is_met_and_by_no_more_than_whole_steps_would(what: str, scope: Scope) -> None:
+    """Targets on a step, and half a parameter beside it: what may be left never rounds up to the next one."""
     analysis = analyse(convs(8, 12))
     groups = analysis.prunable
     draw = np.random.default_rng(2)
@@ -118,7 +118,7 @@ def test_a_budget_takes_the_fewest_steps_that_meet_it(what: str, scope: Scope) -
         first = next(size for size in reached if size <= share * dense)
         rules = Rules(scope, 1, 0.1)
         found = choose(groups, scores, Budget(what, share), rules, analysis, lambda: cost)  # type: ignore[arg-type]
-        assert found.missed is None and count(Kept(analysis, found.cuts)) == first
+        assert found.missed is None and first <= count(Kept(analysis, found.cuts)) <= share * dense
 
 
 @pytest.mark.parametrize(

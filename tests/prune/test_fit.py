@@ -10,7 +10,7 @@ import pytest
 
 from graphprune.prune.repair import repair, sequential
 from graphprune.prune.repair.fit import DAMPINGS, Fit, choose_damping, fit
-from graphprune.prune.repair.solve import Moments, loss, observed
+from graphprune.prune.repair.solve import Moments, observed
 from tests.axes.claims import sketch
 
 from .test_solve import layer, samples
@@ -67,7 +67,7 @@ def test_no_repair_is_worse_than_none_on_its_own_data(noise: float, how: set[str
     made = fit(weight, folds, keep, LIVE, frozenset(how), biased)
     cut = np.where(keep[:, None], weight, 0)
     whole = observed(x, y)
-    errors = [float(loss(w, b, whole).sum()) for w, b in ((cut, np.zeros((1, 8))), (made.weight, made.bias))]
+    errors = [float(whole.loss(w, b).sum()) for w, b in ((cut, np.zeros((1, 8))), (made.weight, made.bias))]
     assert errors[1] <= errors[0] and made.after <= made.before
     assert made.after / made.before == pytest.approx(errors[1] / errors[0])
     assert biased or not made.bias.any()
