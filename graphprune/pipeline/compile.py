@@ -177,13 +177,11 @@ class _Compile:
         Raises:
             PromiseError: not well enough.
         """
-        plans = [step.plan for step in steps if step.plan is not None]
-        if not plans:
+        if not any(step.plan for step in steps):
             return None
         self.settings.progress(0, 0, "compare with the dense model")
-        repaired = any(plan.replaced or plan.biases for plan in plans)
         with self.clock.phase("agree"):
-            report, lines = verdict.verdict(dense, steps[-1].model, outputs, samples, self.settings, repaired)
+            report, lines = verdict.verdict(dense, steps, outputs, samples, self.settings)
         self.notes = (*self.notes, *lines, *verdict.gate(report, self.settings))
         return report
 

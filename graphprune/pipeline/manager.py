@@ -19,7 +19,7 @@ from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.passes import Context, Pass, Subject, decides
 from graphprune.pipeline.report import GroupReport, ProofReport, Size, ZerosReport
-from graphprune.pipeline.samples import Samples
+from graphprune.pipeline.samples import Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One pass done: the model after it, and for a deciding pass what it decided."""
+    """One pass done: the model after it, for a deciding pass what it decided, and how its inputs narrowed."""
 
     item: Pass
     model: ir.Model
@@ -41,6 +41,7 @@ class Step:
     notes: tuple[str, ...] = ()
     zeros: ZerosReport | None = None
     forced: str = ""
+    narrow: Narrow = same
 
 
 class ProofError(PromiseError):
@@ -93,7 +94,7 @@ class Manager:
                 forced="; ".join(self.forced),
             )
             steps.append(told)
-            self.samples = self.samples.without(summary.lost_inputs(model, step.model))
+            self.samples = self.samples.without(summary.lost_inputs(model, step.model), step.narrow)
             model = step.model
             if at + 1 < len(passes):
                 with self.clock.phase("normalise"):
@@ -130,7 +131,8 @@ class Manager:
         self._check(pruned, item, last)
         proof = self._prove(item, subject, plan, pruned)
         groups = summary.groups(subject.analysis, plan)
-        return Step(item, pruned, proof, groups, plan, zeros=self._zeros(pruned, plan))
+        narrow = _narrowed(subject, plan, pruned)
+        return Step(item, pruned, proof, groups, plan, zeros=self._zeros(pruned, plan), narrow=narrow)
 
     def _zeros(self, pruned: ir.Model, plan: Plan) -> ZerosReport | None:
         if not plan.masks:
@@ -250,6 +252,17 @@ def _known(size: Size | None) -> dict[str, int]:
     if size is None:
         return {}
     return {"params": size.params} | ({} if size.macs is None else {"macs": size.macs})
+
+
+def _narrowed(subject: Subject, plan: Plan, pruned: ir.Model) -> Narrow:
+    """How feeds follow a cut of cache inputs; the analysis is kept for it only where there is one."""
+    from graphprune.proof.prove import cut_feeds
+    from graphprune.proof.survivors import Survivors
+
+    if not summary.narrowed_inputs(subject.model, pruned):
+        return same
+    model, survivors = subject.model, Survivors(subject.analysis, plan)
+    return lambda feed: cut_feeds(model, survivors, feed)
 
 
 def _silent(details: Sequence[str]) -> PromiseError:

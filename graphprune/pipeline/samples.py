@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +22,16 @@ PROOF_ROWS = 4
 Feeds = tuple[dict[str, np.ndarray], ...]
 Arrays = Mapping[str, np.ndarray]
 Sets = list[dict[str, np.ndarray]]
+Narrow = Callable[[Arrays], Arrays]
+"""Feeds of the model before a pass as those of the model after it: a cache may have lost heads."""
 Source = Literal["inputs", "held back", "repaired on", "generated"]
 Given = Path | Arrays | tuple[Arrays, ...] | None
 """A file or folder of arrays, arrays by input name, several such sets, or nothing."""
+
+
+def same(feed: Arrays) -> Arrays:
+    """Feeds that a pass left as they were."""
+    return feed
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Samples:
         settings: seed, shapes and time limit of generated inputs.
         lost: inputs that passes removed (caches of layers that are gone).
         fixed: inputs that became constants; samples may still hold them.
+        narrow: what passes made of the inputs that are left.
     """
 
     model: ir.Model
@@ -46,15 +54,20 @@ class Samples:
     settings: Settings
     lost: frozenset[str] = frozenset()
     fixed: Arrays = field(default_factory=dict)
+    narrow: tuple[Narrow, ...] = ()
 
-    def without(self, names: Iterable[str]) -> Samples:
-        """The same samples for a model that lost these inputs."""
+    def without(self, names: Iterable[str], narrow: Narrow = same) -> Samples:
+        """The same samples for a model that lost these inputs, and parts of others."""
         lost = self.lost | set(names)
-        return self if lost == self.lost else replace(self, lost=lost)
+        if lost == self.lost and narrow is same:
+            return self
+        return replace(self, lost=lost, narrow=(*self.narrow, narrow))
 
     def _left(self, feeds: Feeds) -> Feeds:
         """What the model still reads; parts of it need the defaults of its settings as well."""
-        full = ({**settings(self.model), **feed} for feed in feeds)
+        full: Iterable[Arrays] = ({**settings(self.model), **feed} for feed in feeds)
+        for narrow in self.narrow:
+            full = map(narrow, full)
         return tuple({k: v for k, v in feed.items() if k not in self.lost} for feed in full)
 
     def check(self) -> None:

@@ -63,5 +63,11 @@ def lost_inputs(dense: ir.Model, pruned: ir.Model) -> tuple[str, ...]:
     return tuple(value.name or "" for value in dense.graph.inputs if value.name not in left)
 
 
+def narrowed_inputs(dense: ir.Model, pruned: ir.Model) -> bool:
+    """Whether an input that both models have lost slots."""
+    left = {value.name: value for value in pruned.graph.inputs}
+    return any(_dims(v) != _dims(left[v.name]) for v in dense.graph.inputs if v.name in left)
+
+
 def _dims(value: ir.Value) -> str:
     return "unknown" if value.shape is None else f"[{', '.join(str(dim) for dim in value.shape)}]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,13 @@ from graphprune.errors import ArgumentError, ModelError, PromiseError, did_you_m
 from graphprune.ir.names import quote
 from graphprune.pipeline.agreement import ROUNDS, saturation
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
-from graphprune.pipeline.samples import Judging, Samples
+from graphprune.pipeline.samples import Judging, Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from graphprune.axes.outputs import Judged
     from graphprune.ir.shapes import Sizes
+    from graphprune.pipeline.manager import Step
     from graphprune.runtime.drop import Drop
     from graphprune.runtime.estimate import Estimate
 
@@ -65,14 +66,19 @@ def require_data(settings: Settings, given: bool) -> None:
         raise ArgumentError(message, "give some: --calibration FILE or --inputs FILE")
 
 
-def runner(model: ir.Model, settings: Settings, exact: bool = False) -> Runner:
-    """Runs a model as its users will: natively, optimised, on the inputs that it has; or exactly."""
+def runner(model: ir.Model, settings: Settings, exact: bool = False, narrow: Sequence[Narrow] = ()) -> Runner:
+    """Runs a model as its users will: natively, optimised, on the inputs that it has; or exactly.
+
+    `narrow` makes feeds of the dense model feeds of this one.
+    """
     from graphprune.runtime.session import open_session
 
     session = open_session(model, threads=settings.threads, exact=exact)
     names = {value.name for value in model.graph.inputs}
 
     def run(feed: Feed) -> dict[str, np.ndarray]:
+        for step in narrow:
+            feed = step(feed)
         given = {name: array for name, array in feed.items() if name in names}
         return session.run(given, timeout_s=settings.timeout)
 
@@ -144,20 +150,20 @@ def _continues(item: Judged, feed: Feed, logits: np.ndarray, dense: Runner) -> b
 
 def verdict(
     dense: ir.Model,
-    small: ir.Model,
+    steps: Sequence[Step],
     outputs: tuple[Judged, ...],
     samples: Samples,
     settings: Settings,
-    repaired: bool,
 ) -> tuple[AgreementReport, tuple[str, ...]]:
     """How the result agrees with the dense model, and lines that somebody should act on."""
-    judging = samples.judging()
-    runs = runner(dense, settings), runner(small, settings)
+    judging, small, narrow = samples.judging(), steps[-1].model, [step.narrow for step in steps]
+    repaired = any(step.plan and (step.plan.replaced or step.plan.biases) for step in steps)
+    runs = runner(dense, settings), runner(small, settings, narrow=narrow)
     found = drops(*runs, outputs, judging)
     report = told(found, len(judging), judging.source)
     if not report.measured:
         return report, ()
-    report = beside(report, dense, small, outputs, judging, settings)
+    report = beside(report, dense, small, outputs, judging, settings, narrow)
     lines = [*dead(report), *filter(None, [report.saturation]), *few(samples)]
     if repaired and judging.source != "repaired on" and samples.batches:
         lines += misfit(found, drops(*runs, outputs, samples.seen()), judging.source)
@@ -171,6 +177,7 @@ def beside(
     outputs: tuple[Judged, ...],
     judging: Judging,
     settings: Settings,
+    narrow: Sequence[Narrow],
 ) -> AgreementReport:
     """The exact drop beside the native one where bytes are multiplied, and why where they judge otherwise."""
     from graphprune.runtime.exact import has_products
@@ -178,12 +185,13 @@ def beside(
     drop = report.drop
     if drop is None or not (has_products(dense) or has_products(small)):
         return report
-    runs = runner(dense, settings, exact=True), runner(small, settings, exact=True)
+    runs = runner(dense, settings, exact=True), runner(small, settings, True, narrow)
     exact = {each.name: _interval(each.drop) for each in drops(*runs, outputs, judging)}[report.output]
     report = replace(report, exact=exact)
     if exact is None or not _otherwise(drop, exact, settings.max_drop):
         return report
-    why = saturation((dense, small), _feeds(runs[0], judging), settings) or ROUNDS
+    resized = any(step is not same for step in narrow)  # the small model takes other feeds then
+    why = saturation((dense,) if resized else (dense, small), _feeds(runs[0], judging), settings) or ROUNDS
     here = f"the drop of output {quote(report.output)} is {drop.value:.3f} here"
     return replace(report, saturation=f"{here} and {exact.value:.3f} in exact arithmetic: {why}")
 

@@ -115,7 +115,7 @@ def prove(
 
     try:
         masked = _run(reference.model, inputs, names, threads, timeout_s)
-        cut = [_cut(dense, survivors, feeds) for feeds in inputs]
+        cut = [cut_feeds(dense, survivors, feeds) for feeds in inputs]
         result = _run(pruned, cut, [tap.pruned for tap in taps], threads, timeout_s)
         bounds = Bounds(bound)
         comparison = compare(bounds)
@@ -160,7 +160,7 @@ def _run(
     return [session.run(feeds, timeout_s) for feeds in inputs]
 
 
-def _cut(dense: ir.Model, survivors: Survivors, feeds: Feeds) -> dict[str, np.ndarray]:
+def cut_feeds(dense: ir.Model, survivors: Survivors, feeds: Feeds) -> dict[str, np.ndarray]:
     """The feeds of the pruned model: cache inputs without the slots that went."""
     labels = {v.name: survivors.analysis.values.get(v, ()) for v in dense.graph.inputs}
     ends = {past.name for sublayer in survivors.bypassed for past, _ in sublayer.caches}

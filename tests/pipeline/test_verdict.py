@@ -212,8 +212,8 @@ def test_large_outputs_are_compared_one_sample_at_a_time(monkeypatch: pytest.Mon
     sizes: list[int] = []
     honest: Callable[[ir.Model, Settings], verdict.Runner] = verdict.runner
 
-    def watched(model: ir.Model, settings: Settings) -> verdict.Runner:
-        run = honest(model, settings)
+    def watched(model: ir.Model, settings: Settings, **more: bool) -> verdict.Runner:
+        run = honest(model, settings, **more)
 
         def call(feed: verdict.Feed) -> dict[str, np.ndarray]:
             sizes.append(len(feed["x"]))
@@ -241,3 +241,27 @@ def test_an_output_may_have_any_name() -> None:
     assert [item.name for item in agreement(graphprune.compile(dense, Half(), inputs=data(9))).outputs] == [
         "y[0]"
     ]
+
+
+DECODER = """(float[b,t,12] x, float[b,4,p,6] past) => (float[b,t,12] y, float[b,4,q,6] now) {
+    h0 = MatMul(x, wk) h1 = Reshape(h0, heads) h = Transpose<perm = [0, 2, 1, 3]>(h1)
+    now = Concat<axis = 2>(past, h)
+    s0 = Transpose<perm = [0, 1, 3, 2]>(now) s1 = MatMul(h, s0) s = Softmax<axis = -1>(s1) a0 = MatMul(s, now)
+    a1 = Transpose<perm = [0, 2, 1, 3]>(a0) a2 = Reshape(a1, flat) o = MatMul(a2, wo) y = Add(x, o)
+}"""
+
+
+@pytest.mark.parametrize(
+    "text", ["prune(align=1, ratio=0.5)", "prune(align=1, ratio=0.3), prune(align=1, ratio=0.3)"]
+)
+def test_caches_that_lost_heads_are_fed_what_is_left_of_them(text: str) -> None:
+    sizes = {"heads": np.array([0, 0, 4, 6]), "flat": np.array([0, 0, 24])}
+    dense = built(DECODER, 18, wk=(12, 24), wo=(24, 12), **sizes)
+    rng = np.random.default_rng(0)
+    shapes = {"x": (10, 3, 12), "past": (10, 4, 5, 6)}
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    result = graphprune.compile(dense, text, inputs=given)
+    (output,) = agreement(result).outputs
+    past = result.model.graph.inputs[1].shape
+    assert past is not None and tuple(past)[1:] != (4, "p", 6)
+    assert output.name == "y" and output.drop is not None
