@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -26,7 +27,7 @@ from graphprune.axes.rules import row_for
 from graphprune.axes.state import Axes, Use
 from graphprune.errors import ModelError
 from graphprune.ir.shapes import Sizes
-from graphprune.ir.weights import find_weights, parameters, stored
+from graphprune.ir.weights import find_weights, parameters, stored_bytes
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,8 @@ def cost(model: ir.Model, shapes: Mapping[str, Sequence[int]], sizes: Sizes | No
             before = per_node.get(name, 0)
             per_node[name] = None if macs is None or before is None else before + macs
     known = [macs for macs in per_node.values() if macs is not None]
-    tensors = {id(tensor): tensor.nbytes for _, tensor in stored(model)}
     total = sum(known) if len(known) == len(per_node) else None
-    return Cost(parameters(model), total, sum(tensors.values()), per_node)
+    return Cost(parameters(model), total, stored_bytes(model), per_node)
 
 
 def node_terms(node: ir.Node, sizes: Sizes) -> list[Term] | None:
@@ -195,14 +195,14 @@ class CostModel:
                 every = (state.blocks.get((use, axis), 1) for axis in range(len(labels)))
                 axes = tuple(self._factors.split(label) for label in owned)
                 uses.setdefault(use.value, []).append(_Use(axes, max(every, default=1)))
-        fixed, free, seen = 0, [], set()
-        for value, weight in find_weights(self._analysis.model).items():
+        weights = find_weights(self._analysis.model)
+        free: dict[int, list[_Use]] = {}
+        for value, weight in weights.items():
             if value in uses:
-                free.append(_Params(weight.packing, tuple(uses[value])))
-            elif id(weight.tensor) not in seen:
-                seen.add(id(weight.tensor))
-                fixed += weight.size
-        return fixed, free
+                free.setdefault(id(weight.tensor), []).extend(uses[value])
+        tensors = {id(weight.tensor): weight for weight in weights.values()}
+        fixed = sum(weight.size for tensor, weight in tensors.items() if tensor not in free)
+        return fixed, [_Params(tensors[tensor].packing, tuple(each)) for tensor, each in free.items()]
 
     def _count_macs(self, shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[str, ...], list[_Macs]]:
         analysis, unknown, found = self._analysis, [], []
@@ -264,12 +264,22 @@ class CostModel:
         require_known(self.unknown)
 
     def _counts(self, kept: Kept) -> dict[int, _Slots]:
-        found = {}
-        for number, factor in enumerate(self._factors.known):
-            count = kept.count((factor,))
-            which = number in self._shared and count < factor.size[0]
-            found[number] = _Slots(count, kept.factor(factor).tobytes() if which else b"")
+        if not self._dense:
+            return {}
+        roots, starts = self._classes
+        found = {number: _Slots(count) for number, count in enumerate(kept.counts(roots, starts).tolist())}
+        for number in self._shared:
+            if found[number].count < self._dense[number].count:
+                factor = self._factors.known[number]
+                found[number] = _Slots(found[number].count, kept.factor(factor).tobytes())
         return found
+
+    @cached_property
+    def _classes(self) -> tuple[Ids, Ids]:
+        """The classes of all factors' atoms, one factor after another, and where each starts."""
+        atoms = self._analysis.state.atoms
+        each = [atoms.find(_ids(factor)) for factor in self._factors.known]
+        return np.concatenate(each), np.cumsum([0, *(len(ids) for ids in each[:-1])])
 
     def saved(self, number: int, kept: Iterable[int]) -> tuple[int, int]:
         """Parameters and MACs that go where Group `number` of the analysis alone keeps these Units.

@@ -62,6 +62,11 @@ class Kept:
             self._counts[key] = (factor.atoms, int(self.factor(factor).sum()))
         return self._counts[key][1]
 
+    def counts(self, roots: Ids, starts: Ids) -> Ids:
+        """Kept slots of many factors at once, whose classes stand one after another, each from its start."""
+        found: Ids = np.add.reduceat(self._kept[roots], starts, dtype=np.int64)
+        return found
+
     def touches(self, label: Label) -> bool:
         """Whether any slot of the axis is removed."""
         return any(factor.atoms is not None and self._count(factor) < factor.size[0] for factor in label)

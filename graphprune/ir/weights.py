@@ -124,6 +124,11 @@ def parameters(model: ir.Model) -> int:
     return sum({id(weight.tensor): weight.size for weight in find_weights(model).values()}.values())
 
 
+def stored_bytes(model: ir.Model) -> int:
+    """Bytes of all stored tensors, weights or not, each once."""
+    return sum({id(tensor): tensor.nbytes for _, tensor in stored(model)}.values())
+
+
 def stored(model: ir.Model) -> Iterator[tuple[ir.Value, ir.TensorProtocol]]:
     """Stored tensors with the values that hold them: initializers and Constant nodes of every graph."""
     for graph in (model.graph, *model.graph.subgraphs()):

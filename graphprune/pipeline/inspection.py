@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from graphprune.pipeline import measure
 from graphprune.pipeline.opened import open_model
 from graphprune.pipeline.report import Size
 from graphprune.pipeline.samples import Given
@@ -79,14 +78,14 @@ def inspect(
     opened = open_model(model, settings, inputs)
     source, own, shapes = opened.source, opened.model, opened.settings.shapes
     analysis = analyse(own, options, opened.sizes)
-    gains = _gains(analysis, shapes)
+    size, gains = _counted(analysis, shapes)
     return Inspection(
         source=os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__,
         opset=source.opset,
         ir_version=opened.ir_version,
         producer=" ".join(filter(None, (own.producer_name, own.producer_version))),
         file_bytes=source.bytes,
-        size=measure.size(own, shapes, opened.sizes),
+        size=size,
         nodes=sum(opened.operators.values()),
         operators=dict(sorted(opened.operators.items(), key=lambda item: (-item[1], item[0]))),
         inputs=tuple(_port(value) for value in own.graph.inputs),
@@ -118,9 +117,12 @@ def _group(group: Group, gain: tuple[int, int]) -> GroupLine:
     )
 
 
-def _gains(analysis: Analysis, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, int]]:
-    """Parameters and multiply-adds that would go if every Unit of a Group went, by the Group's number."""
+def _counted(analysis: Analysis, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Size, list[tuple[int, int]]]:
+    """The model's size, and the parameters and multiply-adds that would go with every Unit of each Group."""
     from graphprune.axes.cost import CostModel
+    from graphprune.ir.weights import stored_bytes
 
     model = CostModel(analysis, shapes)
-    return [model.saved(number, ()) for number in range(len(analysis.groups))]
+    macs = None if model.unknown else model.dense_macs
+    gains = [model.saved(number, ()) for number in range(len(analysis.groups))]
+    return Size(model.dense_params, macs, stored_bytes(analysis.model)), gains

@@ -19,7 +19,7 @@ from graphprune.prune.select import Ladder, alignment, cuts_of, isomorphic_key, 
 SLACK = 0.03
 """Share of the model (of the Units, for `ratio`) by which a budget may be left behind without more ado."""
 FINER = (8, 4)
-CANDIDATES = 64
+CANDIDATES = 16
 """Groups that are tried for the last step: those that lose least by it."""
 PARTNERS = 8
 """Groups, and steps of each, that are tried in pairs."""
@@ -195,15 +195,15 @@ class Landing:
 
         def try_(steps: Ladder) -> Found | None:
             ahead = steps.removed[steps.removed > before.get(steps.group, 0)].tolist()
-            low, high = 0, len(ahead)
+            if not ahead or self._over(before | {steps.group: ahead[-1]}) < 0:
+                return None
+            low, high = 0, len(ahead) - 1
             while low < high:
                 middle = (low + high) // 2
                 if self._over(before | {steps.group: ahead[middle]}) >= 0:
                     high = middle
                 else:
                     low = middle + 1
-            if low == len(ahead):
-                return None
             gone = before | {steps.group: ahead[low]}
             return _score(steps, ahead[low]), self._over(gone), gone
 
