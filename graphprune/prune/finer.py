@@ -142,8 +142,14 @@ class Landing:
         if best is None:
             return Landed(before, met=False)
         moved = [n for n in best[1] if best[1][n] != before.get(n, 0)]
-        words = (self.steps.words(n, before.get(n, 0), best[1][n]) for n in moved)
+        words = (self.steps.words(n, self._previous(n, before, best[1]), best[1][n]) for n in moved)
         return Landed(best[1], forced=" and ".join(words))
+
+    def _previous(self, number: int, before: Gone, after: Gone) -> int:
+        """Units of a Group that go one step earlier, in the finest steps there are."""
+        ladders = (steps for ladders in self.steps.levels() for steps in ladders if steps.group == number)
+        counts = [int(count) for steps in ladders for count in steps.removed[steps.removed < after[number]]]
+        return max([before.get(number, 0), *counts])
 
     def _most(self, before: Gone) -> Gone | None:
         """All that is left of the Group that gives most, in the finest steps; None where nothing is left."""
