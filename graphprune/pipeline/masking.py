@@ -17,6 +17,7 @@ from graphprune.prune.masks.patterns import Keep, Pattern, Scores, keep_groups, 
 from graphprune.prune.plan import Plan
 
 if TYPE_CHECKING:
+    from graphprune.prune.masks.drive import Needed
     from graphprune.prune.masks.layers import Layer, Left, Matrix
     from graphprune.prune.masks.treat import Floats, Masked, Moments
     from graphprune.statistics.measures import Statistics
@@ -187,16 +188,21 @@ class _Work:
         from graphprune.prune.masks.drive import oneshot, sequential, wanted
         from graphprune.prune.masks.treat import no_moments
 
-        grams = self.item.measured == "grams"
+        needed = self._needed()
         ratios, fixed = self._budget()
         treat = partial(self._treat, ratios, fixed, silent)
         if self.item.measured == "nothing":
             return ((layer, treat(layer, no_moments(layer))) for layer in self.layers)
         own = [site for layer in self.layers for site in layer.sites]
         if self.item.driver == "oneshot":
-            found = self.context.collect(self.subject.model, wanted(own, grams), str(self.item))
-            return oneshot(self.layers, found, treat, grams)
-        return sequential(self.layers, self._stream(), treat, grams, self.context.progress)
+            found = self.context.collect(self.subject.model, wanted(own, needed), str(self.item))
+            return oneshot(self.layers, found, treat, needed)
+        return sequential(self.layers, self._stream(), treat, needed, self.context.progress)
+
+    def _needed(self) -> Needed:
+        from graphprune.prune.masks.drive import Needed
+
+        return Needed(squares=self.item.needs == "vectors", grams=self.item.measured == "grams")
 
     def _treat(
         self,
@@ -243,12 +249,14 @@ class _Work:
 
     def _owl(self, layers: Sequence[Layer], ratio: float) -> dict[str, float]:
         from graphprune.prune.masks.allocate import outlier_share, owl
-        from graphprune.prune.masks.drive import wanted
+        from graphprune.prune.masks.drive import Needed, wanted
 
         blocks, known = self._blocks(layers), None
         if self.item.needs != "nothing":
             every = [site for layer in self.layers for site in layer.sites]
-            known = self.context.collect(self.subject.model, wanted(every, False), str(self.item))
+            known = self.context.collect(
+                self.subject.model, wanted(every, Needed(squares=True, grams=False)), str(self.item)
+            )
         shares = [outlier_share(self._fields(block, known)) for block in blocks]
         sizes = [sum(layer.size for layer in block) for block in blocks]
         found = owl(shares, sizes, ratio)
@@ -257,11 +265,13 @@ class _Work:
         }
 
     def _fields(self, layers: Sequence[Layer], known: Statistics | None) -> Iterator[Scores]:
+        from graphprune.prune.masks.drive import Needed
         from graphprune.prune.masks.drive import known as known_of
         from graphprune.prune.masks.treat import no_moments
 
+        needed = Needed(squares=True, grams=False)
         for layer in layers:
-            own = no_moments(layer) if known is None else known_of(layer, known, False)
+            own = no_moments(layer) if known is None else known_of(layer, known, needed)
             for matrix, squares in zip(layer.matrix(), own.squares, strict=True):
                 yield self.item.score(matrix, squares)
 

@@ -168,6 +168,34 @@ def test_the_refit_lowers_the_error_of_the_first_layer() -> None:
     assert errors["wanda(repair=refit, damping=0)"] < 0.9 * errors["wanda(damping=0)"]
 
 
+@pytest.mark.parametrize("text", ["wanda", "nowag"])
+def test_the_refit_leaves_a_mask_as_it_is(text: str) -> None:
+    """A convolution is scored by norms of whole channels, not by what each position of its kernel sees."""
+    plain, refitted = (
+        compiled(conv_net(), f"{text}(driver=oneshot{more})", images()).plans[0].masks
+        for more in ("", ", repair=refit")
+    )
+    assert plain.keys() == refitted.keys() >= {"stem", "main"}
+    assert all(np.array_equal(plain[name], refitted[name]) for name in plain)
+    first, again = (
+        compiled(conv_net(), f"{text}({more})", images()).plans[0].masks["stem"]
+        for more in ("", "repair=refit")
+    )
+    assert np.array_equal(first, again)
+
+
+def test_wanda_weighs_a_convolution_by_whole_channels() -> None:
+    """Channels of very unlike borders: the norms of kernel positions would rank them otherwise."""
+    dense, data = conv_net(), images()
+    data["image"][:, 0, 0] *= 30
+    kept = compiled(dense, "wanda(only=[stem], repair=refit)", data).plans[0].masks["stem"]
+    norms = np.sqrt(np.square(data["image"], dtype=np.float64).sum((0, 2, 3)))
+    scores = (np.abs(weight(dense, "stem")) * norms[:, None, None]).reshape(8, -1)
+    ranks = np.argsort(np.argsort(-scores, axis=1), axis=1)
+    kept = kept.reshape(8, -1)
+    assert np.array_equal(kept, ranks < kept.sum(1, keepdims=True))
+
+
 def test_sequential_measures_behind_what_is_masked() -> None:
     one, all_at_once = (
         compiled(decoder(), f"sparsegpt(driver={driver})", tokens()) for driver in ("sequential", "oneshot")

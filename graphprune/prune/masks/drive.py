@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,28 +24,35 @@ Progress = Callable[[int, int, str], None]
 _CHUNK = 4096
 
 
-def wanted(sites: Sequence[Site], grams: bool) -> Wanted:
-    """What masks need to know of these Sites."""
-    if grams:
-        names = frozenset(site.name for site in sites)
-        return Wanted(grams=names, whole=names)
-    axes = {site.edge.name or "": site.in_axis for site in sites}
-    return Wanted(vectors=frozenset(axes), axes=axes)
+class Needed(NamedTuple):
+    """What masks need to know of the inputs: squares of every channel to score by, products to solve with.
+
+    Scores of a pass that needs both come from the squares, so that its mask does not depend on the repair.
+    """
+
+    squares: bool
+    grams: bool
+
+
+def wanted(sites: Sequence[Site], needed: Needed) -> Wanted:
+    """The same as what to measure at these Sites."""
+    names = frozenset(site.name for site in sites if needed.grams)
+    axes = {site.edge.name or "": site.in_axis for site in sites if needed.squares}
+    return Wanted(vectors=frozenset(axes), axes=axes, grams=names, whole=names)
 
 
 def oneshot(
-    layers: Sequence[Layer], statistics: Statistics, treat: Treat, grams: bool
+    layers: Sequence[Layer], statistics: Statistics, treat: Treat, needed: Needed
 ) -> Iterator[tuple[Layer, Masked]]:
     """Every Layer from statistics of the dense model."""
     for layer in layers:
-        yield layer, treat(layer, known(layer, statistics, grams))
+        yield layer, treat(layer, known(layer, statistics, needed))
 
 
-def known(layer: Layer, statistics: Statistics, grams: bool) -> Moments:
+def known(layer: Layer, statistics: Statistics, needed: Needed) -> Moments:
     """The moments of a Layer from statistics of one model."""
-    if grams:
-        return moments(layer, [statistics.gram(site.name).gram for site in layer.sites])
-    return moments(layer, [statistics.vector(site.edge.name or "").squares for site in layer.sites])
+    squares = [statistics.vector(site.edge.name or "").squares for site in layer.sites if needed.squares]
+    return moments(layer, squares, [statistics.gram(site.name).gram for site in layer.sites if needed.grams])
 
 
 def stages(layout: Layout, sites: Sequence[Site]) -> list[int]:
@@ -72,22 +80,25 @@ def _stuck(layout: Layout) -> list[tuple[int, int]]:
 
 
 def sequential(
-    layers: Sequence[Layer], stream: Stream, treat: Treat, grams: bool, progress: Progress
+    layers: Sequence[Layer], stream: Stream, treat: Treat, needed: Needed, progress: Progress
 ) -> Iterator[tuple[Layer, Masked]]:
     """Segment by segment, each measured on what the masked segments before it compute (Wanda, SparseGPT).
 
     A weight with readers in several segments is masked at the last of them, from the statistics of all.
     """
     owner = {site.name: layer for layer in layers for site in layer.sites}
-    found: dict[str, Floats] = {}
+    squared: dict[str, Floats] = {}
+    grams: dict[str, Floats] = {}
     last = max(at for at, segment in enumerate(stream.segments) if _own(segment.sites, owner))
     for at, segment in enumerate(stream.segments[: last + 1]):
         progress(at, last + 1, "mask")
         own = _own(segment.sites, owner)
-        found |= _grams(stream, segment, own) if grams else _squares(stream, segment, own)
+        squared |= _squares(stream, segment, own) if needed.squares else {}
+        grams |= _grams(stream, segment, own) if needed.grams else {}
         replaced: dict[str, Array] = {}
         for layer in _due(own, owner):
-            masked = treat(layer, moments(layer, [found.pop(site.name) for site in layer.sites]))
+            found = ([some.pop(site.name) for site in layer.sites if some] for some in (squared, grams))
+            masked = treat(layer, moments(layer, *found))
             replaced[layer.name] = masked.applied(layer)
             yield layer, masked
         if at < last:
@@ -98,7 +109,7 @@ def sequential(
 def _grams(stream: Stream, segment: Segment, sites: Sequence[Site]) -> dict[str, Floats]:
     if not sites:
         return {}
-    statistics = stream.measure(segment, wanted(sites, True))
+    statistics = stream.measure(segment, wanted(sites, Needed(squares=False, grams=True)))
     return {site.name: statistics.gram(site.name).gram for site in sites}
 
 

@@ -16,6 +16,7 @@ from graphprune.prune.masks.refit import refit
 from graphprune.statistics.sites import Array
 
 Floats = npt.NDArray[np.float64]
+_NOTHING: Floats = np.empty((0, 0, 0))
 Field = Callable[[Matrix, Floats], Scores]
 """Scores of a matrix [rows, columns] whose columns were fed these sums of squares."""
 
@@ -25,7 +26,8 @@ class Moments:
     """What is known of the input of a Layer, summed over its Sites.
 
     Attributes:
-        squares: [blocks, columns], sums of x^2; ones where nothing was measured.
+        squares: [blocks, columns], sums of x^2, for a convolution those of the whole channel at every
+            position of its kernel; ones where nothing was measured.
         gram: [blocks, columns, columns], sums of x x^T; empty where only squares were measured.
     """
 
@@ -60,26 +62,28 @@ def alike(known: Moments) -> Moments:
     return Moments(np.ones((blocks, columns)), gram)
 
 
-def moments(layer: Layer, measured: Sequence[Floats]) -> Moments:
-    """The moments of a Layer from what was measured at each of its Sites.
+def moments(layer: Layer, squares: Sequence[Floats], grams: Sequence[Floats]) -> Moments:
+    """The moments of a Layer from what was measured at each of its Sites, one of the two or both.
 
     Args:
         layer: the Layer.
-        measured: per Site, sums of squares per input channel, or of x x^T [blocks, columns, columns].
+        squares: per Site, sums of squares per input channel; where there are none the Grams have them.
+        grams: per Site, sums of x x^T, [blocks, columns, columns].
 
     Raises:
         PromiseError: the calibration data lead to values that are not finite.
     """
-    total = measured[0] if len(measured) == 1 else np.sum(measured, axis=0)
-    if not np.isfinite(total).all():
+    total, products = (
+        (each[0] if len(each) == 1 else np.sum(each, axis=0)) if each else _NOTHING
+        for each in (squares, grams)
+    )
+    if not (np.isfinite(total).all() and np.isfinite(products).all()):
         raise PromiseError(
             f"the input of {quote(layer.name)} is not finite on the calibration data",
             "leave the layer out with ignore=, or repair the model or the data",
         )
-    if total.ndim == 1:
-        return Moments(layer.columns(total), np.empty((0, 0, 0)))
-    gram = layer.gram(total)
-    return Moments(np.einsum("bii->bi", gram), gram)
+    gram = layer.gram(products) if grams else products
+    return Moments(layer.columns(total) if squares else np.einsum("bii->bi", gram), gram)
 
 
 def field(layer: Layer, matrix: Matrix, squares: Floats, score: Field) -> Scores:
