@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.state import Use
+from graphprune.ir.element import is_packed
 from graphprune.proof.declared import Declared, Place
 from graphprune.proof.pairing import Pairing, is_constant, title
 from graphprune.proof.survivors import Array, Mask, Survivors
@@ -115,6 +116,8 @@ def repaired(survivors: Survivors, name: str, tensor: ir.TensorProtocol) -> Arra
     """The dense tensor with the Plan's replacement and mask."""
     plan = survivors.plan
     array = np.asarray(plan.replaced[name] if name in plan.replaced else tensor.numpy())
+    if is_packed(tensor.dtype):  # in a plan's file they take whole bytes
+        array = array.astype(tensor.dtype.numpy())
     if name in plan.masks:
         array = np.where(np.asarray(plan.masks[name], bool), array, np.zeros((), array.dtype))
     return array

@@ -79,7 +79,7 @@ class Plan:
     def tensors(self) -> dict[str, Array]:
         """The values that the JSON object only names: "replaced/NAME", "masks/NAME", "biases/NAME"."""
         kinds = (("replaced", self.replaced), ("masks", self.masks), ("biases", self.biases))
-        return {f"{kind}/{name}": array for kind, arrays in kinds for name, array in arrays.items()}
+        return {f"{kind}/{name}": _whole(array) for kind, arrays in kinds for name, array in arrays.items()}
 
     @staticmethod
     def from_json(document: Mapping[str, object], tensors: Mapping[str, Array] | None = None) -> Plan:
@@ -98,6 +98,14 @@ class Plan:
             raise ArgumentError(
                 f"the plan cannot be read: {error!r}", "was it written by this version?"
             ) from None
+
+
+def _whole(array: Array) -> Array:
+    """Numbers of four bits and fewer in whole bytes, which every format of files knows."""
+    name = array.dtype.name
+    if name in ("int4", "int2"):
+        return array.astype(np.int8)
+    return array.astype(np.uint8) if name in ("uint4", "uint2") else array
 
 
 def _read(document: Mapping[str, object], tensors: dict[str, Array]) -> Plan:

@@ -14,6 +14,7 @@ from graphprune.axes.kept import Kept, Mask
 from graphprune.axes.labels import Label
 from graphprune.axes.state import Use
 from graphprune.ir.clone import copy_model
+from graphprune.ir.element import is_packed
 from graphprune.ir.mapped import in_place
 from graphprune.prune.branches import remove_branches
 from graphprune.prune.edits import apply_edits
@@ -199,12 +200,17 @@ def _maker(
     tensor: ir.TensorProtocol, replaced: Array | None, mask: Array | None, cut: Cut
 ) -> Callable[[], Array]:
     def make() -> Array:
-        dense = in_place(tensor) if replaced is None else replaced
+        dense = in_place(tensor) if replaced is None else _typed(replaced, tensor)
         if mask is not None:
             dense = np.where(mask, dense, np.zeros((), dense.dtype))
         return cut.apply(dense)
 
     return make
+
+
+def _typed(array: Array, tensor: ir.TensorProtocol) -> Array:
+    """Small integers come from a file in whole bytes."""
+    return array.astype(tensor.dtype.numpy(), copy=False) if is_packed(tensor.dtype) else array
 
 
 def _tensor(tensor: ir.TensorProtocol, make: Callable[[], Array], cut: Cut, name: str) -> ir.TensorProtocol:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -148,3 +151,29 @@ def test_a_convolution_of_integers_is_repaired_too() -> None:
     ways = (Repaired({}, {}), made)
     before, after = (distance(analysis.model, twin(analysis, cuts, each), [unseen]) for each in ways)
     assert set(made.replaced) == {"w2"} and after < 0.7 * before
+
+
+def test_codes_of_four_bits_go_through_a_plan_file(tmp_path: Path) -> None:
+    draw, tensors = np.random.default_rng(0), []
+    for name, shape in (("w", (16, 32)), ("v", (32, 4))):
+        codes = draw.integers(-7, 8, shape)
+        tensors.append(onnx.helper.make_tensor(name, onnx.TensorProto.INT4, shape, codes.ravel().tolist()))
+        tensors.append(onnx.numpy_helper.from_array(np.full(shape[1], 0.1, np.float32), f"s{name}"))
+    rows = [
+        ("DequantizeLinear", ["w", "sw"], "f"), ("MatMul", ["x", "f"], "a"), ("Relu", ["a"], "b"),
+        ("DequantizeLinear", ["v", "sv"], "g"), ("MatMul", ["b", "g"], "y"),
+    ]  # fmt: skip
+    nodes = [onnx.helper.make_node(op, inputs, [out]) for op, inputs, out in rows]
+    ends = [
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size])]
+        for name, size in (("x", 16), ("y", 4))
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", *ends, tensors)
+    dense = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    data = {"x": (draw.standard_normal((64, 5)) @ draw.standard_normal((5, 16))).astype(np.float32)}
+    one, two = tmp_path / "one.onnx", tmp_path / "two.onnx"
+    graphprune.compile(dense, "obspa(macs=0.5)", one, calibration=data)
+    graphprune.compile(dense, output=two, plan=one.with_suffix(".plan.json"))
+    first, second = (onnx.load(path).graph.initializer for path in (one, two))
+    assert [each.raw_data for each in first] == [each.raw_data for each in second]
+    assert {each.data_type for each in first} >= {onnx.TensorProto.INT4}
