@@ -26,6 +26,7 @@ from graphprune.axes.macs import Place, Term, terms
 from graphprune.axes.rules import row_for
 from graphprune.axes.state import Axes, Use
 from graphprune.errors import ModelError
+from graphprune.ir.bodies import open_body, trips
 from graphprune.ir.shapes import Sizes
 from graphprune.ir.weights import find_weights, parameters, stored_bytes
 
@@ -66,10 +67,23 @@ def cost(model: ir.Model, shapes: Mapping[str, Sequence[int]], sizes: Sizes | No
 def node_terms(node: ir.Node, sizes: Sizes) -> list[Term] | None:
     """The multiply-adds of a node, None where they are not known: a body runs who knows how often."""
     if node.op_type in BODIES:
-        inner = (each for attribute in node.attributes.values() for each in _nodes_in(attribute))
-        return None if node.op_type != "If" and any(_multiplies(each) for each in inner) else []
+        return [] if node.op_type == "If" else _repeated(node, sizes)
     row = row_for(node.domain, node.op_type)
     return [] if row is None else terms(row.macs, node, sizes)
+
+
+def _repeated(node: ir.Node, sizes: Sizes) -> list[Term] | None:
+    """The multiply-adds of all runs of a body; the branch of an If in it is not known to be taken."""
+    inner = [each for attribute in node.attributes.values() for each in _nodes_in(attribute)]
+    if not any(_multiplies(each) for each in inner):
+        return []
+    body = open_body(node)
+    count = None if body is None else trips(body, sizes.shapes, sizes.data)
+    if body is None or count is None or any(each.op_type == "If" for each in inner):
+        return None
+    found = [node_terms(each, sizes) for each in body.graph]
+    known = [sum(term.macs for term in terms) for terms in found if terms is not None]
+    return [Term(count[0] * sum(known), ())] if len(known) == len(found) else None
 
 
 def _nodes_in(attribute: ir.Attr) -> Iterable[ir.Node]:

@@ -7,7 +7,6 @@ when it depends on a symbolic dimension, even if both points give the same numbe
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,10 +16,11 @@ import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
 from graphprune.ir.agree import equal_sizes
+from graphprune.ir.bodies import Body, open_body, trips, values_of
 from graphprune.ir.contrib import contrib_shapes, element_type
 from graphprune.ir.evaluate import MOVES, integer
 from graphprune.ir.fast_shapes import BROADCAST, SAME_AS_FIRST, fast_shape
-from graphprune.ir.learned import Learned
+from graphprune.ir.learned import Learned, Symbols
 from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
 
 Size = tuple[int, int]
@@ -80,9 +80,9 @@ def _consistent(model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]
         idle = idle + 1 if best is not None and len(sizes.failures) >= len(best.failures) else 0
         if best is None or len(sizes.failures) <= len(best.failures):
             best = sizes
-        if inference.clash is None or known.count >= CLASH_LIMIT or idle >= PATIENCE:
+        if inference.symbols.clash is None or known.count >= CLASH_LIMIT or idle >= PATIENCE:
             return best
-        known = inference.clash
+        known = inference.symbols.clash
 
 
 PATIENCE = 3
@@ -91,22 +91,13 @@ CLASH_LIMIT = 12
 """What may be learned about symbols from clashes before inference goes on without it."""
 
 
-def _primes() -> Iterator[int]:
-    for number in itertools.count(31, 2):
-        if all(number % d for d in range(3, int(number**0.5) + 1, 2)):
-            yield number
-
-
 class _Inference:
     def __init__(
         self, model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]], known: Learned
     ) -> None:
-        self.model, self.spatial, self.given, self.known = model, spatial, given, known
-        self.clash: Learned | None = None
+        self.model, self.spatial, self.given, self.symbols = model, spatial, given, Symbols(known)
         self.opsets = dict(model.opset_imports)
         self.sizes = Sizes()
-        self.symbols: dict[object, Size] = {}
-        self.primes = _primes()
         self.unsure: set[ir.Value] = set()
         self.met: dict[ir.Value, set[int]] = {}
 
@@ -115,13 +106,8 @@ class _Inference:
             self.sizes.shapes[value] = self._declared(value, self.given.get(value.name or ""))
         with np.errstate(all="ignore"):
             self._graph(self.model.graph)
-        self.sizes.fixed = self.known.fixed
+        self.sizes.fixed = self.symbols.known.fixed
         return self.sizes
-
-    def _symbol(self, key: object, factor: int = 1) -> Size:
-        if key not in self.symbols:
-            self.symbols[key] = (next(self.primes) * factor, next(self.primes) * factor)
-        return self.known.values.get(key, self.symbols[key])
 
     def _declared(self, value: ir.Value, given: Sequence[int] | None = None) -> Shape | None:
         if value.shape is None:
@@ -135,7 +121,7 @@ class _Inference:
                 continue
             factor = self.spatial if len(value.shape) >= 4 and position >= 2 else 1
             key = dim.value if dim.value is not None else (value, position)
-            out.append(self._symbol(key, factor))
+            out.append(self.symbols.size(key, factor))
         return tuple(out)
 
     def _graph(self, graph: ir.Graph) -> None:
@@ -149,6 +135,8 @@ class _Inference:
                     self._close_if(owner)
             elif node.op_type == "If" and node.domain == "":
                 work.append((self._branches(node), node))
+            elif (body := open_body(node)) is not None:
+                self._repeat(body)
             else:
                 self._node(node)
 
@@ -178,13 +166,54 @@ class _Inference:
             if out.dtype is None and a.dtype is not None:
                 out.dtype = a.dtype
 
+    def _repeat(self, body: Body) -> None:
+        """A body that runs several times: a state whose shape another run changes has none."""
+        unsteady: set[ir.Value] = set()
+        failures = len(self.sizes.failures)
+        while True:
+            for first, inner, _, _ in body.states:
+                self.sizes.shapes[inner] = None if inner in unsteady else self._shape_of(first)
+            for value in body.scalars:
+                self.sizes.shapes[value] = self._declared(value) or ()
+            for whole, axis, piece in body.elements:
+                shape = self._shape_of(whole)
+                self.sizes.shapes[piece] = None if shape is None else (*shape[:axis], *shape[axis:][1:])
+            self._graph(body.graph)
+            moved = {i for _, i, last, _ in body.states if self._shape_of(i) != self._shape_of(last)}
+            if moved <= unsteady:
+                break
+            unsteady |= moved
+            for value in values_of(body.graph):
+                self.sizes.shapes.pop(value, None)
+                self.sizes.data.pop(value, None)
+            del self.sizes.failures[failures:]
+        self._leave(body)
+
+    def _leave(self, body: Body) -> None:
+        """The results of a body that runs several times."""
+        for _, _, last, out in body.states:
+            self._result(out, last, self._shape_of(last))
+        count = trips(body, self.sizes.shapes, self.sizes.data)
+        for piece, out, axis in body.collected:
+            shape = self._shape_of(piece)
+            size = self.symbols.size((out, axis)) if count is None else count
+            self._result(out, piece, None if shape is None else (*shape[:axis], size, *shape[axis:]))
+
+    def _result(self, out: ir.Value, source: ir.Value, shape: Shape | None) -> None:
+        self.sizes.shapes[out] = shape if shape is not None else self._declared(out)
+        if out.dtype is None and source.dtype is not None:
+            out.dtype = source.dtype
+
+    def _shape_of(self, value: ir.Value | None) -> Shape | None:
+        return None if value is None else self.sizes.shapes.get(value)
+
     def _node(self, node: ir.Node) -> None:
         self._doubt(node)
         if self._evaluate(node):
             return
         shapes = [None if v is None else self.sizes.shapes.get(v) for v in node.inputs]
         if node.graph is self.model.graph:  # a branch may be there for another size
-            self._fix(node, shapes)
+            self.symbols.fix(equal_sizes(node, shapes))
         known = self._fast(node, shapes)
         if known is None:
             known = self._slow(node)
@@ -262,54 +291,16 @@ class _Inference:
         for position in range(rank):
             sizes = {s[position - rank] for s in shapes if rank - position <= len(s)} - {(1, 1)}
             if len(sizes) > 1:
-                self._learn(sorted(sizes))
+                self.symbols.meet(sorted(sizes))
                 return None
             out.append(sizes.pop() if sizes else (1, 1))
         return tuple(out)
 
-    def _fix(self, node: ir.Node, shapes: Sequence[Shape | None]) -> None:
-        """A symbol, or a multiple of one, that meets a weight takes its size."""
-        for pair in equal_sizes(node, shapes):
-            for open_size, (a, b) in (pair, pair[::-1]):
-                factor = self._factor(open_size) if a == b and open_size != (a, b) else None
-                if factor is not None and a > 0 and a % factor[1] == 0:
-                    self.clash = (self.clash or self.known).weighed(factor[0], a // factor[1])
-
-    def _factor(self, size: Size) -> tuple[object, int] | None:
-        """The symbol that a size is a multiple of, and how many times."""
-        for symbol, (a, b) in self.symbols.items():
-            times = size[0] // a
-            if times and (a * times, b * times) == size and symbol not in self.known.values:
-                return symbol, times
-        return None
-
-    def _learn(self, sizes: Sequence[Size]) -> None:
-        """Two different sizes meet where they must be equal: a bare symbol takes the other's value."""
-        for symbol, size in self.symbols.items():
-            if size in sizes and self.clash is None:
-                self.clash = self.known.equal(symbol, next(other for other in sizes if other != size))
-        for symbol, rest in self.known.rests.items():
-            (a, b), (c, d) = sizes[:2]
-            for more in ((a - c, b - d), (c - a, d - b)):
-                if self.clash is None and min(rest[0] + more[0], rest[1] + more[1]) > 0:
-                    whole = self.known.values[symbol]
-                    start = (whole[0] - rest[0], whole[1] - rest[1])
-                    self.clash = self.known.longer(symbol, start, (rest[0] + more[0], rest[1] + more[1]))
-
     def _emptied(self, node: ir.Node, before: Shape | None, after: Shape | None) -> None:
-        """A Slice that leaves nothing of a symbol starts behind its end: the symbol must be longer."""
-        starts = (
-            self.sizes.data.get(node.inputs[1])
-            if len(node.inputs) > 1 and node.inputs[1] is not None
-            else None
-        )
-        if self.clash is not None or before is None or after is None or starts is None or starts.a.size != 1:
-            return
-        start = int(starts.a.ravel()[0]), int(starts.b.ravel()[0])
-        for old, new in zip(before, after, strict=False):
-            symbol = next((key for key, size in self.symbols.items() if size == old), None)
-            if new == (0, 0) and old != new and symbol is not None and min(start) >= max(old):
-                self.clash = self.known.longer(symbol, start, (next(self.primes), next(self.primes)))
+        given = node.inputs[1] if len(node.inputs) > 1 else None
+        starts = None if given is None else self.sizes.data.get(given)
+        if before is not None and after is not None and starts is not None and starts.a.size == 1:
+            self.symbols.emptied((int(starts.a.ravel()[0]), int(starts.b.ravel()[0])), before, after)
 
     def _fast(self, node: ir.Node, shapes: Sequence[Shape | None]) -> list[Shape | None] | None:
         contrib = contrib_shapes(node, shapes)
@@ -331,7 +322,7 @@ class _Inference:
         joined = integer(node.attributes, "axis", 0) % len(shapes[0])
         for axis, sizes in enumerate(zip(*shapes, strict=True)):
             if axis != joined and len(set(sizes)) > 1:
-                self._learn(sorted(set(sizes)))
+                self.symbols.meet(sorted(set(sizes)))
 
     @staticmethod
     def _type(node: ir.Node) -> None:
@@ -375,7 +366,7 @@ class _Inference:
         if a is None or b is None or len(a) != len(b):
             return None
         return tuple(
-            self._symbol((out, i)) if x is None or y is None else (x, y)
+            self.symbols.size((out, i)) if x is None or y is None else (x, y)
             for i, (x, y) in enumerate(zip(a, b, strict=True))
         )
 
