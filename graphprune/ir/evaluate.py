@@ -149,6 +149,11 @@ def _reduce(function: Callable[..., Array]) -> Evaluator:
     return evaluate
 
 
+def _length(array: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    wide = array.astype(np.float64)
+    return np.asarray(np.sqrt((wide * wide).sum(axis=axis, keepdims=keepdims)), array.dtype)
+
+
 def _where(inputs: Inputs, attributes: Attributes) -> Array:
     return np.where(_required(inputs, 0), _required(inputs, 1), _required(inputs, 2))
 
@@ -222,6 +227,7 @@ COMPUTES: dict[str, Evaluator] = {
     "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),
     "ReduceMean": _reduce(np.mean),
+    "ReduceL2": _reduce(_length),
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
     "Clip": _clip,

@@ -31,6 +31,7 @@ FOLDABLE = frozenset(
         "Pow",
         "Reciprocal",
         "ReduceMean",
+        "ReduceL2",  # weight norm
         "ReduceSum",
         "Expand",
         "ScatterND",  # Swin v2 zeroes the bias of its keys

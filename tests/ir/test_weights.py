@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.ir.weights import find_weights, parameters
-from tests.proof.building import parsed
+from tests.proof.building import model, parsed
 
 SIGNED = np.arange(-12, 12, dtype=np.int8).reshape(6, 4)
 SCALE, SCALES = np.array(0.1, np.float32), np.full(4, 0.1, np.float32)
@@ -116,3 +116,13 @@ def test_int4_counts_elements_not_bytes() -> None:
     value.const_value = ir.Tensor(np.zeros((6, 4), np.int8), dtype=ir.DataType.INT4, name="q")
     value.type = ir.TensorType(ir.DataType.INT4)
     assert parameters(dense) == 24
+
+
+def test_weight_norm_becomes_the_weight_that_it_computes() -> None:
+    """Its norm is of the whole row: left standing, it would keep the dense weight beside a cut one."""
+    body = """(float[n,6] x) => (float[n,4] y) {
+        r = ReduceL2 <keepdims = 1> (v, one)\n u = Div(v, r)\n w = Mul(u, g)\n h = MatMul(x, w)
+        a = Relu(h)\n y = MatMul(a, o) }"""
+    dense = model(body, 21, np.float32, v=(6, 16), g=(1, 16), o=(16, 4), one=np.array([0]))
+    assert [node.op_type for node in dense.graph] == ["MatMul", "Relu", "MatMul"]
+    assert parameters(dense) == 6 * 16 + 16 * 4
