@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import graphprune
 from graphprune.axes.groups import Group
+from graphprune.errors import PromiseError
 from graphprune.prune.finer import SLACK, Landing, Steps
 from graphprune.prune.select import alignment, ladder
 
@@ -112,3 +113,11 @@ def test_a_landing_meets_the_budget_and_no_single_step_is_nearer(
             for removed in each.removed[each.removed > before.get(each.group, 0)].tolist():
                 other = (landing.target - count(steps.cuts(before | {each.group: removed}))) / dense
                 assert other < 0 or other >= over - 1e-9
+
+
+def test_the_least_that_can_stay_is_never_more_than_the_model() -> None:
+    """One Unit of w1 is 46 parameters; the biases that make up for it are 56."""
+    samples = {"x": np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)}
+    text = "prune(params=0.5, only=[w1*], min-keep=0.95, repair=bias)"
+    with pytest.raises(PromiseError, match=r"at least 1\.000 of the params stay"):
+        graphprune.compile(deep(), text, calibration=samples)
