@@ -45,6 +45,7 @@ class Case:
     Attributes:
         units: sizes of the prunable Groups, ascending.
         runs: False where ONNX Runtime has no CPU kernel, so that only the analysis is checked.
+        adds: numbers that edits add, which are counted as parameters.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Case:
     options: Options = field(default_factory=Options)
     opset: int = 23
     runs: bool = True
+    adds: int = 0
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def model(self) -> ir.Model:
@@ -133,7 +135,7 @@ def holds(case: Case) -> None:
         pruned = rewrite(analysis.model, analysis, plan)
         proof = prove(analysis.model, analysis, plan, pruned, [dict(case.feeds)])
         assert proof.ok, proof.details
-        counts_as_foreseen(analysis, plan, pruned)
+        counts_as_foreseen(analysis, plan, pruned, case.adds)
 
 
 def counts_as_foreseen(analysis: Analysis, plan: Plan, pruned: ir.Model, adds: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from graphprune.pipeline.manager import ProofError
 from .conftest import Half
 
 
-def careless(model: ir.Model) -> Sizes:
+def careless(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> Sizes:
     """A normal form with one weight a little off."""
-    sizes = normalise(model)
+    sizes = normalise(model, shapes)
     weight = next(v for v in model.graph.initializers.values() if v.const_value is not None)
     assert weight.const_value is not None
     weight.const_value = ir.Tensor(weight.const_value.numpy() * np.float32(1.01), name=weight.name)

@@ -140,6 +140,7 @@ CASES = (
         ),
         ["y"],
         [8],
+        adds=8,  # zeros that hold the places of what went
     ),
     Case(
         "blocks that nothing else fixes are fixed, and tied on both sides",
