@@ -196,10 +196,12 @@ def _sheets(sink: Sink, evidence: Evidence) -> Iterator[Sheet]:
             if moves[columns].any():
                 yield RowSheet(matrix[block], rows * moves, evidence.damping, units, columns, unit**-2)
             continue
-        covariance = second.covariance[block]
+        covariance = second.scatter[block] / max(second.count, 1.0)
         moves = varying(np.diagonal(covariance), second.mean[block])
         if moves[columns].any():
-            inverse = inverted(covariance * moves * moves[:, None], evidence.damping)
+            covariance *= moves
+            covariance *= moves[:, None]
+            inverse = inverted(covariance, evidence.damping)
             yield ColumnSheet(matrix[block] * (moves / unit), inverse, units, columns)
 
 
@@ -219,18 +221,23 @@ def inverted(second: Floats, damping: float) -> Floats:
 
     H was summed in single precision: where it is not positive even so, the damping grows until it is.
     """
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+    from scipy.linalg.lapack import dpotrf, dpotri
 
     diagonal = np.diagonal(second)
-    level = damping * float(diagonal.mean())
+    mean = float(diagonal.mean())
+    level = damping * mean
     while True:
-        damped = second + np.diag(np.where(diagonal > 0, level, 1.0))
-        try:
-            return np.asarray(
-                cho_solve(cho_factor(damped, lower=True, overwrite_a=True), np.eye(len(damped)))
-            )
-        except LinAlgError:
-            level = HARDER * max(level, float(np.finfo(np.float32).eps) * float(diagonal.mean()))
+        damped = np.array(second, order="F")
+        damped[np.diag_indices_from(damped)] += np.where(diagonal > 0, level, 1.0)
+        factor, failed = dpotrf(damped, lower=1, overwrite_a=1)
+        if not failed:
+            break
+        level = HARDER * max(level, float(np.finfo(np.float32).eps) * mean)
+    half, _ = dpotri(factor, lower=1, overwrite_c=1)
+    lower = np.tril(half, -1)
+    lower += lower.T
+    lower[np.diag_indices_from(lower)] = np.diagonal(half)
+    return np.asarray(lower)
 
 
 def _thinet(group: Group, evidence: Evidence) -> Floats | None:

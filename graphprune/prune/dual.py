@@ -15,15 +15,17 @@ from graphprune.prune.surgeon import CHUNK, alike
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
+PIECE = 1 << 20
+"""Elements of weights that are worked on at a time: they stay where the processor has them at hand."""
 
 
 class RowSheet:
     """One block of a Site that reads a Group, on its way through the elimination.
 
-    With H = (Z'Z + l I) / n the Woodbury identity turns every inverse over columns into one over rows. What
-    is gone is remembered in two small matrices: M = Z_K Z_K' + l I of the columns that stay, and R = W_S Z_S'
-    of those that went. Then V_P = W_P + R M^-1 Z_P are the weights of a Unit, made up for what went, and
-    [H_KK^-1]_PP = n/l (I - Z_P' M^-1 Z_P).
+    With H = (Z'Z + l I) / n the Woodbury identity turns every inverse over columns into one over rows. With
+    M = Z_K Z_K' + l I of the columns that stay and R = W_S Z_S' of those that went, V_P = W_P + R M^-1 Z_P
+    are the weights of a Unit, made up for what went, and [H_KK^-1]_PP = n/l (I - Z_P' M^-1 Z_P). Costs read
+    no more than V_P' V_P, so that of R only W_P' R and R' R are kept.
 
     Args:
         matrix: W, [rows of W, columns].
@@ -36,13 +38,13 @@ class RowSheet:
     def __init__(
         self, matrix: Singles, rows: Singles, damping: float, units: Ids, columns: Ids, factor: float = 1.0
     ) -> None:
-        self._level = damping * float(np.square(rows, dtype=np.float64).sum()) / rows.shape[1]
-        if self._level == 0:
+        level = damping * float(np.square(rows, dtype=np.float64).sum()) / rows.shape[1]
+        if level == 0:
             raise ValueError("rows that never vary, or no damping")
-        self._factor = factor * self._level / (2 * len(rows))
+        self._factor = factor * level / (2 * len(rows))
         self._kernel = kernel(rows)
-        self._kernel[np.diag_indices_from(self._kernel)] += self._level
-        self._lost = np.zeros((len(matrix), len(rows)), np.float64)
+        self._kernel[np.diag_indices_from(self._kernel)] += level
+        self._lost = np.zeros((len(rows), len(rows)))
         self._bundles = [_bundle(matrix, rows, names, owned) for names, owned in alike(units, columns)]
 
     def costs(self, size: int) -> Floats:
@@ -50,22 +52,26 @@ class RowSheet:
         found = np.zeros(size)
         inverse = linalg.inv(self._kernel, check_finite=False)
         inverse = (inverse + inverse.T) / 2
-        lost = self._lost.astype(np.float32)
         for bundle in self._bundles:
             for at in bundle.chunks():
-                found[bundle.units[at]] += self._factor * bundle.costs(at, inverse, lost)
+                found[bundle.units[at]] += self._factor * bundle.costs(at, inverse, self._lost)
         return found
 
     def remove(self, units: Ids) -> None:
         """Takes the columns of these Units out; what stays makes up for them."""
-        for bundle in self._bundles:
-            gone = np.isin(bundle.units, units) & bundle.alive
-            if gone.any():
-                rows, weights = bundle.flat(gone)
-                self._lost += weights @ rows.T
-                wide = rows.astype(np.float64)
-                self._kernel -= wide @ wide.T
-                bundle.alive &= ~gone
+        gone = [np.flatnonzero(np.isin(each.units, units) & each.alive) for each in self._bundles]
+        parts = [each.flat(at) for each, at in zip(self._bundles, gone, strict=True) if len(at)]
+        if not parts:
+            return
+        rows, crosses, weights = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+        wide = rows.astype(np.float64)
+        self._kernel -= wide @ wide.T
+        moved = wide @ crosses.T
+        self._lost += moved + moved.T + wide @ (weights.T @ weights) @ wide.T
+        change = weights @ rows.T
+        for bundle, at in zip(self._bundles, gone, strict=True):
+            bundle.alive[at] = False
+            bundle.follow(change)
 
 
 @dataclass(eq=False)
@@ -76,6 +82,8 @@ class _Bundle:
         units: their numbers.
         rows: Z_P of each, [units, rows, columns of each].
         weights: W_P of each, [units, rows of W, columns of each].
+        products: W_P' W_P, [units, columns of each, columns of each].
+        crosses: W_P' R, [units, columns of each, rows].
         rest: sum of squares of what of W_P no row of Z_P sees, [units].
         alive: which are left.
     """
@@ -83,30 +91,42 @@ class _Bundle:
     units: Ids
     rows: Singles
     weights: Singles
+    products: Singles
+    crosses: Singles
     rest: Floats
     alive: Bools
 
     def chunks(self) -> Iterator[Ids]:
         """Indices of those that are left, so many at a time."""
         left = np.flatnonzero(self.alive)
-        each = max(self.weights[0].size, self.rows[0].size, 1)
-        step = max(1, CHUNK // each)
+        step = max(1, PIECE // max(self.weights[0].size, self.rows[0].size, 1))
         for start in range(0, len(left), step):
             yield left[start : start + step]
 
-    def costs(self, at: Ids, inverse: Floats, lost: npt.NDArray[np.float32]) -> Floats:
+    def costs(self, at: Ids, inverse: Floats, lost: Floats) -> Floats:
         """tr(V_P (I - Z_P' M^-1 Z_P)^-1 V_P') of some Units."""
         rows = self.rows[at].astype(np.float64)
         inner = inverse @ rows
+        across = inner.transpose(0, 2, 1)
         core = np.eye(rows.shape[2]) - rows.transpose(0, 2, 1) @ inner
-        weights = self.weights[at] + lost @ inner.astype(np.float32)
-        curved = weights @ np.linalg.inv(core).astype(weights.dtype)
-        return _dots(curved, weights) + self.rest[at]
+        moved = self.crosses[at] @ inner
+        square = self.products[at] + moved + moved.transpose(0, 2, 1) + across @ (lost @ inner)
+        return _dots(np.linalg.inv(core), square) + self.rest[at]
 
-    def flat(self, which: Bools) -> tuple[Singles, Singles]:
-        """Z and W of some Units side by side, [rows, columns] and [rows of W, columns]."""
-        rows, weights = (part[which].transpose(1, 0, 2) for part in (self.rows, self.weights))
-        return rows.reshape(len(rows), -1), weights.reshape(len(weights), -1)
+    def flat(self, at: Ids) -> tuple[Singles, Singles, Singles]:
+        """Z, (W' R)' and W of some Units side by side: [rows, columns] twice, [rows of W, columns]."""
+        rows, weights = (part[at].transpose(1, 0, 2) for part in (self.rows, self.weights))
+        crosses = self.crosses[at].transpose(2, 0, 1)
+        return (
+            rows.reshape(len(rows), -1),
+            crosses.reshape(len(crosses), -1),
+            weights.reshape(len(weights), -1),
+        )
+
+    def follow(self, change: Singles) -> None:
+        """R has changed by this."""
+        for at in self.chunks():
+            self.crosses[at] += self.weights[at].transpose(0, 2, 1) @ change
 
 
 def _bundle(matrix: Singles, rows: Singles, units: Ids, owned: Ids) -> _Bundle:
@@ -116,10 +136,16 @@ def _bundle(matrix: Singles, rows: Singles, units: Ids, owned: Ids) -> _Bundle:
     of it no input ever reaches, and only the ridge counts it.
     """
     count, width = owned.shape[1], min(owned.shape[1], len(rows))
-    narrow = np.empty((len(units), len(rows), width), np.float32)
-    weights = np.empty((len(units), len(matrix), width), np.float32)
-    rest = np.zeros(len(units))
-    step = max(1, CHUNK // (count * max(len(matrix), len(rows))))
+    found = _Bundle(
+        units,
+        np.empty((len(units), len(rows), width), np.float32),
+        np.empty((len(units), len(matrix), width), np.float32),
+        np.empty((len(units), width, width), np.float32),
+        np.zeros((len(units), width, len(rows)), np.float32),
+        np.zeros(len(units)),
+        np.ones(len(units), bool),
+    )
+    step = max(1, PIECE // (count * max(len(matrix), len(rows))))
     for start in range(0, len(units), step):
         at = slice(start, start + step)
         z, w = (part[:, owned[at]].transpose(1, 0, 2) for part in (rows, matrix))
@@ -128,14 +154,15 @@ def _bundle(matrix: Singles, rows: Singles, units: Ids, owned: Ids) -> _Bundle:
             basis = np.linalg.qr(z.astype(np.float64).transpose(0, 2, 1))[0]
             whole = _dots(w, w)
             z, w = z @ basis, w @ basis.astype(w.dtype)
-            rest[at] = np.maximum(whole - _dots(w, w), 0)
-        narrow[at], weights[at] = z, w
-    return _Bundle(units, narrow, weights, rest, np.ones(len(units), bool))
+            found.rest[at] = np.maximum(whole - _dots(w, w), 0)
+        found.rows[at], found.weights[at] = z, w
+        found.products[at] = w.transpose(0, 2, 1) @ w
+    return found
 
 
 def _dots(one: Singles, two: Singles) -> Floats:
     """tr(A' B) of every Unit."""
-    found: Floats = np.multiply(one, two, dtype=np.float64).sum(axis=(1, 2))
+    found: Floats = np.einsum("urp,urp->ur", one, two).sum(axis=1, dtype=np.float64)
     return found
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
 from graphprune.axes.atoms import Ids
 
@@ -28,38 +30,89 @@ class Sheet(Protocol):
 
 
 class ColumnSheet:
-    """A Sheet by the inverse of the second moments of its columns.
+    """A Sheet by the inverse of the damped second moments of its columns.
+
+    Taking columns out of H takes their Schur complement in H^-1: a block Cholesky factorisation of H^-1 whose
+    pivots are the Units that go, and of which no more is worked out than the pivots need.
 
     Args:
         matrix: W, [rows, columns].
-        inverse: of the damped second moments of the columns, [columns, columns].
+        inverse: H^-1, [columns, columns].
         units, columns: parallel arrays; unit units[k] owns column columns[k]. Other columns stay.
     """
 
     def __init__(self, matrix: Floats, inverse: Floats, units: Ids, columns: Ids) -> None:
-        self.matrix, self.inverse = matrix, inverse
-        self.owner = np.full(matrix.shape[1], -1)
-        self.owner[columns] = units
+        self._matrix, self._inverse = np.array(matrix), inverse
+        self._factor = np.empty((len(columns), len(inverse)))
+        self._reached = 0
+        self._bundles = [_Bundle.of(inverse, *each) for each in alike(units, columns)]
 
     def costs(self, size: int) -> Floats:
         """1/2 tr(W_P ([H^-1]_PP)^-1 W_P^T) of every Unit alone, [size]; zero where it owns nothing."""
         found = np.zeros(size)
-        columns = np.flatnonzero(self.owner >= 0)
-        for units, owned in alike(self.owner[columns], columns):
-            found[units] += removal_cost(self.matrix, self.inverse, owned)
+        for bundle in self._bundles:
+            bundle.add_costs(found, self._matrix)
         return found
 
     def remove(self, units: Ids) -> None:
         """Takes the columns of these Units out; what stays makes up for them."""
-        gone = np.isin(self.owner, units)
-        if not gone.any():
+        gone = np.concatenate([bundle.take(units) for bundle in self._bundles])
+        if not len(gone):
             return
-        kept = ~gone
-        across = self.inverse[np.ix_(gone, kept)]
-        given = np.linalg.solve(self.inverse[np.ix_(gone, gone)], across)
-        self.matrix = self.matrix[:, kept] - self.matrix[:, gone] @ given
-        self.inverse = self.inverse[np.ix_(kept, kept)] - across.T @ given
-        self.owner = self.owner[kept]
+        known = self._factor[: self._reached]
+        across = self._inverse[gone] - known[:, gone].T @ known
+        pivot = linalg.cholesky(across[:, gone], lower=True, check_finite=False)
+        new = linalg.solve_triangular(pivot, across, lower=True, check_finite=False)
+        given = linalg.solve_triangular(pivot, self._matrix[:, gone].T, lower=True, check_finite=False)
+        self._matrix -= given.T @ new
+        self._factor[self._reached : self._reached + len(gone)] = new
+        self._reached += len(gone)
+        for bundle in self._bundles:
+            bundle.follow(new)
+
+
+@dataclass(eq=False)
+class _Bundle:
+    """Units that own equally many columns, and are left.
+
+    Attributes:
+        units: their numbers.
+        owned: columns of each, [units, columns of each].
+        cores: [H^-1]_PP of each, without what is gone, [units, columns of each, columns of each].
+    """
+
+    units: Ids
+    owned: Ids
+    cores: Floats
+
+    @staticmethod
+    def of(inverse: Floats, units: Ids, owned: Ids) -> _Bundle:
+        """All of them."""
+        return _Bundle(units, owned, inverse[owned[:, :, None], owned[:, None]])
+
+    def add_costs(self, found: Floats, matrix: Floats) -> None:
+        """Adds what each costs."""
+        step = max(1, CHUNK // (self.owned.shape[1] * len(matrix)))
+        for start in range(0, len(self.units), step):
+            at = slice(start, start + step)
+            weights = matrix[:, self.owned[at]].transpose(1, 0, 2)
+            square = weights.transpose(0, 2, 1) @ weights
+            found[self.units[at]] += 0.5 * np.einsum("upq,upq->u", np.linalg.inv(self.cores[at]), square)
+
+    def take(self, units: Ids) -> Ids:
+        """The columns of these Units, which are left no more."""
+        gone = np.isin(self.units, units)
+        found = self.owned[gone].ravel()
+        self.units, self.owned, self.cores = self.units[~gone], self.owned[~gone], self.cores[~gone]
+        return found
+
+    def follow(self, new: Floats) -> None:
+        """The factor has these rows more."""
+        step = max(1, CHUNK // (self.owned.shape[1] * max(1, len(new))))
+        for start in range(0, len(self.units), step):
+            at = slice(start, start + step)
+            part = new[:, self.owned[at]].transpose(1, 0, 2)
+            self.cores[at] -= part.transpose(0, 2, 1) @ part
 
 
 def eliminate(sheets: Sequence[Sheet], size: int) -> Floats:
@@ -89,24 +142,6 @@ def eliminate(sheets: Sequence[Sheet], size: int) -> Floats:
             for sheet in sheets:
                 sheet.remove(units)
     return scores
-
-
-def removal_cost(matrix: Floats, inverse: Floats, owned: Ids) -> Floats:
-    """The optimal-brain-surgeon cost of each set of columns; `owned` is [sets, columns of a set]."""
-    if owned.shape[1] == 1:
-        columns = owned[:, 0]
-        squares = np.square(matrix[:, columns]).sum(axis=0)
-        return np.asarray(0.5 * squares / np.diagonal(inverse)[columns])
-    costs = np.empty(len(owned))
-    step = max(1, CHUNK // (owned.shape[1] * len(matrix)))
-    for start in range(0, len(owned), step):
-        part = owned[start : start + step]
-        curvature = np.linalg.inv(inverse[part[:, :, None], part[:, None, :]])
-        weights = matrix[:, part].transpose(1, 0, 2)
-        costs[start : start + step] = 0.5 * np.einsum(
-            "uop,upq,uoq->u", weights, curvature, weights, optimize=True
-        )
-    return costs
 
 
 def alike(units: Ids, columns: Ids) -> list[tuple[Ids, Ids]]:

@@ -32,7 +32,7 @@ class Calibration:
         sizes: of its values, inferred if None.
         axes: channel axes of values where they are not the obvious ones.
         timeout: seconds of one run.
-        rows: most rows that a Gram sums per Site; None for eight per column and at least 8192.
+        rows: most rows of a Site that are looked at; None for as many as its columns take.
         seed: of the choice of rows.
     """
 

@@ -61,8 +61,7 @@ def collect(
         threads: of ONNX Runtime.
         progress: called with (done, total, what).
         timeout: seconds of one run.
-        rows: most rows of a Site that are looked at; None for eight per column and at least 8192, fewer where
-            columns are very many.
+        rows: most rows of a Site that are looked at; None for as many as its columns take.
         seed: of the choice of rows.
         sizes: of the values of the model, inferred if None.
 

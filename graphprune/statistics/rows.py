@@ -26,6 +26,10 @@ GRAM_COLUMNS = 4608
 DUAL_WORK = 3 * 10**11
 """Rows times squared columns that are worked with, where columns are more: bounds time and memory."""
 LEAST_ROWS = 256
+FEW_ROWS = 8192
+"""Rows that are always looked at where columns are few."""
+SCORED, REPAIRED = 4, 8
+"""Rows per column: an order of Units needs fewer than new weights."""
 SMALL = 2.0**-40
 """Rows whose largest entry is below, or above its inverse, are scaled before they are multiplied."""
 
@@ -36,7 +40,7 @@ class Sampling:
 
     Attributes:
         seed: of the choice.
-        rows: most rows per Site over all batches; None for eight per column, and at least 8192.
+        rows: most rows per Site over all batches, whatever else is asked for.
         share: of all calibration data that is in this batch.
         batch: number of the batch.
     """
@@ -46,14 +50,8 @@ class Sampling:
     share: float = 1.0
     batch: int = 0
 
-    def choose(self, site: Site, valid: Ids, whole: bool = False) -> Ids:
-        """Some of these rows, in order; the same ones for every Site that reads the same edge.
-
-        `whole` asks for as many as a matrix of second moments takes, however wide it is.
-        """
-        most = max(8 * site.columns, 8192)
-        if site.columns > GRAM_COLUMNS and not whole:
-            most = max(LEAST_ROWS, min(GRAM_COLUMNS, DUAL_WORK // site.columns**2))
+    def choose(self, site: Site, valid: Ids, most: int) -> Ids:
+        """At most so many of all batches' rows, in order; the same ones for every Site of an edge."""
         if self.rows is not None:
             most = min(self.rows, most)
         quota = int(np.ceil(most * self.share))
@@ -64,9 +62,19 @@ class Sampling:
         return valid[np.sort(draw.choice(len(valid), quota, replace=False, shuffle=False))]
 
 
+def enough(columns: int, each: int) -> int:
+    """Rows that so many columns are known well enough by, at `each` per column.
+
+    Very many columns get fewer: a row more costs as much as their square.
+    """
+    if columns > GRAM_COLUMNS:
+        return max(LEAST_ROWS, min(GRAM_COLUMNS, DUAL_WORK // columns**2))
+    return max(each * columns, FEW_ROWS)
+
+
 def signature(site: Site) -> tuple[object, ...]:
     """Equal for Sites that multiply the same columns."""
-    if not site.windowed:
+    if site.node.op_type != "Conv":
         return (site.edge, site.in_axis, site.blocks)
     given = site.node.attributes
     names = ("strides", "pads", "dilations", "auto_pad")
@@ -87,11 +95,12 @@ class Gathering:
         self.site, self._zeros, self._whole = site, zeros, whole
         self._rows: list[Singles] = []
         self._total = self._empty() if whole else None
+        self._most = max(REPAIRED * site.columns, FEW_ROWS) if whole else enough(site.columns, SCORED)
 
     def add(self, edge: Array, sampling: Sampling, mask: Bools | None = None) -> None:
         """Adds one batch; `mask` says which rows are no padding."""
         found = source(self.site, edge)
-        for chosen in _chunks(self.site, sampling.choose(self.site, found.valid(mask), self._whole)):
+        for chosen in _chunks(self.site, sampling.choose(self.site, found.valid(mask), self._most)):
             rows = found.take(chosen)
             if self._total is None and len(chosen) + self._held < self.site.columns:
                 self._rows.append(rows)
@@ -250,7 +259,7 @@ class Windows:
 
 def source(site: Site, edge: Array) -> Product | Windows:
     """The rows of a Site in a batch of its edge, numbered in the order of its output's positions."""
-    if not site.windowed:
+    if site.node.op_type != "Conv":
         moved = np.moveaxis(edge, site.in_axis, -1)
         return Product(moved.reshape(-1, moved.shape[-1]), site.blocks)
     rank = len(site.kernel)

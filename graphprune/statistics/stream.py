@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 import onnx_ir as ir
@@ -62,7 +63,7 @@ class Stream:
             layout.cuts(found) if cuts is None else cuts, found
         )
         self._held = Held()
-        self._next = 0
+        self._next, self._ahead = 0, -1
 
     def tap(
         self,
@@ -70,9 +71,15 @@ class Stream:
         values: Sequence[str],
         replaced: Arrays | None = None,
         biases: Arrays | None = None,
+        onward: bool = False,
     ) -> Iterator[dict[str, Array]]:
-        """Raw values batch by batch: made in the segment, or read by it from before."""
+        """Raw values batch by batch: made in the segment, or read by it from before.
+
+        With `onward` the same run computes what later segments read, so that `advance` need not run again: it
+        then leaves the segment with these weights.
+        """
         segment = self._current(segment)
+        onward = onward and self._ahead != segment.index
         session = open_piece(
             self.model,
             self.calibration.sizes,
@@ -81,10 +88,14 @@ class Stream:
             replaced=replaced,
             biases=biases,
             threads=self.threads,
-            advance=False,
+            advance=onward,
         )
-        for found in self._runs(session):
+        for number, found in enumerate(self._runs(session)):
+            if onward:
+                self._hold(segment, number, found)
             yield {name: found[name] for name in values}
+        if onward:
+            self._ahead = segment.index
 
     def measure(
         self,
@@ -128,8 +139,8 @@ class Stream:
         """Run the segment with these weights; what later segments read is held, the rest is forgotten."""
         segment = self._current(segment)
         self._next += 1
-        session = None
-        if segment.outputs:
+        session, ready = None, self._ahead == segment.index
+        if segment.outputs and not ready:
             session = open_piece(
                 self.model,
                 self.calibration.sizes,
@@ -138,10 +149,16 @@ class Stream:
                 biases=biases,
                 threads=self.threads,
             )
-        for number, found in enumerate(self._runs(session)):
+        nothing: Iterable[Arrays] = repeat({}, len(self.calibration))
+        for number, found in enumerate(nothing if ready else self._runs(session)):
             self._held.drop(number, [value.name or "" for value in segment.last_read])
-            for value in segment.outputs:
-                self._held.put(number, value.name or "", found[value.name or ""])
+            if not ready:
+                self._hold(segment, number, found)
+
+    def _hold(self, segment: Segment, number: int, found: Arrays) -> None:
+        """Keeps what later segments read of a batch."""
+        for value in segment.outputs:
+            self._held.put(number, value.name or "", found[value.name or ""])
 
     def _runs(self, session: Session | None) -> Iterator[dict[str, Array]]:
         return self.calibration.runs(session, range(len(self.calibration)), self._held)

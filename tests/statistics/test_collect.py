@@ -167,9 +167,9 @@ def test_columns_that_are_very_many_are_seen_by_fewer_rows() -> None:
     text = "(float[n,25088] x) => (float[n,4] y) { y = MatMul(x, w) }"
     wide = sites(sketch(text, w=np.zeros((25088, 4), np.float32)).model)["w"]
     valid = np.arange(100_000)
-    chosen = rows.Sampling().choose(wide, valid)
+    chosen = rows.Sampling().choose(wide, valid, rows.enough(wide.columns, 8))
     assert rows.LEAST_ROWS <= len(chosen) <= 512
-    assert len(rows.Sampling().choose(wide, valid, whole=True)) == len(valid)
+    assert rows.enough(100, 4) == rows.FEW_ROWS and rows.enough(4096, 4) == 4 * 4096
 
 
 def test_sites_that_see_the_same_columns_share_one_gram() -> None:

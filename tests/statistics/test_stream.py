@@ -226,7 +226,7 @@ def test_rows_follow_the_order_of_the_output() -> None:
         w=(4, 3, 3, 2),
     )
     site, feed = sites(built)["w"], {"x": draw(2, 3, 5, 6)}
-    picks = rows.Sampling(rows=12).choose(site, rows.source(site, feed["x"]).valid(None))
+    picks = rows.Sampling(rows=12).choose(site, rows.source(site, feed["x"]).valid(None), 8192)
     assert len(picks) == 12
     (taken,) = rows.source(site, feed["x"]).take(picks)
     wanted = rows.outputs(site, raw(built, feed, [])["y"])[picks]
@@ -255,3 +255,19 @@ def test_the_model_is_not_changed() -> None:
     collect(built, feeds, Wanted(frozenset(["h1"]), frozenset(["head"]), angles=(("h0", "h2"),)))
     assert ir.to_proto(built).SerializeToString() == before
     assert open_session(built).run(feeds[0])["y"].shape == (2, 6, 11)
+
+
+def test_a_run_that_looks_at_a_segment_can_go_onward() -> None:
+    """The dense model need not run once for what is looked at, and once more for what comes after."""
+    built, feeds = decoder()
+    plain, once = Stream(built, feeds), Stream(built, feeds)
+    for one, two in zip(plain.segments, once.segments, strict=True):
+        names = [site.output.name or "" for site in one.sites]
+        pairs = zip(plain.tap(one, names), once.tap(two, names, onward=True), strict=True)
+        assert all(np.array_equal(a[name], b[name]) for a, b in pairs for name in names)
+        again = zip(plain.tap(one, names), once.tap(two, names, onward=True), strict=True)
+        assert all(np.array_equal(a[name], b[name]) for a, b in again for name in names)
+        plain.advance(one)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("graphprune.statistics.stream.open_piece", None)  # nothing is run
+            once.advance(two)

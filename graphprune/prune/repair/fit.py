@@ -20,7 +20,7 @@ Known = TypeVar("Known", bound=Seen)
 DAMPINGS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 """Ridges that compete on held-out samples. Stronger ones win there now and then, but cost accuracy: what they
 leave uncorrected is the same for all samples, and adds up over the Sites."""
-ROWS = 128
+ROWS, WIDE = 128, 768
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def fit(
     if "match" in how:
         found, shifted = matched(found, total)
         bias = shifted if biased else none
-    spread = max(float(total.variance[live].sum()), np.finfo(float).tiny)
+    spread = max(float(total.variance[live].sum()), float(np.finfo(float).tiny))
     before, after = (float(total.loss(w, b)[live].sum()) / spread for w, b in ((cut, none), (found, bias)))
     if "match" not in how and not after <= before:  # rounding, or numbers that are not finite
         return Fit(cut, none, before, before)
@@ -86,10 +86,13 @@ def solved(
 
 
 def choose_damping(weight: Floats, folds: Sequence[Known], keep: Mask, live: Mask, biased: bool) -> float:
-    """The ridge whose solution on all folds but one has the least error on that one."""
+    """The ridge whose solution on all folds but one has the least error on that one, each in its turn.
+
+    Where columns are many a solution is dear, and one fold that is held out tells as much.
+    """
     weight, folds, live = _some_rows(weight, folds, live)
     errors = np.zeros(len(DAMPINGS))
-    for held in range(len(folds)):
+    for held in range(1 if weight.shape[2] > WIDE else len(folds)):
         rest = reduce(add, (fold for number, fold in enumerate(folds) if number != held))
         for number, (found, bias) in enumerate(solved(weight, rest, keep, DAMPINGS, biased)):
             errors[number] += folds[held].loss(found, bias)[live].sum()

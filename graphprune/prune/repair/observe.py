@@ -97,15 +97,18 @@ def observe(
         seed: of their choice.
     """
     site, columns = group[0].site, Part.of(group[0]).columns
+    most = row.enough(len(columns), row.REPAIRED)
     gathering = _Gathering(group, len(columns), folds)
     chance = np.random.default_rng(seed)
     edge = site.edge.name or ""
     names = [(each.site.edge if each.site.hidden else each.site.output).name or "" for each in group]
-    pairs = zip(dense.tap(segment, names), pruned.tap(segment, [edge], replaced, biases), strict=True)
+    pairs = zip(
+        dense.tap(segment, names, onward=True), pruned.tap(segment, [edge], replaced, biases), strict=True
+    )
     for number, (wanted, given) in enumerate(pairs):
         source = row.source(site, given[edge])
         valid = source.valid(dense.calibration.row_mask(site, number))
-        chosen = dense.calibration.samplings[number].choose(site, valid)
+        chosen = dense.calibration.samplings[number].choose(site, valid, most)
         results = [_results(each, wanted[name]) for each, name in zip(group, names, strict=True)]
         samples, per_sample = _samples(site, wanted[names[0]], len(results[0]))
         fold = chance.integers(0, folds, samples)[chosen // per_sample]
@@ -118,23 +121,11 @@ def observe(
     return [gathering.seen(place) for place in range(len(group))]
 
 
-def _results(each: Remains, found: Array) -> Array | _Computed:
+def _results(each: Remains, found: Array) -> Array:
     """What a Site computes in the dense model, [rows, outputs]; of a hidden one from what it reads."""
-    return _Computed(each, found) if each.site.hidden else row.outputs(each.site, found)
-
-
-class _Computed:
-    """W x where it is no value of the graph, for the rows that are asked for."""
-
-    def __init__(self, each: Remains, edge: Array) -> None:
-        self._rows, self._weight = row.source(each.site, edge), each.weight
-
-    def __len__(self) -> int:
-        return len(self._rows.valid(None))
-
-    def __getitem__(self, at: Ids) -> Array:
-        found = self._rows.take(at) @ self._weight.transpose(0, 2, 1)
-        return np.asarray(found.transpose(1, 0, 2).reshape(len(at), -1), np.float32)
+    if not each.site.hidden:
+        return row.outputs(each.site, found)
+    return np.asarray(row.columns(each.site, found)[0] @ each.weight[0].T, np.float32)
 
 
 def _samples(site: Site, output: Array, rows: int) -> tuple[int, int]:
