@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,16 @@ from graphprune.runtime.session import Session
 from graphprune.statistics.held import Held
 from graphprune.statistics.places import Bools, Places
 from graphprune.statistics.reductions import MASK, SAMPLES
-from graphprune.statistics.rows import Sampling, signature
+from graphprune.statistics.rows import Sampling, enough, signature
 from graphprune.statistics.sites import Site, find_sites
 
 Array = npt.NDArray[np.generic]
 Arrays = Mapping[str, Array]
 Feed = Mapping[str, np.ndarray]
+SPREAD = 1.5
+"""Rows that are run per row that is taken."""
+LEAST_SAMPLES = 128
+"""Samples that are always run."""
 
 
 class Calibration:
@@ -104,3 +109,37 @@ class Calibration:
         if mask is None or site.kernel or not self.places.place(site.edge.name or "").masked:
             return None
         return np.asarray(mask.ravel())
+
+
+def sufficient(model: ir.Model, batches: Sequence[Feed], sites: Sequence[Site], each: int) -> Sequence[Feed]:
+    """Some of the batches, evenly spread, where they hold more rows than any Site takes.
+
+    Rows of one sample are much alike, so that more are run than taken, and many samples in any case. A
+    classifier, which has one row per sample, asks for all of them.
+
+    Args:
+        model: what they are for.
+        batches: input arrays by name.
+        sites: of the model.
+        each: rows per column.
+    """
+    if not batches or not sites:
+        return batches
+    shapes = {name: np.shape(array) for name, array in batches[0].items()}
+    sizes = infer(model, shapes)
+    shares = [SPREAD * enough(site.columns, each) / max(1, _rows(site, sizes)) for site in sites]
+    samples = max((shape[0] for shape in shapes.values() if shape), default=1)
+    count = int(np.ceil(max(*shares, LEAST_SAMPLES / samples)))
+    if count >= len(batches):
+        return batches
+    return [batches[at] for at in np.linspace(0, len(batches) - 1, count).round().astype(int)]
+
+
+def _rows(site: Site, sizes: Sizes) -> int:
+    """Rows of a Site in one batch; none where that is not known."""
+    shape = sizes.shapes.get(site.edge if site.hidden else site.output)
+    if not shape or any(low != high for low, high in shape):
+        return 0
+    lengths = [low for low, _ in shape]
+    channels = lengths[site.in_axis if site.hidden else site.out_axis]
+    return prod(lengths) // max(1, channels)

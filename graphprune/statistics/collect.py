@@ -15,12 +15,12 @@ from graphprune.ir.shapes import Sizes, infer
 from graphprune.runtime.jobs import jobs
 from graphprune.runtime.session import Session
 from graphprune.statistics import held
-from graphprune.statistics.calibration import Arrays, Calibration, Feed
+from graphprune.statistics.calibration import Arrays, Calibration, Feed, sufficient
 from graphprune.statistics.measures import Angle, Gram, Rank, Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring, representatives
-from graphprune.statistics.rows import GRAM_COLUMNS
+from graphprune.statistics.rows import GRAM_COLUMNS, SCORED
 from graphprune.statistics.segments import Layout
-from graphprune.statistics.sites import WHOLE_COLUMNS, Site
+from graphprune.statistics.sites import WHOLE_COLUMNS, Site, find_sites
 
 __all__ = ["Angle", "Gram", "Rank", "Statistics", "Vector", "Wanted", "collect"]
 
@@ -52,7 +52,7 @@ def collect(
     seed: int = 0,
     sizes: Sizes | None = None,
 ) -> Statistics:
-    """Everything that is wanted, in one pass over the data.
+    """Everything that is wanted, in one pass over the data, or over as much of it as second moments take.
 
     Args:
         model: a normalised model; only read.
@@ -70,6 +70,8 @@ def collect(
         DataError: a whole Gram is wanted of more columns than can be held.
         ModelError: the model does not run.
     """
+    if wanted.grams and rows is None and not (wanted.whole or wanted.ranks or wanted.angles):
+        batches = sufficient(model, batches, find_sites(model, sizes), SCORED)
     calibration = Calibration(
         model, batches, sizes=sizes, axes=wanted.axes, timeout=timeout, rows=rows, seed=seed
     )

@@ -11,6 +11,7 @@ import pytest
 from graphprune.errors import ArgumentError, DataError
 from graphprune.statistics import collect as collecting
 from graphprune.statistics import held, rows
+from graphprune.statistics.calibration import LEAST_SAMPLES, sufficient
 from graphprune.statistics.collect import Statistics, Wanted, collect
 from graphprune.statistics.measures import Gram, Rows, as_gram
 from tests.axes.claims import sketch
@@ -322,3 +323,24 @@ def test_second_moments_of_columns_far_from_zero_keep_their_digits(level: float,
     gram = collect(built, batches, Wanted(grams=frozenset({"w"}))).gram("w")
     wanted = np.cov(x.astype(np.float64).T, bias=True)
     np.testing.assert_allclose(gram.covariance[0], wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_maps_with_rows_to_spare_are_run_on_some_of_the_samples_and_classifiers_on_all() -> None:
+    batches = [{"x": draw(16, 3, 20, 20, seed=n)} for n in range(24)]
+    maps = (
+        "(float[n,3,20,20] x) => (float[n,4,20,20] y) { h = Conv <pads=[1,1,1,1]> (x, a)\n y = Conv(h, b) }"
+    )
+    ends = "j = GlobalAveragePool(y)\n k = Flatten(j)\n z = MatMul(k, c) }"
+    both = maps.replace("float[n,4,20,20] y", "float[n,2] z").replace(
+        "y = Conv(h, b) }", f"y = Conv(h, b)\n {ends}"
+    )
+    weights = {"a": (8, 3, 3, 3), "b": (4, 8, 1, 1)}
+    dense, classifier = sketch(maps, **weights).model, sketch(both, **weights, c=(4, 2)).model
+    some = sufficient(dense, batches, tuple(sites(dense).values()), 4)
+    assert len(some) == LEAST_SAMPLES // 16 and some[0] is batches[0] and some[-1] is batches[-1]
+    assert sufficient(classifier, batches, tuple(sites(classifier).values()), 4) is batches
+    grams, vectors = (
+        collect(dense, batches, Wanted(**what)) for what in ({"grams": {"b"}}, {"vectors": {"h"}})
+    )
+    assert grams.gram("b").count == rows.FEW_ROWS
+    assert vectors.vector("h").count == 24 * 16 * 400

@@ -21,8 +21,10 @@ from graphprune.prune.repair.samples import pooled
 from graphprune.prune.repair.shared import beside, undisturbed
 from graphprune.prune.repair.solve import Floats, Seen
 from graphprune.prune.repair.stage import Stage, staged
+from graphprune.statistics.calibration import sufficient
 from graphprune.statistics.collect import collect
 from graphprune.statistics.measures import Vector, Wanted, added
+from graphprune.statistics.rows import REPAIRED
 from graphprune.statistics.segments import Layout, Segment
 from graphprune.statistics.sites import Site, find_sites
 from graphprune.statistics.stream import Stream
@@ -93,6 +95,8 @@ def run_sequential(
     stage = staged(analysis, change)
     sites = find_sites(analysis.model, analysis.sizes)
     left = remains(analysis, change, sites, fresh=not stage.gates) if how else {}
+    if how:
+        running = replace(running, batches=sufficient(analysis.model, running.batches, sites, REPAIRED))
     norms: set[ir.Node] = set()
     if refresh:
         changed = changed_nodes(analysis, change)
