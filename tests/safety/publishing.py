@@ -18,7 +18,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ EVENTS = {
     "open", "os.rename", "os.remove", "os.link", "os.chmod", "os.listdir", "os.scandir", "fcntl.flock",
     "os.mkdir", "os.rmdir", "os.truncate", "os.symlink",
 }  # fmt: skip
+CHANGES = EVENTS - {"open", "os.listdir", "os.scandir", "fcntl.flock"}
 LEFT = re.compile(r".+\.tmp\.[0-9a-f]{16}")
 ASIDE = re.compile(r"(.+)\.old\.[0-9a-f]{16}")
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -81,18 +82,19 @@ class Fault:
     kind: str = "count"
     links: bool = True
     seen: int = 0
+    changing: list[bool] = field(default_factory=list)
 
     def hear(self, event: str, arguments: tuple[object, ...]) -> None:
         if event not in EVENTS or not self._here(arguments):
             return
         if event == "os.link" and not self.links:
             raise PermissionError(errno.EPERM, "no links here")
+        opened = event == "open" and len(arguments) == 3 and bool(int(str(arguments[2] or 0)) & os.O_CREAT)
+        self.changing.append(opened or event in CHANGES)
         self.count()
 
     def _here(self, arguments: tuple[object, ...]) -> bool:
-        if isinstance(
-            arguments[0], int
-        ):  # a descriptor: of a lock; others are of files that were opened here
+        if isinstance(arguments[0], int):  # a descriptor, of a lock or of a file that was opened here
             return True
         return os.fsdecode(arguments[0]).startswith(str(self.folder))  # type: ignore[arg-type]
 
@@ -182,6 +184,9 @@ class Trial:
         self.old = state(folder)
         fault = self.run("count", -1)[2]
         self.calls = fault.seen
+        # What a kill leaves differs only where the call before it changed something.
+        changed = [0, *(at + 1 for at, changes in enumerate(fault.changing[:-1]) if changes)]
+        self.moments = {"once": range(self.calls), "from": range(self.calls), "kill": changed}
         self.new = state(folder)
 
     def put(self, written: Written, *, overwrite: bool) -> None:
@@ -201,7 +206,7 @@ class Trial:
     def wrong(self) -> Iterator[str]:
         checks = {"once": self.once, "from": self.on, "kill": self.kill}
         for kind in self.scenario.kinds:
-            for at in range(self.calls):
+            for at in self.moments[kind]:
                 how, said, _ = self.run(kind, at)
                 for line in checks[kind](how, said):
                     yield f"{self.scenario.name}, {kind} {at}: {how}: {line}; {said}"
@@ -304,7 +309,7 @@ def main(folder: str) -> None:
         trial = Trial(scenario, Path(folder).resolve() / str(number) / "set")
         for line in trial.wrong():
             print(line)
-        calls.append(f"{scenario.name} {trial.calls}")
+        calls.append(f"{scenario.name} {trial.calls} ({len(trial.moments['kill'])} that change)")
     print("calls:", ", ".join(calls))
 
 

@@ -39,7 +39,8 @@ def test_a_failure_or_a_kill_at_every_system_call_loses_nothing() -> None:
         )
     *wrong, last = done.stdout.splitlines() or [done.stderr]
     assert wrong == [] and done.returncode == 0, done.stderr
-    assert min(map(int, re.findall(r" (\d+)\b", last))) > 50, last
+    assert min(map(int, re.findall(r" (\d+) \(", last))) > 50, last
+    assert min(map(int, re.findall(r" \((\d+) that change", last))) > 15, last
 
 
 def test_what_appears_during_the_compile_stays(folder: Path) -> None:
