@@ -79,10 +79,30 @@ def repaired(
     )
 
 
+def _counts(analysis: Analysis) -> list[tuple[tuple[Label, ...], int]]:
+    """Constants that exact edits write beside a node, and the labels that have to shrink for it."""
+    from graphprune.axes.edits import LayerNormExpansion, MeanCount, VarianceCount
+
+    found: list[tuple[tuple[Label, ...], int]] = []
+    for edit in analysis.edits:
+        if isinstance(edit, MeanCount):
+            found.append((edit.labels, 1))
+        elif isinstance(edit, VarianceCount):
+            found.append(((edit.label,), 2))
+        elif isinstance(edit, LayerNormExpansion):
+            found.append(((edit.label,), 3))
+    return found
+
+
 def added_by(analysis: Analysis, how: str, driver: Driver) -> Callable[[Kept], int]:
-    """Elements of the biases that the repair of a cut puts where there are none."""
+    """Elements that a cut adds: numbers of exact norms and means, and biases where repair finds none."""
+    counts = _counts(analysis)
+
+    def numbers(kept: Kept) -> int:
+        return sum(count for labels, count in counts if any(kept.touches(label) for label in labels))
+
     if how == "none":
-        return lambda kept: 0
+        return numbers
     from graphprune.statistics.sites import find_sites
 
     sites = find_sites(analysis.model, analysis.sizes)
@@ -92,7 +112,7 @@ def added_by(analysis: Analysis, how: str, driver: Driver) -> Callable[[Kept], i
         return labels[axis] if labels else ()
 
     def added(kept: Kept) -> int:
-        total, cut = 0, False
+        total, cut = numbers(kept), False
         for site in sites:
             touched = kept.touches(label(site.edge, site.in_axis))
             cut = touched or (cut and driver == "sequential")
