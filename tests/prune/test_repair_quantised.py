@@ -16,6 +16,7 @@ from graphprune.proof import prove
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.plan import Plan
 from graphprune.prune.repair import Repaired, repair
+from graphprune.prune.repair.worth import helps
 from graphprune.prune.rewrite import rewrite
 from tests.axes.claims import sketch
 from tests.axes.exotic_graphs import Case, NodeRow, floats, unsigned
@@ -177,3 +178,12 @@ def test_codes_of_four_bits_go_through_a_plan_file(tmp_path: Path) -> None:
     first, second = (onnx.load(path).graph.initializer for path in (one, two))
     assert [each.raw_data for each in first] == [each.raw_data for each in second]
     assert {each.data_type for each in first} >= {onnx.TensorProto.INT4}
+
+
+def test_codes_that_bring_the_whole_model_no_closer_are_not_taken() -> None:
+    analysis, data = qdq_net()
+    cuts = {g.id: tuple(range(g.size // 2)) for g in analysis.prunable}
+    made = repair(analysis, cuts, batches=data[:2])
+    spoiled = {name: np.zeros_like(array) + 7 for name, array in made.replaced.items()}
+    assert helps(analysis, cuts, made.replaced, {}, data[:2], 1)
+    assert not helps(analysis, cuts, spoiled, {}, data[:2], 1)

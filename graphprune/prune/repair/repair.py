@@ -15,6 +15,7 @@ from graphprune.errors import ArgumentError
 from graphprune.prune.repair.oneshot import run_oneshot
 from graphprune.prune.repair.remains import Change, Cuts, beyond
 from graphprune.prune.repair.sequential import Feed, Progress, Running, Work, run_sequential
+from graphprune.prune.repair.worth import helps
 from graphprune.statistics.measures import Statistics
 from graphprune.statistics.sites import find_sites
 
@@ -105,6 +106,12 @@ def repair(
         work = run_oneshot(analysis, cuts, methods, statistics)
         if refresh and batches and _has_norms(analysis):
             work = run_sequential(analysis, change, frozenset(), running, True, work)
+    coded = any("int" in array.dtype.name for array in work.replaced.values())
+    alone = bool(batches) and not (bypassed or base)
+    if coded and alone and not helps(analysis, cuts, work.replaced, work.biases, batches, threads):
+        work.notes.append("not repaired: on their grids, new weights do worse than the old ones as a whole")
+        work.replaced.clear()
+        work.biases.clear()
     work.notes.extend((*_beyond(analysis, change), *_still(work), *_thin(work)))
     return _repaired(work)
 
