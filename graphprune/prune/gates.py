@@ -104,7 +104,8 @@ def gated(
 
 def competing(analysis: Analysis, groups: Sequence[Group]) -> tuple[Group, ...]:
     """Groups whose Units somewhere compete, such as experts for tokens: there zero weights remove nothing."""
-    fights = [_label(analysis, each) for each in analysis.contractions if each.fill != "zero"]
+    rivals = (each for each in analysis.contractions if each.fill != "zero" and ":" not in each.fill)
+    fights = [_label(analysis, each) for each in rivals]  # "input:2" is the zero point of integers
     leaves = ((group, _Leaves(analysis, [group])) for group in groups) if fights else ()
     return tuple(group for group, mine in leaves if any(mine.touches(label) for label in fights))
 

@@ -74,7 +74,7 @@ def enough(columns: int, each: int) -> int:
 
 def signature(site: Site) -> tuple[object, ...]:
     """Equal for Sites that multiply the same columns."""
-    if site.node.op_type != "Conv":
+    if not site.windowed:
         return (site.edge, site.in_axis, site.blocks)
     given = site.node.attributes
     names = ("strides", "pads", "dilations", "auto_pad")
@@ -259,7 +259,7 @@ class Windows:
 
 def source(site: Site, edge: Array) -> Product | Windows:
     """The rows of a Site in a batch of its edge, numbered in the order of its output's positions."""
-    if site.node.op_type != "Conv":
+    if not site.windowed:
         moved = np.moveaxis(edge, site.in_axis, -1)
         return Product(moved.reshape(-1, moved.shape[-1]), site.blocks)
     rank = len(site.kernel)

@@ -21,6 +21,8 @@ Ids = npt.NDArray[np.int64]
 WHOLE_COLUMNS = 2**14
 """Most columns of a matrix of second moments: 2 GB, and minutes to solve with."""
 RECURRENT = ("LSTM", "GRU", "RNN")
+INTEGER = ("MatMulInteger", "ConvInteger")
+"""Products of what DynamicQuantizeLinear makes of a float edge."""
 WEIGHT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 
 
@@ -69,8 +71,18 @@ class Site:
 
     @property
     def hidden(self) -> bool:
-        """Whether W x is no value of the graph: gates of a recurrent node, over all directions."""
+        """Whether W x is no value of the graph: gates of a recurrent node, or a product of integers."""
+        return self.recurrent or self.node.op_type in INTEGER
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the rows of W are gates, over all directions."""
         return self.node.op_type in RECURRENT
+
+    @property
+    def windowed(self) -> bool:
+        """Whether columns are windows of a convolution."""
+        return self.node.op_type in ("Conv", "ConvInteger")
 
     @property
     def output(self) -> ir.Value:
@@ -95,7 +107,7 @@ class Site:
     @property
     def outputs(self) -> int:
         """Output channels over all blocks."""
-        if self.hidden:
+        if self.recurrent:
             return prod(self.shape[:-1])
         outer = self.shape[1 if self.transposed else 0]
         return outer * self.blocks if self.node.op_type == "ConvTranspose" else outer
@@ -108,7 +120,7 @@ class Site:
     @property
     def column_span(self) -> int:
         """Columns of W per input channel: positions of the kernel for a Conv, else 1."""
-        return prod(self.kernel) if self.node.op_type == "Conv" else 1
+        return prod(self.kernel) if self.windowed else 1
 
     @property
     def columns(self) -> int:
@@ -160,7 +172,7 @@ class Site:
 
     def rows_of(self, touched: Slice) -> tuple[Ids, Ids]:
         """(unit, row) pairs of a source Slice; row counts over all blocks, and over all directions."""
-        if self.hidden:
+        if self.recurrent:
             units, slots = touched.pairs
             starts = np.arange(self.shape[0]) * self.shape[1]
             return np.repeat(units, len(starts)), (slots[:, None] + starts).ravel()
@@ -175,7 +187,7 @@ class Site:
         return self.stored.chain.axes.index(touched.axis)
 
     def _is_input(self, axis: int) -> bool:
-        return axis == (2 if self.hidden else 0 if self.transposed else 1)
+        return axis == (2 if self.recurrent else 0 if self.transposed else 1)
 
     def _spread(self, touched: Slice, per_block: int, span: int) -> tuple[Ids, Ids]:
         units, slots = touched.pairs
@@ -209,7 +221,7 @@ def _sites(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> Iterator[Site]:
     if find is None:
         return
     for position in (0, 1):
-        stored, edge = _weight(graph, node.inputs[position], sizes), node.inputs[1 - position]
+        stored, edge = _weight(graph, Use(node, position), sizes), node.inputs[1 - position]
         if edge is None or stored is None or stored_of(edge, sizes) is not None:
             continue
         found = find(graph, node, position, stored, sizes)
@@ -268,12 +280,27 @@ def _recurrent(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, si
     return Site(node, 1, edge, stored, bias, None, stored.value.name or "", 1, -1, -1, (), False)
 
 
+def _integer(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, sizes: Sizes) -> Site | None:
+    """What the integers are made of is what the Site reads; its results are in units of both scales."""
+    source = None if node.inputs[0] is None else node.inputs[0].producer()
+    edge = source.inputs[0] if source is not None and source.op_type == "DynamicQuantizeLinear" else None
+    rank = 2 if node.op_type == "MatMulInteger" else len(stored.shape)
+    if position != 1 or edge is None or stored.grid is None or len(stored.shape) != rank:
+        return None
+    name = stored.value.name or ""
+    if rank == 2:
+        return Site(node, 1, edge, stored, None, None, name, 1, -1, -1, (), True)
+    blocks = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    return Site(node, 1, edge, stored, None, None, name, blocks, 1, 1, stored.shape[2:], False)
+
+
 KINDS: dict[str, Callable[[ir.Graph, ir.Node, int, Stored, Sizes], Site | None]] = {
     "Conv": _conv,
     "ConvTranspose": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,
     **dict.fromkeys(RECURRENT, _recurrent),
+    **dict.fromkeys(INTEGER, _integer),
 }
 
 
@@ -304,8 +331,8 @@ def _biases(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> tuple[ir.Value | No
     return plain, stored if stored is not None and stored.grid is not None else None
 
 
-def _weight(graph: ir.Graph, value: ir.Value | None, sizes: Sizes) -> Stored | None:
-    stored = stored_of(value, sizes)
+def _weight(graph: ir.Graph, use: Use, sizes: Sizes) -> Stored | None:
+    stored = stored_of(use.node.inputs[use.position], sizes, use)
     if stored is None or graph.initializers.get(stored.value.name or "") is not stored.value:
         return None
     return stored if stored.grid is not None or stored.value.dtype in WEIGHT_TYPES else None

@@ -100,10 +100,12 @@ class Stored:
     Attributes:
         chain: the way from the tensor.
         shapes: of the tensor, and behind each step.
+        reader: the node, which may say itself what codes stand for.
     """
 
     chain: Chain
     shapes: tuple[tuple[int, ...], ...]
+    reader: Use | None = None
 
     @property
     def value(self) -> ir.Value:
@@ -117,8 +119,8 @@ class Stored:
 
     @property
     def plain(self) -> bool:
-        """Whether the reader reads the initializer itself."""
-        return not self.chain.steps
+        """Whether the reader reads the initializer itself, and as it is."""
+        return not self.chain.steps and self.grid is None
 
     @property
     def readers(self) -> int:
@@ -129,11 +131,8 @@ class Stored:
     @cached_property
     def grid(self) -> Grid | None:
         """The grid that its codes lie on, in the layout that its reader sees; None for floating ones."""
-        steps = [n for n, step in enumerate(self.chain.steps) if step.op_type == "DequantizeLinear"]
-        if not steps:
-            return None
-        first = steps[0]
-        found = grid_of(Use(self.chain.steps[first], 0)) if first == 0 else None
+        first = Use(self.chain.steps[0], 0) if self.chain.steps else self.reader
+        found = None if first is None else grid_of(first)
         if found is None:
             return None
         wide = (np.broadcast_to(each, self.shapes[0]) for each in (found.scale, found.zero))
@@ -150,6 +149,8 @@ class Stored:
         """What the reader multiplies with."""
         assert self.value.const_value is not None
         array = np.asarray(self.value.const_value.numpy())
+        if not self.chain.steps and self.grid is not None:
+            return self.grid.values(array)
         for step, shape in zip(self.chain.steps, self.shapes[1:], strict=True):
             array = _decoded(step, array) if step.op_type in KEPT else _step(step, array, shape)
         return array
@@ -193,7 +194,7 @@ def _decoded(step: ir.Node, array: Array) -> Array:
     return array.astype(np.float32) if found is None else found.values(array)
 
 
-def stored_of(value: ir.Value | None, sizes: Sizes) -> Stored | None:
+def stored_of(value: ir.Value | None, sizes: Sizes, reader: Use | None = None) -> Stored | None:
     """How the weight that a node reads is stored; None where it is no constant, or cannot be read."""
     chain = None if value is None else chain_of(value, sizes.shapes)
     if chain is None or chain.value.const_value is None or chain.value.is_graph_input():
@@ -206,4 +207,4 @@ def stored_of(value: ir.Value | None, sizes: Sizes) -> Stored | None:
         shapes.append(tuple(a for a, _ in shape))
     if any(s.op_type == "DequantizeLinear" and grid_of(Use(s, 0)) is None for s in chain.steps):
         return None
-    return Stored(chain, tuple(shapes))
+    return Stored(chain, tuple(shapes), reader)

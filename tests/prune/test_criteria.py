@@ -196,6 +196,15 @@ def test_obs_of_readers_whose_results_differ_in_scale_counts_shares_of_their_var
     np.testing.assert_allclose(found, eliminated(sites, 6), rtol=1e-5)
 
 
+@pytest.mark.parametrize("damping", [0.02, 0.5])
+def test_obs_is_damped_by_a_share_of_the_mean_variance(damping: float) -> None:
+    w, x = np.random.default_rng(1).standard_normal((3, 5)), sample(5)
+    covariance = gram(x).covariance[0]
+    damped = covariance + damping * np.diagonal(covariance).mean() * np.eye(5)
+    found = score(mlp(w), "obs", grams={"w": gram(x)}, damping=damping)
+    np.testing.assert_allclose(found, eliminated([(w, damped, spans(5, 1))], 5), rtol=1e-5)
+
+
 def test_wide_groups_lose_several_units_a_round() -> None:
     draw, x = np.random.default_rng(8), sample(200, 600)
     w, second = draw.standard_normal((3, 200)), gram(x).covariance[0]

@@ -122,6 +122,14 @@ def test_one_threshold_for_all_layers_hits_the_total() -> None:
     assert counts == [2, 3], "the layer of similar experts gives more"
 
 
+def test_the_threshold_is_what_the_distances_say_whatever_the_sizes() -> None:
+    """Merges in the order of their distances over layers, not of how many experts they join."""
+    tight = np.abs(np.subtract.outer(*[np.array([0.0, 1, 2, 3])] * 2))
+    wide = np.abs(np.subtract.outer(*[np.array([0.0, 100, 200])] * 2))
+    counts = [int(each.max()) + 1 for each in thresholds([wide, tight], [1, 1], 4)]
+    assert counts == [3, 1], "all of the close ones join before any of those far apart"
+
+
 def test_a_layer_keeps_what_its_router_picks() -> None:
     counts = [int(each.max()) + 1 for each in thresholds([GAPS, GAPS * 10], [4, 2], 2)]
     assert counts[0] == 4 and counts[1] == 2

@@ -75,7 +75,7 @@ def main() -> int:
     found = outcomes(drawn, judged(log))
     told(found)
     if options.page:
-        options.page.write_text(page(found, commit, options.jobs))
+        options.page.write_text(page(found, commit, options.jobs, options.spend))
     killed, counted, excused = score(found)
     return int(killed < ENOUGH * counted or excused > MOST_EXCUSED * len(found))
 

@@ -121,11 +121,23 @@ def observe(
     return [gathering.seen(place) for place in range(len(group))]
 
 
-def _results(each: Remains, found: Array) -> Array:
+def _results(each: Remains, found: Array) -> Array | _Computed:
     """What a Site computes in the dense model, [rows, outputs]; of a hidden one from what it reads."""
-    if not each.site.hidden:
-        return row.outputs(each.site, found)
-    return np.asarray(row.columns(each.site, found)[0] @ each.weight[0].T, np.float32)
+    return _Computed(each, found) if each.site.hidden else row.outputs(each.site, found)
+
+
+class _Computed:
+    """W x where it is no value of the graph, for the rows that are asked for."""
+
+    def __init__(self, each: Remains, edge: Array) -> None:
+        self._rows, self._weight = row.source(each.site, edge), each.weight
+
+    def __len__(self) -> int:
+        return len(self._rows.valid(None))
+
+    def __getitem__(self, at: Ids) -> Array:
+        found = self._rows.take(at) @ self._weight.transpose(0, 2, 1)
+        return np.asarray(found.transpose(1, 0, 2).reshape(len(at), -1), np.float32)
 
 
 def _samples(site: Site, output: Array, rows: int) -> tuple[int, int]:
