@@ -51,10 +51,12 @@ def saturating(model: ir.Model) -> ir.Model:
 
 
 def _emulated(graft: Graft, a: ir.Value, weight: Bytes, zero: ir.Value) -> ir.Value:
-    depth, columns = weight.shape  # an even depth; floats hold what adds up here exactly
-    pairs = graft.constant(weight.astype(np.float32).reshape(1, depth // 2, 2, columns))
-    left = graft.after(a, "Cast", a, to=ir.DataType.FLOAT)
-    split = _floats(graft.after(left, "Reshape", left, graft.constant(np.array([-1, depth // 2, 2, 1]))))
+    odd = weight.shape[0] % 2
+    right = np.pad(weight.astype(np.float32), [(0, odd), (0, 0)])  # floats hold what adds up here exactly
+    pairs = graft.constant(right.reshape(1, -1, 2, weight.shape[1]))
+    left = _floats(graft.after(a, "Cast", a, to=ir.DataType.FLOAT))
+    even = _floats(graft.after(left, "Pad", left, graft.constant(np.array([0, 0, 0, odd]))))
+    split = _floats(graft.after(even, "Reshape", even, graft.constant(np.array([-1, len(right) // 2, 2, 1]))))
     products = graft.after(split, "Mul", split, pairs)
     summed = _sum(graft, products, 2)
     ends = (graft.constant(np.array(end, np.float32)) for end in (-(2.0**15), 2.0**15 - 1))
