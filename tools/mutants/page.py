@@ -27,7 +27,7 @@ computes the same for every input is excused by hand, with why, in `tools/mutant
 {drawn}, and at most one in ten may be.
 
 **{killed} of {counted} were noticed: {score}.** Commit `{commit}`, whose hash is the seed; {minutes:.0f}
-minutes on {jobs} processes.
+minutes on {jobs} processes.{left}
 """
 
 
@@ -74,13 +74,14 @@ def score(found: Sequence[Outcome]) -> tuple[int, int, int]:
     return states["killed"], states["killed"] + states["survived"], states["excused"]
 
 
-def page(found: Sequence[Outcome], commit: str, jobs: int, spend: float) -> str:
-    """The whole page."""
+def page(found: Sequence[Outcome], left: int, commit: str, jobs: int, spend: float) -> str:
+    """The whole page; `left` were drawn and not run."""
     killed, counted, excused = score(found)
     minutes = sum(outcome.verdict.wall for outcome in found) / jobs / 60
     head = HEAD.format(
         commit=commit, drawn=len(found), excused=excused, killed=killed, counted=counted,
         score=f"{killed / max(counted, 1):.1%}", minutes=minutes, jobs=jobs, spend=spend,
+        left=f" The run was cut short: {left} more were drawn." if left else "",
     )  # fmt: skip
     parts = [head, by_area(found), by_kind(found)]
     parts.append("## Survivors\n\n" + listed([each for each in found if each.state == "survived"]))

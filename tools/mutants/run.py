@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from tools.mutants.operators import Mutant
 PATIENCE, START_S = 4.0, 60.0
 """A run may take so many times what its tests take, and so long to start."""
 LOST = re.compile(r"^ERROR: not found: (\S+)", re.MULTILINE)
-FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def run_all(
     """Verdicts on those that the log does not hold yet, as they come."""
     known = judged(log)
     rest = [mutant for mutant in drawn if mutant.id not in known]
+    random.Random(0).shuffle(rest)  # a run that is cut short is a sample of all areas
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-"))
         file = stack.enter_context(log.open("a"))
@@ -143,6 +145,34 @@ def run_all(
                 file.write(json.dumps(asdict(verdict)) + "\n")
                 file.flush()
                 yield verdict
+
+
+def false_alarms(root: Path, commit: str, names: Sequence[str]) -> set[str]:
+    """Those of the tests that fail without any mutant, too: what they noticed was nothing."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        tree = Path(folder)
+        unpack(root, commit, tree)
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--no-header",
+            "--tb=no",
+            "-p",
+            "no:cacheprovider",
+            *names,
+        ]
+        done = subprocess.run(
+            command, cwd=tree, env=environment(tree), capture_output=True, text=True, check=False
+        )
+    return set(FAILED.findall(done.stdout))
+
+
+def forget(log: Path, killers: set[str]) -> None:
+    """Takes verdicts back that rest on these tests."""
+    rows = [line for line in log.read_text().splitlines() if json.loads(line)["by"] not in killers]
+    log.write_text("".join(f"{line}\n" for line in rows))
 
 
 def map_tests(root: Path, commit: str, reach: Path, jobs: int, folders: Sequence[str]) -> None:
