@@ -19,6 +19,7 @@ class Options:
         allow_inexact: permit cuts after which a normaliser computes another function.
         share: `tie` has layers that are applied more than once lose the same slots everywhere; `split` gives
             every use of a shared weight its own labels.
+        dequantize: weights behind DequantizeLinear are made floats before anything else.
         io: `auto` frees the heads and head dims of cache inputs that are joined to an output; `fixed` does
             not.
     """
@@ -28,3 +29,4 @@ class Options:
     share: Literal["split", "tie"] = "tie"
     io: Literal["auto", "fixed"] = "auto"
     shuffle: Literal["gather", "keep"] = "gather"
+    dequantize: bool = False

@@ -11,6 +11,7 @@ from graphprune.errors import GraphpruneError, PromiseError
 from graphprune.ir.check import check
 from graphprune.ir.given import complete
 from graphprune.ir.names import escape, quote
+from graphprune.ir.normalise import normalise
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.pipeline import summary
 from graphprune.pipeline.agreement import agree
@@ -121,7 +122,10 @@ class Manager:
     def _decided(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
         from graphprune.prune.rewrite import rewrite
 
-        subject = Subject(model, item.options(), sizes, self.clock.phase)
+        options = item.options()
+        if options.dequantize:
+            model, sizes = self._dequantised(item, model)
+        subject = Subject(model, options, sizes, self.clock.phase)
         with self.clock.phase("decide"):
             plan = item.decide(subject, self._context())
         subject = self._biased(item, subject, plan)
@@ -133,6 +137,26 @@ class Manager:
         groups = summary.groups(subject.analysis, plan)
         narrow = _narrowed(subject, plan, pruned)
         return Step(item, pruned, proof, groups, plan, zeros=self._zeros(pruned, plan), narrow=narrow)
+
+    def _dequantised(self, item: Pass, model: ir.Model) -> tuple[ir.Model, Sizes]:
+        """The model with float weights, shown to compute the same."""
+        from graphprune.ir.dequantise import dequantise
+
+        floats = model.clone()
+        with self.clock.phase("rewrite"):
+            count = dequantise(floats)
+            sizes = normalise(floats, self.settings.shapes)
+        if not count:
+            hint = "leave dequantize=true out; weights of integer operators cannot be made floats one by one"
+            raise PromiseError(f"{item}: no weight is behind a DequantizeLinear", hint)
+        with self.clock.phase("prove"):
+            # Unoptimised, both multiply floats; fused into bytes, the first would round otherwise.
+            agreed = agree(model, floats, self.samples.feeds, self.settings, optimise=False)
+        if not agreed.ok:
+            hint = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
+            raise ProofError(f"weights of {item} as floats change what the model computes", hint)
+        self.notes.append(f"{count} quantised weights and biases are floats now; the file may grow")
+        return floats, sizes
 
     def _zeros(self, pruned: ir.Model, plan: Plan) -> ZerosReport | None:
         if not plan.masks:

@@ -94,6 +94,10 @@ class Structured(Pass):
         metadata={"help": "channel shuffles: a Gather of any channels, or cut in whole rows"},
     )
 
+    dequantize: bool = field(
+        default=False, metadata={"help": "make weights behind DequantizeLinear floats before they are cut"}
+    )
+
     def __post_init__(self) -> None:
         for label, value in (
             ("ratio", self.ratio),
@@ -118,7 +122,7 @@ class Structured(Pass):
 
     def options(self) -> Options:
         """What the analysis may assume under these arguments."""
-        return Options(self.layernorm, self.allow_inexact, self.share, self.io, self.shuffle)
+        return Options(self.layernorm, self.allow_inexact, self.share, self.io, self.shuffle, self.dequantize)
 
     def decide(self, subject: Subject, context: Context) -> Plan:
         """Find, then score, choose and repair as often as there are rounds."""

@@ -33,6 +33,8 @@ FORESEEN, UNMOVED = 64, 1e-3
 """Positions at which logits are compared, and the share of the largest by which rounding moves them."""
 MISFIT_ERRORS, MISFIT_GROWTH = 2.5, 1.25
 """Standard errors, and the factor, by which held-back samples have to be worse than those repaired on."""
+MISFIT_LEAST = 0.01
+"""A smaller error on samples held back harms nobody, whatever it is on the others."""
 
 
 def how_judged(model: ir.Model, sizes: Sizes, settings: Settings) -> tuple[Judged, ...]:
@@ -294,6 +296,8 @@ def _beyond(held: Estimate | None, seen: Estimate | None) -> bool:
     if held is None or seen is None:
         return False
     noise = float(np.hypot(held.error, seen.error))
+    if held.value < MISFIT_LEAST:
+        return False
     return held.value - seen.value > MISFIT_ERRORS * noise and held.value > MISFIT_GROWTH * seen.value
 
 

@@ -60,6 +60,7 @@ class Plan:
                 "share": self.options.share,
                 "io": self.options.io,
                 "shuffle": self.options.shuffle,
+                "dequantize": self.options.dequantize,
             },
             "groups": {
                 group: {

@@ -44,7 +44,7 @@ CHUNK = 1 << 20
 """Elements that are converted to double precision at a time."""
 WORST_SAMPLES = 10
 """A class is named as the worst if so many samples have it."""
-DEAD_SAMPLES = 8
+DEAD_SAMPLES = 16
 """With fewer, nothing can be told from a constant answer."""
 DEAD_ERRORS = 2.0
 """Standard errors by which a model has to be ahead of a constant answer."""

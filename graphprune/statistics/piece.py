@@ -106,10 +106,7 @@ def _add_bias(graph: ir.Graph, site: Site, values: dict[str, ir.Value], bias: Ar
     name = site.output.name or ""
     product = values[name]
     behind = len(site.kernel) if site.kernel else -1 - site.out_axis
-    dtype = (site.weight.dtype or ir.DataType.FLOAT).numpy()
-    constant = constant_value(
-        graph, f"graphprune/bias/{name}", np.asarray(bias, dtype).reshape(-1, *(1,) * behind)
-    )
+    constant = constant_value(graph, f"graphprune/bias/{name}", np.reshape(bias, (-1, *(1,) * behind)))
     node = ir.node("Add", [product, constant], name=f"graphprune/add/{name}")
     producer = product.producer()
     assert producer is not None

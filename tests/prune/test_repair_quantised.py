@@ -11,6 +11,7 @@ import pytest
 
 import graphprune
 from graphprune.axes import Analysis, analyse
+from graphprune.errors import PromiseError
 from graphprune.ir.normalise import normalise
 from graphprune.proof import prove
 from graphprune.prune.evidence import SiteIndex
@@ -187,3 +188,48 @@ def test_codes_that_bring_the_whole_model_no_closer_are_not_taken() -> None:
     spoiled = {name: np.zeros_like(array) + 7 for name, array in made.replaced.items()}
     assert helps(analysis, cuts, made.replaced, {}, data[:2], 1)
     assert not helps(analysis, cuts, spoiled, {}, data[:2], 1)
+
+
+def test_weights_become_floats_on_request_and_so_they_are_replayed(tmp_path: Path) -> None:
+    analysis, data = qdq_net()
+    dense, small, again = tmp_path / "dense.onnx", tmp_path / "small.onnx", tmp_path / "again.onnx"
+    ir.save(analysis.model, dense)
+    result = graphprune.compile(dense, "obspa(macs=0.6, dequantize=true)", small, calibration=data[0])
+    kinds = {tensor.data_type for tensor in onnx.load(small).graph.initializer}
+    assert kinds.isdisjoint({onnx.TensorProto.INT8, onnx.TensorProto.INT32})
+    assert "6 quantised weights and biases are floats now; the file may grow" in result.report.passes[0].notes
+    plan = tmp_path / "small.plan.json"
+    graphprune.compile(dense, plan=plan, output=again, calibration=data[0])
+    assert again.read_bytes() == small.read_bytes()
+
+
+def test_there_must_be_weights_to_make_floats_of() -> None:
+    analysis = sketch(
+        "(float[n,4] x) => (float[n,2] y) { a = MatMul(x, w) y = MatMul(a, v) }",
+        w=floats(4, 8),
+        v=floats(8, 2),
+    )
+    with pytest.raises(PromiseError, match="no weight is behind a DequantizeLinear"):
+        graphprune.compile(ir.to_proto(analysis.model), "prune(dequantize=true)")
+
+
+def test_weights_behind_a_cast_are_repaired_as_they_are_stored() -> None:
+    weights: dict[str, object] = {"w1": floats(16, 32), "w2": floats(32, 32), "w3": floats(32, 4)}
+    weights |= {"b2": floats(32), **{name: weights[name].astype(np.float16) for name in list(weights)}}  # type: ignore[attr-defined]
+    analysis = sketch(
+        """(float[n,16] x) => (float[n,4] y) { f1 = Cast <to = 1> (w1)\n a = MatMul(x, f1)\n r = Relu(a)
+        f2 = Cast <to = 1> (w2)\n c = Gemm(r, f2, b2)\n s = Relu(c)
+        f3 = Cast <to = 1> (w3)\n y = MatMul(s, f3) }""",
+        **weights,
+    )
+    cuts = {group.id: tuple(range(16)) for group in analysis.prunable}
+    seen, unseen = {"x": floats(256, 16)}, {"x": floats(64, 16)}
+    made = repair(analysis, cuts, batches=[seen])
+    assert {name: array.dtype for name, array in made.replaced.items()} == dict.fromkeys(
+        ("w2", "w3"), "float16"
+    )
+    assert {array.dtype.name for array in made.biases.values()} == {"float32"}
+    before, after = (
+        distance(analysis.model, twin(analysis, cuts, each), [unseen]) for each in (Repaired({}, {}), made)
+    )
+    assert after < 0.8 * before

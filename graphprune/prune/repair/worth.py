@@ -35,7 +35,7 @@ def _twin(analysis: Analysis, cuts: Cuts, replaced: Arrays, biases: Arrays) -> i
 
 
 def _outputs(model: ir.Model, batches: Sequence[Arrays], threads: int) -> list[list[Array]]:
-    session = open_session(model, threads=threads)
+    session = open_session(model, threads=threads, exact=True)
     return [list(session.run({name: np.asarray(a) for name, a in feed.items()}).values()) for feed in batches]
 
 
