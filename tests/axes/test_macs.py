@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphprune.axes.cost import cost
+from graphprune.axes.cost import cost, node_terms
 from graphprune.axes.rules import TABLE
 from graphprune.axes.rules.row import Row
+from graphprune.ir.shapes import infer
 
 Sizes = tuple[int, ...]
 MS = "com.microsoft"
@@ -349,3 +350,11 @@ def test_a_shape_given_for_one_input_holds_for_its_symbols_elsewhere() -> None:
     model.graph.inputs[0].shape = ir.Shape(["m", "k"])
     model.graph.inputs[1].shape = ir.Shape(["k", "n"])
     assert cost(model, {"i0": (3, 5)}).macs == 3 * 5 * 16
+
+
+@pytest.mark.parametrize("op", ["NhwcConv", "NhwcFusedConv"])
+def test_a_convolution_of_channels_last_shrinks_with_the_last_axis_of_its_result(op: str) -> None:
+    model = Case(f"{MS}:{op}", (NHWC, W), rows()).model()
+    (node,) = model.graph
+    (term,) = node_terms(node, infer(model)) or ()
+    assert [(place.side, place.axis) for place in term.places] == [("out", 3), ("in", 1)]

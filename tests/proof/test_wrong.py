@@ -270,3 +270,53 @@ def test_the_proof_changes_neither_model(conv: Case) -> None:
     before = [ir.to_proto(m).SerializeToString() for m in (conv.dense, conv.pruned)]
     conv.prove()
     assert before == [ir.to_proto(m).SerializeToString() for m in (conv.dense, conv.pruned)]
+
+
+def test_an_input_that_is_lost_is_named(conv: Case) -> None:
+    conv.node("first").resize_inputs(2)
+    assert failed(conv.prove(), "input 2 of Conv 'first' is not an initializer in both models")
+
+
+def test_an_input_that_the_dense_node_leaves_out_stays_out() -> None:
+    case = cut(
+        model(
+            """(float[n,4] x) => (float[n,3] y) { h = MatMul(x, w)\n [clip] c = Clip(h, , high)
+            y = MatMul(c, v) }""",
+            w=(4, 8),
+            high=np.float32(0.5),
+            v=(8, 3),
+        )
+    )
+    clip = case.node("clip")
+    clip.replace_input_with(1, clip.inputs[2])
+    assert failed(case.prove(), "input 1 of Clip 'clip' is wired to something else")
+
+
+def test_an_input_that_a_declared_edit_would_change_must_be_there() -> None:
+    case = cut(
+        model(
+            """(float[n,4] x) => (float[n,3] y) { h = MatMul(x, w)\n [cut] a, b = Split <axis = 1> (h, sizes)
+            c = Mul(a, b)\n y = MatMul(c, v) }""",
+            w=(4, 8),
+            sizes=np.array([4, 4]),
+            v=(4, 3),
+        )
+    )
+    assert case.prove().ok
+    case.node("cut").resize_inputs(1)
+    assert failed(case.prove(), "'sizes' at Split 'cut' must be")
+
+
+def test_a_value_further_on_does_not_stand_for_the_one_it_is_made_of() -> None:
+    """Only inserted nodes may lie between a value and its reader, not nodes of the model itself."""
+    case = cut(
+        model(
+            """(float[n,4] x) => (float[n,3] y) { h = MatMul(x, w)\n a = Relu(h)\n b = Tanh(a)
+            [sum] c = Add(a, b)\n y = MatMul(c, v) }""",
+            w=(4, 8),
+            v=(8, 3),
+        )
+    )
+    total = case.node("sum")
+    total.replace_input_with(0, total.inputs[1])
+    assert failed(case.prove(), "input 0 of Add 'sum' is wired to something else")

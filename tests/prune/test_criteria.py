@@ -334,3 +334,17 @@ def test_groups_without_sites_have_no_score(criterion: str) -> None:
     analysis = sketch(body, w=(1, 24, 3), r=(1, 24, 6), v=(6, 5), one=np.array([1]))
     places = SiteIndex(analysis)
     assert analysis.prunable and wanted(criterion, analysis.prunable, places).empty
+
+
+def test_thinet_counts_shares_of_what_readers_that_differ_in_scale_give() -> None:
+    """Ten thousand times smaller results weigh as much: the order is that of readers of one scale."""
+    body = """(float[n,3] x) => (float[n,4] y, float[n,2] z) { a = MatMul(x, u)\n b = Relu(a)
+        y = MatMul(b, v)\n z = MatMul(b, w) }"""
+    draw, x, found = np.random.default_rng(7), sample(6), []
+    v, w = (draw.standard_normal((6, n)).astype(np.float32) for n in (4, 2))
+    for one, two in ((1.0, 1.0), (128.0, 1 / 128)):
+        given = {"v": v * np.float32(one), "w": w * np.float32(two)}
+        vectors = {name: vector(x @ given[of].astype(np.float64)) for name, of in (("y", "v"), ("z", "w"))}
+        grams = {"v": gram(x), "w": gram(x)}
+        found.append(score(sketch(body, u=(3, 6), **given), "thinet", vectors, grams))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import graphprune
 from graphprune.axes.groups import Group
 from graphprune.errors import PromiseError
-from graphprune.prune.finer import SLACK, Landing, Steps
-from graphprune.prune.select import alignment, ladder
+from graphprune.prune.finer import SLACK, Landed, Landing, Steps
+from graphprune.prune.select import Ladder, alignment, ladder
 
 from .widths import convs, deep, plan_of, widths
 
@@ -121,3 +121,30 @@ def test_the_least_that_can_stay_is_never_more_than_the_model() -> None:
     text = "prune(params=0.5, only=[w1*], min-keep=0.95, repair=bias)"
     with pytest.raises(PromiseError, match=r"at least 1\.000 of the params stay"):
         graphprune.compile(deep(), text, calibration=samples)
+
+
+def landing(target: int, *scores: tuple[float, ...]) -> Landing:
+    """Groups of 32 Units that go eight by eight at these scores; what is left is the number of Units."""
+    groups = [Group(f"g{n}", np.arange(32), (), None) for n in range(len(scores))]
+    own = [
+        Ladder(n, np.arange(32), np.arange(8, 8 * len(each) + 1, 8), np.array(each))
+        for n, each in enumerate(scores)
+    ]
+
+    def left(cuts: dict[str, tuple[int, ...]]) -> int:
+        return sum(len(cuts.get(group.id, range(32))) for group in groups)
+
+    return Landing(Steps(groups, {}, own, 8, 0.0), left, target, 32 * len(groups))  # type: ignore[arg-type]
+
+
+def test_a_cut_that_meets_its_budget_goes_no_further() -> None:
+    assert landing(24, (1.0, 2.0, 3.0)).land({0: 8}, None) == Landed({0: 8})
+
+
+def test_a_default_step_that_meets_the_budget_is_taken_though_another_group_has_a_cheaper_one() -> None:
+    assert landing(56, (5.0,), (1.0,)).land({}, {0: 8}) == Landed({0: 8})
+
+
+def test_of_groups_that_step_at_once_the_one_whose_own_step_costs_least_goes_first() -> None:
+    """Down to 40 one of them is enough: the second step of g1 costs 3, that of g0 costs 9."""
+    assert landing(40, (1.0, 9.0), (2.0, 3.0)).land({0: 8, 1: 8}, {0: 16, 1: 16}) == Landed({0: 8, 1: 16})

@@ -125,3 +125,15 @@ def test_all_rows_of_a_sample_stand_in_one_fold(
     assert len(folds) == 4 and sum(fold.count for fold in folds) == 48 * rows
     assert all(fold.count for fold in folds), "every fold has samples"
     assert sorted(round(float(fold.x[0, 0])) for fold in folds) == [0, 0, 0, rows]
+
+
+def test_matching_scales_rows_to_the_spread_they_had_within_bounds() -> None:
+    weight, keep = layer(0)
+    x = samples(0)
+    y = x @ weight.transpose(0, 2, 1)
+    found = fit(weight, [observed(x, y)], keep, LIVE, frozenset({"match"}), True)
+    cut = (x @ (weight * keep[:, None]).transpose(0, 2, 1))[0]
+    wanted = cut.std(axis=0) * np.clip(y[0].std(axis=0) / cut.std(axis=0), 0.5, 2.0)
+    got = x[0] @ found.weight[0].T + found.bias[0]
+    np.testing.assert_allclose(got.std(axis=0), wanted, rtol=1e-5)
+    np.testing.assert_allclose(got.mean(axis=0), y[0].mean(axis=0), rtol=1e-5, atol=1e-5)

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphprune
-from graphprune.prune.rewrite import Cut
+from graphprune.axes import Options
+from graphprune.prune.plan import Plan
+from graphprune.prune.rewrite import Cut, rewrite
 from graphprune.runtime.session import open_session
-from tests.axes.claims import sketch
+from tests.axes.claims import cut, sketch
 
 from .widths import Array, grouped
 
@@ -86,3 +88,39 @@ def test_readers_with_the_same_cut_share_a_tensor_and_others_get_their_own() -> 
     read = [node.inputs[1] for node in model.graph if node.op_type == "Add"]
     sizes = sorted(value.const_value.size for value in read)  # type: ignore[union-attr]
     assert sizes == [3, 3, 6] and len({value.name for value in read if value is not None}) == 3
+
+
+def test_the_first_reader_by_name_keeps_the_tensor_and_the_others_get_clones() -> None:
+    """Whatever the order of the graph, so that a model that is sorted anew is cut to the same names."""
+    analysis = sketch(
+        """(float[n,4] x) => (float[n,3] y, float[n,3] z) {
+        [b] h = MatMul(x, w)\n [c] i = Relu(h)\n [d] y = MatMul(i, v)
+        [a] j = MatMul(x, w)\n [e] k = Tanh(j)\n [f] z = MatMul(k, u) }""",
+        Options(share="split"),
+        w=(4, 6),
+        v=(6, 3),
+        u=(6, 3),
+    )
+    one, two = (g.id for g in analysis.prunable)
+    plan = Plan(analysis.options, {one: (0, 1, 2, 3), two: (2, 3, 4)}, {one: 6, two: 6})
+    nodes = {node.name: node for node in rewrite(analysis.model, analysis, plan).graph}
+    assert nodes["a"].inputs[1].name == "w"  # type: ignore[union-attr]
+    assert nodes["b"].inputs[1].name != "w"  # type: ignore[union-attr]
+
+
+def test_a_slice_of_two_axes_keeps_the_bounds_of_the_one_that_is_whole() -> None:
+    analysis = sketch(
+        """(float[n,5,4] x) => (float[n,2,3] y) { a = MatMul(x, u)\n b = Slice(a, from, to, axes)
+        c = Relu(b)\n y = MatMul(c, v) }""",
+        **{
+            "u": (4, 8),
+            "v": (6, 3),
+            "from": np.array([1, 0]),
+            "to": np.array([3, 6]),
+            "axes": np.array([1, 2]),
+        },
+    )
+    model = cut(analysis, u=(0, 2, 4))
+    (node,) = (node for node in model.graph if node.op_type == "Slice")
+    starts, ends = (node.inputs[at].const_value.numpy().tolist() for at in (1, 2))  # type: ignore[union-attr]
+    assert (starts, ends) == ([1, 0], [3, 3])

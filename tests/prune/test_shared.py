@@ -164,3 +164,15 @@ def test_the_budget_is_met_with_both_branches_still_one() -> None:
     assert report.after.params <= 0.6 * report.before.params
     names = [each.name for each in result.proto().graph.initializer]
     assert sorted(names) == ["b1", "b2", "b3", "w1", "w2", "w3"]
+
+
+def test_readers_of_a_weight_that_nothing_else_meets_stand_side_by_side_too() -> None:
+    """Each of them reads an input and gives an output; what lies between them meets nothing, either."""
+    analysis = sketch(
+        """(float[n,3] p, float[n,3] q, float[n,3] r) => (float[n,4] y, float[n,3] s, float[n,4] z) {
+        y = MatMul(p, w)\n s = Tanh(r)\n z = MatMul(q, w) }""",
+        w=(3, 4),
+    )
+    nodes = list(analysis.model.graph)
+    stage = beside(Stage(analysis.model, analysis.sizes, {}, {}), [[nodes[0], nodes[2]]])
+    assert [node.outputs[0].name for node in stage.model.graph] == ["y", "z", "s"]
