@@ -60,7 +60,7 @@ class Layout:
     """
 
     def __init__(self, model: ir.Model, sizes: Sizes) -> None:
-        self.nodes = tuple(model.graph)
+        self.nodes = _by_first_reader(model.graph)
         self.graph_inputs = set(model.graph.inputs)
         self.sizes = sizes
         self.position = {node: at for at, node in enumerate(self.nodes)}
@@ -137,6 +137,26 @@ class Layout:
     def _elements(self, value: ir.Value) -> int:
         shape = self.sizes.shapes.get(value)
         return UNKNOWN_ELEMENTS if shape is None else prod(a for a, _ in shape)
+
+
+def _by_first_reader(graph: ir.Graph) -> tuple[ir.Node, ...]:
+    """The nodes in their order, but what is computed from weights alone right before its first reader.
+
+    Else a segment far behind would read what it made of weights that have been replaced since.
+    """
+    nodes = tuple(graph)
+    varying = set(graph.inputs)
+    for node in nodes:
+        if not varying.isdisjoint(reads(node)):
+            varying.update(node.outputs)
+    first: dict[ir.Value, int] = {}
+    place: dict[ir.Node, tuple[int, int]] = {}
+    for at in range(len(nodes) - 1, -1, -1):
+        node = nodes[at]
+        mine = min((first[v] for v in node.outputs if v in first and v not in varying), default=at)
+        place[node] = mine, at
+        first.update({v: min(mine, first.get(v, mine)) for v in reads(node)})
+    return tuple(sorted(nodes, key=place.__getitem__))
 
 
 def _weight(value: ir.Value) -> int:

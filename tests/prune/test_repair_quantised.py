@@ -125,6 +125,34 @@ def test_a_quantised_net_is_repaired_on_its_own_grid(bits: int) -> None:
     assert prove(analysis.model, analysis, plan, small, data[2:]).ok
 
 
+def residual_mlp(ahead: bool) -> Analysis:
+    """Six products of coded weights, decoded where they are read, or all `ahead` as quantisers write them."""
+    draw, weights = np.random.default_rng(0), dict[str, object]()
+    reading = {}
+    for number in range(1, 7):
+        codes, scale = quantised(draw.standard_normal((24, 24)).astype(np.float32) / 4, 1)
+        weights |= {f"w{number}": codes, f"k{number}": scale}
+        reading[number] = f"f{number} = DequantizeLinear <axis = 1> (w{number}, k{number})\n"
+    edges, between = ["x", "r1", "r2", "r3", "s4", "r5"], {4: "s4 = Add(a4, r2)\n", 6: ""}
+    body = "".join(reading.values()) if ahead else ""
+    for number, edge in enumerate(edges, 1):
+        body += "" if ahead else reading[number]
+        body += f"a{number} = MatMul({edge}, f{number})\n"
+        body += between.get(number, f"r{number} = Relu(a{number})\n")
+    return sketch(f"(float[n,24] x) => (float[n,24] a6) {{ {body} }}", **weights)
+
+
+def test_repair_sees_its_own_codes_wherever_they_are_decoded() -> None:
+    draw, found = np.random.default_rng(1), []
+    data = [{"x": (draw.standard_normal((128, 8)) @ draw.standard_normal((8, 24))).astype(np.float32)}]
+    for ahead in (False, True):
+        analysis = residual_mlp(ahead)
+        cuts = {group.id: tuple(range(group.size // 2)) for group in analysis.prunable}
+        found.append(repair(analysis, cuts, batches=data).replaced)
+    assert found[0].keys() == found[1].keys() and len(found[0]) >= 4
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_a_quantised_net_is_scored_by_data() -> None:
     analysis, data = qdq_net()
     places = SiteIndex(analysis)

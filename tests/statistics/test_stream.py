@@ -157,6 +157,25 @@ def test_other_weights_flow_on() -> None:
     np.testing.assert_array_equal(weight(sites(built)["o0w"]), draw(8, 8, seed=ord("o"), scale=0.3))
 
 
+def test_what_is_computed_from_weights_alone_follows_what_replaces_them() -> None:
+    """Where all weights are converted before anything runs, a later segment still reads new ones."""
+    casts = "".join(f"f{n} = Cast<to=1>(w{n})  t{n} = Transpose(f{n})\n" for n in range(4))
+    layers = "".join(f"a{n} = MatMul(x{n}, t{n})  x{n + 1} = Relu(a{n})\n" for n in range(4))
+    half = {f"w{n}": draw(8, 8, seed=n).astype(np.float16) for n in range(4)}
+    built = model(f"(float[n,8] x0) => (float[n,8] x4) {{ {casts} {layers} }}", **half)
+    feed = {"x0": draw(5, 8, seed=9)}
+    stream = Stream(built, [feed])
+    assert len(stream.segments) == 4
+    assert all(not value.name or value.name[0] == "x" for s in stream.segments for value in s.outputs)
+    replaced: dict[str, Array] = {}
+    for number, segment in enumerate(stream.segments):
+        replaced[f"w{number}"] = draw(8, 8, seed=20 + number).astype(np.float16)
+        (found,) = stream.tap(segment, [f"a{number}"], replaced)
+        expected = raw(_changed(built, replaced), feed, [f"a{number}"])
+        np.testing.assert_allclose(found[f"a{number}"], expected[f"a{number}"], rtol=1e-4, atol=1e-4)
+        stream.advance(segment, replaced)
+
+
 @pytest.mark.parametrize("at", ["o0", "d0"])
 def test_biases_are_added_to_what_a_site_computes(at: str) -> None:
     built, feeds = decoder()
