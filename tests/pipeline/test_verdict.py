@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -265,3 +266,30 @@ def test_caches_that_lost_heads_are_fed_what_is_left_of_them(text: str) -> None:
     past = result.model.graph.inputs[1].shape
     assert past is not None and tuple(past)[1:] != (4, "p", 6)
     assert output.name == "y" and output.drop is not None
+
+
+def funnel() -> ir.Model:
+    """Six layers that are fitted on 4 inputs each and one on 48, once half of every width is gone."""
+    widths = (8, 8, 8, 8, 8, 8, 8, 96, 5)
+    draw, lines, read = np.random.default_rng(0), [], "x"
+    weights = {
+        f"w{n}": (draw.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
+        for n, shape in enumerate(pairwise(widths))
+    }
+    for name in weights:
+        lines.append(f"a{name} = MatMul({read}, {name})\n h{name} = Tanh(a{name})")
+        read = f"h{name}"
+    body = "\n".join(lines)
+    return built(f"(float[n,8] x) => (float[n,5] y) {{ {body}\n y = Identity({read}) }}", **weights)
+
+
+def thin(samples: int) -> list[str]:
+    feeds = {"x": np.random.default_rng(1).standard_normal((samples, 8)).astype(np.float32)}
+    result = graphprune.compile(funnel(), "prune(ratio=0.5, align=1, scope=local)", calibration=feeds)
+    return [line for line in result.report.warnings if "low rank" in line]
+
+
+def test_a_fit_of_low_rank_is_told_of_where_a_quarter_of_the_layers_have_it() -> None:
+    assert not thin(16), "only the widest of seven"
+    (line,) = thin(2)
+    assert line.startswith("7 of 7 layers") and "w4 (2 rows, 4 inputs) and 3 more;" in line

@@ -105,3 +105,18 @@ def test_removed_elements_of_a_quantised_weight_are_its_zero_points() -> None:
         expected = [100 if unit in kept else unit for unit in range(6)]
         found = zeroed(analysis, plan.cuts)["q"]
         assert found.dtype == np.uint8 and found.tolist() == [expected] * 4
+
+
+def test_a_tensor_that_has_no_zero_leaves_the_others_to_be_zeroed() -> None:
+    """What the integers add to removed channels does not matter, because their sink is zero."""
+    analysis = sketch(
+        """(float[n,4] x) => (float[n,3] y) { a = MatMul(x, u)\n b = Cast <to = 7> (a)\n c = Add(b, i)
+        d = Cast <to = 1> (c)\n y = MatMul(d, v) }""",
+        i=np.arange(6),
+        u=(4, 6),
+        v=(6, 3),
+    )
+    (group,) = analysis.prunable
+    found = zeroed(analysis, {group.id: (0, 1, 2)})
+    assert "i" not in found
+    assert not found["u"][:, 3:].any() and not found["v"][3:].any() and found["v"][:3].all()
