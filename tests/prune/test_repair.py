@@ -239,6 +239,22 @@ def test_a_repair_that_overflows_is_left_out_with_a_note() -> None:
     assert any("w2" in note and "too large" in note for note in made.notes)
 
 
+def test_a_bias_that_overflows_in_one_channel_is_left_out_with_a_note() -> None:
+    """y0 = 60000 in the dense model and -60000 in the cut one; what y1 lacks would fit."""
+    halves = np.float16
+    analysis = sketch(
+        """(float16[n,2] x) => (float16[n,2] y) { a = MatMul(x, u)\n b = Relu(a)\n c = MatMul(b, w)
+        y = Add(c, k) }""",
+        u=np.array([[1, 1, 1, 0], [0, 0, 0, 1]], halves),
+        w=np.array([[-300, 1], [300, 1], [300, 1], [0, 1]], halves),
+        k=np.zeros(2, halves),
+    )
+    x = np.stack([np.linspace(190, 200, 8), np.linspace(0, 1, 8)], axis=1).astype(halves)
+    made = repair(analysis, {analysis.prunable[0].id: (0, 3)}, batches=[{"x": x}], how="bias")
+    assert not made.biases and not made.replaced
+    assert any("w" in note and "too large" in note for note in made.notes)
+
+
 def test_layers_that_repair_cannot_reach_are_named() -> None:
     analysis = sketch(
         """(float[n,6] x) => (float[n,5] y) {
