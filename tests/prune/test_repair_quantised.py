@@ -106,6 +106,23 @@ def qdq_net(bits: int = 8) -> tuple[Analysis, list[dict[str, Array]]]:
     ]
 
 
+def test_scales_grow_where_new_weights_leave_the_grid_and_biases_follow() -> None:
+    analysis, data = qdq_net()
+    cuts = {g.id: tuple(range(2)) for g in analysis.prunable}
+    made = repair(analysis, cuts, batches=data[:2])
+    old = {
+        name: v.const_value.numpy() for name, v in analysis.model.graph.initializers.items() if v.const_value
+    }
+    assert {"sw3", "tw3"} <= set(made.replaced)
+    for name in made.replaced.keys() & {"sw2", "sw3"}:
+        growth = made.replaced[name] / old[name]
+        assert growth.max() > 1 and growth.min() >= 1
+        np.testing.assert_allclose(made.replaced["t" + name[1:]], made.replaced[name] * 0.05, rtol=1e-6)
+    plan = Plan(analysis.options, cuts, {g.id: g.size for g in analysis.prunable}, replaced=made.replaced)
+    small = rewrite(analysis.model, analysis, plan)
+    assert prove(analysis.model, analysis, plan, small, data[2:]).ok
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_quantised_net_is_repaired_on_its_own_grid(bits: int) -> None:
     analysis, data = qdq_net(bits)

@@ -17,6 +17,7 @@ from graphprune.prune.repair.grid import Lattice, settle
 from graphprune.prune.repair.norms import refreshed, statistics_of
 from graphprune.prune.repair.observe import Part, observe, together
 from graphprune.prune.repair.remains import Change, Remains, changed_nodes, remains
+from graphprune.prune.repair.room import moved_codes, roomy
 from graphprune.prune.repair.samples import pooled
 from graphprune.prune.repair.shared import beside, undisturbed
 from graphprune.prune.repair.solve import Floats, Seen
@@ -321,9 +322,14 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
     if "refit" in how:
         work.fitted[site.name] = int(sum(fold.count for fold in folds)), int(part.keep.sum(axis=1).max())
     found = fit(part.take(whole), folds, part.keep, part.live, how, left.biased)
-    lattice = Lattice.of(site)
+    lattice, growth, scales = Lattice.of(site), np.ones(site.outputs), dict[str, Array]()
     if lattice is not None and found.finite and how != {"bias"}:
-        found = _on_grid(found, lattice.at(part.rows, part.columns), folds, left.biased)
+        wanted, found = found, _on_grid(found, lattice.at(part.rows, part.columns), folds, left.biased)
+        room = None if len(every) > 1 else roomy(site, lattice, np.asarray(wanted.weight, np.float64), part)
+        if room is not None:
+            wide = _on_grid(wanted, room.lattice.at(part.rows, part.columns), folds, left.biased)
+            if _missed(wide, folds, part) < _missed(found, folds, part):
+                found, lattice, growth, scales = wide, room.lattice, room.growth, room.scales
     with np.errstate(over="ignore"):
         weight = put_back(left, found.weight, lattice)
         bias = np.zeros(whole.shape[:2])
@@ -336,8 +342,12 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
         return
     if how != {"bias"}:
         work.replace(site.weight.name or "", weight)
+    for name, array in scales.items():
+        work.replace(name, array)
     if left.biased:
-        _move(every, bias.ravel(), work)
+        _move(every, bias.ravel(), work, growth)
+    elif site.coded is not None and scales:
+        work.replace(site.coded.value.name or "", moved_codes(site, np.zeros(site.outputs), growth))
 
 
 def _on_grid(found: Fit, lattice: Lattice, folds: Sequence[Seen], biased: bool) -> Fit:
@@ -348,6 +358,10 @@ def _on_grid(found: Fit, lattice: Lattice, folds: Sequence[Seen], biased: bool) 
     return replace(found, weight=weight, bias=total.offset(weight) if biased else found.bias)
 
 
+def _missed(found: Fit, folds: Sequence[Seen], part: Part) -> float:
+    return float(pooled(folds).loss(found.weight, found.bias)[part.live].sum())
+
+
 def put_back(left: Remains, part: Floats, lattice: Lattice | None) -> Array:
     """The contents of the initializer for the part of W that was solved for; zero where Units are gone."""
     whole = Part.of(left).put(audible(part), left.weight)
@@ -356,7 +370,7 @@ def put_back(left: Remains, part: Floats, lattice: Lattice | None) -> Array:
     return left.site.stored.write(left.site.shaped(lattice.nearest(np.asarray(whole, np.float64))))
 
 
-def _move(every: Sequence[Remains], shift: Floats, work: Work) -> None:
+def _move(every: Sequence[Remains], shift: Floats, work: Work, growth: Floats | None = None) -> None:
     """Adds a vector to the results of Sites; to a bias that they share, once."""
     moved: set[ir.Value] = set()
     for site in (each.site for each in every):
@@ -365,23 +379,14 @@ def _move(every: Sequence[Remains], shift: Floats, work: Work) -> None:
             work.biases[site.output.name or ""] = shift.astype(_type_of(site))
         elif held is not None and held not in moved:
             moved.add(held)
-            array = _moved_bias(site, held, shift, work) if site.coded is None else _moved_codes(site, shift)
+            coded = site.coded is not None
+            array = moved_codes(site, shift, growth) if coded else _moved_bias(site, held, shift, work)
             work.replace(held.name or "", array)
 
 
 def _type_of(site: Site) -> np.dtype:
     dtype = site.weight.dtype if site.stored.plain else site.output.dtype
     return np.dtype((dtype or ir.DataType.FLOAT).numpy())
-
-
-def _moved_codes(site: Site, shift: Floats) -> Array:
-    """A bias of integers, moved to the codes next to what is wanted."""
-    assert site.coded is not None and site.coded.grid is not None
-    grid, shape = site.coded.grid, site.coded.shape
-    steps = shift.reshape(shape) / np.where(grid.scale > 0, grid.scale * site.bias_scale, np.inf)
-    limits = np.iinfo(np.int32)
-    codes = np.clip(site.coded.codes() + np.rint(steps), limits.min, limits.max)
-    return site.coded.write(codes)
 
 
 def _moved_bias(site: Site, value: ir.Value, shift: Array, work: Work) -> Array:
