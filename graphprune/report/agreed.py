@@ -63,7 +63,7 @@ def _row(output: OutputDrop) -> tuple[str, ...]:
         f"{drop.value:.3f}" if drop else "",
         f"{drop.low:.3f} to {drop.high:.3f}" if drop else "",
         f"{top1.value:.3f}" if top1 else "",
-        f"{worst:.3f} ({escape(output.worst_class)})" if worst is not None else "",
+        f"{worst:.3f} (class {escape(output.worst_class)})" if worst is not None else "",
         f"{output.cosine:.4f}" if output.cosine is not None else "",
         "as good as dead" if output.dead else escape(output.note),
     )
