@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import onnx_ir as ir
 
 from graphprune.ir.learned import Size
+from graphprune.ir.weights import operator
 
 Shape = tuple[Size, ...]
 Pairs = Iterator[tuple[Size, Size]]
@@ -15,7 +16,7 @@ Rule = Callable[[ir.Node, Sequence[Shape]], Pairs]
 
 def equal_sizes(node: ir.Node, shapes: Sequence[Shape | None]) -> list[tuple[Size, Size]]:
     """Pairs of sizes that must be equal for the node to run; none where a shape or the rule is not known."""
-    rule = RULES.get(node.op_type)
+    rule = RULES.get(operator(node))
     if rule is None:
         return []
     try:
@@ -82,26 +83,27 @@ RULES: Mapping[str, Rule] = {
             "MatMul",
             "Gemm",
             "MatMulInteger",
-            "DynamicQuantizeMatMul",
-            "MatMulIntegerToFloat",
-            "FusedMatMul",
-            "FusedGemm",
+            "com.microsoft:DynamicQuantizeMatMul",
+            "com.microsoft:MatMulIntegerToFloat",
+            "com.microsoft:FusedMatMul",
+            "com.microsoft:FusedGemm",
         ],
         _product(0, 1),
     ),
     "QLinearMatMul": _product(0, 3),
-    "QGemm": _product(0, 3),
-    **dict.fromkeys(["Conv", "ConvInteger", "FusedConv"], _convolution(0, 1)),
+    "com.microsoft:QGemm": _product(0, 3),
+    **dict.fromkeys(["Conv", "ConvInteger", "com.microsoft:FusedConv"], _convolution(0, 1)),
     "QLinearConv": _convolution(0, 3),
     "ConvTranspose": _axis(1, 1, 0),
     "BatchNormalization": _axis(1, 1, 0),
     "InstanceNormalization": _axis(1, 1, 0),
     **dict.fromkeys(["LSTM", "GRU", "RNN"], _axis(2, 1, 2)),
-    **dict.fromkeys(["Attention", "QAttention"], _axis(2, 1, 0)),
+    **dict.fromkeys(["com.microsoft:Attention", "com.microsoft:QAttention"], _axis(2, 1, 0)),
     **dict.fromkeys(
         ["LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"],
         _scaled,
     ),
-    **dict.fromkeys(["MatMulNBits", "MatMulBnb4"], _attribute("K")),
+    **dict.fromkeys(["com.microsoft:MatMulNBits", "com.microsoft:MatMulBnb4"], _attribute("K")),
 }
-"""By operator; where a weight is quantised it is its integers that say the size."""
+"""By operator, with its domain: Attention of ai.onnx reads no weight. Where a weight is quantised it is its
+integers that say the size."""

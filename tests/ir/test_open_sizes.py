@@ -141,3 +141,17 @@ def test_given_inputs_say_at_which_size_is_counted() -> None:
 def test_every_command_that_looks_at_a_model_takes_the_same_options(name: str) -> None:
     command: click.Command = import_module(f"graphprune.cli.{name}").command
     assert {"--shape", "--fix", "--inputs"} <= {option for each in command.params for option in each.opts}
+
+
+def test_a_batch_that_attention_reads_stays_open() -> None:
+    """Attention of ai.onnx has no weight among its inputs, unlike the operator of the same name elsewhere."""
+    model = _model(
+        """(float[N,4,8] x) => (float[N,4,8] y) {
+            q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
+            y = Attention <q_num_heads = 2, kv_num_heads = 2> (q, k, v)
+        }""",
+        wq=(8, 8), wk=(8, 8), wv=(8, 8),
+    )  # fmt: skip
+    model.opset_imports[""] = 23
+    normalise(model)
+    assert str(model.graph.inputs[0].shape) == "[N,4,8]"

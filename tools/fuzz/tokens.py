@@ -65,18 +65,26 @@ def glu(net: Net, x: Signal) -> Signal:
 
 
 def layer_norm(net: Net, x: Signal) -> Signal:
-    """LayerNormalization, fused or in primitive operators."""
-    if net.style.layernorm == "refuse":
-        net.pin(x.slots)
+    """LayerNormalization, fused or in primitive operators; what no kernel fuses is cut exactly."""
     gamma, beta = net.const(net.vector(x.slots, 1.0), "gamma"), net.const(net.vector(x.slots), "beta")
     if net.style.opset >= 17 and net.flip():
+        _refused(net, x)
         value = net.op("LayerNormalization", x.value, gamma, beta, axis=-1, epsilon=0.01)
         return Signal(value, x.slots, x.space)
     centred = net.op("Sub", x.value, net.reduce("ReduceMean", x.value, -1))
-    square = net.op("Mul", centred, centred) if net.flip() else net.op("Pow", centred, net.scalar(2.0))
+    if net.flip():
+        square = net.op("Mul", centred, centred)  # ONNX Runtime fuses the power alone
+    else:
+        _refused(net, x)
+        square = net.op("Pow", centred, net.scalar(2.0))
     spread = net.op("Sqrt", net.op("Add", net.reduce("ReduceMean", square, -1), net.scalar(0.01)))
     value = net.op("Mul", net.op("Div", centred, spread), gamma)
     return Signal(net.op("Add", value, beta), x.slots, x.space)
+
+
+def _refused(net: Net, x: Signal) -> None:
+    if net.style.layernorm == "refuse":
+        net.pin(x.slots)
 
 
 def rms_norm(net: Net, x: Signal) -> Signal:
