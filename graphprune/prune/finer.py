@@ -126,19 +126,23 @@ class Landing:
         return landed
 
     def _nearest(self, before: Gone, after: Gone | None) -> Landed:
-        """The first step, or pair of steps, near the budget; else the nearest beyond it."""
+        """The step, or else pair of steps, near the budget that costs least; else the nearest beyond it."""
         over = None if after is None else self._over(after)
         best = (over, after) if over is not None and after is not None else None
+        most = (
+            np.inf if after is None else self._lost(after)
+        )  # less of the model may go, not more that counts
         if best is not None and best[0] <= SLACK:
             return Landed(best[1])
         for some in (self._alone, self._in_pairs):
+            fine: list[Found] = []
             for ladders in self.steps.levels():
                 found = some(before, ladders)
-                fine = [each for each in found if each[1] <= SLACK]
-                if fine:
-                    return Landed(min(fine, key=lambda each: each[0])[2])
+                fine += [each for each in found if each[1] <= SLACK and self._lost(each[2]) <= most]
                 beyond = [*([best] if best else []), *((over, gone) for _, over, gone in found)]
                 best = min(beyond, key=lambda each: each[0], default=None)
+            if fine:
+                return Landed(min(fine, key=lambda each: each[0])[2])
         if best is None:
             return Landed(before, met=False)
         moved = [n for n in best[1] if best[1][n] != before.get(n, 0)]
@@ -180,6 +184,13 @@ class Landing:
                 if any(over <= SLACK for _, over, _ in found):
                     return found
         return found
+
+    def _lost(self, gone: Gone) -> float:
+        """Scores of all Units that go."""
+        kept, scores = self.steps.cuts(gone), self.steps.scores
+        return float(
+            sum(scores[name].sum() - scores[name][list(units)].sum() for name, units in kept.items())
+        )
 
     def _over(self, gone: Gone) -> float:
         """Share of the model by which a cut goes beyond the target; negative where it misses it."""

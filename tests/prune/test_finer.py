@@ -134,7 +134,18 @@ def landing(target: int, *scores: tuple[float, ...]) -> Landing:
     def left(cuts: dict[str, tuple[int, ...]]) -> int:
         return sum(len(cuts.get(group.id, range(32))) for group in groups)
 
-    return Landing(Steps(groups, {}, own, 8, 0.0), left, target, 32 * len(groups))  # type: ignore[arg-type]
+    each_unit = {
+        group.id: np.resize(np.repeat(each, 8), 32) for group, each in zip(groups, scores, strict=True)
+    }
+    steps = Steps(groups, each_unit, own, 8, 0.0)  # type: ignore[arg-type]
+    return Landing(steps, left, target, 32 * len(groups))
+
+
+def test_no_live_channel_goes_so_that_a_budget_is_left_less_far_behind() -> None:
+    """Half of the channels of the shipped model are dead; a wide step of them goes beyond the budget."""
+    (plan,) = graphprune.compile("models/digits_cnn/model.onnx", "prune(macs=0.6)", bench=False).plans
+    gone = [np.delete(plan.scores[name], kept) for name, kept in plan.cuts.items()]
+    assert max(scores.max(initial=0.0) for scores in gone) < 0.01 * max(map(max, plan.scores.values()))
 
 
 def test_a_cut_that_meets_its_budget_goes_no_further() -> None:
