@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from graphprune.errors import ArgumentError
+from graphprune.errors import ArgumentError, did_you_mean
+from graphprune.ir.names import escape, quote
 
 if TYPE_CHECKING:
     from graphprune.axes import Options
@@ -70,17 +71,24 @@ class Outputs:
 
 
 def outputs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Outputs:
-    """A callback that tells FILE from NAME=KIND; the last of each counts."""
+    """A callback that tells FILE from NAME=KIND; of a name the last counts, of files there is one."""
     kinds: dict[str, UserKind] = {}
-    file = None
+    files = []
     for value in values:
         name, _, kind = value.rpartition("=")
         found = next((each for each in KINDS if name and kind == each), None)
-        if found is None:
-            file = value
-        else:
+        if found is not None:
             kinds[name] = found
-    return Outputs(file, kinds)
+        elif name and kind.isalpha():  # a file has a suffix
+            hint = did_you_mean(kind, KINDS) or f"kinds are {', '.join(KINDS)}"
+            raise ArgumentError(f"--output '{escape(value)}' names no kind of output", hint)
+        else:
+            files.append(value)
+    if len(files) > 1:
+        raise ArgumentError(
+            f"there are {len(files)} outputs: {', '.join(map(quote, files))}", "give one -o FILE"
+        )
+    return Outputs(next(iter(files), None), kinds)
 
 
 def at_least(bound: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:

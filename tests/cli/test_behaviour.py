@@ -228,6 +228,18 @@ def test_a_missed_drop_is_a_missed_budget(run: Run, folder: Path) -> None:
     assert run(*small, "--max-drop", "1.5").code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--output", "logits=clases"), "did you mean 'classes'?"),
+        (("-o", "one.onnx", "-o", "two.onnx"), "there are 2 outputs: 'one.onnx', 'two.onnx'"),
+    ],
+)
+def test_a_mistaken_output_is_no_file(run: Run, words: tuple[str, ...], said: str) -> None:
+    outcome = run("compile", "model.onnx", *PRUNE, *words)
+    assert outcome.code == 2 and said in outcome.err
+
+
 def test_outputs_are_judged_as_said_on_the_command_line_or_in_a_recipe(run: Run, folder: Path) -> None:
     images(folder)
     small = ("compile", "model.onnx", *PRUNE, "--no-bench", "--inputs", "images.npz", "--format", "json")
