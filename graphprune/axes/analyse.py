@@ -22,6 +22,7 @@ from graphprune.axes.shuffles import find_shuffles
 from graphprune.axes.state import Axes, Contraction, Event, Facts, State, Use
 from graphprune.axes.visit import Visit
 from graphprune.ir.defaults import is_constant
+from graphprune.ir.domains import is_default
 from graphprune.ir.shapes import Sizes, infer
 
 PASS_LIMIT = 24
@@ -153,7 +154,7 @@ def walk(graph: ir.Graph) -> Iterator[ir.Node]:
             owner = closing.pop()
             if owner is not None:
                 yield owner
-        elif node.op_type == "If" and node.domain in ("", "ai.onnx"):
+        elif node.op_type == "If" and is_default(node.domain):
             work.append(_branches(node))
             closing.append(node)
         else:

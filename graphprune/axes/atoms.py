@@ -8,9 +8,9 @@ what lets heads and head dims live on one axis (theory.md A.2). All operations t
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Ids = npt.NDArray[np.int64]
+from graphprune.ir.arrays import Bools, Ids
+
 NOTHING = -1
 FIRST_CAPACITY = 1 << 17
 """Room that most models never outgrow; it takes memory only as atoms are made."""
@@ -187,14 +187,14 @@ class Atoms:
         root = self.find(atoms)
         self.union(self._right[root], right)
 
-    def _holds(self, atoms: Ids, left: Ids, right: Ids) -> npt.NDArray[np.bool_]:
+    def _holds(self, atoms: Ids, left: Ids, right: Ids) -> Bools:
         """Where an atom already is the conjunction: it equals one part, and the other can never go."""
         atoms, left, right = self.find(atoms), self.find(left), self.find(right)
         fixed_left, fixed_right = self._pin[left] != NOTHING, self._pin[right] != NOTHING
         same_left, same_right = atoms == left, atoms == right
         leaf = self._left[atoms] == NOTHING
         by_left, by_right = same_left & (fixed_right | same_right), same_right & fixed_left
-        held: npt.NDArray[np.bool_] = leaf & (by_left | by_right)
+        held: Bools = leaf & (by_left | by_right)
         return held
 
     def settle(self) -> None:
@@ -236,7 +236,7 @@ class Atoms:
                 self.version += 1
                 self.union(chosen, other[fixed])
 
-    def _whole(self, heads: Ids, pinned: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def _whole(self, heads: Ids, pinned: Bools) -> Bools:
         whole = np.ones(self._families, bool)
         np.logical_and.at(whole, self._family[heads], pinned)
         return whole[self._family[heads]]
@@ -311,7 +311,7 @@ class Atoms:
         )
         return columns[0], columns[1], columns[2]
 
-    def kept(self, removed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def kept(self, removed: Bools) -> Bools:
         """Given which leaves (by root id) are removed, returns for every root id whether it is kept."""
         keep = ~removed
         if self.plain:

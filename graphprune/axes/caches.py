@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from graphprune.ir.domains import is_default
+
 PAST_PRESENT = {
     "Attention": ((4, 1), (5, 2)),
     "com.microsoft:Attention": ((4, 1),),
@@ -47,9 +49,9 @@ def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
 
 
 def _present(node: ir.Node, position: int) -> ir.Value | None:
-    if node.op_type == "Concat" and node.domain in ("", "ai.onnx"):
+    if node.op_type == "Concat" and is_default(node.domain):
         return node.outputs[0]
-    key = f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    key = f"{node.domain}:{node.op_type}" if not is_default(node.domain) else node.op_type
     for past, present in PAST_PRESENT.get(key, ()):
         if past == position and present < len(node.outputs):
             return node.outputs[present]

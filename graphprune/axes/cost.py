@@ -12,12 +12,11 @@ from functools import cached_property
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import BODIES, Analysis, walk
 from graphprune.axes.assumed import concrete_sizes
-from graphprune.axes.atoms import NOTHING, Ids
+from graphprune.axes.atoms import NOTHING
 from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
@@ -26,6 +25,7 @@ from graphprune.axes.macs import Place, Term, terms
 from graphprune.axes.rules import row_for
 from graphprune.axes.state import Axes, Use
 from graphprune.errors import ModelError
+from graphprune.ir.arrays import Ids
 from graphprune.ir.bodies import open_body, trips
 from graphprune.ir.shapes import Sizes
 from graphprune.ir.weights import find_weights, parameters, stored_bytes
@@ -347,7 +347,7 @@ def _without(group: Group, kept: Iterable[int]) -> Ids:
     """Atoms of the Units that go."""
     gone = np.ones(group.size, bool)
     gone[np.fromiter(kept, np.int64)] = False
-    found: npt.NDArray[np.int64] = group.atoms[gone]
+    found: Ids = group.atoms[gone]
     return found
 
 

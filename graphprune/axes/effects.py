@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.domains import is_default
 from graphprune.ir.evaluate import MOVES as MOVED
 from graphprune.ir.fast_shapes import BROADCAST, ELEMENTWISE
 from graphprune.ir.shapes import Sizes
@@ -54,7 +55,7 @@ def effect_on(node: ir.Node, mine: Mapping[int, Effect], sizes: Sizes) -> Outcom
         mine: the effects on its inputs, by position.
         sizes: of the model.
     """
-    if node.domain not in ("", "ai.onnx"):
+    if not is_default(node.domain):
         return None
     kinds = set(mine.values())
     if "empty" in kinds:

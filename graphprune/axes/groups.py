@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.axes.atoms import NOTHING, Ids
+from graphprune.axes.atoms import NOTHING
 from graphprune.axes.labels import Label, is_fixed
 from graphprune.axes.state import Event, State, Use
-
-ROLE_ORDER = {"source": 0, "scale": 1, "bias": 2, "stat": 3, "table": 4, "index": 5, "sink": 6}
+from graphprune.ir.arrays import Array, Ids
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _build(state: State, touches: list[_Touch], signature: npt.NDArray[np.uint64
     return [_group(state, number, mine, group_of, unit_of, taken) for number, mine in parts.items()]
 
 
-def _numbered(keys: npt.NDArray[np.generic]) -> Ids:
+def _numbered(keys: Array) -> Ids:
     """Numbers from 0 for different keys; equal ones mostly stand together, so one of each run is sorted."""
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     numbers = np.unique(keys[starts], return_inverse=True)[1]

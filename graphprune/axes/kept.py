@@ -6,13 +6,10 @@ from collections.abc import Iterable, Mapping
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.atoms import Ids
 from graphprune.axes.labels import Factor, Label
-
-Mask = npt.NDArray[np.bool_]
+from graphprune.ir.arrays import Bools, Ids
 
 
 class Kept:
@@ -36,13 +33,13 @@ class Kept:
         self._kept = atoms.kept(removed)
         self._counts: dict[int, tuple[Ids, int]] = {}
 
-    def factor(self, factor: Factor) -> Mask:
+    def factor(self, factor: Factor) -> Bools:
         """One boolean per position of a factor."""
         if factor.atoms is None:
             return np.ones(factor.size[0], bool)
         return self._kept[self._atoms.find(factor.atoms)]
 
-    def mask(self, label: Label) -> Mask:
+    def mask(self, label: Label) -> Bools:
         """One boolean per slot of an axis."""
         mask = np.ones(1, bool)
         for factor in label:

@@ -14,7 +14,8 @@ from math import prod
 
 import numpy as np
 
-from graphprune.axes.atoms import NOTHING, Atoms, Ids
+from graphprune.axes.atoms import NOTHING, Atoms
+from graphprune.ir.arrays import Ids
 
 Size = tuple[int, int]
 ONE: Size = (1, 1)

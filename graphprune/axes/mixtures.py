@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
@@ -16,12 +15,12 @@ from graphprune.axes.groups import Group, Slice
 from graphprune.axes.labels import Label
 from graphprune.axes.state import Contraction
 from graphprune.axes.tried import parted
+from graphprune.ir.arrays import Ids
 
 CHOOSERS = frozenset({"TopK", "ArgMax", "Softmax", "MoE", "QMoE"})
 SELECTORS = frozenset({"TopK", "ArgMax"})
 LOSING = frozenset({"-inf", "lowest"})
 """What a removed expert's score reads as, so that it is never chosen."""
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

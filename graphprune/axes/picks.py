@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.effects import Effect
+from graphprune.ir.domains import is_default
 from graphprune.ir.evaluate import slice_bounds
 from graphprune.ir.shapes import Sizes
 
@@ -60,7 +61,7 @@ def find_picks(nodes: Iterable[ir.Node], sizes: Sizes) -> list[list[Pick]]:
 
 def _picks(node: ir.Node, sizes: Sizes) -> Iterator[tuple[Pick, int]]:
     """The picks of one node, each with the size of the axis it picks from."""
-    if node.domain not in ("", "ai.onnx") or node.op_type not in PICKERS or node.inputs[0] is None:
+    if not is_default(node.domain) or node.op_type not in PICKERS or node.inputs[0] is None:
         return
     shape = sizes.shapes.get(node.inputs[0])
     if shape is None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.branches import only_for
+from graphprune.ir.arrays import Ids
 from graphprune.ir.shapes import Shape, Sizes
 
 
@@ -26,7 +26,7 @@ class Shuffle:
     middle: ir.Node
     last: ir.Node
     axis: int
-    order: npt.NDArray[np.int64]
+    order: Ids
     helpers: frozenset[ir.Node]
 
     @property

@@ -20,6 +20,7 @@ from graphprune.axes.labels import (
 from graphprune.axes.options import Options
 from graphprune.axes.regions import VarianceRegion
 from graphprune.axes.shuffles import Shuffle
+from graphprune.ir.arrays import Ids
 from graphprune.ir.shapes import Sizes
 
 Axes = tuple[Label, ...]
@@ -84,7 +85,7 @@ class Facts:
     inexact: dict[ir.Node, Label] = field(default_factory=dict)
     indices: dict[ir.Value, Label] = field(default_factory=dict)
     tables: dict[ir.Value, Table] = field(default_factory=dict)
-    slots: dict[Branch, npt.NDArray[np.int64]] = field(default_factory=dict)
+    slots: dict[Branch, Ids] = field(default_factory=dict)
     means: dict[ir.Value, bool] = field(default_factory=dict)
     regions: dict[ir.Node, VarianceRegion] = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from math import prod
 import onnx_ir as ir
 
 from graphprune.axes.state import Use
+from graphprune.ir.domains import is_default
 from graphprune.ir.shapes import Shape
 
 SHAPED = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
@@ -62,7 +63,7 @@ def is_stored(value: ir.Value | None) -> bool:
 
 
 def _passes(node: ir.Node) -> bool:
-    plain = node.domain in ("", "ai.onnx") or node.op_type == "DequantizeLinear"
+    plain = is_default(node.domain) or node.op_type == "DequantizeLinear"
     return plain and node.op_type in MOVES and all(v is None or is_stored(v) for v in node.inputs[1:])
 
 

@@ -16,6 +16,7 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.caches import cache_pairs
 from graphprune.axes.rules import row_for
 from graphprune.axes.tried import parted
+from graphprune.ir.domains import is_default
 
 SUMS = frozenset({"Add", "Sum"})
 SUM_LIMIT = 8
@@ -131,7 +132,7 @@ class _Search:
     def operands(self) -> Iterator[tuple[ir.Node, int]]:
         """Operands of sums that nothing else reads and without which the sum keeps its shape."""
         for node in self.order:
-            if node.op_type not in SUMS or node.domain not in ("", "ai.onnx"):
+            if node.op_type not in SUMS or not is_default(node.domain):
                 continue
             for position, value in enumerate(node.inputs):
                 if self._is_extra(node, position, value):

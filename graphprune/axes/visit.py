@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.edits import Edit
@@ -22,6 +21,7 @@ from graphprune.axes.labels import (
 )
 from graphprune.axes.state import Axes, Balance, Contraction, State, Use
 from graphprune.axes.stored import Chain, chain_of
+from graphprune.ir.arrays import Array, Ids
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.shape_data import Data
 from graphprune.ir.shapes import Shape
@@ -83,7 +83,7 @@ class Visit:
         """The elements of a small integer input, at both points; None when unknown."""
         return self.state.sizes.data.get(self.value(position)) if self.has(position) else None
 
-    def constant(self, position: int) -> npt.NDArray[np.generic] | None:
+    def constant(self, position: int) -> Array | None:
         """The value of a constant input of any size; None when it is computed."""
         if not self.has(position) or not self.is_constant(position):
             return None
@@ -175,11 +175,11 @@ class Visit:
         """New atoms that belong to this node and tag."""
         return self._algebra.fresh(size, (self.node, tag))
 
-    def flat(self, label: Label, tag: Hashable) -> npt.NDArray[np.int64] | None:
+    def flat(self, label: Label, tag: Hashable) -> Ids | None:
         """One atom per slot; None when the whole axis is fixed."""
         return self._algebra.flat(label, (self.node, tag))
 
-    def flat_or_pinned(self, label: Label, size: int, tag: Hashable) -> npt.NDArray[np.int64]:
+    def flat_or_pinned(self, label: Label, size: int, tag: Hashable) -> Ids:
         """One atom per slot, pinned ones where the axis is fixed."""
         atoms = self._algebra.flat(label, (self.node, tag))
         if atoms is not None:
@@ -187,7 +187,7 @@ class Visit:
         why = max((factor.why for factor in label), default=0)
         return self._algebra.pinned(size, (self.node, tag, "pinned"), max(why, 0))
 
-    def fix_atoms(self, atoms: npt.NDArray[np.int64], reason: str) -> None:
+    def fix_atoms(self, atoms: Ids, reason: str) -> None:
         """These slots may not be removed."""
         self.state.atoms.pin(atoms, self._event(reason))
 
@@ -357,6 +357,6 @@ def _first_use(value: ir.Value) -> tuple[ir.Node, int]:
     return next(iter(value.uses()))
 
 
-def factor_of(atoms: npt.NDArray[np.int64]) -> Label:
+def factor_of(atoms: Ids) -> Label:
     """The label of an axis with the given atom per slot."""
     return () if len(atoms) == 1 else (Factor((len(atoms), len(atoms)), atoms),)

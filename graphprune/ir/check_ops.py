@@ -12,7 +12,8 @@ import onnx
 from graphprune.ir import check_moves as moves
 from graphprune.ir import check_weights as weights
 from graphprune.ir.check_view import Dims, Op, Rule, Scope
-from graphprune.ir.preflight.structure import main_domain, subgraphs
+from graphprune.ir.domains import is_default
+from graphprune.ir.preflight.structure import subgraphs
 
 RULES: Mapping[str, Rule] = {
     "Conv": weights.conv,
@@ -70,7 +71,7 @@ def _verify_graph(
         check_size(name, dims)
     for node in graph.node:
         rule = RULES.get(node.op_type)
-        if rule is not None and not main_domain(node.domain):
+        if rule is not None and is_default(node.domain):
             rule(Op(node, scope))
         if node.attribute:
             for inner in subgraphs(node):

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array
+from graphprune.ir.domains import is_default
 from graphprune.ir.names import listed
 
-Array = npt.NDArray[np.generic]
 STAND_ALONE = 4
 """Since this IR version an initializer need not be a graph input as well."""
 
@@ -127,7 +127,7 @@ def settings(model: ir.Model) -> dict[str, Array]:
 
 def _is_setting(value: ir.Value) -> bool:
     """Whether a caller may want to set this: some node reads it as a setting, or all as one plain number."""
-    readers = [(node, position) for node, position in value.uses() if node.domain in ("", "ai.onnx")]
+    readers = [(node, position) for node, position in value.uses() if is_default(node.domain)]
     if any(position in SETTINGS.get(node.op_type, ()) for node, position in readers):
         return True
     tensor = value.const_value

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
+from graphprune.ir.arrays import Array
 from graphprune.ir.defaults import is_constant
+from graphprune.ir.domains import is_default
 
-Array = npt.NDArray[np.generic]
 REFERENCE = 19
 """The reference knows these operators from this opset on; what older ones may hold they compute alike."""
 
@@ -49,7 +49,7 @@ def _known(value: ir.Value | None, node: ir.Node) -> bool:
 
 
 def _operator(node: ir.Node) -> str:
-    return node.op_type if node.domain in ("", "ai.onnx") and not node.outputs[0].is_graph_output() else ""
+    return node.op_type if is_default(node.domain) and not node.outputs[0].is_graph_output() else ""
 
 
 def _computed(model: ir.Model, node: ir.Node) -> Array:

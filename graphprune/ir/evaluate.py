@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-Array = npt.NDArray[np.generic]
+from graphprune.ir.arrays import Array
+
 Inputs = Sequence[Array | None]
 Attributes = Mapping[str, ir.Attr]
 Evaluator = Callable[[Inputs, Attributes], Array]

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.domains import is_default
 from graphprune.ir.shape_data import Data
 
 Size = tuple[int, int]
@@ -125,7 +126,7 @@ BROADCAST = frozenset(
 
 def fast_shape(node: ir.Node, shapes: Sequence[Shape | None], data: Mapping[ir.Value, Data]) -> Shape | None:
     """The shape of a node's only output, None when this form of the operator is left to the onnx package."""
-    if node.domain not in ("", "ai.onnx") or len(node.outputs) != 1 or None in shapes:
+    if not is_default(node.domain) or len(node.outputs) != 1 or None in shapes:
         return None
     known = [shape or () for shape in shapes]
     rule, by_data = RULES.get(node.op_type), DATA_RULES.get(node.op_type)

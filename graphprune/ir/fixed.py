@@ -12,13 +12,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, did_you_mean
+from graphprune.ir.arrays import Array
 from graphprune.ir.names import escape, quote
 
 MOST = 1 << 26
 """Elements of an input that one number fills."""
 MOST_SHOWN = 80
 """Characters of a content that a message repeats."""
-Array = npt.NDArray[np.generic]
 Fixed: TypeAlias = Mapping[str, npt.ArrayLike]
 NOTHING: Mapping[str, Array] = MappingProxyType({})
 

@@ -8,9 +8,11 @@ import networkx as nx
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array
 from graphprune.ir.defaults import is_constant
+from graphprune.ir.domains import is_default
 from graphprune.ir.element import UNSIZED, is_packed
-from graphprune.ir.evaluate import Array, CannotEvaluateError, Inputs, evaluator
+from graphprune.ir.evaluate import CannotEvaluateError, Inputs, evaluator
 
 FOLDABLE = frozenset(
     [
@@ -79,7 +81,7 @@ def _parts(graph: ir.Graph) -> Iterator[list[ir.Node]]:
 
 
 def _is_foldable(node: ir.Node) -> bool:
-    if node.domain not in ("", "ai.onnx"):
+    if not is_default(node.domain):
         return False
     return node.op_type in FOLDABLE or _is_standardisation(node)
 

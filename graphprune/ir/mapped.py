@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array
 from graphprune.ir.element import is_packed
 
 
@@ -57,13 +57,13 @@ class MappedTensor(ir.LazyTensor):
             array.flags.writeable = False
         return ir.Tensor(array, dtype=self.dtype, shape=self.shape)
 
-    def in_file(self) -> npt.NDArray[np.generic]:
+    def in_file(self) -> Array:
         """The elements (of a byte or more) where they lie in the file, not aligned more often than not."""
         # ONNX files are little-endian, as is every machine that ONNX Runtime supports.
         return np.frombuffer(self.view, self.dtype.numpy()).reshape(self.shape.numpy())
 
 
-def in_place(tensor: ir.TensorProtocol) -> npt.NDArray[np.generic]:
+def in_place(tensor: ir.TensorProtocol) -> Array:
     """`tensor.numpy()` without the copy of what is not aligned; for numpy to read, never for a pointer."""
     if isinstance(tensor, MappedTensor) and not is_packed(tensor.dtype):
         return tensor.in_file()

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from graphprune.ir.decided import take_branches
 from graphprune.ir.defaults import is_constant, make_constant
+from graphprune.ir.domains import is_default
 from graphprune.ir.fold_weights import SMALL, fold_weights, freed
 from graphprune.ir.given import close_inputs, complete
 from graphprune.ir.inline import inline
@@ -71,7 +72,7 @@ def _drop_unread(graph: ir.Graph, already: set[ir.Value]) -> None:
 def _lift_constants(graph: ir.Graph) -> None:
     """Turns Constant nodes into initializers of the same name."""
     for node in list(graph):
-        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        if node.op_type != "Constant" or not is_default(node.domain):
             continue
         out = node.outputs[0]
         tensor = _constant_tensor(node)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.evaluate import MOVES, Array, CannotEvaluateError, evaluator
+from graphprune.ir.arrays import Array
+from graphprune.ir.domains import is_default
+from graphprune.ir.evaluate import MOVES, CannotEvaluateError, evaluator
 
 DATA_LIMIT = 4096
 """Values with more elements than this are never shape arithmetic."""
@@ -65,7 +67,7 @@ def propagate(node: ir.Node, data: Mapping[ir.Value, Data]) -> Data | None:
 
     The two results may differ in shape, where a dimension decides how many elements there are.
     """
-    function = evaluator(node.op_type) if node.domain in ("", "ai.onnx") else None
+    function = evaluator(node.op_type) if is_default(node.domain) else None
     if function is None or len(node.outputs) != 1 or not node.inputs:
         return None
     known: list[Data | None] = []

@@ -11,9 +11,10 @@ import onnx
 import onnx_ir as ir
 
 from graphprune.errors import ModelError
+from graphprune.ir.domains import canonical, is_default
 from graphprune.ir.names import quote
 from graphprune.ir.preflight.proto import graphs
-from graphprune.ir.preflight.structure import Contents, Nodes, main_domain
+from graphprune.ir.preflight.structure import Contents, Nodes
 from graphprune.ir.preflight.wire import INLINE_BYTES
 from graphprune.ir.swap import Tensor, swapped
 
@@ -85,7 +86,7 @@ def lift_stubs(model: onnx.ModelProto, every: Sequence[onnx.GraphProto]) -> froz
 
 def forget_value_info(model: onnx.ModelProto, every: Sequence[onnx.GraphProto]) -> None:
     """Drop declared intermediate shapes that inference can find out by itself: they may be stale."""
-    versions = {main_domain(entry.domain): entry.version for entry in model.opset_import}
+    versions = {canonical(entry.domain): entry.version for entry in model.opset_import}
     for graph in every:
         if not graph.value_info:
             continue
@@ -106,7 +107,7 @@ def forget_unknown_dims(graph: onnx.GraphProto) -> None:
 def _opaque_outputs(nodes: Nodes, versions: dict[str, int]) -> Iterator[str]:
     known: dict[tuple[str, str], bool] = {}
     for node in nodes:
-        key = (node.op_type, main_domain(node.domain))
+        key = (node.op_type, canonical(node.domain))
         if key not in known:
             known[key] = onnx.defs.has(key[0], versions.get(key[1], 1), key[1])
         if not known[key]:
@@ -166,7 +167,7 @@ def _lift(graph: onnx.GraphProto, prefix: str, lifted: dict[str, onnx.TensorProt
 
 
 def _stub_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    if node.op_type != "Constant" or main_domain(node.domain):
+    if node.op_type != "Constant" or not is_default(node.domain):
         return None
     return next((a.t for a in node.attribute if a.name == "value" and is_stub(a.t)), None)
 

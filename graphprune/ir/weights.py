@@ -13,6 +13,8 @@ from typing import NamedTuple, cast
 
 import onnx_ir as ir
 
+from graphprune.ir.domains import is_default
+
 
 class Read(NamedTuple):
     """Input `position` of `node`, where a stored tensor or what is computed from it is read."""
@@ -105,7 +107,7 @@ SCALED = frozenset(["Mul", "Div", "Sub", "Add"])
 
 def operator(node: ir.Node) -> str:
     """The operator's name, with its domain unless that is the default one."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+    return node.op_type if is_default(node.domain) else f"{node.domain}:{node.op_type}"
 
 
 def find_weights(model: ir.Model) -> dict[ir.Value, Weight]:

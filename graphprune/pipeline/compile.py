@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, cast
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError
+from graphprune.ir.arrays import Array
 from graphprune.ir.defaults import Defaults, make_constant, make_inputs
-from graphprune.ir.fixed import Array, Fixed, as_lists, fix_inputs, same
+from graphprune.ir.fixed import Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.pipeline import budgets, measure, registry, reproducer, verdict

@@ -17,9 +17,10 @@ from graphprune.prune.masks.patterns import Keep, Pattern, Scores, keep_groups, 
 from graphprune.prune.plan import Plan
 
 if TYPE_CHECKING:
+    from graphprune.ir.arrays import Doubles
     from graphprune.prune.masks.drive import Needed
     from graphprune.prune.masks.layers import Layer, Left, Matrix
-    from graphprune.prune.masks.treat import Floats, Masked, Moments
+    from graphprune.prune.masks.treat import Masked, Moments
     from graphprune.statistics.measures import Statistics
     from graphprune.statistics.sites import Site
     from graphprune.statistics.stream import Stream
@@ -89,7 +90,7 @@ class Masking(Pass):
         """What has to be known of the inputs under these arguments."""
         return "grams" if self.repair == "refit" else self.needs
 
-    def score(self, weight: Matrix, squares: Floats) -> Scores:
+    def score(self, weight: Matrix, squares: Doubles) -> Scores:
         """What every weight of a matrix [rows, columns] is worth; higher stays."""
         raise NotImplementedError
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array
 from graphprune.ir.defaults import Defaults, make_constant
-from graphprune.ir.fixed import Array, fix_inputs
+from graphprune.ir.fixed import fix_inputs
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.ir.shapes import Sizes

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from graphprune.axes.kept import Kept
     from graphprune.axes.labels import Label
     from graphprune.axes.sublayers import Sublayer
-    from graphprune.prune.repair import Array, Cuts, Driver, Repaired
+    from graphprune.ir.arrays import Array
+    from graphprune.prune.repair import Cuts, Driver, Repaired
 
 Repair = Literal["auto", "none", "bias", "refit", "match", "bias+match", "refit+match"]
 AUTO = "refit"

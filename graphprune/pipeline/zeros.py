@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array
 from graphprune.pipeline.report import SparseNode, TensorZeros, ZerosReport
 from graphprune.prune.masks.layers import no_sites
-from graphprune.statistics.sites import Array, Site, find_products
+from graphprune.statistics.sites import Site, find_products
 
 CODEC = "zlib level 1"
 LATENCY = "ONNX Runtime has no sparse kernels: zeros gain no latency and no memory"

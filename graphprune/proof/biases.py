@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array, Doubles
 from graphprune.proof.pairing import INSERTED, every_node, is_constant, subgraphs, title
 
-Array = npt.NDArray[np.generic]
-Doubles = npt.NDArray[np.float64]
 WITH_BIAS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 """Operators whose third input is their bias."""
 

@@ -9,10 +9,11 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.state import Use
+from graphprune.ir.arrays import Array, Bools
 from graphprune.ir.element import is_packed
 from graphprune.proof.declared import Declared, Place
 from graphprune.proof.pairing import Pairing, is_constant, title
-from graphprune.proof.survivors import Array, Mask, Survivors
+from graphprune.proof.survivors import Survivors
 
 STEPS = 2
 """A compensated weight is rounded once for the factor and once for the product."""
@@ -106,7 +107,7 @@ def _unlike(survivors: Survivors, declared: Declared, use: Use, actual: ir.Tenso
     return _difference(expected, found, scale)
 
 
-def _masks(survivors: Survivors, use: Use) -> list[Mask | None]:
+def _masks(survivors: Survivors, use: Use) -> list[Bools | None]:
     assert use.value.const_value is not None
     labels = survivors.analysis.uses.get(use) or ((),) * len(use.value.const_value.shape)
     return [survivors.mask(label) for label in labels]
@@ -123,7 +124,7 @@ def repaired(survivors: Survivors, name: str, tensor: ir.TensorProtocol) -> Arra
     return array
 
 
-def sliced(array: Array, masks: list[Mask | None], blocks: int) -> Array:
+def sliced(array: Array, masks: list[Bools | None], blocks: int) -> Array:
     """The kept part; with blocks, axis 1 of row block q is read through the q-th stretch of its mask."""
     inner = masks[1] if len(masks) > 1 else None
     if blocks == 1 or inner is None:

@@ -6,10 +6,11 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.state import Axes
+from graphprune.ir.arrays import Array
 from graphprune.proof.decisions import Decision, Tap, behind, find_holders, unexplained
 from graphprune.proof.rounding import Bounds
 from graphprune.proof.scales import full_scale, squashers
-from graphprune.proof.survivors import Array, Survivors
+from graphprune.proof.survivors import Survivors
 from graphprune.runtime.compare import OutputAgreement, agreement
 from graphprune.runtime.session import Outputs
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array, Doubles
 from graphprune.proof.pairing import Pairing, every_node, is_constant, subgraphs
 from graphprune.proof.reference import Reference
 from graphprune.proof.scales import FLOATING, SQUASHING, squashers
-from graphprune.proof.survivors import Array, Survivors
+from graphprune.proof.survivors import Survivors
 
 COMPARISONS = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
 ROUNDINGS = frozenset({"Round", "Floor", "Ceil", "Cast", "QuantizeLinear", "DynamicQuantizeLinear"})
@@ -178,7 +178,7 @@ def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], ga
 def _search(decision: Decision, a: dict[str, Array], b: dict[str, Array], gap: float, name: str) -> str:
     """Both picks must be ties in the reference's own values."""
     node = decision.node
-    values: npt.NDArray[np.float64] = a[decision.inputs[0].reference].astype(np.float64)
+    values: Doubles = a[decision.inputs[0].reference].astype(np.float64)
     picks = decision.outputs[-1].reference
     if a[picks].dtype.kind not in "iu":
         return ""

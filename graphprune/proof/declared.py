@@ -13,8 +13,9 @@ from graphprune.axes import edits as kinds
 from graphprune.axes.branches import Branch
 from graphprune.axes.labels import is_static, size_of
 from graphprune.axes.shuffles import Shuffle
+from graphprune.ir.arrays import Array
 from graphprune.proof.gone import Gone, gathered, without
-from graphprune.proof.survivors import Array, Survivors
+from graphprune.proof.survivors import Survivors
 
 Change = Callable[[Array | None], Array | None]
 """From the dense value of an attribute or input (None: absent) to the pruned one."""

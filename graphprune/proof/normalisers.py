@@ -8,16 +8,16 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import GraphpruneError
+from graphprune.ir.arrays import Bools
 from graphprune.ir.graft import Graft
 from graphprune.proof.pairing import title
-from graphprune.proof.survivors import Mask
 
 
 class CannotNormaliseError(GraphpruneError):
     """An inexact normaliser has no form over kept slots."""
 
 
-def over_kept(graft: Graft, node: ir.Node, mask: Mask) -> None:
+def over_kept(graft: Graft, node: ir.Node, mask: Bools) -> None:
     """Makes a normaliser of the reference compute over the kept slots of its width."""
     write = TABLE.get(node.op_type)
     if write is None:
@@ -28,7 +28,7 @@ def over_kept(graft: Graft, node: ir.Node, mask: Mask) -> None:
         node.graph.remove(node, safe=True)
 
 
-def _mean(graft: Graft, node: ir.Node, mask: Mask) -> None:
+def _mean(graft: Graft, node: ir.Node, mask: Bools) -> None:
     """A mean of masked slots divides by all of them: n/n' makes it the mean of the kept ones."""
     out = node.outputs[0]
     ratio = np.array(len(mask) / mask.sum(), _numpy(out))
@@ -39,13 +39,13 @@ def _mean(graft: Graft, node: ir.Node, mask: Mask) -> None:
     graft.supersede(out, corrected, {producer})
 
 
-def _layer_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
+def _layer_norm(graft: Graft, node: ir.Node, mask: Bools) -> None:
     x = node.inputs[0]
     assert x is not None
     _write(graft, node, x, _at(node, 1), _at(node, 2), mask, 1e-5)
 
 
-def _instance_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
+def _instance_norm(graft: Graft, node: ir.Node, mask: Bools) -> None:
     """A GroupNorm in primitive operators, [N, groups, slots]: scale and bias are one number per row."""
     x, column = node.inputs[0], graft.constant(np.array([-1, 1]))
     assert x is not None
@@ -55,7 +55,7 @@ def _instance_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
     _write(graft, node, x, scale, bias, mask, 1e-5)
 
 
-def _skip_layer_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
+def _skip_layer_norm(graft: Graft, node: ir.Node, mask: Bools) -> None:
     """Input + skip + bias, then the norm; output 3 is the sum."""
     first, skip = node.inputs[0], node.inputs[1]
     assert first is not None and skip is not None
@@ -68,7 +68,7 @@ def _skip_layer_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
     _write(graft, node, total, _at(node, 2), _at(node, 3), mask, 1e-12)
 
 
-def _embed_layer_norm(graft: Graft, node: ir.Node, mask: Mask) -> None:
+def _embed_layer_norm(graft: Graft, node: ir.Node, mask: Bools) -> None:
     """The operator itself still looks up and adds; only its norm is written out."""
     if len(node.outputs) < 3:
         node.resize_outputs(3)
@@ -84,7 +84,7 @@ def _write(
     x: ir.Value,
     scale: ir.Value | None,
     bias: ir.Value | None,
-    mask: Mask,
+    mask: Bools,
     default: float,
 ) -> None:
     """Y = (x - mean) / sqrt(variance + epsilon) * scale + bias; both moments are products with the mask."""
@@ -136,7 +136,7 @@ def _numpy(value: ir.Value) -> np.dtype[np.generic]:
     return np.dtype((value.dtype or ir.DataType.FLOAT).numpy())
 
 
-TABLE: dict[str, Callable[[Graft, ir.Node, Mask], None]] = {
+TABLE: dict[str, Callable[[Graft, ir.Node, Bools], None]] = {
     "ReduceMean": _mean,
     "GlobalAveragePool": _mean,
     "LayerNormalization": _layer_norm,

@@ -10,11 +10,12 @@ import onnx_ir as ir
 from graphprune.axes.state import Contraction
 from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import GraphpruneError
+from graphprune.ir.arrays import Bools
 from graphprune.ir.graft import Graft
 from graphprune.proof import normalisers
 from graphprune.proof.certificate import repaired
 from graphprune.proof.pairing import every_node, is_constant, title
-from graphprune.proof.survivors import Mask, Survivors
+from graphprune.proof.survivors import Survivors
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 SELECTABLE = frozenset({ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64})
@@ -108,7 +109,7 @@ class _Masks:
             self._made[key] = self._masked(node, value, mask, tail, contraction.fill)
         node.replace_input_with(contraction.position, self._made[key])
 
-    def _masked(self, node: ir.Node, value: ir.Value, mask: Mask, tail: int, fill: str) -> ir.Value:
+    def _masked(self, node: ir.Node, value: ir.Value, mask: Bools, tail: int, fill: str) -> ir.Value:
         dtype = value.dtype
         if dtype is None and value.const_value is not None:
             dtype = value.const_value.dtype
@@ -124,7 +125,7 @@ class _Masks:
         number = self.graft.constant(np.array(_filler(fill, dtype), dtype.numpy()))
         return self._selected(value, shaped, number, dtype)
 
-    def _scaled(self, value: ir.Value, shaped: Mask, fill: str, dtype: ir.DataType) -> ir.Value:
+    def _scaled(self, value: ir.Value, shaped: Bools, fill: str, dtype: ir.DataType) -> ir.Value:
         """X * mask + (1 - mask) * filler: exact on kept slots, and in every opset."""
         masked = self.graft.after(value, "Mul", value, self.graft.constant(shaped.astype(dtype.numpy())))
         if fill == "zero":
@@ -132,7 +133,7 @@ class _Masks:
         offset = np.where(shaped, 0, _filler(fill, dtype)).astype(dtype.numpy())
         return self.graft.after(masked, "Add", masked, self.graft.constant(offset))
 
-    def _selected(self, value: ir.Value, shaped: Mask, other: ir.Value, dtype: ir.DataType) -> ir.Value:
+    def _selected(self, value: ir.Value, shaped: Bools, other: ir.Value, dtype: ir.DataType) -> ir.Value:
         last = value if is_constant(other) or other.producer() is value.producer() else other
         if dtype in SELECTABLE:
             return self.graft.after(last, "Where", self.graft.constant(shaped), value, other)

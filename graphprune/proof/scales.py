@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array
 from graphprune.proof.pairing import is_constant
-from graphprune.proof.survivors import Array
 
 SQUASHING = frozenset({"Sigmoid", "Softmax", "HardSigmoid", "Tanh"})
 SHAPED = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Identity"})

@@ -5,18 +5,14 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.atoms import Ids
 from graphprune.axes.labels import Label, size_of
 from graphprune.axes.state import Axes, Use
 from graphprune.axes.sublayers import find_sublayers
+from graphprune.ir.arrays import Array, Bools, Ids
 from graphprune.prune.plan import Plan
-
-Mask = npt.NDArray[np.bool_]
-Array = npt.NDArray[np.generic]
 
 
 class Survivors:
@@ -30,10 +26,10 @@ class Survivors:
             stay = np.array(sorted(set(plan.cuts.get(group.id, range(group.size)))), np.int64)
             stay = stay[(stay >= 0) & (stay < group.size)]
             self._gone[self._atoms.find(np.delete(group.atoms, stay))] = True
-        self._known: dict[int, tuple[Ids, Mask]] = {}
+        self._known: dict[int, tuple[Ids, Bools]] = {}
         self.bypassed = find_sublayers(analysis).named(plan.bypassed) if plan.bypassed else ()
 
-    def mask(self, label: Label, size: int | None = None) -> Mask | None:
+    def mask(self, label: Label, size: int | None = None) -> Bools | None:
         """One boolean per slot of an axis, None when every slot stays.
 
         Args:
@@ -48,7 +44,7 @@ class Survivors:
             mask = np.logical_and.outer(mask, one).ravel()
         return mask
 
-    def _factor(self, atoms: Ids) -> Mask:
+    def _factor(self, atoms: Ids) -> Bools:
         if id(atoms) not in self._known:
             position, leaf, _ = self._atoms.base(atoms)
             stays = np.ones(len(atoms), bool)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.cost import CostModel
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
+from graphprune.ir.arrays import Scores
 
-Scores = npt.NDArray[np.float64]
 Cost = Literal["unit", "params", "macs"]
 Per = Literal["budget", "unit", "params", "macs"]
 """A cost, or the one that the budget of a pass counts."""

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError
+from graphprune.ir.arrays import Array, Doubles
 from graphprune.ir.names import quote
-
-Array = npt.NDArray[np.generic]
 
 PREFIX = "graphprune/bias"
 BIAS_INPUT = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
@@ -47,7 +45,7 @@ class _Adding:
     """A model on its way to more biases."""
 
     model: ir.Model
-    vectors: Mapping[str, npt.NDArray[np.float64]]
+    vectors: Mapping[str, Doubles]
     producers: dict[str, ir.Node] = field(init=False)
     taken: set[str] = field(init=False)
     made: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
@@ -83,9 +81,7 @@ class _Adding:
                 new.replace_all_uses_with(old)
                 del self.model.graph.initializers[new.name or ""]
 
-    def _extend(
-        self, reader: ir.Node, position: int, old: ir.Value | None, vector: npt.NDArray[np.float64]
-    ) -> None:
+    def _extend(self, reader: ir.Node, position: int, old: ir.Value | None, vector: Doubles) -> None:
         """The constant plus the vector, which all readers share that get the same."""
         dtype = element_type(reader)
         total = vector
@@ -97,7 +93,7 @@ class _Adding:
         if old is not None:
             self.left[old] = self._constant(array, dtype)
 
-    def _insert(self, node: ir.Node, vector: npt.NDArray[np.float64]) -> None:
+    def _insert(self, node: ir.Node, vector: Doubles) -> None:
         """A new Add behind the node; a graph output keeps its name."""
         out, dtype = node.outputs[0], element_type(node)
         array = aligned(node, vector).astype(dtype.numpy())
@@ -166,7 +162,7 @@ def _weight(value: ir.Value | None) -> bool:
     return value is not None and value.const_value is not None
 
 
-def aligned(node: ir.Node, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def aligned(node: ir.Node, vector: Doubles) -> Doubles:
     """The vector in a shape that broadcasts against the node's result."""
     axis, shape = channel_axis(node), node.outputs[0].shape
     if axis >= 0:
@@ -188,7 +184,7 @@ def element_type(node: ir.Node) -> ir.DataType:
     return found
 
 
-def _require_length(node: ir.Node, vector: npt.NDArray[np.float64]) -> None:
+def _require_length(node: ir.Node, vector: Doubles) -> None:
     shape = node.outputs[0].shape
     length = None if shape is None else shape[channel_axis(node)]
     if vector.ndim != 1 or (isinstance(length, int) and length != len(vector)):

@@ -12,7 +12,8 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.cost import CostModel
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
-from graphprune.prune.allocate import MOST, Cost, Cuts, Scores, counter, least_share
+from graphprune.ir.arrays import Scores
+from graphprune.prune.allocate import MOST, Cost, Cuts, counter, least_share
 from graphprune.prune.finer import Gone, Landing, Steps, fill, room
 from graphprune.prune.select import Ladder, Order, Scope, alignment, in_order, ladder, take_ratio, take_until
 

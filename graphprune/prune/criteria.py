@@ -11,21 +11,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from graphprune.axes.atoms import Ids
 from graphprune.axes.groups import Group, Slice
 from graphprune.errors import ModelError
+from graphprune.ir.arrays import Bools, Doubles, Floats, Ids
 from graphprune.ir.names import quote
 from graphprune.prune.dual import RowSheet
-from graphprune.prune.evidence import Output, Singles, Sink, SiteIndex, joined
+from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
 from graphprune.prune.kinds import Kind
 from graphprune.prune.saliency import Weights, batch_norm_slices, per_unit, scored_slices
 from graphprune.prune.surgeon import CHUNK, ColumnSheet, Sheet, alike, eliminate
 from graphprune.statistics.measures import Rows, Second, Statistics, Wanted
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Bars = Literal["row", "column"]
 
 
@@ -58,7 +55,7 @@ def not_finite(what: str) -> ModelError:
     )
 
 
-Score = Callable[[Group, Evidence], "Floats | None"]
+Score = Callable[[Group, Evidence], "Doubles | None"]
 Needs = Callable[[Group, SiteIndex], Wanted]
 
 
@@ -90,10 +87,10 @@ def _vectors(outputs: list[Output]) -> Wanted:
     return Wanted(vectors=frozenset(o.name for o in outputs), axes={o.name: o.axis for o in outputs})
 
 
-def _by_sink(score: Callable[[Sink, Evidence], Floats]) -> Score:
+def _by_sink(score: Callable[[Sink, Evidence], Doubles]) -> Score:
     """A score per column of every Site that reads the Group, summed over a Unit's columns and over Sites."""
 
-    def total(group: Group, evidence: Evidence) -> Floats | None:
+    def total(group: Group, evidence: Evidence) -> Doubles | None:
         sinks = evidence.places.sinks(group)
         if not sinks:
             return None
@@ -105,13 +102,13 @@ def _by_sink(score: Callable[[Sink, Evidence], Floats]) -> Score:
     return total
 
 
-def _wanda(sink: Sink, evidence: Evidence) -> Floats:
+def _wanda(sink: Sink, evidence: Evidence) -> Doubles:
     """sum_i |W_ij| * ||x_j|| (Wanda on groups)."""
     vector = sink.vector(evidence.statistics)
     return sink.column_sums(1) * sink.per_column(vector.norm2)
 
 
-def _fluctuation(group: Group, evidence: Evidence) -> Floats | None:
+def _fluctuation(group: Group, evidence: Evidence) -> Doubles | None:
     """var(x_j) * ||W_:j||^2 (FLAP, WIFV): what is lost once the mean is compensated.
 
     Heads are squared column by column before they are standardised, as the reference code does.
@@ -127,19 +124,19 @@ def _fluctuation(group: Group, evidence: Evidence) -> Floats | None:
     return _by_sink(_fluctuations)(group, evidence)
 
 
-def _fluctuations(sink: Sink, evidence: Evidence) -> Floats:
+def _fluctuations(sink: Sink, evidence: Evidence) -> Doubles:
     vector = sink.vector(evidence.statistics)
     return sink.column_sums(2) * sink.per_column(vector.variance)
 
 
-def _columns(group: Group, sink: Sink, values: Floats) -> Floats | None:
+def _columns(group: Group, sink: Sink, values: Doubles) -> Doubles | None:
     """Values per column as [Units, columns of a Unit]; None where Units own unequally many."""
     if (np.bincount(sink.units, minlength=group.size) * group.size != len(sink.units)).any():
         return None
     return np.asarray(values[np.argsort(sink.units, kind="stable")].reshape(group.size, -1))
 
 
-def _minitron(sink: Sink, evidence: Evidence) -> Floats:
+def _minitron(sink: Sink, evidence: Evidence) -> Doubles:
     """L2 over samples of the mean |x_j| over positions (Minitron), once per channel."""
     vector = sink.vector(evidence.statistics)
     return sink.per_column(vector.minitron) / sink.site.column_span
@@ -171,7 +168,7 @@ def _unit(sink: Sink, evidence: Evidence) -> float:
     return float(np.sqrt(energy)) if energy > 0 else 1.0
 
 
-def _energy(matrix: Singles, second: Second) -> float:
+def _energy(matrix: Floats, second: Second) -> float:
     """Total variance of W x."""
     if isinstance(second, Rows):
         given = np.matmul(second.centred, matrix.transpose(0, 2, 1))
@@ -180,7 +177,7 @@ def _energy(matrix: Singles, second: Second) -> float:
     return float(np.einsum("bri,bij,brj->", matrix, covariance, matrix, optimize=True))
 
 
-def _obs(group: Group, evidence: Evidence) -> Floats | None:
+def _obs(group: Group, evidence: Evidence) -> Doubles | None:
     """Loss that each Unit adds when cheaper ones are gone, and the rest and a bias make up for them."""
     sheets = [sheet for sink in evidence.places.sinks(group) for sheet in _sheets(sink, evidence)]
     return eliminate(sheets, group.size) if sheets else None
@@ -211,12 +208,12 @@ HARDER = 10.0
 """Factor of a ridge that did not make a matrix positive."""
 
 
-def varying(variance: Floats, mean: Floats) -> Bools:
+def varying(variance: Doubles, mean: Doubles) -> Bools:
     """Which columns vary, beyond what single precision makes of a constant."""
     return np.asarray(variance > STILL * (variance + mean**2))
 
 
-def inverted(second: Floats, damping: float) -> Floats:
+def inverted(second: Doubles, damping: float) -> Doubles:
     """(H + damping * mean diagonal)^-1; columns that are always zero count as independent.
 
     H was summed in single precision: where it is not positive even so, the damping grows until it is.
@@ -240,7 +237,7 @@ def inverted(second: Floats, damping: float) -> Floats:
     return np.asarray(lower)
 
 
-def _thinet(group: Group, evidence: Evidence) -> Floats | None:
+def _thinet(group: Group, evidence: Evidence) -> Doubles | None:
     """Greedy: next goes the Unit that adds least to E||sum of removed W_c x_c||^2 (ThiNet, eq. 6)."""
     energy = np.zeros((group.size, group.size))
     for sink in evidence.places.sinks(group):
@@ -254,7 +251,7 @@ def _thinet(group: Group, evidence: Evidence) -> Floats | None:
     return greedy(energy) if energy.any() else None
 
 
-def _summed(matrix: Singles, second: Floats, units: Ids, columns: Ids, size: int) -> Floats:
+def _summed(matrix: Floats, second: Doubles, units: Ids, columns: Ids, size: int) -> Doubles:
     """E[(W_P x_P)' (W_Q x_Q)] of every pair of Units, from second moments."""
     wide = matrix.astype(np.float64)
     part = (wide.T @ wide * second)[np.ix_(columns, columns)]
@@ -266,7 +263,7 @@ def _summed(matrix: Singles, second: Floats, units: Ids, columns: Ids, size: int
     return found
 
 
-def _products(matrix: Singles, rows: Singles, units: Ids, columns: Ids, size: int) -> Floats:
+def _products(matrix: Floats, rows: Floats, units: Ids, columns: Ids, size: int) -> Doubles:
     """The same from rows, for a few rows of W at a time."""
     found = np.zeros((size, size))
     step = max(1, CHUNK // (size * len(rows)))
@@ -280,7 +277,7 @@ def _products(matrix: Singles, rows: Singles, units: Ids, columns: Ids, size: in
     return found / len(rows)
 
 
-def greedy(energy: Floats) -> Floats:
+def greedy(energy: Doubles) -> Doubles:
     """Scores that rise in the order of removal: each step takes the Unit that adds least to 1' E 1."""
     added = np.diagonal(energy).copy()
     scores = np.empty(len(energy))
@@ -294,14 +291,14 @@ def greedy(energy: Floats) -> Floats:
     return scores
 
 
-def _hrank(group: Group, evidence: Evidence) -> Floats | None:
+def _hrank(group: Group, evidence: Evidence) -> Doubles | None:
     """Mean rank of a channel's maps behind its activation (HRank), mean over the Group's sources."""
     outputs = evidence.places.activations(group)
     ranks = [o.per_unit(group.size, evidence.statistics.rank(o.name)) for o in outputs]
     return np.asarray(np.mean(ranks, axis=0)) if ranks else None
 
 
-def _apoz(group: Group, evidence: Evidence) -> Floats | None:
+def _apoz(group: Group, evidence: Evidence) -> Doubles | None:
     """1 - share of zeros behind the activation (APoZ), mean over sources; none where nothing is ever zero."""
     outputs = evidence.places.activations(group)
     vectors = [evidence.statistics.vector(o.name) for o in outputs]
@@ -313,7 +310,7 @@ def _apoz(group: Group, evidence: Evidence) -> Floats | None:
     return np.asarray(np.mean(alive, axis=0)) if alive else None
 
 
-def _spread(group: Group, evidence: Evidence) -> Floats | None:
+def _spread(group: Group, evidence: Evidence) -> Doubles | None:
     """|gamma|, or where it was folded away the standard deviation of a source's result (B10.2)."""
     gammas = batch_norm_slices(group)
     if gammas:
@@ -325,7 +322,7 @@ def _spread(group: Group, evidence: Evidence) -> Floats | None:
     return np.asarray(np.mean(spreads, axis=0)) if spreads else None
 
 
-def _cfsp(group: Group, evidence: Evidence) -> Floats | None:
+def _cfsp(group: Group, evidence: Evidence) -> Doubles | None:
     """a_j * mean over weights' entries of |w| / sum of its row (CFSP, fine-grained score).
 
     A row is what one input or output sees of all Units; the weight that reads the Group is times a_j first.
@@ -350,13 +347,13 @@ def _cfsp(group: Group, evidence: Evidence) -> Floats | None:
     return total * activity
 
 
-def _relative(rows: Floats, evidence: Evidence) -> Floats:
+def _relative(rows: Doubles, evidence: Evidence) -> Doubles:
     """[entries, Units], each divided by the sum of its row (or of its Unit); mean over entries."""
     sums = rows.sum(axis=1 if evidence.bars == "row" else 0, keepdims=True)
     return np.asarray(np.divide(rows, sums, out=np.zeros_like(rows), where=sums > 0).mean(axis=0))
 
 
-def _per_unit_rows(group: Group, units: Ids, entries: Floats) -> Floats:
+def _per_unit_rows(group: Group, units: Ids, entries: Doubles) -> Doubles:
     order = np.argsort(units, kind="stable")
     names, starts = np.unique(units[order], return_index=True)
     found = np.zeros((len(entries), group.size))
@@ -364,7 +361,7 @@ def _per_unit_rows(group: Group, units: Ids, entries: Floats) -> Floats:
     return found
 
 
-def _source_rows(group: Group, touched: Slice, evidence: Evidence) -> Floats:
+def _source_rows(group: Group, touched: Slice, evidence: Evidence) -> Doubles:
     weight = np.moveaxis(evidence.weights.tensor(touched), touched.axis, 0)
     units, slots = touched.pairs
     entries = np.abs(weight.reshape(len(weight), -1).astype(np.float64)).T

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.caches import cache_pairs
 from graphprune.errors import DataError
+from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.runtime.data import batches, layout
 from graphprune.runtime.gaps import real_tokens
 from graphprune.runtime.session import Feeds, Outputs
 from graphprune.statistics.held import Held
 
-Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float64]
 Metric = Literal["auto", "jsd", "kl", "l2"]
 Kind = Literal["logits", "probabilities", "log", "numbers"]
 
@@ -132,7 +130,7 @@ class Judge:
         """The worst divergence of any output."""
         return max(self.losses(run).values())
 
-    def _part(self, kind: Kind, dense: Array, other: Array) -> Floats:
+    def _part(self, kind: Kind, dense: Array, other: Array) -> Doubles:
         """A sum over rows and what it is divided by."""
         if kind == "numbers":
             one, two = dense.astype(np.float64), other.astype(np.float64)
@@ -145,7 +143,7 @@ class Judge:
         return np.array([total, count])
 
     @staticmethod
-    def _total(kind: Kind, sums: Floats) -> float:
+    def _total(kind: Kind, sums: Doubles) -> float:
         value = float(sums[0] / max(sums[1], 1e-300))
         value = float(np.sqrt(value)) if kind == "numbers" else value
         return value if np.isfinite(value) else float("inf")
@@ -178,7 +176,7 @@ def _chosen(outputs: Outputs, wanted: Iterable[Target]) -> dict[str, Array]:
     return {target.name: outputs[target.name] for target in wanted}
 
 
-def _rows_of(array: Array, real: npt.NDArray[np.bool_] | None) -> Array:
+def _rows_of(array: Array, real: Bools | None) -> Array:
     if real is not None and array.ndim > 2 and array.shape[:2] == real.shape:
         array = array[real]
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
@@ -190,7 +188,7 @@ def _chunks(one: Array, two: Array) -> Iterator[tuple[Array, Array]]:
         yield one[start : start + step], two[start : start + step]
 
 
-def distribution(rows: Array, kind: Kind) -> Floats:
+def distribution(rows: Array, kind: Kind) -> Doubles:
     """Probabilities of each row."""
     values = rows.astype(np.float64)
     if kind == "probabilities":
@@ -201,14 +199,14 @@ def distribution(rows: Array, kind: Kind) -> Floats:
     return np.asarray(values / values.sum(axis=-1, keepdims=True))
 
 
-def kl(p: Floats, q: Floats) -> Floats:
+def kl(p: Doubles, q: Doubles) -> Doubles:
     """Kullback-Leibler divergence of each row, in nats; finite also where q is zero and p is not."""
     from scipy.special import rel_entr
 
     return np.asarray(rel_entr(p, np.maximum(q, np.finfo(np.float64).tiny)).sum(axis=-1))
 
 
-def jsd(p: Floats, q: Floats) -> Floats:
+def jsd(p: Doubles, q: Doubles) -> Doubles:
     """Jensen-Shannon divergence of each row, in nats: symmetric, at most ln 2."""
     from scipy.special import rel_entr
 

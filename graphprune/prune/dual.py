@@ -6,15 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg
 
-from graphprune.axes.atoms import Ids
+from graphprune.ir.arrays import Bools, Doubles, Floats, Ids
 from graphprune.prune.surgeon import CHUNK, alike
 
-Floats = npt.NDArray[np.float64]
-Singles = npt.NDArray[np.floating]
-Bools = npt.NDArray[np.bool_]
 PIECE = 1 << 20
 """Elements of weights that are worked on at a time: they stay where the processor has them at hand."""
 
@@ -36,7 +32,7 @@ class RowSheet:
     """
 
     def __init__(
-        self, matrix: Singles, rows: Singles, damping: float, units: Ids, columns: Ids, factor: float = 1.0
+        self, matrix: Floats, rows: Floats, damping: float, units: Ids, columns: Ids, factor: float = 1.0
     ) -> None:
         level = damping * float(np.square(rows, dtype=np.float64).sum()) / rows.shape[1]
         if level == 0:
@@ -47,7 +43,7 @@ class RowSheet:
         self._lost = np.zeros((len(rows), len(rows)))
         self._bundles = [_bundle(matrix, rows, names, owned) for names, owned in alike(units, columns)]
 
-    def costs(self, size: int) -> Floats:
+    def costs(self, size: int) -> Doubles:
         """What the loss rises by with every Unit alone, [size]; zero where it owns nothing."""
         found = np.zeros(size)
         inverse = linalg.inv(self._kernel, check_finite=False)
@@ -89,11 +85,11 @@ class _Bundle:
     """
 
     units: Ids
-    rows: Singles
-    weights: Singles
-    products: Singles
-    crosses: Singles
-    rest: Floats
+    rows: Floats
+    weights: Floats
+    products: Floats
+    crosses: Floats
+    rest: Doubles
     alive: Bools
 
     def chunks(self) -> Iterator[Ids]:
@@ -103,7 +99,7 @@ class _Bundle:
         for start in range(0, len(left), step):
             yield left[start : start + step]
 
-    def costs(self, at: Ids, inverse: Floats, lost: Floats) -> Floats:
+    def costs(self, at: Ids, inverse: Doubles, lost: Doubles) -> Doubles:
         """tr(V_P (I - Z_P' M^-1 Z_P)^-1 V_P') of some Units."""
         rows = self.rows[at].astype(np.float64)
         inner = inverse @ rows
@@ -113,7 +109,7 @@ class _Bundle:
         square = self.products[at] + moved + moved.transpose(0, 2, 1) + across @ (lost @ inner)
         return _dots(np.linalg.inv(core), square) + self.rest[at]
 
-    def flat(self, at: Ids) -> tuple[Singles, Singles, Singles]:
+    def flat(self, at: Ids) -> tuple[Floats, Floats, Floats]:
         """Z, (W' R)' and W of some Units side by side: [rows, columns] twice, [rows of W, columns]."""
         rows, weights = (part[at].transpose(1, 0, 2) for part in (self.rows, self.weights))
         crosses = self.crosses[at].transpose(2, 0, 1)
@@ -123,13 +119,13 @@ class _Bundle:
             weights.reshape(len(weights), -1),
         )
 
-    def follow(self, change: Singles) -> None:
+    def follow(self, change: Floats) -> None:
         """R has changed by this."""
         for at in self.chunks():
             self.crosses[at] += self.weights[at].transpose(0, 2, 1) @ change
 
 
-def _bundle(matrix: Singles, rows: Singles, units: Ids, owned: Ids) -> _Bundle:
+def _bundle(matrix: Floats, rows: Floats, units: Ids, owned: Ids) -> _Bundle:
     """Units with as many columns each; where rows are fewer, their columns are turned into as many.
 
     An orthonormal basis Q of a Unit's rows leaves Z_P Z_P' and W_P Z_P' as they are. What of W_P lies outside
@@ -160,13 +156,13 @@ def _bundle(matrix: Singles, rows: Singles, units: Ids, owned: Ids) -> _Bundle:
     return found
 
 
-def _dots(one: Singles, two: Singles) -> Floats:
+def _dots(one: Floats, two: Floats) -> Doubles:
     """tr(A' B) of every Unit."""
-    found: Floats = np.einsum("urp,urp->ur", one, two).sum(axis=1, dtype=np.float64)
+    found: Doubles = np.einsum("urp,urp->ur", one, two).sum(axis=1, dtype=np.float64)
     return found
 
 
-def kernel(rows: Singles) -> Floats:
+def kernel(rows: Floats) -> Doubles:
     """Z Z' in double precision, of a few columns at a time."""
     found = np.zeros((len(rows), len(rows)))
     step = max(1, CHUNK // max(1, len(rows)))

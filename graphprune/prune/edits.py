@@ -11,13 +11,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes import edits as kinds
-from graphprune.axes.kept import Mask
 from graphprune.axes.labels import Label, size_of
 from graphprune.axes.state import Use
-from graphprune.prune.rewriting import Array, Chain, Rewriting, graph_of
+from graphprune.ir.arrays import Array, Bools, Ints
+from graphprune.prune.rewriting import Chain, Rewriting, graph_of
 from graphprune.prune.shape_inputs import resize_shape_input
-
-Ints = npt.NDArray[np.int64]
 
 
 def apply_edits(rewriting: Rewriting) -> None:
@@ -30,7 +28,7 @@ def _shrinks(rewriting: Rewriting, *labels: Label) -> bool:
     return any(rewriting.kept.touches(label) for label in labels)
 
 
-def _prefix(mask: Mask) -> Ints:
+def _prefix(mask: Bools) -> Ints:
     """Number of kept slots before each slot, one longer than the mask."""
     return np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)
 

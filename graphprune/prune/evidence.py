@@ -7,17 +7,13 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.atoms import Ids
 from graphprune.axes.groups import Group, Slice
+from graphprune.ir.arrays import Doubles, Floats, Ids
 from graphprune.statistics.measures import Second, Statistics, Vector, added, summed
 from graphprune.statistics.sites import Site, find_sites
-
-Floats = npt.NDArray[np.float64]
-Singles = npt.NDArray[np.floating]
 
 ACTIVATIONS = frozenset(
     {
@@ -57,15 +53,15 @@ class Sink:
         """Channel of the edge that each column reads."""
         return self.columns // self.site.column_span
 
-    def matrix(self) -> Singles:
+    def matrix(self) -> Floats:
         """W as [blocks, rows, columns], at least in single precision."""
         return self.site.dense
 
-    def per_column(self, values: Floats) -> Floats:
+    def per_column(self, values: Doubles) -> Doubles:
         """A value per channel of the edge, for each of `columns`."""
         return np.asarray(values[self.channels])
 
-    def column_sums(self, power: int) -> Floats:
+    def column_sums(self, power: int) -> Doubles:
         """Sum of |W|^power over the rows, for each of `columns`."""
         change = np.abs if power == 1 else np.square
         blocks = [change(block).sum(axis=0, dtype=np.float64) for block in self.matrix()]
@@ -99,7 +95,7 @@ class Output:
         """Name of the value."""
         return self.value.name or ""
 
-    def per_unit(self, size: int, values: Floats) -> Floats:
+    def per_unit(self, size: int, values: Doubles) -> Doubles:
         """Mean over the channels that each of `size` Units owns."""
         total = np.bincount(self.units, weights=values[self.channels], minlength=size)
         return np.asarray(total / np.maximum(np.bincount(self.units, minlength=size), 1))

@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
 from graphprune.axes.mixtures import Mixture
 from graphprune.errors import ArgumentError, PromiseError
+from graphprune.ir.arrays import Array, Ids, Scores
 from graphprune.prune.merging import Editor, members_of, representative, spectral, stun_distances, thresholds
 from graphprune.prune.select import ladder
 from graphprune.statistics.routes import Routes
 
-Scores = npt.NDArray[np.float64]
 Cuts = Mapping[str, tuple[int, ...]]
-Arrays = Mapping[str, npt.NDArray[np.generic]]
+Arrays = Mapping[str, Array]
 Worths = Mapping[str, tuple[float, ...]]
 
 WORTH: Mapping[str, Callable[[Routes], Scores]] = {
@@ -181,7 +180,7 @@ class Clusters:
             )
         editors = [Editor(analysis, item) for item in layers]
         cuts: dict[str, tuple[int, ...]] = {}
-        replaced: dict[str, npt.NDArray[np.generic]] = {}
+        replaced: dict[str, Array] = {}
         for at, clusters in enumerate(self._clusters(layers, editors, counts, routes, seed)):
             used = routes[at].count if routes is not None else np.ones(layers[at].group.size)
             cuts[layers[at].group.id] = self._left(editors[at], members_of(clusters), used)
@@ -195,7 +194,7 @@ class Clusters:
         counts: Sequence[int],
         routes: Sequence[Routes] | None,
         seed: int,
-    ) -> list[npt.NDArray[np.int64]]:
+    ) -> list[Ids]:
         if self.by == "uncurl":
             assert routes is not None
             return [spectral(r.scores, n, seed) for r, n in zip(routes, counts, strict=True)]

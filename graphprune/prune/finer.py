@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphprune.axes.groups import Group
-from graphprune.prune.allocate import Cuts, Scores
+from graphprune.ir.arrays import Scores
+from graphprune.prune.allocate import Cuts
 from graphprune.prune.select import Ladder, alignment, cuts_of, isomorphic_key, ladder
 
 SLACK = 0.03

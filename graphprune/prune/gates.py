@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
@@ -21,11 +20,10 @@ from graphprune.axes.kept import Kept
 from graphprune.axes.labels import Factor, Label
 from graphprune.axes.state import Contraction, Use
 from graphprune.axes.sublayers import Sublayer
+from graphprune.ir.arrays import Array, Ids
 from graphprune.ir.clone import Copy, copy_model
 from graphprune.runtime.session import Feeds, Outputs, open_session
 
-Array = npt.NDArray[np.generic]
-Ids = npt.NDArray[np.int64]
 Cuts = Mapping[str, Sequence[int]]
 
 PREFIX = "graphprune/gate/"

@@ -6,24 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Slice
 from graphprune.axes.mixtures import Mixture
 from graphprune.errors import PromiseError
+from graphprune.ir.arrays import Array, Doubles, Ids
 
-Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int64]
 RESTARTS = 20
 
 
 # -- clusters
 
 
-def stun_distances(router: Floats, together: Floats | None, rows: float, mates: float) -> Floats:
+def stun_distances(router: Doubles, together: Doubles | None, rows: float, mates: float) -> Doubles:
     """STUN: rows * |r_i - r_j| - mates * a_ij, with a relative to its mean; rows of a router of norm 1."""
     unit = router / max(float(np.linalg.norm(router)), 1e-30)
     distances = rows * np.linalg.norm(unit[:, None] - unit[None], axis=2)
@@ -33,13 +30,13 @@ def stun_distances(router: Floats, together: Floats | None, rows: float, mates: 
     return np.asarray(distances)
 
 
-def linked(distances: Floats, threshold: float) -> Ids:
+def linked(distances: Doubles, threshold: float) -> Ids:
     """Complete linkage: clusters in which every pair is at most `threshold` apart, numbered from 0."""
     tree, shift = _tree(distances)
     return _after(tree, int((tree[:, 2] - shift <= threshold).sum()))
 
 
-def _after(tree: Floats, merges: int) -> Ids:
+def _after(tree: Doubles, merges: int) -> Ids:
     """The clusters after the first merges of a tree."""
     size = len(tree) + 1
     label = np.arange(size)
@@ -51,7 +48,7 @@ def _after(tree: Floats, merges: int) -> Ids:
     return _numbered(label)
 
 
-def _tree(distances: Floats) -> tuple[Floats, float]:
+def _tree(distances: Doubles) -> tuple[Doubles, float]:
     """The linkage of distances that were shifted to be positive, and the shift."""
     from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import squareform
@@ -69,7 +66,7 @@ def _numbered(labels: Array) -> Ids:
     return np.asarray(np.argsort(np.argsort(first))[inverse], np.int64)
 
 
-def thresholds(layers: Sequence[Floats], floors: Sequence[int], total: int) -> list[Ids]:
+def thresholds(layers: Sequence[Doubles], floors: Sequence[int], total: int) -> list[Ids]:
     """Clusters of every layer at the one common threshold that leaves `total` of them.
 
     The merges of all layers are taken in the order of their distances (where several are equal, one by one);
@@ -87,7 +84,7 @@ def thresholds(layers: Sequence[Floats], floors: Sequence[int], total: int) -> l
     return [_after(tree, count) for (tree, _), count in zip(trees, taken, strict=True)]
 
 
-def spectral(scores: Floats, count: int, seed: int) -> Ids:
+def spectral(scores: Doubles, count: int, seed: int) -> Ids:
     """UNCURL: spectral clusters of experts whose scores rise and fall together.
 
     Args:
@@ -108,7 +105,7 @@ def spectral(scores: Floats, count: int, seed: int) -> Ids:
     return _numbered(_k_means(rows, count, seed))
 
 
-def _k_means(rows: Floats, count: int, seed: int) -> Ids:
+def _k_means(rows: Doubles, count: int, seed: int) -> Ids:
     """The best of several seeded runs that left no cluster empty; else a complete linkage of the rows."""
     import warnings
 
@@ -216,11 +213,11 @@ class Editor:
         """The tensors of one expert."""
         return [self._get(place) for place in self._places[unit]]
 
-    def flat(self, unit: int) -> Floats:
+    def flat(self, unit: int) -> Doubles:
         """The weights of one expert as one vector."""
         return np.concatenate([array.ravel().astype(np.float64) for array in self.read(unit)])
 
-    def router(self) -> Floats:
+    def router(self) -> Doubles:
         """[E, width] the router's weights of each expert."""
         rows = [
             [self._get(place[unit]).ravel() for place in self._router] for unit in range(len(self._places))
@@ -272,7 +269,7 @@ class Editor:
             self._set(each[into], np.asarray(row).astype(self.array(each[into].value).dtype))
 
 
-def _features(arrays: Sequence[Array], neurons: _Neurons) -> Floats:
+def _features(arrays: Sequence[Array], neurons: _Neurons) -> Doubles:
     """[Units, everything that a Unit owns]."""
     columns = []
     for at, touched in neurons.slices:

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.axes.options import Options
 from graphprune.errors import ArgumentError
-
-Array = npt.NDArray[np.generic]
+from graphprune.ir.arrays import Array
 
 
 @dataclass(frozen=True)

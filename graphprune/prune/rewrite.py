@@ -9,10 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.atoms import Ids
-from graphprune.axes.kept import Kept, Mask
+from graphprune.axes.kept import Kept
 from graphprune.axes.labels import Label
 from graphprune.axes.state import Use
+from graphprune.ir.arrays import Array, Bools, Ids
 from graphprune.ir.clone import copy_model
 from graphprune.ir.element import is_packed
 from graphprune.ir.mapped import in_place
@@ -20,7 +20,7 @@ from graphprune.prune.branches import remove_branches
 from graphprune.prune.edits import apply_edits
 from graphprune.prune.fits import require_fit
 from graphprune.prune.plan import Plan
-from graphprune.prune.rewriting import Array, Rewriting
+from graphprune.prune.rewriting import Rewriting
 
 LARGE = 1 << 24
 """Tensors of a mapped file above this many bytes are cut when they are written, not held in memory."""
@@ -36,7 +36,7 @@ class Cut:
         scale: factor applied after slicing (RMS compensation).
     """
 
-    masks: tuple[Mask | None, ...]
+    masks: tuple[Bools | None, ...]
     blocks: int = 1
     scale: float = 1.0
 
@@ -98,7 +98,7 @@ def _rows(array: Array, rows: Ids) -> Array:
     return taken.view(array.dtype).reshape(len(rows), *array.shape[1:])
 
 
-def _blockwise(array: Array, masks: tuple[Mask | None, ...], blocks: int) -> Array:
+def _blockwise(array: Array, masks: tuple[Bools | None, ...], blocks: int) -> Array:
     rows = np.ones(array.shape[0], bool) if masks[0] is None else masks[0]
     width = array.shape[1]
     columns = np.ones(blocks * width, bool) if masks[1] is None else masks[1]
@@ -142,7 +142,7 @@ def _cut_initializers(rewriting: Rewriting) -> None:
 
 def _cut_of(rewriting: Rewriting, use: Use, labels: tuple[Label, ...]) -> Cut:
     kept, blocks = rewriting.kept, 1
-    masks: list[Mask | None] = []
+    masks: list[Bools | None] = []
     for axis, label in enumerate(labels):
         masks.append(kept.mask(label) if kept.touches(label) else None)
         blocks = max(blocks, rewriting.analysis.state.blocks.get((use, axis), 1))

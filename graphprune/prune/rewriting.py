@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.edits import DenseShape
 from graphprune.axes.kept import Kept
 from graphprune.axes.state import Use
+from graphprune.ir.arrays import Array
 from graphprune.ir.clone import Copy
 from graphprune.prune.plan import Plan
 
-Array = npt.NDArray[np.generic]
 INSERTED = "graphprune/"
 """Prefix of the names of nodes and initializers that a rewrite adds."""
 

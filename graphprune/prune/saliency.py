@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group, Slice
 from graphprune.errors import ArgumentError, ModelError
+from graphprune.ir.arrays import Floats, Scores
 from graphprune.ir.mapped import in_place
 from graphprune.statistics.stored import grid_of
-
-Scores = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.floating]
 
 
 @dataclass

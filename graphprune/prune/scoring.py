@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
+from graphprune.ir.arrays import Scores
 from graphprune.ir.names import quote
 from graphprune.prune.criteria import CRITERIA, Bars, Evidence, not_finite, wanted
 from graphprune.prune.evidence import SiteIndex
@@ -18,7 +18,6 @@ from graphprune.prune.normalise import OWN, Normaliser, normalised
 from graphprune.prune.saliency import Weights, batch_norm_slices, score_groups
 from graphprune.statistics.measures import Statistics, Wanted
 
-Scores = npt.NDArray[np.float64]
 FALLBACK = "l2"
 
 

@@ -8,12 +8,10 @@ from math import gcd
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from graphprune.axes.atoms import Ids
 from graphprune.axes.groups import Group, Slice
+from graphprune.ir.arrays import Ids, Scores
 
-Scores = npt.NDArray[np.float64]
 Scope = Literal["global", "local", "isomorphic"]
 
 

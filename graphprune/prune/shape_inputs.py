@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.edits import ShapeInput
 from graphprune.axes.labels import Label, Size, size_of
+from graphprune.ir.arrays import Array, Ints
 from graphprune.ir.evaluate import MOVES, CannotEvaluateError
 from graphprune.prune.rewriting import Chain, Rewriting
 
-Ints = npt.NDArray[np.int64]
 LIVE, COMPUTED = -1, -2
 TRACE_LIMIT = 64
 
@@ -70,7 +69,7 @@ def _spells(a: int, b: int, size: Size) -> bool:
     return (a, b) == size
 
 
-def _scaled(array: npt.NDArray[np.generic], shares: list[Share | None]) -> npt.NDArray[np.generic]:
+def _scaled(array: Array, shares: list[Share | None]) -> Array:
     flat = np.ravel(array).copy()
     for index, share in enumerate(shares):
         if share is not None:
@@ -135,7 +134,7 @@ def _origin(rewriting: Rewriting, value: ir.Value, known: dict[ir.Value, Ints]) 
     if producer is None or producer.op_type not in MOVES:
         return np.full(data.a.shape, COMPUTED, np.int64)
     moved = len(producer.inputs) if producer.op_type == "Concat" else 1
-    inputs: list[npt.NDArray[np.generic] | None] = []
+    inputs: list[Array | None] = []
     for position, source in enumerate(producer.inputs):
         if source is None:
             inputs.append(None)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg
 
-from graphprune.axes.atoms import Ids
+from graphprune.ir.arrays import Doubles, Ids
 
-Floats = npt.NDArray[np.float64]
 STEPS = 48
 """Rounds of an elimination: wide Groups lose several Units a round, the cheapest ones."""
 CHUNK = 1 << 22
@@ -22,7 +20,7 @@ CHUNK = 1 << 22
 class Sheet(Protocol):
     """One block of a Site that reads a Group, on its way through the elimination."""
 
-    def costs(self, size: int) -> Floats:
+    def costs(self, size: int) -> Doubles:
         """What the loss rises by with every Unit alone, [size]; zero where it owns nothing."""
 
     def remove(self, units: Ids) -> None:
@@ -41,13 +39,13 @@ class ColumnSheet:
         units, columns: parallel arrays; unit units[k] owns column columns[k]. Other columns stay.
     """
 
-    def __init__(self, matrix: Floats, inverse: Floats, units: Ids, columns: Ids) -> None:
+    def __init__(self, matrix: Doubles, inverse: Doubles, units: Ids, columns: Ids) -> None:
         self._matrix, self._inverse = np.array(matrix), inverse
         self._factor = np.empty((len(columns), len(inverse)))
         self._reached = 0
         self._bundles = [_Bundle.of(inverse, *each) for each in alike(units, columns)]
 
-    def costs(self, size: int) -> Floats:
+    def costs(self, size: int) -> Doubles:
         """1/2 tr(W_P ([H^-1]_PP)^-1 W_P^T) of every Unit alone, [size]; zero where it owns nothing."""
         found = np.zeros(size)
         for bundle in self._bundles:
@@ -83,14 +81,14 @@ class _Bundle:
 
     units: Ids
     owned: Ids
-    cores: Floats
+    cores: Doubles
 
     @staticmethod
-    def of(inverse: Floats, units: Ids, owned: Ids) -> _Bundle:
+    def of(inverse: Doubles, units: Ids, owned: Ids) -> _Bundle:
         """All of them."""
         return _Bundle(units, owned, inverse[owned[:, :, None], owned[:, None]])
 
-    def add_costs(self, found: Floats, matrix: Floats) -> None:
+    def add_costs(self, found: Doubles, matrix: Doubles) -> None:
         """Adds what each costs."""
         step = max(1, CHUNK // (self.owned.shape[1] * len(matrix)))
         for start in range(0, len(self.units), step):
@@ -106,7 +104,7 @@ class _Bundle:
         self.units, self.owned, self.cores = self.units[~gone], self.owned[~gone], self.cores[~gone]
         return found
 
-    def follow(self, new: Floats) -> None:
+    def follow(self, new: Doubles) -> None:
         """The factor has these rows more."""
         step = max(1, CHUNK // (self.owned.shape[1] * max(1, len(new))))
         for start in range(0, len(self.units), step):
@@ -115,7 +113,7 @@ class _Bundle:
             self.cores[at] -= part.transpose(0, 2, 1) @ part
 
 
-def eliminate(sheets: Sequence[Sheet], size: int) -> Floats:
+def eliminate(sheets: Sequence[Sheet], size: int) -> Doubles:
     """What is lost with each Unit, in the order in which the cheapest goes next.
 
     The scores up to any Unit sum to the loss of removing all of them, each Site refitted by least squares

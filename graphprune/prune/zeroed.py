@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Slice
 from graphprune.axes.state import Use
+from graphprune.ir.arrays import Array, Bools, Ids
 from graphprune.statistics.stored import grid_of
-
-Array = npt.NDArray[np.generic]
-Mask = npt.NDArray[np.bool_]
 
 ZEROED = frozenset({"source", "bias", "scale", "sink"})
 
@@ -58,9 +55,9 @@ def _zero(value: ir.Value) -> Array | None:
     return np.zeros(()) if value.dtype == ir.DataType.INT32 else None
 
 
-def _removed(analysis: Analysis, cuts: Mapping[str, Sequence[int]]) -> dict[ir.Value, list[Mask]]:
+def _removed(analysis: Analysis, cuts: Mapping[str, Sequence[int]]) -> dict[ir.Value, list[Bools]]:
     """Per touched initializer one mask of removed elements for each of its uses."""
-    found: dict[ir.Value, dict[tuple[ir.Node, int], Mask]] = {}
+    found: dict[ir.Value, dict[tuple[ir.Node, int], Bools]] = {}
     for group in analysis.groups:
         if len(cuts.get(group.id, range(group.size))) == group.size:
             continue
@@ -72,7 +69,7 @@ def _removed(analysis: Analysis, cuts: Mapping[str, Sequence[int]]) -> dict[ir.V
     return {value: _complete(value, uses) for value, uses in found.items()}
 
 
-def _mark(uses: dict[tuple[ir.Node, int], Mask], touched: Slice, removed: npt.NDArray[np.int64]) -> None:
+def _mark(uses: dict[tuple[ir.Node, int], Bools], touched: Slice, removed: Ids) -> None:
     tensor = touched.use.value.const_value
     assert tensor is not None
     key = (touched.use.node, touched.use.position)
@@ -88,7 +85,7 @@ def _mark(uses: dict[tuple[ir.Node, int], Mask], touched: Slice, removed: npt.ND
     np.moveaxis(rows, 2, 1)[gone // width, gone % width] = True
 
 
-def _complete(value: ir.Value, uses: dict[tuple[ir.Node, int], Mask]) -> list[Mask]:
+def _complete(value: ir.Value, uses: dict[tuple[ir.Node, int], Bools]) -> list[Bools]:
     """One mask per reader of the tensor; those that lose nothing count, too."""
     masks = list(uses.values())
     if len(value.uses()) > len(masks):

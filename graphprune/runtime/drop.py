@@ -22,11 +22,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from graphprune.axes.outputs import Judged, Kind
+from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.runtime.estimate import Estimate, difference, gap_of_ratios, ratio
 from graphprune.runtime.gaps import (
-    Array,
-    Bools,
-    Floats,
     centred,
     class_gap,
     distribution,
@@ -89,7 +87,7 @@ class Drop:
     note: str = ""
 
 
-def chunks(dense: Array, small: Array) -> Iterator[tuple[slice, Floats, Floats]]:
+def chunks(dense: Array, small: Array) -> Iterator[tuple[slice, Doubles, Doubles]]:
     """Rows of two arrays [rows, columns] in double precision, a few at a time."""
     step = max(1, CHUNK // max(1, dense.shape[-1]))
     for start in range(0, len(dense), step):
@@ -113,7 +111,7 @@ class Tally:
     wrong: list[float] = field(default_factory=list)
     energy: list[float] = field(default_factory=list)
     always: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
-    products: Floats = field(default_factory=lambda: np.zeros(3))
+    products: Doubles = field(default_factory=lambda: np.zeros(3))
     variance: Variance | None = None
 
     def add(self, dense: Array, small: Array, ids: Array | None = None, real: Bools | None = None) -> None:
@@ -172,7 +170,7 @@ class Tally:
         for each, value in zip(lists, sums.tolist(), strict=True):
             each.append(value)
 
-    def _squares(self, a: Floats, b: Floats) -> tuple[float, float]:
+    def _squares(self, a: Doubles, b: Doubles) -> tuple[float, float]:
         """Squared error and squares of what the dense model gives as numbers; products for the cosine."""
         finite = np.isfinite(a)
         if not finite.all():

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from graphprune.ir.arrays import Doubles
+
 TAIL = 0.975
 
 
@@ -64,7 +64,7 @@ def gap_of_ratios(
     return values[0] - values[1], math.sqrt(count / max(1, count - 1) * float(apart @ apart))
 
 
-def _ratio(parts: Floats, wholes: Floats) -> tuple[float, float]:
+def _ratio(parts: Doubles, wholes: Doubles) -> tuple[float, float]:
     count, total = len(parts), float(wholes.sum())
     value = float(parts.sum()) / total
     if count < 2 or not math.isfinite(value):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.domains import canonical
 from graphprune.ir.graft import Graft
 
 SHIFT = 128
@@ -106,7 +107,7 @@ def _nodes(model: ir.Model) -> Iterator[ir.Node]:
 
 
 def _operator(node: ir.Node) -> tuple[str, str]:
-    return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+    return (canonical(node.domain), node.op_type)
 
 
 def _rounds(node: ir.Node) -> bool:

@@ -8,19 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.axes.outputs import Scale
-
-Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from graphprune.ir.arrays import Array, Bools, Doubles, Ids
 
 HALF = 0.5
 
 
-def distribution(rows: Floats, scale: Scale) -> Floats:
+def distribution(rows: Doubles, scale: Scale) -> Doubles:
     """Probabilities of each row."""
     if scale == "probabilities":
         return rows
@@ -30,7 +25,7 @@ def distribution(rows: Floats, scale: Scale) -> Floats:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def class_gap(dense: Floats, small: Floats) -> tuple[Floats, Ids, Bools]:
+def class_gap(dense: Doubles, small: Doubles) -> tuple[Doubles, Ids, Bools]:
     """Of each row: probability lost by the small model's choice, the dense model's class, whether they agree.
 
     A row that is no numbers chooses nothing, and loses all.
@@ -42,7 +37,7 @@ def class_gap(dense: Floats, small: Floats) -> tuple[Floats, Ids, Bools]:
     return gap, best, usable & (chosen == best)
 
 
-def surprise(rows: Floats, targets: Ids, scale: Scale) -> Floats:
+def surprise(rows: Doubles, targets: Ids, scale: Scale) -> Doubles:
     """Negative log-likelihood of the next token, of each row."""
     told = rows[np.arange(len(rows)), targets]
     if scale == "log":
@@ -51,7 +46,7 @@ def surprise(rows: Floats, targets: Ids, scale: Scale) -> Floats:
     return np.asarray(np.log(np.exp(rows - top[:, None]).sum(axis=-1)) + top - told)
 
 
-def score_gap(dense: Floats, small: Floats) -> tuple[float, float]:
+def score_gap(dense: Doubles, small: Doubles) -> tuple[float, float]:
     """|p - q| and p + q, summed over positions that either calls positive."""
     positive = (dense > HALF) | (small > HALF)
     one, two = dense[positive], small[positive]
@@ -95,7 +90,7 @@ def rows_of(array: Array, axis: int) -> Array:
     return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
 
 
-def centred(rows: Floats) -> Floats:
+def centred(rows: Doubles) -> Doubles:
     """Logits mean the same with anything added to all of them."""
     finite = np.isfinite(rows)
     if finite.all():

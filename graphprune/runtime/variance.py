@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from graphprune.ir.arrays import Doubles
 
 ELEMENTS = 1 << 24
 """Larger outputs vary about one mean per index of the last axis, not about one per element."""
@@ -22,13 +21,13 @@ class Variance:
     """
 
     loose: bool = False
-    mean: Floats | None = None
+    mean: Doubles | None = None
     weight: float = 0.0
     parts: list[float] = field(default_factory=list)
     flat: list[float] = field(default_factory=list)
     energy: float = 0.0
 
-    def add(self, values: Floats) -> None:
+    def add(self, values: Doubles) -> None:
         """One sample; its share is (y - mean before) (y - mean after)."""
         values = values.reshape(-1) if values.ndim == 0 else values
         self.energy += float((values**2).sum())
@@ -43,7 +42,7 @@ class Variance:
         self.parts.append(float((apart * (apart - step)).sum()))
         self.mean = before + step
 
-    def _axes(self, values: Floats) -> tuple[int, ...]:
+    def _axes(self, values: Doubles) -> tuple[int, ...]:
         """What a mean is taken over."""
         every = tuple(range(values.ndim))
         for axes in ((), every[:-1], every):
@@ -66,7 +65,7 @@ def _averages(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
     return len(fine) == len(coarse) and all(two in (1, one) for one, two in zip(fine, coarse, strict=True))
 
 
-def _averaged(mean: Floats, shape: tuple[int, ...]) -> Floats:
+def _averaged(mean: Doubles, shape: tuple[int, ...]) -> Doubles:
     if not _averages(mean.shape, shape):
         return np.full(shape, mean.mean())
     axes = tuple(axis for axis, size in enumerate(shape) if size != mean.shape[axis])

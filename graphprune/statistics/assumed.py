@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Doubles
 from graphprune.statistics.measures import Gram
 from graphprune.statistics.sites import Site
 
-Floats = npt.NDArray[np.float64]
-Elementwise = Callable[[Floats, ir.Node], Floats]
+Elementwise = Callable[[Doubles, ir.Node], Doubles]
 
 GRID = np.linspace(-8, 8, 2001)
 WEIGHTS = np.exp(-0.5 * GRID**2) / np.exp(-0.5 * GRID**2).sum()
@@ -44,7 +43,7 @@ def assumed_gram(site: Site) -> Gram | None:
     return _gram(site, mean, variance)
 
 
-def moments(beta: Floats, gamma: Floats, chain: list[ir.Node]) -> tuple[Floats, Floats]:
+def moments(beta: Doubles, gamma: Doubles, chain: list[ir.Node]) -> tuple[Doubles, Doubles]:
     """Mean and variance per channel of a chain of elementwise functions of N(beta, gamma^2)."""
     values = beta[:, None] + gamma[:, None] * GRID
     for node in chain:
@@ -53,7 +52,7 @@ def moments(beta: Floats, gamma: Floats, chain: list[ir.Node]) -> tuple[Floats, 
     return mean, np.maximum((values**2) @ WEIGHTS - mean**2, 0)
 
 
-def _gram(site: Site, mean: Floats, variance: Floats) -> Gram | None:
+def _gram(site: Site, mean: Doubles, variance: Doubles) -> Gram | None:
     columns = site.blocks * site.columns
     if len(mean) * site.column_span != columns:
         return None
@@ -62,7 +61,7 @@ def _gram(site: Site, mean: Floats, variance: Floats) -> Gram | None:
     return Gram(1.0, means, np.stack([np.diag(block) for block in spread]))
 
 
-def _constant(node: ir.Node, position: int) -> Floats | None:
+def _constant(node: ir.Node, position: int) -> Doubles | None:
     value = node.inputs[position]
     if value is None or value.const_value is None:
         return None
@@ -73,7 +72,7 @@ def _number(node: ir.Node, name: str, default: float) -> float:
     return node.attributes[name].as_float() if name in node.attributes else default
 
 
-def _clip(values: Floats, node: ir.Node) -> Floats:
+def _clip(values: Doubles, node: ir.Node) -> Doubles:
     bounds = [
         _constant(node, p) if p < len(node.inputs) and node.inputs[p] is not None else None for p in (1, 2)
     ]
@@ -83,11 +82,11 @@ def _clip(values: Floats, node: ir.Node) -> Floats:
     return np.clip(values, low, high)
 
 
-def _hard_swish(values: Floats, node: ir.Node) -> Floats:
+def _hard_swish(values: Doubles, node: ir.Node) -> Doubles:
     return np.asarray(values * np.clip(values / 6 + 0.5, 0, 1))
 
 
-def _leaky(values: Floats, node: ir.Node) -> Floats:
+def _leaky(values: Doubles, node: ir.Node) -> Doubles:
     return np.where(values > 0, values, _number(node, "alpha", 0.01) * values)
 
 

@@ -7,18 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array, Bools
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.runtime.session import Session
 from graphprune.statistics.held import Held
-from graphprune.statistics.places import Bools, Places
+from graphprune.statistics.places import Places
 from graphprune.statistics.reductions import MASK, SAMPLES
 from graphprune.statistics.rows import Sampling, enough, signature
 from graphprune.statistics.sites import Site, find_sites
 
-Array = npt.NDArray[np.generic]
 Arrays = Mapping[str, Array]
 Feed = Mapping[str, np.ndarray]
 SPREAD = 1.5

@@ -10,10 +10,9 @@ from math import prod
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float64]
+from graphprune.ir.arrays import Array, Doubles
+
 MEMORY_LIMIT = 2**28
 
 
@@ -82,13 +81,13 @@ class Held:
         return np.frombuffer(content, parked.dtype).reshape(parked.shape)
 
 
-def pool(elements: int) -> Callable[[tuple[int, ...]], Floats]:
+def pool(elements: int) -> Callable[[tuple[int, ...]], Doubles]:
     """Makes arrays of zeros, up to so many elements together, that lie in one temporary file."""
     file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- the map keeps it open
-    content: Floats = np.memmap(file, np.float64, "w+", shape=(max(1, elements),))
+    content: Doubles = np.memmap(file, np.float64, "w+", shape=(max(1, elements),))
     taken = 0
 
-    def zeros(shape: tuple[int, ...]) -> Floats:
+    def zeros(shape: tuple[int, ...]) -> Doubles:
         nonlocal taken
         start, taken = taken, taken + prod(shape)
         return content[start:taken].reshape(shape)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Singles = npt.NDArray[np.floating]
+from graphprune.ir.arrays import Doubles, Floats
+
 ROUNDING = 2.0**-21
 """Share of a mean square, summed in single precision, below which a variance is nothing but rounding."""
 
@@ -27,33 +26,33 @@ class Vector:
     """
 
     count: float
-    sum: Floats
-    squares: Floats
-    absolute: Floats
-    zeros: Floats
-    minitron_squares: Floats
+    sum: Doubles
+    squares: Doubles
+    absolute: Doubles
+    zeros: Doubles
+    minitron_squares: Doubles
 
     @property
-    def mean(self) -> Floats:
+    def mean(self) -> Doubles:
         """Mean per channel."""
         return self.sum / max(self.count, 1.0)
 
     @property
-    def variance(self) -> Floats:
+    def variance(self) -> Doubles:
         """Biased variance per channel; zero where rounding may have made it."""
         second = self.squares / max(self.count, 1.0)
         with np.errstate(invalid="ignore", over="ignore"):
-            spread: Floats = second - self.mean**2
+            spread: Doubles = second - self.mean**2
         spread[spread <= ROUNDING * second] = 0  # what is not finite stays so
         return spread
 
     @property
-    def norm2(self) -> Floats:
+    def norm2(self) -> Doubles:
         """L2 norm per channel."""
         return np.sqrt(self.squares)
 
     @property
-    def minitron(self) -> Floats:
+    def minitron(self) -> Doubles:
         """L2 over samples of the mean |x| over positions (Minitron, width importance)."""
         return np.sqrt(self.minitron_squares)
 
@@ -70,26 +69,26 @@ class Gram:
     """
 
     count: float
-    sum: Floats
-    scatter: Floats
+    sum: Doubles
+    scatter: Doubles
 
     @property
-    def mean(self) -> Floats:
+    def mean(self) -> Doubles:
         """[blocks, columns]."""
         return self.sum / max(self.count, 1.0)
 
     @property
-    def gram(self) -> Floats:
+    def gram(self) -> Doubles:
         """[blocks, columns, columns], sum of x x^T."""
         return self.scatter + self.sum[:, :, None] * self.mean[:, None]
 
     @property
-    def second(self) -> Floats:
+    def second(self) -> Doubles:
         """[blocks, columns, columns], mean of x x^T."""
         return self.gram / max(self.count, 1.0)
 
     @property
-    def covariance(self) -> Floats:
+    def covariance(self) -> Doubles:
         """[blocks, columns, columns], biased."""
         return self.scatter / max(self.count, 1.0)
 
@@ -102,7 +101,7 @@ class Rows:
         rows: [blocks, rows, columns].
     """
 
-    rows: Singles
+    rows: Floats
 
     @property
     def count(self) -> float:
@@ -110,22 +109,22 @@ class Rows:
         return float(self.rows.shape[1])
 
     @property
-    def sum(self) -> Floats:
+    def sum(self) -> Doubles:
         """[blocks, columns]."""
         return np.asarray(self.rows.sum(axis=1, dtype=np.float64))
 
     @property
-    def mean(self) -> Floats:
+    def mean(self) -> Doubles:
         """[blocks, columns]."""
         return self.sum / max(self.count, 1.0)
 
     @property
-    def centred(self) -> Singles:
+    def centred(self) -> Floats:
         """The rows about their mean."""
         return np.asarray(self.rows - self.mean[:, None].astype(self.rows.dtype))
 
     @property
-    def gram(self) -> Floats:
+    def gram(self) -> Doubles:
         """[blocks, columns, columns], sum of x x^T."""
         return np.asarray(np.matmul(self.rows.transpose(0, 2, 1), self.rows), np.float64)
 
@@ -133,7 +132,7 @@ class Rows:
 Second = Gram | Rows
 
 
-def between(count: float, total: Floats, other_count: float, other: Floats) -> Floats:
+def between(count: float, total: Doubles, other_count: float, other: Doubles) -> Doubles:
     """The vector d with which sums of squares about two means become one about both's: s1 + s2 + d d^T.
 
     Pairwise updating (Chan, Golub and LeVeque 1979).
@@ -154,17 +153,17 @@ class Rank:
     """
 
     count: float
-    ranks: Floats
-    weight: Floats
-    logs: Floats
+    ranks: Doubles
+    weight: Doubles
+    logs: Doubles
 
     @property
-    def score(self) -> Floats:
+    def score(self) -> Doubles:
         """Mean rank (HRank); where values are no maps, entropy of the singular values over the samples."""
         if self.ranks.any():
             return self.ranks / max(self.count, 1.0)
         total = np.maximum(self.weight, np.finfo(np.float64).tiny)
-        entropy: Floats = np.where(self.weight > 0, np.log(total) - self.logs / total, 0.0)
+        entropy: Doubles = np.where(self.weight > 0, np.log(total) - self.logs / total, 0.0)
         return entropy
 
 
@@ -281,7 +280,7 @@ class Statistics:
         """Second moments of the columns of the Site of this name."""
         return self.grams[self.shared.get(site, site)]
 
-    def rank(self, name: str) -> Floats:
+    def rank(self, name: str) -> Doubles:
         """Rank score per channel of the value of this name."""
         return self.ranks[name].score
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array
 from graphprune.ir.shapes import Sizes
 from graphprune.runtime.session import Session, open_session
 from graphprune.statistics.reductions import Reduction, append, constant_value
 from graphprune.statistics.segments import Segment, reads
 from graphprune.statistics.sites import Site
-
-Array = npt.NDArray[np.generic]
 
 
 def open_piece(

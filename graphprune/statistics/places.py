@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, did_you_mean
+from graphprune.ir.arrays import Bools
 from graphprune.ir.names import quote
 from graphprune.ir.shapes import Shape, Sizes
 from graphprune.statistics.reductions import Place
 from graphprune.statistics.sites import Site
 
 Feed = Mapping[str, np.ndarray]
-Bools = npt.NDArray[np.bool_]
 
 
 class Places:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from graphprune.ir.arrays import Array
 from graphprune.statistics.measures import Rank
 
-Array = npt.NDArray[np.generic]
 TOLERANCE = 1e-5
 """Relative to a map's largest singular value."""
 SAMPLES = 32

@@ -12,13 +12,11 @@ from math import prod
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.statistics.measures import Angle, Floats, Vector
+from graphprune.ir.arrays import Array, Bools, Doubles
+from graphprune.statistics.measures import Angle, Vector
 
-Array = npt.NDArray[np.generic]
-Bools = npt.NDArray[np.bool_]
 SAMPLES, MASK = "graphprune/samples", "graphprune/mask"
 """Inputs that reductions add to a model: number of samples, and 1 for tokens and 0 for padding [b, t, 1]."""
 
@@ -199,7 +197,7 @@ class VectorReduction:
             (means**2).sum(axis=0),
         )
 
-    def _per_sample(self, array: Array, samples: int) -> Floats:
+    def _per_sample(self, array: Array, samples: int) -> Doubles:
         wide = array.astype(np.float64)
         if wide.ndim == 1:
             return wide[None]

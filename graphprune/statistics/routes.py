@@ -11,20 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.mixtures import Mixture
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import DataError
+from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.ir.clone import copy_model
 from graphprune.runtime.session import Feeds, Outputs, Session, open_session
 from graphprune.statistics.places import Places
 
-Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 GATE = "graphprune/experts"
 SAMPLE = 4096
 """Rows of router scores that are kept."""
@@ -49,24 +46,24 @@ class Routes:
     """
 
     tokens: float
-    count: Floats
-    gate: Floats
-    added: Floats
-    turned: Floats
-    together: Floats
-    scores: Floats
+    count: Doubles
+    gate: Doubles
+    added: Doubles
+    turned: Doubles
+    together: Doubles
+    scores: Doubles
 
     def __add__(self, other: Routes) -> Routes:
         sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)[:-1]}
         return Routes(**sums, scores=np.concatenate([self.scores, other.scores])[:SAMPLE])
 
     @property
-    def mean_added(self) -> Floats:
+    def mean_added(self) -> Doubles:
         """REAP: mean over an expert's tokens of what it added; 0 for experts that got none."""
         return self.added / np.maximum(self.count, 1)
 
 
-def summed(routed: Bools, gates: Floats, added: Floats, turn: Floats, scores: Floats) -> Routes:
+def summed(routed: Bools, gates: Doubles, added: Doubles, turn: Doubles, scores: Doubles) -> Routes:
     """The sums over some tokens.
 
     Args:
@@ -163,12 +160,12 @@ class _Layer:
             real = mask.ravel()
         return summed(routed[real], gates[real], added[real], turn[real], scores[real])
 
-    def _by_expert(self, scores: Array) -> Floats:
+    def _by_expert(self, scores: Array) -> Doubles:
         axis = self._mixture.axis % scores.ndim
         rows = np.moveaxis(scores, axis, -1).reshape(-1, scores.shape[axis])
         return np.asarray(rows[:, self._mixture.slots], np.float64)
 
-    def _routed(self, values: Mapping[str, Array], scores: Floats) -> tuple[Bools, Array | None]:
+    def _routed(self, values: Mapping[str, Array], scores: Doubles) -> tuple[Bools, Array | None]:
         """[T, E] who is chosen, and [T, k] the chosen Units in the order of their weights."""
         mixture = self._mixture
         if mixture.selector is not None:
@@ -185,8 +182,8 @@ class _Layer:
         return routed, units
 
     def _weights(
-        self, values: Mapping[str, Array], routed: Bools, index: Array | None, scores: Floats
-    ) -> Floats:
+        self, values: Mapping[str, Array], routed: Bools, index: Array | None, scores: Doubles
+    ) -> Doubles:
         """[T, E] routing weights, NaN where the graph does not show them."""
         if self._mixture.chooser.op_type in ("MoE", "QMoE"):
             return _fused_weights(self._mixture.chooser, scores, routed)
@@ -201,7 +198,7 @@ class _Layer:
         )
         return gates
 
-    def _turn(self, values: Mapping[str, Array], whole: Floats) -> Floats:
+    def _turn(self, values: Mapping[str, Array], whole: Doubles) -> Doubles:
         """[T] 1 - cos between the stream and the stream plus what the experts add."""
         if self._stream is None:
             return np.full(len(whole), np.nan)
@@ -214,7 +211,7 @@ class _Layer:
         return np.asarray(1 - (before * after).sum(1) / np.maximum(lengths, 1e-30))
 
 
-def _fused_weights(node: ir.Node, scores: Floats, routed: Bools) -> Floats:
+def _fused_weights(node: ir.Node, scores: Doubles, routed: Bools) -> Doubles:
     """Softmax over the chosen experts, or over all of them."""
     attributes = node.attributes
     over = "normalize_routing_weights" in attributes and attributes["normalize_routing_weights"].as_int() == 1
@@ -255,7 +252,9 @@ class _Region:
         model, self.inputs = _extracted(analysis, mixture)
         self._session: Session = open_session(model, threads=threads, exact=True)
 
-    def measure(self, values: Mapping[str, Array], timeout: float | None, name: str) -> tuple[Floats, Floats]:
+    def measure(
+        self, values: Mapping[str, Array], timeout: float | None, name: str
+    ) -> tuple[Doubles, Doubles]:
         """[T, E] norms of what each expert adds to a token, and [T, C] what all of them add.
 
         Raises:
@@ -263,7 +262,7 @@ class _Region:
         """
         feeds = {each: values[each] for each in self.inputs}
 
-        def run(gate: Array) -> Floats:
+        def run(gate: Array) -> Doubles:
             outputs: Outputs = self._session.run({**feeds, GATE: gate.astype(np.float32)}, timeout)
             (result,) = outputs.values()
             return np.asarray(result.reshape(-1, result.shape[-1]), np.float64)

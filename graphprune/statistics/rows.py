@@ -9,15 +9,12 @@ from itertools import product
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
-from graphprune.statistics.measures import Floats, Gram, Rows, Second, Singles, between
+from graphprune.ir.arrays import Array, Bools, Doubles, Floats, Ids
+from graphprune.statistics.measures import Gram, Rows, Second, between
 from graphprune.statistics.sites import Site
 
-Array = npt.NDArray[np.generic]
-Ids = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Zeros = Callable[[tuple[int, ...]], Floats]
+Zeros = Callable[[tuple[int, ...]], Doubles]
 CHUNK_ROWS = 4096
 CHUNK_ELEMENTS = 2**22
 """Rows are multiplied in chunks: bounds both the memory of a chunk and the length of a float32 sum."""
@@ -93,7 +90,7 @@ class Gathering:
 
     def __init__(self, site: Site, zeros: Zeros = np.zeros, whole: bool = False) -> None:
         self.site, self._zeros, self._whole = site, zeros, whole
-        self._rows: list[Singles] = []
+        self._rows: list[Floats] = []
         self._total = self._empty() if whole else None
         self._most = max(REPAIRED * site.columns, FEW_ROWS) if whole else enough(site.columns, SCORED)
 
@@ -117,7 +114,7 @@ class Gathering:
         if self._total is not None:
             return self._total
         none = np.zeros((self.site.blocks, 0, self.site.columns), np.float32)
-        rows: Singles = np.concatenate((none, *self._rows), axis=1)
+        rows: Floats = np.concatenate((none, *self._rows), axis=1)
         return Rows(rows)
 
     @property
@@ -152,12 +149,12 @@ class Centred:
     """
 
     count: float
-    sum: Floats
+    sum: Doubles
     rows: Array
-    rest: Floats
+    rest: Doubles
     scale: float
 
-    def add_products(self, total: Floats, other: Centred) -> None:
+    def add_products(self, total: Doubles, other: Centred) -> None:
         """Adds to `total` the sum over rows of x y^T about both means, [blocks, columns, other's columns]."""
         with np.errstate(invalid="ignore"):  # as in `about_mean`
             product = np.matmul(self.rows.transpose(0, 2, 1), other.rows)
@@ -169,9 +166,9 @@ class Centred:
         add_outer(total, self.rest * (-factor / max(self.count, 1.0)), other.rest)
 
     @property
-    def squares(self) -> Floats:
+    def squares(self) -> Doubles:
         """Sum over rows of x^2 about the mean, [blocks, columns]."""
-        found: Floats = np.square(self.rows, dtype=np.float64).sum(axis=1)
+        found: Doubles = np.square(self.rows, dtype=np.float64).sum(axis=1)
         return np.asarray((found - self.rest**2 / max(self.count, 1.0)) / self.scale**2)
 
 
@@ -189,7 +186,7 @@ def about_mean(rows: Array) -> Centred:
         return Centred(float(count), total, moved, moved.sum(axis=1, dtype=np.float64), 2.0**power)
 
 
-def add_outer(total: Floats, one: Floats, two: Floats) -> None:
+def add_outer(total: Doubles, one: Doubles, two: Doubles) -> None:
     """Total += x y^T per block, with little memory beside it."""
     step = max(1, CHUNK_ELEMENTS // max(1, two.size))
     for start in range(0, one.shape[1], step):
@@ -225,7 +222,7 @@ class Product:
         """Numbers of the rows that are no padding."""
         return np.arange(len(self.tokens)) if mask is None else np.flatnonzero(mask)
 
-    def take(self, chosen: Ids) -> Singles:
+    def take(self, chosen: Ids) -> Floats:
         """These rows as [blocks, rows, columns]."""
         every = len(chosen) == len(self.tokens)
         return _blocked(_exact(self.tokens if every else self.tokens[chosen]), self.blocks)
@@ -246,7 +243,7 @@ class Windows:
         """Numbers of all rows: images are not padded."""
         return np.arange(len(self.padded) * prod(self.grid))
 
-    def take(self, chosen: Ids) -> Singles:
+    def take(self, chosen: Ids) -> Floats:
         """These rows as [blocks, rows, columns]."""
         sample, *positions = np.unravel_index(chosen, (len(self.padded), *self.grid))
         starts = [at * stride for at, stride in zip(positions, self.strides, strict=True)]
@@ -293,11 +290,11 @@ def _ints(site: Site, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(site.node.attributes[name].as_ints()) if name in site.node.attributes else default
 
 
-def _exact(rows: Array) -> Singles:
+def _exact(rows: Array) -> Floats:
     """At least float32: products in half precision overflow."""
     return np.asarray(rows, np.float64 if rows.dtype == np.float64 else np.float32)
 
 
-def _blocked(rows: Singles, blocks: int) -> Singles:
-    blocked: Singles = rows.reshape(len(rows), blocks, -1).transpose(1, 0, 2)
+def _blocked(rows: Floats, blocks: int) -> Floats:
+    blocked: Floats = rows.reshape(len(rows), blocks, -1).transpose(1, 0, 2)
     return blocked

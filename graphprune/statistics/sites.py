@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.groups import Slice
 from graphprune.axes.state import Use
+from graphprune.ir.arrays import Array, Floats, Ids
+from graphprune.ir.domains import is_default
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.statistics.stored import Stored, stored_of
 
-Array = npt.NDArray[np.generic]
-Ids = npt.NDArray[np.int64]
 WHOLE_COLUMNS = 2**14
 """Most columns of a matrix of second moments: 2 GB, and minutes to solve with."""
 RECURRENT = ("LSTM", "GRU", "RNN")
@@ -129,7 +128,7 @@ class Site:
         return size // (self.outputs * self.row_span)
 
     @property
-    def dense(self) -> npt.NDArray[np.floating]:
+    def dense(self) -> Floats:
         """W, [blocks, rows, columns], at least in single precision."""
         found = self.matrix(self.stored.read())
         return np.asarray(found, np.result_type(found.dtype, np.float32))
@@ -217,7 +216,7 @@ def _named(site: Site, readers: int) -> Site:
 
 
 def _sites(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> Iterator[Site]:
-    find = KINDS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    find = KINDS.get(node.op_type) if is_default(node.domain) else None
     if find is None:
         return
     for position in (0, 1):
@@ -309,7 +308,7 @@ def _added(graph: ir.Graph, product: ir.Value, outputs: int) -> ir.Value | None:
     if len(readers) != 1 or readers[0][0].op_type != "Add" or product.is_graph_output():
         return None
     node, position = readers[0]
-    if node.domain not in ("", "ai.onnx") or node.graph is not graph:
+    if not is_default(node.domain) or node.graph is not graph:
         return None
     other = _vector(graph, node.inputs[1 - position])
     return other if other is not None and _shape(other) == (outputs,) else None

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from graphprune.errors import DataError
+from graphprune.ir.arrays import Doubles
 from graphprune.ir.names import quote
 from graphprune.ir.paths import exists
 from graphprune.ir.publish import create, publish, temporaries, unwritable
-from graphprune.statistics.measures import Angle, Floats, Gram, Measure, Rank, Rows, Statistics, Vector
+from graphprune.statistics.measures import Angle, Gram, Measure, Rank, Rows, Statistics, Vector
 
 KINDS: dict[str, type[Measure]] = {"vectors": Vector, "grams": Gram, "ranks": Rank, "angles": Angle}
 FORMAT = "graphprune statistics 2"
@@ -65,7 +66,7 @@ def save(path: Path, sections: Sections) -> None:
         raise unwritable(path, error) from None
 
 
-def _tensors(sections: Sections) -> Iterator[tuple[str, Floats]]:
+def _tensors(sections: Sections) -> Iterator[tuple[str, Doubles]]:
     for key, statistics in sorted(sections.items()):
         for kind in KINDS:
             measures: Mapping[str | tuple[str, str], Measure] = getattr(statistics, kind)
@@ -88,10 +89,10 @@ def _parse(path: Path) -> Sections:
     about = header.pop("__metadata__")
     if about["format"] != FORMAT:
         raise ValueError("another format")
-    content: Floats = np.empty(0)
+    content: Doubles = np.empty(0)
     if path.stat().st_size > 8 + length:
         content = np.memmap(path, np.float64, "r", offset=8 + length)
-    found: dict[str, dict[str, dict[str | tuple[str, str], dict[str, Floats]]]] = {}
+    found: dict[str, dict[str, dict[str | tuple[str, str], dict[str, Doubles]]]] = {}
     for entry, place in header.items():
         key, kind, name, field = json.loads(entry)
         name = tuple(name) if isinstance(name, list) else str(name)
@@ -107,7 +108,7 @@ def _parse(path: Path) -> Sections:
     }
 
 
-def _view(content: Floats, place: Mapping[str, list[int]]) -> Floats:
+def _view(content: Doubles, place: Mapping[str, list[int]]) -> Doubles:
     start, end = (offset // 8 for offset in place["data_offsets"])
     shape = place["shape"]
     if not 0 <= start <= end <= len(content) or end - start != prod(shape):
@@ -115,7 +116,7 @@ def _view(content: Floats, place: Mapping[str, list[int]]) -> Floats:
     return np.asarray(content[start:end]).reshape(shape)
 
 
-def _measure(kind: type[Measure], values: Mapping[str, Floats]) -> Measure:
+def _measure(kind: type[Measure], values: Mapping[str, Doubles]) -> Measure:
     scalars = {name: float(array) if array.ndim == 0 else array for name, array in values.items()}
     if "rows" in scalars:
         rows = np.asarray(scalars["rows"])

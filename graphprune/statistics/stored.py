@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.state import Use
 from graphprune.axes.stored import KEPT, Chain, chain_of, is_stored
+from graphprune.ir.arrays import Array, Singles
 from graphprune.ir.shapes import Sizes
-
-Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 PARAMETERS: Mapping[str, Mapping[int, tuple[int | None, int]]] = {
     "DequantizeLinear": {0: (1, 2)},
@@ -40,12 +36,12 @@ class Grid:
         low, high: least and largest code.
     """
 
-    scale: Floats
-    zero: Floats
+    scale: Singles
+    zero: Singles
     low: float
     high: float
 
-    def values(self, codes: Array) -> Floats:
+    def values(self, codes: Array) -> Singles:
         """What codes stand for."""
         return np.asarray((codes.astype(np.float32) - self.zero) * self.scale, np.float32)
 
@@ -71,7 +67,7 @@ def _axis(node: ir.Node, rank: int) -> int:
     return 0 if transposed or node.op_type in ("QLinearConv", "ConvInteger") else rank - 1
 
 
-def _aligned(value: ir.Value | None, shape: tuple[int, ...], axis: int, default: int) -> Floats:
+def _aligned(value: ir.Value | None, shape: tuple[int, ...], axis: int, default: int) -> Singles:
     """A scale or zero point, repeated to broadcast against the tensor: one, one per slot or one per block."""
     if value is None or value.const_value is None:
         return np.full((), default, np.float32)
@@ -83,7 +79,7 @@ def _aligned(value: ir.Value | None, shape: tuple[int, ...], axis: int, default:
     return parameter.repeat(-(-shape[axis] // parameter.shape[axis]), axis=axis)[tuple(map(slice, shape))]
 
 
-def _span(codes: Array, dtype: ir.DataType, zero: Floats) -> tuple[float, float]:
+def _span(codes: Array, dtype: ir.DataType, zero: Singles) -> tuple[float, float]:
     """Codes as far from their zeros as the tensor itself goes.
 
     Narrow ranges are chosen: 127 on both sides, or 64, with which kernels that add in 16 bits never saturate.

@@ -8,9 +8,10 @@ from itertools import repeat
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array
 from graphprune.ir.shapes import Sizes
 from graphprune.runtime.session import Session
-from graphprune.statistics.calibration import Array, Arrays, Calibration, Feed
+from graphprune.statistics.calibration import Arrays, Calibration, Feed
 from graphprune.statistics.held import Held
 from graphprune.statistics.measures import Second, Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring

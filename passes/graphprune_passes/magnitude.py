@@ -15,8 +15,8 @@ from graphprune.prune.masks.allocate import keep_global
 from graphprune.prune.masks.patterns import Keep, Scores, keep_matrix, removed_count
 
 if TYPE_CHECKING:
+    from graphprune.ir.arrays import Doubles
     from graphprune.prune.masks.layers import Layer
-    from graphprune.prune.masks.treat import Floats
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Magnitude(Masking):
         if not 0 <= self.min_keep <= 1:
             raise ArgumentError(f"min-keep must be in [0, 1], got {self.min_keep}")
 
-    def score(self, weight: scores.Matrix, squares: Floats) -> Scores:
+    def score(self, weight: scores.Matrix, squares: Doubles) -> Scores:
         """|W|."""
         return scores.magnitude(weight)
 

@@ -10,7 +10,7 @@ from graphprune.prune.masks import scores
 from graphprune.prune.masks.patterns import Keep, Scores, keep_matrix
 
 if TYPE_CHECKING:
-    from graphprune.prune.masks.treat import Floats
+    from graphprune.ir.arrays import Doubles
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Nowag(Calibrated):
         metadata={"help": "measure behind what is masked already, or everything in the dense model"},
     )
 
-    def score(self, weight: scores.Matrix, squares: Floats) -> Scores:
+    def score(self, weight: scores.Matrix, squares: Doubles) -> Scores:
         """W'^2 times the squared norm of the input."""
         return scores.nowag(weight, squares)
 

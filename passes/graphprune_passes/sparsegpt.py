@@ -13,8 +13,9 @@ from graphprune.prune.masks.patterns import Keep, Scores, read_pattern
 from graphprune.prune.masks.sweep import sweep
 
 if TYPE_CHECKING:
+    from graphprune.ir.arrays import Doubles
     from graphprune.prune.masks.layers import Layer
-    from graphprune.prune.masks.treat import Floats, Moments
+    from graphprune.prune.masks.treat import Moments
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Sparsegpt(Calibrated):
     name: ClassVar[str] = "sparsegpt"
     needs: ClassVar[Needs] = "grams"
 
-    def score(self, weight: scores.Matrix, squares: Floats) -> Scores:
+    def score(self, weight: scores.Matrix, squares: Doubles) -> Scores:
         """Wanda's, for budget=owl; the sweep has its own."""
         return scores.wanda(weight, squares)
 

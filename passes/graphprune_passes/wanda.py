@@ -10,7 +10,7 @@ from graphprune.prune.masks import scores
 from graphprune.prune.masks.patterns import Scores
 
 if TYPE_CHECKING:
-    from graphprune.prune.masks.treat import Floats
+    from graphprune.ir.arrays import Doubles
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,6 @@ class Wanda(Calibrated):
     name: ClassVar[str] = "wanda"
     needs: ClassVar[Needs] = "vectors"
 
-    def score(self, weight: scores.Matrix, squares: Floats) -> Scores:
+    def score(self, weight: scores.Matrix, squares: Doubles) -> Scores:
         """|W| times the norm of the input."""
         return scores.wanda(weight, squares)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from graphprune.axes.rules.row import Row
+from graphprune.ir.domains import is_default
 
 MODULES = (
     "elementwise",
@@ -31,5 +32,5 @@ BY_OP: dict[str, Row] = {op: row for row in TABLE for op in row.ops}
 
 def row_for(domain: str, op_type: str) -> Row | None:
     """The row of an operator, None when it is unknown."""
-    plain = domain in ("", "ai.onnx")
+    plain = is_default(domain)
     return BY_OP.get(op_type if plain else f"{domain}:{op_type}")

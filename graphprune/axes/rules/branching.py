@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from graphprune.axes.branches import Branch
 from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.labels import Factor, Label, size_of
 from graphprune.axes.visit import Visit
+from graphprune.ir.arrays import Ids
 
 
 def single_slot(visit: Visit, label: Label, output: int = 0) -> Label | None:
@@ -29,7 +27,7 @@ def single_slot(visit: Visit, label: Label, output: int = 0) -> Label | None:
     return held
 
 
-def piece(visit: Visit, position: int) -> npt.NDArray[np.int64] | None:
+def piece(visit: Visit, position: int) -> Ids | None:
     """The slot that a piece of a Concat stands for, if the piece is an expert's."""
     branch: Branch | None = visit.state.branches.pieces.get((visit.node, position))
     return None if branch is None else visit.state.facts.slots.get(branch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.axes.edits import PadCounts, ShapeInput, ShuffleGather, SqueezeAxes
 from graphprune.axes.labels import (
@@ -24,6 +23,7 @@ from graphprune.axes.rules.operands import fix_positions
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.shuffles import Shuffle
 from graphprune.axes.visit import Visit, factor_of
+from graphprune.ir.arrays import Ids
 from graphprune.ir.evaluate import axes_of
 
 
@@ -280,7 +280,7 @@ def _padded(visit: Visit, axis: int, label: Label, before: int, after: int) -> L
     return factor_of(np.concatenate([pieces[0], inner, pieces[1]]))
 
 
-def factor_label(atoms: npt.NDArray[np.int64]) -> Label:
+def factor_label(atoms: Ids) -> Label:
     """A label with one atom per slot, also for zero or one slot."""
     return (Factor((len(atoms), len(atoms)), atoms),)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphprune.axes.atoms import Ids
 from graphprune.axes.edits import ClampCount, IndexMap, ShapeInput, SliceBounds, SplitSizes
 from graphprune.axes.labels import Label, is_fixed, is_static, size_of
 from graphprune.axes.rules.branching import piece, single_slot, why_not
 from graphprune.axes.rules.row import Row, ops
 from graphprune.axes.visit import Visit, factor_of
-from graphprune.ir.evaluate import Array, slice_bounds
+from graphprune.ir.arrays import Array, Ids
+from graphprune.ir.evaluate import slice_bounds
 
 
 def picked(visit: Visit, label: Label, indices: Ids, tag: object) -> Label:

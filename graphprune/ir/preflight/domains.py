@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from graphprune.ir.preflight.structure import Contents, Nodes, main_domain
+from graphprune.ir.domains import canonical
+from graphprune.ir.preflight.structure import Contents, Nodes
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -26,7 +27,7 @@ def one_spelling(model: onnx.ModelProto) -> None:
     for node in _others(model):
         node.domain = ""
     for imports in _imports(model):
-        versions = {main_domain(entry.domain): entry.version for entry in imports}
+        versions = {canonical(entry.domain): entry.version for entry in imports}
         del imports[:]
         imports.extend(onnx.helper.make_opsetid(*entry) for entry in versions.items())
 

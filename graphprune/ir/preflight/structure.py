@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 from graphprune.errors import ModelError
+from graphprune.ir.domains import canonical
 from graphprune.ir.limits import Limits
 from graphprune.ir.names import quote
 
@@ -19,11 +20,6 @@ _SPREAD, _SMALL = 100, 10_000
 
 Nodes = Sequence[onnx.NodeProto]
 FunctionKey = tuple[str, str, str]
-
-
-def main_domain(domain: str) -> str:
-    """The default operator set has two spellings."""
-    return "" if domain == "ai.onnx" else domain
 
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -123,7 +119,7 @@ def _opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     spelled: set[str] = set()
     for entry in imports:
         require_text(entry.domain)
-        domain = main_domain(entry.domain)
+        domain = canonical(entry.domain)
         shown = quote(domain or "ai.onnx")
         # '' and 'ai.onnx' are two spellings of one operator set: harmless, where they say the same.
         if entry.domain in spelled or opsets.get(domain, entry.version) != entry.version:
@@ -139,7 +135,7 @@ def _functions(model: onnx.ModelProto) -> dict[FunctionKey, onnx.FunctionProto]:
     functions: dict[FunctionKey, onnx.FunctionProto] = {}
     for function in model.functions:
         require_text(function.domain, function.name, function.overload, *function.input, *function.output)
-        key = (main_domain(function.domain), function.name, function.overload)
+        key = (canonical(function.domain), function.name, function.overload)
         if key in functions:
             raise ModelError(f"function {quote(function.name)} is defined twice")
         functions[key] = function
@@ -159,7 +155,7 @@ def _check_operators(
             continue
         require_text(*key)
         seen.add(key)
-        domain = main_domain(node.domain)
+        domain = canonical(node.domain)
         if (domain, node.op_type, node.overload) in functions:
             continue
         if domain not in opsets:
@@ -222,7 +218,7 @@ def _calls(
 ) -> tuple[int, Counter[FunctionKey]]:
     calls = Counter[FunctionKey]()
     for node in nodes if functions else ():
-        key = (main_domain(node.domain), node.op_type, node.overload)
+        key = (canonical(node.domain), node.op_type, node.overload)
         if key in functions:
             calls[key] += 1
     return len(nodes), calls

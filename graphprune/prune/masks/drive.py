@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array, Bools, Doubles, Floats
 from graphprune.prune.masks.layers import Layer
 from graphprune.prune.masks.treat import Masked, Moments, moments
 from graphprune.statistics import rows
 from graphprune.statistics.measures import Statistics, Wanted
 from graphprune.statistics.segments import Layout, Segment
-from graphprune.statistics.sites import Array, Site
+from graphprune.statistics.sites import Site
 from graphprune.statistics.stream import Stream
 
-Floats = npt.NDArray[np.float64]
 Treat = Callable[[Layer, Moments], Masked]
 Progress = Callable[[int, int, str], None]
 
@@ -87,8 +86,8 @@ def sequential(
     A weight with readers in several segments is masked at the last of them, from the statistics of all.
     """
     owner = {site.name: layer for layer in layers for site in layer.sites}
-    squared: dict[str, Floats] = {}
-    grams: dict[str, Floats] = {}
+    squared: dict[str, Doubles] = {}
+    grams: dict[str, Doubles] = {}
     last = max(at for at, segment in enumerate(stream.segments) if _own(segment.sites, owner))
     for at, segment in enumerate(stream.segments[: last + 1]):
         progress(at, last + 1, "mask")
@@ -106,17 +105,17 @@ def sequential(
     progress(last + 1, last + 1, "mask")
 
 
-def _grams(stream: Stream, segment: Segment, sites: Sequence[Site]) -> dict[str, Floats]:
+def _grams(stream: Stream, segment: Segment, sites: Sequence[Site]) -> dict[str, Doubles]:
     if not sites:
         return {}
     statistics = stream.measure(segment, wanted(sites, Needed(squares=False, grams=True)))
     return {site.name: statistics.gram(site.name).gram for site in sites}
 
 
-def _squares(stream: Stream, segment: Segment, sites: Sequence[Site]) -> dict[str, Floats]:
+def _squares(stream: Stream, segment: Segment, sites: Sequence[Site]) -> dict[str, Doubles]:
     """Sums of squares per input channel, and no more: that costs little beside the model."""
     edges = {site.edge.name or "": site for site in sites}
-    total: dict[str, Floats] = {}
+    total: dict[str, Doubles] = {}
     for number, arrays in enumerate(stream.tap(segment, sorted(edges)) if edges else ()):
         for name, site in edges.items():
             part = squares(site, arrays[name], stream.calibration.row_mask(site, number))
@@ -124,7 +123,7 @@ def _squares(stream: Stream, segment: Segment, sites: Sequence[Site]) -> dict[st
     return {site.name: total[site.edge.name or ""] for site in sites}
 
 
-def squares(site: Site, edge: Array, mask: npt.NDArray[np.bool_] | None) -> Floats:
+def squares(site: Site, edge: Array, mask: Bools | None) -> Doubles:
     """Sum of x^2 per input channel; short sums in float32, which are added in float64."""
     if site.in_axis == 1 and edge.ndim > 2:
         maps = _exact(edge).reshape(*edge.shape[:2], -1)
@@ -139,7 +138,7 @@ def squares(site: Site, edge: Array, mask: npt.NDArray[np.bool_] | None) -> Floa
     return total
 
 
-def _exact(array: Array) -> npt.NDArray[np.floating]:
+def _exact(array: Array) -> Floats:
     return np.asarray(array, np.float64 if array.dtype == np.float64 else np.float32)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.prune.masks.patterns import Pattern
-from graphprune.statistics.sites import Array, Site
+from graphprune.statistics.sites import Site
 
 Matrix = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
@@ -74,19 +75,19 @@ class Layer:
             matrix = matrix[..., np.argsort(self.order)]
         return self.sites[0].restore(matrix)
 
-    def stored(self, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def stored(self, keep: Bools) -> Bools:
         """A mask in the layout of the initializer."""
         scale = np.float32(abs(self.sites[0].scale)) * 2
-        result: npt.NDArray[np.bool_] = self.restore(keep * scale) != 0
+        result: Bools = self.restore(keep * scale) != 0
         return result
 
-    def columns(self, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def columns(self, vector: Doubles) -> Doubles:
         """[blocks, columns] of one number per input channel."""
         site = self.sites[0]
         wide = np.repeat(vector, site.column_span).reshape(site.blocks, -1)
         return wide if self.order is None else wide[:, self.order]
 
-    def gram(self, gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def gram(self, gram: Doubles) -> Doubles:
         """[blocks, columns, columns] in the order of the pattern."""
         return gram if self.order is None else gram[:, self.order][:, :, self.order]
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.errors import ArgumentError
+from graphprune.ir.arrays import Bools, Floats
 
-Scores: TypeAlias = npt.NDArray[np.floating]
-Keep: TypeAlias = npt.NDArray[np.bool_]
+Scores: TypeAlias = Floats
+Keep: TypeAlias = Bools
 
 UNSTRUCTURED = "unstructured"
 _CHUNK = 1 << 22

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from graphprune.ir.arrays import Doubles
 from graphprune.prune.masks.patterns import Keep
 from graphprune.prune.masks.sweep import damped
 
@@ -62,10 +63,10 @@ def refit(
     return result
 
 
-def loss(weight: Matrix, other: Matrix, gram: Matrix) -> npt.NDArray[np.float64]:
+def loss(weight: Matrix, other: Matrix, gram: Matrix) -> Doubles:
     """(v - w) H (v - w)^T of every row, in float64."""
     gap = np.asarray(other, np.float64) - weight
-    result: npt.NDArray[np.float64] = np.einsum("ij,ij->i", gap @ gram, gap)
+    result: Doubles = np.einsum("ij,ij->i", gap @ gram, gap)
     return result
 
 
@@ -75,12 +76,12 @@ def _product(rows: Matrix, hessian: Matrix, keep: Keep) -> Matrix:
     return product
 
 
-def _dots(a: Matrix, b: Matrix) -> npt.NDArray[np.float64]:
-    result: npt.NDArray[np.float64] = np.einsum("ij,ij->i", a, b)[:, None].astype(np.float64)
+def _dots(a: Matrix, b: Matrix) -> Doubles:
+    result: Doubles = np.einsum("ij,ij->i", a, b)[:, None].astype(np.float64)
     return result
 
 
-def _ratio(above: npt.NDArray[np.float64], below: npt.NDArray[np.float64]) -> Matrix:
+def _ratio(above: Doubles, below: Doubles) -> Matrix:
     """Zero for rows that are done, so that the others may go on."""
     result: Matrix = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     return result

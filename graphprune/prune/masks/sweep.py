@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
+from graphprune.ir.arrays import Doubles
 from graphprune.prune.masks.patterns import Keep, Pattern, keep_all_but, keep_groups, removed_count
 
 Matrix = npt.NDArray[np.float32]
@@ -17,7 +18,7 @@ HARDER = 10.0
 """Factor of a damping that did not make a matrix positive."""
 
 
-def damped(gram: Gram, damping: float) -> npt.NDArray[np.float64]:
+def damped(gram: Gram, damping: float) -> Doubles:
     """H plus `damping` times its mean diagonal, over a power of four that is about that mean.
 
     A column that is never fed gets a diagonal of 1.
@@ -31,7 +32,7 @@ def damped(gram: Gram, damping: float) -> npt.NDArray[np.float64]:
     return result
 
 
-def factor(gram: Gram, damping: float) -> npt.NDArray[np.float64]:
+def factor(gram: Gram, damping: float) -> Doubles:
     """Upper Cholesky factor U of the inverse of the damped Gram matrix: U^T U = H^-1.
 
     H reversed in both axes is L L^T, so the inverse of L, reversed back, is U: one factorisation, no inverse
@@ -46,7 +47,7 @@ def factor(gram: Gram, damping: float) -> npt.NDArray[np.float64]:
             damping = max(damping, float(np.finfo(np.float32).eps)) * HARDER
     inverse, info = scipy.linalg.lapack.dtrtri(lower, lower=1, overwrite_c=1)
     assert info == 0, "a Cholesky factor has no zero on its diagonal"
-    result: npt.NDArray[np.float64] = np.ascontiguousarray(inverse[::-1, ::-1])
+    result: Doubles = np.ascontiguousarray(inverse[::-1, ::-1])
     return result
 
 

@@ -6,18 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.errors import PromiseError
+from graphprune.ir.arrays import Array, Doubles
 from graphprune.ir.names import quote
 from graphprune.prune.masks.layers import Layer, Matrix
 from graphprune.prune.masks.patterns import Keep, Scores
 from graphprune.prune.masks.refit import refit
-from graphprune.statistics.sites import Array
 
-Floats = npt.NDArray[np.float64]
-_NOTHING: Floats = np.empty((0, 0, 0))
-Field = Callable[[Matrix, Floats], Scores]
+_NOTHING: Doubles = np.empty((0, 0, 0))
+Field = Callable[[Matrix, Doubles], Scores]
 """Scores of a matrix [rows, columns] whose columns were fed these sums of squares."""
 
 
@@ -31,8 +29,8 @@ class Moments:
         gram: [blocks, columns, columns], sums of x x^T; empty where only squares were measured.
     """
 
-    squares: Floats
-    gram: Floats
+    squares: Doubles
+    gram: Doubles
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def alike(known: Moments) -> Moments:
     return Moments(np.ones((blocks, columns)), gram)
 
 
-def moments(layer: Layer, squares: Sequence[Floats], grams: Sequence[Floats]) -> Moments:
+def moments(layer: Layer, squares: Sequence[Doubles], grams: Sequence[Doubles]) -> Moments:
     """The moments of a Layer from what was measured at each of its Sites, one of the two or both.
 
     Args:
@@ -86,14 +84,14 @@ def moments(layer: Layer, squares: Sequence[Floats], grams: Sequence[Floats]) ->
     return Moments(layer.columns(total) if squares else np.einsum("bii->bi", gram), gram)
 
 
-def field(layer: Layer, matrix: Matrix, squares: Floats, score: Field) -> Scores:
+def field(layer: Layer, matrix: Matrix, squares: Doubles, score: Field) -> Scores:
     """Scores of all blocks as one matrix; what is zero already comes last."""
     scores = np.concatenate([score(block, own) for block, own in zip(matrix, squares, strict=True)])
     scores[(matrix == 0).reshape(scores.shape)] = -1
     return scores
 
 
-def refitted(matrix: Matrix, start: Matrix, keep: Keep, gram: Floats, damping: float) -> Matrix:
+def refitted(matrix: Matrix, start: Matrix, keep: Keep, gram: Doubles, damping: float) -> Matrix:
     """The masked refit of every block of columns."""
     blocks = [
         refit(block, own, kept, start=begin, damping=damping)

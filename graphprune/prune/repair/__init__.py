@@ -2,6 +2,6 @@
 
 from graphprune.prune.repair.oneshot import wanted_grams
 from graphprune.prune.repair.remains import Cuts
-from graphprune.prune.repair.repair import Array, Driver, Repaired, repair
+from graphprune.prune.repair.repair import Driver, Repaired, repair
 
-__all__ = ["Array", "Cuts", "Driver", "Repaired", "repair", "wanted_grams"]
+__all__ = ["Cuts", "Driver", "Repaired", "repair", "wanted_grams"]

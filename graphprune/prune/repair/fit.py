@@ -9,12 +9,10 @@ from operator import add
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from graphprune.prune.repair.solve import DAMPING, Floats, Seen, matched
+from graphprune.ir.arrays import Bools, Doubles, Floats
+from graphprune.prune.repair.solve import DAMPING, Seen, matched
 
-Doubles = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Known = TypeVar("Known", bound=Seen)
 
 DAMPINGS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
@@ -47,7 +45,7 @@ class Fit:
 
 
 def fit(
-    weight: Floats, folds: Sequence[Known], keep: Mask, live: Mask, how: frozenset[str], biased: bool
+    weight: Floats, folds: Sequence[Known], keep: Bools, live: Bools, how: frozenset[str], biased: bool
 ) -> Fit:
     """Solve for a weight as `how` says: any of refit, bias and match.
 
@@ -78,14 +76,14 @@ def fit(
 
 
 def solved(
-    weight: Floats, seen: Seen, keep: Mask, dampings: Sequence[float], biased: bool
+    weight: Floats, seen: Seen, keep: Bools, dampings: Sequence[float], biased: bool
 ) -> Iterator[tuple[Floats, Doubles]]:
     """The refit with each of these ridges, and the bias that restores the means where there may be one."""
     for found in seen.refits(weight, keep, dampings, biased):
         yield found, seen.offset(found) if biased else np.zeros(weight.shape[:2])
 
 
-def choose_damping(weight: Floats, folds: Sequence[Known], keep: Mask, live: Mask, biased: bool) -> float:
+def choose_damping(weight: Floats, folds: Sequence[Known], keep: Bools, live: Bools, biased: bool) -> float:
     """The ridge whose solution on all folds but one has the least error on that one, each in its turn.
 
     Where columns are many a solution is dear, and one fold that is held out tells as much.
@@ -99,7 +97,7 @@ def choose_damping(weight: Floats, folds: Sequence[Known], keep: Mask, live: Mas
     return DAMPINGS[int(np.argmin(np.where(np.isfinite(errors), errors, np.inf)))]
 
 
-def _some_rows(weight: Floats, folds: Sequence[Known], live: Mask) -> tuple[Floats, Sequence[Known], Mask]:
+def _some_rows(weight: Floats, folds: Sequence[Known], live: Bools) -> tuple[Floats, Sequence[Known], Bools]:
     """A few rows are enough to choose by, and most of the work goes with their number."""
     count = weight.shape[1]
     if weight.shape[0] > 1 or count <= ROWS:

@@ -12,14 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from graphprune.ir.arrays import Array, Doubles, Floats, Ids
 from graphprune.prune.repair.solve import Seen
 from graphprune.statistics.sites import Site
-
-Doubles = npt.NDArray[np.float64]
-Array = npt.NDArray[np.generic]
-Ids = npt.NDArray[np.int64]
 
 SWEEPS = 20
 """Most times that all columns are gone through."""
@@ -188,7 +184,7 @@ class _Ways:
         self.codes = np.zeros((*wanted.shape[:2], 1, wanted.shape[2]))
         self._errors, self._losses = np.zeros_like(self.codes), np.zeros((*wanted.shape[:2], 1))
 
-    def go(self, column: int, done: Ids, row: npt.NDArray[np.floating], lattice: Lattice) -> None:
+    def go(self, column: int, done: Ids, row: Floats, lattice: Lattice) -> None:
         """Every way goes on with codes near where its errors want this column."""
         across = self._errors[..., done] @ row[:, None, 1:, None]
         centre = self._wanted[:, :, None, column] + across[..., 0] / row[:, None, None, 0]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Array
 from graphprune.statistics.measures import Vector
 
-Doubles = npt.NDArray[np.float64]
-Array = npt.NDArray[np.generic]
 LEAST, MOST = 0.25, 4.0
 """Bounds on the factor of a variance: beyond them it is a dead channel, or one that came to life."""
 

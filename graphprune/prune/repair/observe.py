@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from graphprune.ir.arrays import Array, Bools, Floats, Ids
 from graphprune.prune.repair.remains import Remains
 from graphprune.prune.repair.samples import Samples
-from graphprune.prune.repair.solve import Floats, Moments, Seen
+from graphprune.prune.repair.solve import Moments, Seen
 from graphprune.statistics import rows as row
 from graphprune.statistics.measures import between
 from graphprune.statistics.segments import Segment
 from graphprune.statistics.sites import Site
 from graphprune.statistics.stream import Stream
 
-Array = npt.NDArray[np.generic]
 Arrays = Mapping[str, Array]
-Ids = npt.NDArray[np.int64]
 CHUNK = 8192
 """Rows whose products are summed in single precision before they join the double-precision sums."""
 FOLDED_BYTES = 2**26
@@ -38,8 +36,8 @@ class Part:
 
     rows: Ids
     columns: Ids
-    keep: npt.NDArray[np.bool_]
-    live: npt.NDArray[np.bool_]
+    keep: Bools
+    live: Bools
 
     @staticmethod
     def of(remains: Remains) -> Part:

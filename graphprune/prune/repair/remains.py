@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
@@ -15,12 +14,11 @@ from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.axes.mixtures import find_mixtures
 from graphprune.axes.sublayers import Sublayer, gone_with
+from graphprune.ir.arrays import Array, Bools, Floats, Singles
 from graphprune.prune.bias import place_of
 from graphprune.statistics.segments import reads
 from graphprune.statistics.sites import Site
 
-Mask = npt.NDArray[np.bool_]
-Array = npt.NDArray[np.generic]
 Cuts = Mapping[str, Sequence[int]]
 UNKNOWN = (0, -1)
 """The size of an axis of a value whose shape is not known."""
@@ -55,8 +53,8 @@ class Remains:
     """
 
     site: Site
-    keep: Mask
-    rows: Mask
+    keep: Bools
+    rows: Bools
     why: str
     biased: bool
     readers: tuple[Site, ...]
@@ -76,12 +74,12 @@ class Remains:
         return not self.why and how != {"bias"}
 
     @property
-    def weight(self) -> npt.NDArray[np.floating]:
+    def weight(self) -> Floats:
         """The dense W, [blocks, rows, columns], at least in single precision."""
         return self.site.dense
 
     @property
-    def own_bias(self) -> npt.NDArray[np.float32]:
+    def own_bias(self) -> Singles:
         """What the node itself adds to W x: the bias input of a Conv or Gemm."""
         if self.site.coded is not None:
             scale = np.float32(self.site.bias_scale)
@@ -129,7 +127,7 @@ def _by_weight(sites: Sequence[Site]) -> list[list[Site]]:
 
 
 def _together(
-    readers: Sequence[Site], masks: Mapping[Site, tuple[Mask, Mask]], concerned: set[Site]
+    readers: Sequence[Site], masks: Mapping[Site, tuple[Bools, Bools]], concerned: set[Site]
 ) -> list[tuple[Site, ...]]:
     """All readers of a weight, where they keep the same part of it and nothing else reads it."""
     first = masks[readers[0]]
@@ -141,7 +139,7 @@ def _together(
 
 def _left(
     readers: tuple[Site, ...],
-    masks: Mapping[Site, tuple[Mask, Mask]],
+    masks: Mapping[Site, tuple[Bools, Bools]],
     routed: set[ir.Node],
     fresh: bool,
 ) -> Iterator[Remains]:
@@ -171,7 +169,7 @@ def _bias_of(site: Site) -> ir.Value | None:
     return place[0].inputs[place[1]] if place is not None and len(place[0].inputs) > place[1] else None
 
 
-def _biased(site: Site, keep: Mask, fresh: bool) -> bool:
+def _biased(site: Site, keep: Bools, fresh: bool) -> bool:
     """A new Add is one more node to run: only where it makes up for inputs that are gone."""
     own = _bias_of(site) is not None
     if site.hidden or site.stored.grid is not None:
@@ -230,7 +228,7 @@ def _fixed(site: Site, readers: int) -> str:
     return ""
 
 
-def _masks(site: Site, groups: Sequence[Group], cuts: Cuts) -> tuple[Mask, Mask]:
+def _masks(site: Site, groups: Sequence[Group], cuts: Cuts) -> tuple[Bools, Bools]:
     keep, rows = np.ones(site.blocks * site.columns, bool), np.ones(site.outputs * site.row_span, bool)
     for group in groups:
         gone = np.delete(np.arange(group.size), list(cuts[group.id]))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import ArgumentError
+from graphprune.ir.arrays import Array
 from graphprune.prune.repair.oneshot import run_oneshot
 from graphprune.prune.repair.remains import Change, Cuts, beyond
 from graphprune.prune.repair.sequential import Feed, Progress, Running, Work, run_sequential
@@ -19,7 +19,6 @@ from graphprune.prune.repair.worth import helps
 from graphprune.statistics.measures import Statistics
 from graphprune.statistics.sites import find_sites
 
-Array = npt.NDArray[np.generic]
 Driver = Literal["oneshot", "sequential"]
 METHODS = ("bias", "refit", "match")
 NAMED = 4  # layers that a note names

@@ -5,18 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.stored import is_stored
+from graphprune.ir.arrays import Array, Doubles, Floats
 from graphprune.prune.repair.grid import Lattice
 from graphprune.prune.repair.observe import Part
-from graphprune.prune.repair.solve import Floats
 from graphprune.statistics.sites import Site
 from graphprune.statistics.stored import Stored
-
-Doubles = npt.NDArray[np.float64]
-Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)

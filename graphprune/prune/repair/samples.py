@@ -8,15 +8,11 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg
 
-from graphprune.prune.repair.solve import Mask, Moments, Seen, observed, ridge
+from graphprune.ir.arrays import Bools, Doubles, Floats, Ids
+from graphprune.prune.repair.solve import Moments, Seen, observed, ridge
 from graphprune.statistics.rows import CHUNK_ELEMENTS
-
-Doubles = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.floating]
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +56,9 @@ class Samples:
         """The same for some rows of W."""
         return Samples(self.x, self.y[:, :, rows])
 
-    def refits(self, weight: Floats, keep: Mask, dampings: Sequence[float], biased: bool) -> Iterator[Floats]:
+    def refits(
+        self, weight: Floats, keep: Bools, dampings: Sequence[float], biased: bool
+    ) -> Iterator[Floats]:
         """The refit of `solve` with each of these ridges.
 
         V = W + (Y - X W')' (X X' + l I)^-1 X: the push-through identity moves the inverse to the side of the
@@ -129,7 +127,7 @@ def _variance(array: Floats) -> Doubles:
     return np.asarray(np.var(array, axis=1, dtype=np.float64))
 
 
-def _parts(x: Floats, mean: Floats, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[slice, Doubles]]:
+def _parts(x: Floats, mean: Floats, keep: Bools) -> Iterator[tuple[slice, Doubles]]:
     """Some columns at a time of one block, less their means; zero where they are gone."""
     step = max(1, CHUNK_ELEMENTS // max(1, len(x)))
     for start in range(0, x.shape[1], step):
@@ -137,7 +135,7 @@ def _parts(x: Floats, mean: Floats, keep: npt.NDArray[np.bool_]) -> Iterator[tup
         yield at, (x[:, at].astype(np.float64) - mean[at]) * keep[at]
 
 
-def _kernel(x: Floats, mean: Floats, keep: npt.NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
+def _kernel(x: Floats, mean: Floats, keep: Bools) -> tuple[Doubles, Doubles]:
     """X X' of one block, and the diagonal of X' X."""
     inner, diagonal = np.zeros((len(x), len(x))), np.zeros(x.shape[1])
     for at, part in _parts(x, mean, keep):
@@ -153,7 +151,7 @@ def _solved(inner: Doubles, level: float, missing: Doubles) -> Doubles:
     return np.asarray(linalg.solve(damped, missing, assume_a="pos", check_finite=False))
 
 
-def _add_across(found: Floats, solved: Doubles, x: Floats, mean: Floats, keep: npt.NDArray[np.bool_]) -> None:
+def _add_across(found: Floats, solved: Doubles, x: Floats, mean: Floats, keep: Bools) -> None:
     """Found += solved' X; in double precision, since large terms cancel here."""
     for at, part in _parts(x, mean, keep):
         step = max(1, CHUNK_ELEMENTS // part.shape[1])

@@ -8,10 +8,10 @@ from functools import reduce
 from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
+from graphprune.ir.arrays import Array, Floats
 from graphprune.prune.repair.fit import Fit, Known, fit
 from graphprune.prune.repair.grid import Lattice, settle
 from graphprune.prune.repair.norms import refreshed, statistics_of
@@ -20,7 +20,7 @@ from graphprune.prune.repair.remains import Change, Remains, changed_nodes, rema
 from graphprune.prune.repair.room import moved_codes, roomy
 from graphprune.prune.repair.samples import pooled
 from graphprune.prune.repair.shared import beside, undisturbed
-from graphprune.prune.repair.solve import Floats, Seen
+from graphprune.prune.repair.solve import Seen
 from graphprune.prune.repair.stage import Stage, staged
 from graphprune.statistics.calibration import sufficient
 from graphprune.statistics.collect import collect
@@ -30,7 +30,6 @@ from graphprune.statistics.segments import Layout, Segment
 from graphprune.statistics.sites import Site, find_sites
 from graphprune.statistics.stream import Stream
 
-Array = npt.NDArray[np.generic]
 Feed = Mapping[str, Array]
 Progress = Callable[[int, int, str], None]
 FOLDS = 4

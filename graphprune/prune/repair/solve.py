@@ -11,16 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg
 
+from graphprune.ir.arrays import Bools, Doubles, Floats, Ids
 from graphprune.statistics.measures import between
 from graphprune.statistics.rows import about_mean
-
-Doubles = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.floating]
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 DAMPING = 0.01
 
@@ -53,7 +48,9 @@ class Seen(Protocol):
     def some(self, rows: Ids) -> Self:
         """The same for some rows of W."""
 
-    def refits(self, weight: Floats, keep: Mask, dampings: Sequence[float], biased: bool) -> Iterator[Floats]:
+    def refits(
+        self, weight: Floats, keep: Bools, dampings: Sequence[float], biased: bool
+    ) -> Iterator[Floats]:
         """For each ridge the minimiser of |Y - V X'|^2 + l |V - W|^2 that is zero outside `keep`."""
 
     def offset(self, weight: Floats) -> Doubles:
@@ -141,7 +138,7 @@ class Moments:
         return replace(self, y=self.y[:, rows], yx=self.yx[:, rows], yy=self.yy[:, rows])
 
     def refits(
-        self, weight: Floats, keep: Mask, dampings: Sequence[float], biased: bool
+        self, weight: Floats, keep: Bools, dampings: Sequence[float], biased: bool
     ) -> Iterator[Doubles]:
         """`refit` with each of these ridges, about the means where a bias can take them up."""
         use = self if biased else self.raw
@@ -166,7 +163,7 @@ class Moments:
         return squares / max(self.count, 1.0)
 
 
-def observed(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Moments:
+def observed(x: Floats, y: Floats) -> Moments:
     """Moments of samples: x [blocks, samples, columns] and y [blocks, samples, rows]."""
     one, two = about_mean(x), about_mean(y)
     xx, yx = (np.zeros((len(x), each.rows.shape[2], x.shape[2])) for each in (one, two))
@@ -193,7 +190,7 @@ def refit(
     weight: Doubles,
     gram: Doubles,
     cross: Doubles | None,
-    keep: Mask,
+    keep: Bools,
     damping: float = DAMPING,
 ) -> Doubles:
     """The minimiser of |Y - V x'|^2 + l |V - W|^2 among V that are zero outside `keep`.
@@ -229,7 +226,7 @@ def _solve(matrix: Doubles, wanted: Doubles) -> Doubles:
         return np.asarray(np.linalg.lstsq(matrix, wanted, rcond=None)[0])
 
 
-def _batched(weight: Doubles, gram: Doubles, cross: Doubles, keep: Mask, damping: float) -> Doubles:
+def _batched(weight: Doubles, gram: Doubles, cross: Doubles, keep: Bools, damping: float) -> Doubles:
     """Removed columns become an identity, so that all blocks keep one size."""
     inner = gram * (keep[:, :, None] & keep[:, None])
     diagonal = np.diagonal(inner, axis1=1, axis2=2)
@@ -254,7 +251,7 @@ def ridge(diagonal: Doubles, damping: float) -> float:
     return damping * mean if mean > 0 else 1.0
 
 
-def mean_compensation(weight: Doubles, mean: Doubles, keep: Mask) -> Doubles:
+def mean_compensation(weight: Doubles, mean: Doubles, keep: Bools) -> Doubles:
     """What removed inputs contributed on average, W_P mu_P (FLAP)."""
     lost: Doubles = np.einsum("brc,bc->br", weight, np.where(keep, 0.0, mean))
     return lost

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
+from graphprune.ir.arrays import Array
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.prune.gates import Gated, competing, gated
 from graphprune.prune.repair.remains import Change, cut_groups
 from graphprune.prune.zeroed import zeroed
-
-Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, eq=False)

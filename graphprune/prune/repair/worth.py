@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
+from graphprune.ir.arrays import Array
 from graphprune.prune.bias import with_biases
 from graphprune.prune.zeroed import zeroed
 from graphprune.runtime.session import open_session
 
-Array = npt.NDArray[np.generic]
 Arrays = Mapping[str, Array]
 Cuts = Mapping[str, Sequence[int]]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphprune.errors import DataError
+from graphprune.ir.arrays import Floats, Ids
 from graphprune.statistics.data import clusters as groups
 from graphprune.statistics.data import scores
-from graphprune.statistics.data.clusters import Clusters, Ids
+from graphprune.statistics.data.clusters import Clusters
 from graphprune.statistics.data.features import Features
-from graphprune.statistics.data.scores import Floats
 
 PRODUCTS = 512  # entries of the second moment that herding matches
 

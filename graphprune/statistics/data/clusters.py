@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphprune.statistics.data.scores import Floats
+from graphprune.ir.arrays import Floats, Ids
 
-Ids = np.ndarray
 ITERATIONS = 25
 SAME = 0.98  # cosine from which two samples count as one
 NEIGHBOURS = 20

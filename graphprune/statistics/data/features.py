@@ -10,12 +10,13 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError
+from graphprune.ir.arrays import Floats
 from graphprune.ir.shapes import Sizes
 from graphprune.runtime.data import batches, layout
 from graphprune.runtime.session import open_session
 from graphprune.statistics.data import scores as score
 from graphprune.statistics.data.pool import Arrays, Pool
-from graphprune.statistics.data.scores import Floats, Scores
+from graphprune.statistics.data.scores import Scores
 from graphprune.statistics.sites import Site, find_products
 
 CHUNK = 32

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Floats, Ids
 from graphprune.ir.shapes import Sizes
 from graphprune.runtime.data import batches
 from graphprune.runtime.session import open_session
 from graphprune.statistics.data.choose import draw
-from graphprune.statistics.data.clusters import Ids
 from graphprune.statistics.data.features import CHUNK, Progress, chunks
 from graphprune.statistics.data.pool import Pool
-from graphprune.statistics.data.scores import Floats
 from graphprune.statistics.rows import signature, source
 from graphprune.statistics.sites import Site, find_sites
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-Floats: TypeAlias = npt.NDArray[np.floating]
+from graphprune.ir.arrays import Floats, Ids
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,7 @@ def of_classes(hidden: Floats, product: Floats, bias: Floats | float) -> Scores:
     return Scores(loss, entropy, el2n, gradient, (delta * product).sum(1))
 
 
-def of_tokens(
-    hidden: Floats, product: Floats, bias: Floats | float, following: npt.NDArray[np.int64]
-) -> Scores:
+def of_tokens(hidden: Floats, product: Floats, bias: Floats | float, following: Ids) -> Scores:
     """Scores of one window: h [t, d], W h [t, vocabulary], the token that follows each [t]."""
     delta, loss, entropy = _softmax(product + bias, following)
     delta[np.arange(len(delta)), following] -= 1
@@ -62,7 +58,7 @@ def of_tokens(
     )
 
 
-def _softmax(logits: Floats, right: npt.NDArray[np.int64] | None) -> tuple[Floats, Floats, Floats]:
+def _softmax(logits: Floats, right: Ids | None) -> tuple[Floats, Floats, Floats]:
     """p, the loss of the right (or most likely) answer, and the entropy."""
     shifted = logits - logits.max(1, keepdims=True)
     chance = np.exp(shifted)
