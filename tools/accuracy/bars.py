@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from tools.real_models.workload import Workload
 
 from .methods import RATIOS
-from .results import Row, Store
-from .run import DENSE
+from .results import CONTROL, DENSE, Key, Row, Store
 
 Bar = tuple[str, str, str]
 POINTS = 0.02  # what obspa may lose at the mildest ratio
@@ -27,10 +26,10 @@ def general_bars(workloads: Sequence[Workload], store: Store) -> Iterator[Bar]:
     names = [each.name for each in workloads]
     yield _half(names, rows)
     yield _two_points(names, rows)
-    yield from (_beats_random(method, names, rows, store) for method in STRUCTURAL)
+    yield from (_beats_random(method, names, rows) for method in STRUCTURAL)
 
 
-def _half(names: Sequence[str], rows: dict[tuple[str, str, float], Row]) -> Bar:
+def _half(names: Sequence[str], rows: dict[Key, Row]) -> Bar:
     judged, failures = 0, []
     for name in names:
         for ratio in RATIOS:
@@ -44,7 +43,7 @@ def _half(names: Sequence[str], rows: dict[tuple[str, str, float], Row]) -> Bar:
     return _verdict("obspa loses at most half of what l2 loses at the same parameters", judged, failures)
 
 
-def _two_points(names: Sequence[str], rows: dict[tuple[str, str, float], Row]) -> Bar:
+def _two_points(names: Sequence[str], rows: dict[Key, Row]) -> Bar:
     found = [row for name in names if (row := rows.get((name, "obspa", RATIOS[0]))) is not None]
     failures = [
         f"{row.workload}: {row.dense - row.metric:.3f}" for row in found if row.dense - row.metric > POINTS
@@ -52,17 +51,16 @@ def _two_points(names: Sequence[str], rows: dict[tuple[str, str, float], Row]) -
     return _verdict("obspa loses at most 2 points at 0.2", len(found), failures)
 
 
-def _beats_random(
-    method: str, names: Sequence[str], rows: dict[tuple[str, str, float], Row], store: Store
-) -> Bar:
+def _beats_random(method: str, names: Sequence[str], rows: dict[Key, Row]) -> Bar:
     judged, failures, moot = 0, list[str](), list[str]()
     for name in names:
-        keys = [(name, method, RATIOS[0]), (name, "random", RATIOS[0]), (name, DENSE, 0.0)]
-        if not all(key in rows for key in keys):
+        ours, control = rows.get((name, method, RATIOS[0])), rows.get((name, CONTROL, RATIOS[0]))
+        if ours is None or control is None:
             continue
-        ours, control, dense = (rows[key] for key in keys)
-        room, change = store.difference(dense, control), store.difference(ours, control)
-        if room.mean <= 2 * room.standard_error:
+        change, lost = ours.against_random, control.against_dense
+        if change is None or lost is None:
+            continue
+        if -lost.mean <= 2 * lost.standard_error:
             moot.append(name)  # nobody can beat what loses nothing
             continue
         judged += 1

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from tools.real_models.registry import WORKLOADS
-from tools.real_models.workload import Kind, Workload
+from tools.real_models.workload import Difference, Kind, Workload
 
 from .bars import general_bars, language_bars
 from .methods import methods
 from .plot import Line, Panel, draw
-from .results import Row, Store
-from .run import DENSE
+from .results import DENSE, Row, Store
+from .state import ROOT
 
 POINT = 0.01
-ROOT = Path(__file__).resolve().parents[2]
+OLDER = "†"
 PAGE, PLOT = ROOT / "docs" / "accuracy.md", ROOT / "docs" / "accuracy.svg"
 HEADINGS = {
     Kind.GROUND_TRUTH: "Real data with ground truth",
@@ -28,21 +27,23 @@ Trained models, pruned without any training, proved, scored on the task that the
 in ONNX Runtime (one thread, interleaved). Every method gets the same calibration data: 512 unlabelled inputs
 (64 pages, 64 windows of 256 tokens) that share nothing with the items that are scored.
 
-Made by `python -m tools.accuracy run` and `python -m tools.accuracy page`. Differences are paired: over the
-same items, ± one standard error. `ratio` is the share of the Units that goes, of the whole model, so methods
-end at different sizes; of *obspa, MACs* it is the share of the multiply-adds; *l2, size of obspa* is cut to
-the parameters that obspa left. For the language model, flap's ratio is the share of the parameters of heads
-and neurons; random, l2, wanda-sp and cfsp are cut to the parameters that flap left. `random` draws Units
-without repair, `+refit` repairs by least squares on the calibration data. Times are medians.
+Made by `python -m tools.accuracy run` and `python -m tools.accuracy page` from docs/accuracy.jsonl, which
+keeps a line per row. Differences are paired: over the same items, ± one standard error. `ratio` is the share
+of the Units that goes, of the whole model, so methods end at different sizes; of *obspa, MACs* it is the
+share of the multiply-adds; *l2, size of obspa* is cut to the parameters that obspa left. For the language
+model, flap's ratio is the share of the parameters of heads and neurons; random, l2, wanda-sp and cfsp are cut
+to the parameters that flap left. `random` draws Units without repair, `+refit` repairs by least squares on
+the calibration data. Times are medians; speed-ups stand with the interval of their measurement.
 
-The rows are of an earlier state: before an eighth of the inputs was held back from repair, layers that are
-applied twice shared their slots, and steps became finer near a budget.
+Each model names the last commit that changed the code that its rows were measured with; rows marked † are of
+an earlier state. Rows of *0a3bb11 or before* have no intervals, and are from before an eighth of the inputs
+was held back from repair, layers that are applied twice shared their slots, and steps became finer near a
+budget.
 """
 
 
-def write(cache: Path) -> None:
+def write(store: Store) -> None:
     """Everything measured so far."""
-    store = Store(cache / "accuracy")
     rows = store.rows()
     measured = [each for each in WORKLOADS if any(row.workload == each.name for row in rows.values())]
     small = [each for each in measured if not each.large]
@@ -111,29 +112,37 @@ def _table(workload: Workload, store: Store, name: str, shown: Callable[[Row], s
         method.name: at for at, method in enumerate(methods("language" if workload.large else "general"))
     }
     mine = [row for row in mine if row.method in order]
-    yield from (
-        f"### {workload.name}",
-        "",
-        f"{workload.metric}; dense {dense.metric:.3f}. {workload.about}.",
-        "",
-    )
+    yield from (f"### {workload.name}", "")
+    yield f"{workload.metric}; dense {dense.metric:.3f}. {workload.about}. {_states(dense, mine)}"
+    yield ""
     yield f"| ratio | method | {name} | against dense | against random | params | MACs | ms | speed-up |"
     yield "|---" * 9 + "|"
     for row in sorted(mine, key=lambda row: (row.ratio, order[row.method])):
-        yield _line(row, dense, rows.get((row.workload, "random", row.ratio)), store, shown)
+        yield _line(row, dense, shown)
     yield ""
 
 
-def _line(row: Row, dense: Row, control: Row | None, store: Store, shown: Callable[[Row], str]) -> str:
+def _states(dense: Row, rows: list[Row]) -> str:
+    """The state that the model was last measured at, and those of rows that were not measured again."""
+    older = sorted({row.commit for row in rows} - {dense.commit})
+    mine = f"Measured at {dense.commit}" if any(row.commit == dense.commit for row in rows) else ""
+    rest = f"rows marked {OLDER} at {', '.join(older)}" if older else ""
+    return "; ".join(part for part in (mine, rest) if part) + "."
+
+
+def _line(row: Row, dense: Row, shown: Callable[[Row], str]) -> str:
+    method = row.method if row.commit == dense.commit else f"{row.method} {OLDER}"
     if row.error:
-        return f"| {row.ratio:g} | {row.method} | {row.error} | | | | | | |"
-    against = ""
-    if control is not None and not control.error and control.method != row.method:
-        against = _difference(store, row, control)
+        return f"| {row.ratio:g} | {method} | {row.error} | | | | | | |"
+    differences = f"{_difference(row.against_dense)} | {_difference(row.against_random)}"
+    size, times = f"{row.params:.3f} | {row.macs:.3f}", f"{row.after_ms:.3g} of {row.before_ms:.3g}"
     return (
-        f"| {row.ratio:g} | {row.method} | {shown(row)} | {_difference(store, row, dense)} | {against} "
-        f"| {row.params:.3f} | {row.macs:.3f} | {row.after_ms:.3g} of {row.before_ms:.3g} | {_speed(row)} |"
+        f"| {row.ratio:g} | {method} | {shown(row)} | {differences} | {size} | {times} | {_interval(row)} |"
     )
+
+
+def _interval(row: Row) -> str:
+    return f"{_speed(row)} ({row.low:.2f} to {row.high:.2f})" if row.high else _speed(row)
 
 
 def _speed(row: Row) -> str:
@@ -141,9 +150,8 @@ def _speed(row: Row) -> str:
     return f"{row.speedup:.2f}x" if row.verdict in ("faster", "slower") else "none"
 
 
-def _difference(store: Store, row: Row, other: Row) -> str:
-    change = store.difference(row, other)
-    return f"{change.mean:+.3f} ± {change.standard_error:.3f}"
+def _difference(change: Difference | None) -> str:
+    return f"{change.mean:+.3f} ± {change.standard_error:.3f}" if change else ""
 
 
 def _language(workload: Workload, store: Store) -> Iterator[str]:

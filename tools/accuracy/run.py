@@ -19,11 +19,11 @@ from graphprune.runtime import Latency, Ratio, Subject, measure, open_session, r
 from tools.real_models.workload import Evaluation, Workload
 
 from .methods import Method, methods
-from .results import Row, Store
+from .results import DENSE, Key, Row, Store
+from .state import measured_at
 
 SAMPLES = 512
-BENCH_SECONDS = 8.0
-DENSE = "dense"
+BENCH_SECONDS = 3.0
 FRESH = ("magnitude", "wanda", "sparsegpt")  # sequential passes share nothing between compiles
 
 
@@ -41,9 +41,7 @@ def headline(evaluation: Evaluation) -> float:
     return next(iter(evaluation.metrics.values()))
 
 
-def jobs(
-    workload: Workload, rows: dict[tuple[str, str, float], Row], asked: tuple[float, ...] = ()
-) -> Iterator[Row]:
+def jobs(workload: Workload, rows: dict[Key, Row], asked: tuple[float, ...] = ()) -> Iterator[Row]:
     """What is to be compiled, mild ratios first; asked again after each, as sizes depend on earlier ones."""
     chosen = methods("language" if workload.large else "general")
     ratios = sorted({ratio for method in chosen for ratio in method.ratios} | set(asked))
@@ -54,9 +52,7 @@ def jobs(
                 yield Row(workload.name, method.name, ratio, pipeline)
 
 
-def text(
-    method: Method, ratio: float, workload: Workload, rows: dict[tuple[str, str, float], Row]
-) -> str | None:
+def text(method: Method, ratio: float, workload: Workload, rows: dict[Key, Row]) -> str | None:
     """Pipeline text, or None where the method has to match a size that is not there."""
     if not method.same_size_as:
         return method.pipeline.format(ratio=ratio, kept=round(1 - ratio, 6))
@@ -68,32 +64,31 @@ def text(
 
 @dataclass(frozen=True)
 class Choice:
-    """Which jobs: some methods or all, some ratios or all, and whether to repeat what is there."""
+    """Which jobs: some methods or all, some ratios or all."""
 
     methods: tuple[str, ...] = ()
     ratios: tuple[float, ...] = ()
-    again: bool = False
 
     def __contains__(self, row: Row) -> bool:
         known = not self.methods or row.method in self.methods
         return known and (not self.ratios or row.ratio in self.ratios)
 
 
-def run(workloads: tuple[Workload, ...], cache: Path, choice: Choice) -> None:
-    """Measure everything that is missing; what failed before is tried again."""
-    store = Store(cache / "accuracy")
-    fresh: set[tuple[str, str, float]] = set()
+def run(workloads: tuple[Workload, ...], cache: Path, store: Store, choice: Choice) -> None:
+    """Measure everything that this state of the code lacks; what failed before is tried again."""
+    commit = measured_at()
+    tried: set[Key] = set()
     for workload in workloads:
-        dense = _dense(workload, cache, store)
+        dense = _dense(workload, cache, store, commit)
         while True:
-            rows = store.rows()
+            rows = store.current(commit)
             wanted = (row for row in jobs(workload, rows, choice.ratios) if row in choice)
-            done = fresh if choice.again else fresh | {key for key, row in rows.items() if not row.error}
+            done = tried | {key for key, row in rows.items() if not row.error}
             job = next((row for row in wanted if row.key not in done), None)
             if job is None:
                 break
-            fresh.add(job.key)
-            row, items = _measure(workload, job, cache, dense)
+            tried.add(job.key)
+            row, items = _measure(workload, replace(job, commit=commit, dense=dense.metric), cache)
             store.add(row, items)
             print(_line(row), flush=True)
 
@@ -106,20 +101,20 @@ def _line(row: Row) -> str:
     return f"{row.workload:18s} {row.method:22s} {row.ratio:.2f}  {what}  ({row.seconds:.0f} s)"
 
 
-def _dense(workload: Workload, cache: Path, store: Store) -> Row:
+def _dense(workload: Workload, cache: Path, store: Store, commit: str) -> Row:
     """The dense model's own row."""
-    found = store.rows().get((workload.name, DENSE, 0.0))
+    found = store.current(commit).get((workload.name, DENSE, 0.0))
     if found is not None:
         return found
     evaluation = workload.evaluate(workload.fetch(cache), None)
     value = headline(evaluation)
-    row = Row(workload.name, DENSE, 0.0, "", metric=value, dense=value)
+    row = Row(workload.name, DENSE, 0.0, "", commit, metric=value, dense=value)
     store.add(row, evaluation.items)
     return row
 
 
 def _measure(
-    workload: Workload, job: Row, cache: Path, dense: Row
+    workload: Workload, job: Row, cache: Path
 ) -> tuple[Row, np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None]:
     """One compile, proved and timed, and the metric of what came out."""
     start = time.monotonic()
@@ -139,14 +134,14 @@ def _measure(
                 fix=workload.fixed,
             )
         except GraphpruneError as error:
-            return replace(job, dense=dense.metric, error=error.message.splitlines()[0]), None
+            return replace(job, error=error.message.splitlines()[0]), None
         except Exception as error:  # a run of hours goes on; the row says that there is a bug
             traceback.print_exc()
-            return replace(job, dense=dense.metric, error=f"internal error: {error!r}"[:200]), None
+            return replace(job, error=f"internal error: {error!r}"[:200]), None
         seconds = time.monotonic() - start
         evaluation = workload.evaluate(out, None)
         timed = _timed(workload.fetch(cache), out)
-    job = replace(job, metric=headline(evaluation), dense=dense.metric, seconds=seconds)
+    job = replace(job, metric=headline(evaluation), seconds=seconds)
     return _with_report(job, result.report, *timed), evaluation.items
 
 
@@ -164,14 +159,11 @@ def _timed(dense: Path, pruned: Path) -> tuple[Latency, Ratio]:
 
 def _with_report(row: Row, report: Report, latency: Latency, ratio: Ratio) -> Row:
     before, after = report.before, report.after
-    masked = [step.zeros for step in report.passes if step.zeros is not None]
     dense, pruned = latency.timings
     return replace(
         row,
         params=after.params / before.params,
         macs=after.macs / before.macs if before.macs and after.macs else 1.0,
-        density=1 - sum(each.zeros for each in masked) / after.params,
-        proof=max((step.proof.error for step in report.passes if step.proof is not None), default=0.0),
         before_ms=1e3 * dense.cpu_median,
         after_ms=1e3 * pruned.cpu_median,
         speedup=1 / ratio.value,
