@@ -1,4 +1,8 @@
-"""Budgets: what passes were asked to leave of the model as given, judged once, on the final model."""
+"""Budgets: what passes were asked to leave of the model as given, judged once, on the final model.
+
+A `ratio` is judged as well, on what the plan of its pass removes: that the file does what the plan says is
+proved tensor by tensor, and a later pass can only remove more.
+"""
 
 from __future__ import annotations
 
@@ -7,69 +11,95 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphprune.errors import PromiseError
+from graphprune.pipeline.passes import Pass
+from graphprune.pipeline.planfile import Replay
 from graphprune.pipeline.report import BudgetReport, Size
 
 if TYPE_CHECKING:
-    from graphprune.pipeline.passes import Pass
+    from graphprune.pipeline.manager import Step
 
 NAMES = {"params": "parameters", "macs": "multiply-adds"}
 """Arguments of passes that are a share of the model as given, and what they count."""
 SLACK = 0.03
 """Share of the model by which less than a budget may be left without a line on it."""
+ROUNDING = 1e-9
+HINT = "--allow-short writes it all the same; cut more, or repair=none"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One budget: a pass, what it counts, and the share of the model that is to be left."""
+class Verdict:
+    """A budget as the report has it, and what there is to say about it."""
 
-    item: Pass
-    what: str
-    share: float
-
-
-def asked(passes: Sequence[Pass]) -> tuple[Asked, ...]:
-    """Every budget that a pass names; a pass says so by the name of its argument, and cannot keep it back."""
-    return tuple(_asked(passes))
-
-
-def _asked(passes: Sequence[Pass]) -> Iterator[Asked]:
-    for item in passes:
-        for what in NAMES:
-            share = getattr(item, what, None)
-            if isinstance(share, int | float) and not isinstance(share, bool):
-                yield Asked(item, what, float(share))
+    report: BudgetReport
+    missed: str = ""
+    behind: str = ""
 
 
 def judge(
-    budgets: Sequence[Asked], given: Size, final: Size, forced: str, allow_short: bool
+    steps: Sequence[Step], sizes: Sequence[Size], allow_short: bool
 ) -> tuple[tuple[BudgetReport, ...], tuple[str, ...]]:
-    """Every budget against the final model, and a line for each that is missed or left far behind.
+    """Every budget of every pass, and a line for each that is missed or left far behind.
 
     Args:
-        budgets: as the passes name them.
-        given: the model as given.
-        final: the model as it would be written.
-        forced: the step that forced a cut this large, where a pass knows.
+        steps: the passes, or replays of them.
+        sizes: of the model as given and after each pass; the last is what would be written.
         allow_short: whether a missed budget is a line and no error.
 
     Raises:
         PromiseError: one is missed.
     """
-    reports, lines = [], []
-    for budget in budgets:
-        whole, left = getattr(given, budget.what), getattr(final, budget.what)
-        name = f"{budget.what}={budget.share:g}"
-        if whole is None or left is None:
-            raise PromiseError(f"{name} cannot be judged: the multiply-adds of the result are not known")
-        share = left / max(1, whole)
-        met = left <= int(budget.share * whole + 1e-9)
-        reports.append(BudgetReport(str(budget.item), budget.what, budget.share, share, met))
-        if not met:
-            line = f"{name} is missed: {share:.4g} of the model's {NAMES[budget.what]} are left"
-            if not allow_short:
-                raise PromiseError(line, "--allow-short writes it all the same; cut more, or repair=none")
-            lines.append(line)
-        elif budget.share - share > SLACK:
-            why = f"no smaller step than {forced} was legal" if forced else "its steps are that wide"
-            lines.append(f"{name} leaves {share:.3f} of the model's {NAMES[budget.what]}: {why}")
-    return tuple(reports), tuple(lines)
+    found = [verdict for number, step in enumerate(steps) for verdict in _verdicts(number, step, sizes)]
+    missed = [verdict.missed for verdict in found if verdict.missed]
+    if missed and not allow_short:
+        raise PromiseError("\n".join(missed), HINT)
+    lines = [line for verdict in found for line in (verdict.missed, verdict.behind) if line]
+    return tuple(verdict.report for verdict in found), tuple(lines)
+
+
+def _verdicts(number: int, step: Step, sizes: Sequence[Size]) -> Iterator[Verdict]:
+    for what, share in _asked(step.item):
+        yield _of_model(what, share, step, sizes, number)
+    if step.ratio is not None:
+        yield _of_ratio(step)
+
+
+def _asked(item: Pass) -> Iterator[tuple[str, float]]:
+    """What a pass says by the names of its arguments, so that it cannot keep it back."""
+    named = item.item if isinstance(item, Replay) else item
+    for what in NAMES:
+        share = getattr(named, what, None)
+        if isinstance(share, int | float) and not isinstance(share, bool):
+            yield what, float(share)
+
+
+def _of_model(what: str, share: float, step: Step, sizes: Sequence[Size], number: int) -> Verdict:
+    """A share of the model as given, counted anew on the final model."""
+    whole, before, after, left = (
+        getattr(size, what) for size in (sizes[0], sizes[number], sizes[number + 1], sizes[-1])
+    )
+    name, noun = f"{what}={share:g}", NAMES[what]
+    if whole is None or left is None:
+        raise PromiseError(f"{name} cannot be judged: the multiply-adds of the result are not known")
+    part = left / max(1, whole)
+    met = left <= int(share * whole + ROUNDING)
+    report = BudgetReport(str(step.item), what, share, part, met)
+    if not met:
+        return Verdict(report, missed=f"{name} is missed: {part:.4g} of the model's {noun} are left")
+    if before is None or after is None or before <= share * whole or share - after / max(1, whole) <= SLACK:
+        return Verdict(report)  # what is missing went in another pass
+    behind = f"{name} leaves {after / whole:.3f} of the model's {noun}"
+    return Verdict(report, behind=f"{behind}: {step.forced or 'its steps are that wide'}")
+
+
+def _of_ratio(step: Step) -> Verdict:
+    """A share of what the pass may cut, which a plan never exceeds."""
+    assert step.ratio is not None
+    asked, gone, of = step.ratio.asked, step.ratio.gone, step.ratio.of
+    met = gone <= asked + ROUNDING
+    report = BudgetReport(str(step.item), "ratio", 1 - asked, 1 - gone, met)
+    said = f"removes {gone:.3f} of the {of}"
+    if not met:
+        return Verdict(report, missed=f"ratio={asked:g} is missed: the plan {said}")
+    if asked - gone <= SLACK:
+        return Verdict(report)
+    return Verdict(report, behind=f"ratio={asked:g} {said}: {step.forced or 'its steps are that wide'}")

@@ -187,10 +187,8 @@ class _Compile:
         return report
 
     def _judged(self, given: Size, steps: tuple[Step, ...], after: list[Size]) -> Counted:
-        """Every budget of every pass against the final model, whatever the passes foresaw."""
-        forced = "; ".join(step.forced for step in steps if step.forced)
-        final, short = after[-1] if after else given, self.settings.allow_short
-        found, lines = budgets.judge(budgets.asked(self.job.passes), given, final, forced, short)
+        """Every budget of every pass or plan against the final model, whatever was foreseen."""
+        found, lines = budgets.judge(steps, [given, *after], self.settings.allow_short)
         return Counted([given, *after], found, lines)
 
     @property

@@ -134,10 +134,8 @@ class Decision:
                 f"and align={item.align} at least {choice.missed:.3f} of the {budget.what} stay",
                 "lower min-keep, set align=1, or see `graphprune inspect` for what is pinned and why",
             )
-        if choice.forced and budget.what != "ratio":
+        if choice.forced:
             self.context.forced(choice.forced)
-        if choice.removed is not None:
-            self.context.warn(_short(budget, choice, item))
         if any(len(choice.cuts.get(g.id, range(g.size))) < g.size for g in self.groups):
             return
         if budget.what != "ratio" and choice.missed is None and budget.share < 1:
@@ -174,14 +172,6 @@ def _twin(analysis: Analysis, cuts: Cuts, made: Repaired) -> Analysis:
     for name, array in zeroed(analysis, cuts, made.replaced).items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
     return analyse(with_biases(model, made.biases), analysis.options)
-
-
-def _short(budget: Budget, choice: Choice, item: Structured) -> str:
-    """Why fewer Units go than a ratio allows."""
-    why = f"the smallest step there is, {choice.forced}, would be too many"
-    if not choice.forced:
-        why = f"no Group has a legal step left (min-keep={item.min_keep:g}, align={item.align})"
-    return f"ratio={budget.share:g} removes {choice.removed:.3f} of the Units: {why}"
 
 
 def _too_small(item: Structured, groups: tuple[Group, ...]) -> tuple[str, str]:

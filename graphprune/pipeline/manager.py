@@ -26,6 +26,7 @@ from graphprune.pipeline.settings import Settings
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from graphprune.pipeline.ratios import Ratio
     from graphprune.prune.plan import Plan
 
 
@@ -43,6 +44,7 @@ class Step:
     zeros: ZerosReport | None = None
     forced: str = ""
     narrow: Narrow = same
+    ratio: Ratio | None = None
 
 
 class ProofError(PromiseError):
@@ -127,7 +129,9 @@ class Manager:
             model, sizes = self._dequantised(item, model)
         subject = Subject(model, options, sizes, self.clock.phase)
         with self.clock.phase("decide"):
-            plan = item.decide(subject, self._context())
+            context = self._context()
+            plan = item.decide(subject, context)
+            ratio = item.ratio_taken(subject, plan, context)
         subject = self._biased(item, subject, plan)
         with self.clock.phase("rewrite"):
             pruned = rewrite(subject.model, subject.analysis, plan)
@@ -136,7 +140,8 @@ class Manager:
         proof = self._prove(item, subject, plan, pruned)
         groups = summary.groups(subject.analysis, plan)
         narrow = _narrowed(subject, plan, pruned)
-        return Step(item, pruned, proof, groups, plan, zeros=self._zeros(pruned, plan), narrow=narrow)
+        zeros = self._zeros(pruned, plan)
+        return Step(item, pruned, proof, groups, plan, zeros=zeros, narrow=narrow, ratio=ratio)
 
     def _dequantised(self, item: Pass, model: ir.Model) -> tuple[ir.Model, Sizes]:
         """The model with float weights, shown to compute the same."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from graphprune.axes import Analysis, Options
     from graphprune.ir.shapes import Sizes
+    from graphprune.pipeline.ratios import Ratio
     from graphprune.prune.plan import Plan
     from graphprune.statistics.measures import Statistics, Wanted
 
@@ -65,7 +66,7 @@ class Context:
         note: called with a line on what the pass did.
         collector: keeps what was measured, for other passes and later compiles.
         given: parameters and multiply-adds of the model as given, of which budgets are shares, where known.
-        forced: called with the step that leaves a budget far behind, where there is no smaller one.
+        forced: called with the reason, where a budget has to be left far behind.
     """
 
     calibration: tuple[Feed, ...] = ()
@@ -79,7 +80,7 @@ class Context:
     note: Callable[[str], None] = lambda line: None
     collector: Collector = field(default_factory=Collector)
     given: Mapping[str, int] = field(default_factory=dict)
-    forced: Callable[[str], None] = lambda step: None
+    forced: Callable[[str], None] = lambda why: None
 
     def collect(self, model: onnx_ir.Model, wanted: Wanted, what: str = "") -> Statistics:
         """Measures of a model on the calibration data; `what` is said to need them where there is none.
@@ -136,6 +137,15 @@ class Pass:
     def transform(self, model: onnx_ir.Model, context: Context) -> onnx_ir.Model:
         """A model that computes the same function. The manager hands over a copy and checks the claim."""
         raise NotImplementedError
+
+    def ratio_taken(self, subject: Subject, plan: Plan, context: Context) -> Ratio | None:
+        """What a `ratio` asks for, and what a plan removes of it: Units of all Groups that may shrink."""
+        from graphprune.pipeline.ratios import of_units
+
+        asked = getattr(self, "ratio", None)
+        if not plan.cuts or isinstance(asked, bool) or not isinstance(asked, int | float):
+            return None
+        return of_units(float(asked), subject.analysis.prunable, plan.cuts)
 
     def __str__(self) -> str:
         return print_pass(self)

@@ -1,10 +1,10 @@
 """plan.json: the decisions of a compile, to be read, compared, and repeated on another checkpoint.
 
 Keys: `format`, `version`, `pipeline` (text), `fixed` (inputs that became constants), `structure` and
-`weights` (hashes of the normalised source model), `passes` (one entry per pass: `pass` text, and `plan`,
-null where the pass made none) and `versions`. Tensors that a plan replaces, masks or adds lie in a
-safetensors file beside it, keyed `<number of the pass>/replaced/<name>`, `.../masks/<name>` or
-`.../biases/<name>`.
+`weights` (hashes of the normalised source model), `passes` (one entry per pass: `pass` text, `plan`, null
+where the pass made none, and `forced`: why its budget is left far behind) and `versions`. Tensors that a
+plan replaces, masks or adds lie in a safetensors file beside, keyed `<number of the pass>/replaced/<name>`,
+`.../masks/<name>` or `.../biases/<name>`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from graphprune.axes import Options
     from graphprune.pipeline.manager import Step
+    from graphprune.pipeline.ratios import Ratio
     from graphprune.prune.plan import Plan
 
 FORMAT = "graphprune-plan"
@@ -43,6 +44,7 @@ class Entry:
 
     text: str
     plan: Plan | None
+    forced: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,21 @@ class PlanFile:
 
 @dataclass(frozen=True)
 class Replay(Pass):
-    """A pass that decides what an earlier one decided."""
+    """A pass that decides what an earlier one decided, and is held to the same budget.
+
+    Args:
+        text: of the earlier pass.
+        plan: what it decided.
+        item: the earlier pass; None where no such pass is installed.
+        forced: why its budget is left far behind.
+    """
 
     name: ClassVar[str] = "replay"
 
     text: str = ""
     plan: Plan | None = field(default=None, compare=False)
+    item: Pass | None = None
+    forced: str = ""
 
     def options(self) -> Options:
         """The options of the pass that made the plan."""
@@ -118,7 +129,15 @@ class Replay(Pass):
                 found = f"has width {widths[name]}" if name in widths else "is not there or is pinned"
                 raise PromiseError(f"the plan cuts group {quote(name)} of width {width}, which {found}")
         self._require_sublayers(subject)
+        if self.item is None and any(f"{budget}=" in self.text for budget in ("params", "macs", "ratio")):
+            context.warn(f"budgets of {self.text} are not judged: no such pass is installed here")
+        if self.forced:
+            context.forced(self.forced)
         return self.plan
+
+    def ratio_taken(self, subject: Subject, plan: Plan, context: Context) -> Ratio | None:
+        """As the earlier pass counts."""
+        return None if self.item is None else self.item.ratio_taken(subject, plan, context)
 
     def _require_sublayers(self, subject: Subject) -> None:
         from graphprune.axes.sublayers import find_sublayers
@@ -141,18 +160,28 @@ def _replayed(entry: Entry) -> Pass:
     if entry.plan is None:
         (item,) = registry.read(entry.text)
         return item
-    return Replay(entry.text, entry.plan)
+    return Replay(entry.text, entry.plan, _installed(entry.text), entry.forced)
+
+
+def _installed(text: str) -> Pass | None:
+    """The pass of this text, which may be of somebody else's package."""
+    try:
+        (item,) = registry.read(text)
+    except ArgumentError:
+        return None
+    return item
 
 
 def from_steps(source: ir.Model, steps: Sequence[Step], pipeline: str, fixed: Fixed) -> PlanFile:
     """The plan file of a compile of a normalised model."""
-    entries = tuple(Entry(str(step.item), step.plan) for step in steps)
+    entries = tuple(Entry(str(step.item), step.plan, step.forced) for step in steps)
     structure, weights = fingerprint.structure(source), fingerprint.weights(source)
     return PlanFile(pipeline, structure, weights, entries, installed_versions(), as_lists(fixed))
 
 
 def _entry_json(entry: Entry) -> Json:
-    return {"pass": entry.text, "plan": plain(entry.plan.to_json()) if entry.plan is not None else None}
+    plan = plain(entry.plan.to_json()) if entry.plan is not None else None
+    return {"pass": entry.text, "plan": plan, "forced": entry.forced}
 
 
 def read(path: Path) -> PlanFile:
@@ -218,4 +247,5 @@ def _entry(item: Mapping[str, Json], at: int, tensors: Mapping[str, np.ndarray])
         return Entry(str(item["pass"]), None)
     prefix = f"{at}/"
     mine = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    return Entry(str(item["pass"]), Plan.from_json(cast(dict[str, Json], item["plan"]), mine))
+    plan = Plan.from_json(cast(dict[str, Json], item["plan"]), mine)
+    return Entry(str(item["pass"]), plan, str(item.get("forced", "")))

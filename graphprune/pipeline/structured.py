@@ -21,6 +21,7 @@ from graphprune.prune.plan import Plan
 from graphprune.prune.select import Scope
 
 if TYPE_CHECKING:
+    from graphprune.pipeline.ratios import Ratio
     from graphprune.prune.kinds import Kind
     from graphprune.prune.scoring import Scoring
 
@@ -134,6 +135,28 @@ class Structured(Pass):
         if not groups:
             raise PromiseError(*_nothing(analysis, bool(self.only or self.ignore)))
         return Decision(self, analysis, found, groups, self.prepared(subject, context)).plan()
+
+    def ratio_taken(self, subject: Subject, plan: Plan, context: Context) -> Ratio | None:
+        """Of the Groups that share the ratio: those that the pass may cut and that have none of their own."""
+        from graphprune.axes.cost import CostModel
+        from graphprune.axes.kept import Kept
+        from graphprune.pipeline.ratios import Cuts, of_cost, of_units
+        from graphprune.prune.allocate import counter
+
+        budget, analysis = self.budget(), subject.analysis
+        if budget.what != "ratio" or not plan.cuts:
+            return None
+        mine = self._groups(analysis, kinds(analysis))
+        own = self.own_ratios(mine)
+        groups = [group for group in mine if group.id not in own]
+        if self.counted == "unit" or self.scope != "global":
+            return of_units(budget.share, groups, plan.cuts)
+        count, _ = counter(CostModel(analysis, context.shapes), self.counted)
+
+        def left(cuts: Cuts) -> int:
+            return count(Kept(analysis, cuts))
+
+        return of_cost(budget.share, groups, plan.cuts, left, f"{self.counted} of these Units")
 
     def prepared(self, subject: Subject, context: Context) -> Context:
         """The context to decide in; a method that brings its own calibration data puts it here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,6 +13,7 @@ from graphprune.axes.cost import CostModel
 from graphprune.axes.groups import Group
 from graphprune.errors import ArgumentError
 from graphprune.prune.divergence import Judge, Metric
+from graphprune.prune.finer import SLACK
 from graphprune.prune.gates import Candidates, Gated
 from graphprune.prune.select import Ladder
 from graphprune.runtime.session import Feeds
@@ -111,18 +112,21 @@ class Search:
         groups: numbered as the ladders say.
         losses: of a candidate, at least 1 each (1 plus the divergence from the dense model).
         macs: multiply-adds of a candidate.
-        met: whether a candidate meets the budget; the search then stops.
+        over: share of the model by which a candidate goes beyond the budget, negative where it misses it;
+            the search stops where it does not.
         first: allowance of the first Group.
         factor: from one Group's allowance to the next.
+        finer: all legal steps of a Group, then finer ones, for a last step that goes far beyond the budget.
     """
 
     ladders: Sequence[Ladder]
     groups: Sequence[Group]
     losses: Callable[[Cuts], Losses]
     macs: Callable[[Cuts], int]
-    met: Callable[[Cuts], bool]
+    over: Callable[[Cuts], float]
     first: float
     factor: float
+    finer: Callable[[Ladder], Iterable[Ladder]] = lambda ladder: ()
     cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Commit]:
@@ -141,7 +145,7 @@ class Search:
             commits.append(Commit(group, kept, _grown(losses, base), before - self.macs(self.cuts)))
             base = {name: max(base[name], losses[name]) for name in base}
             allowance *= self.factor
-            if self.met(self.cuts):
+            if self.over(self.cuts) >= 0:
                 break
         return commits
 
@@ -159,16 +163,33 @@ class Search:
                 best, low = (steps[middle], losses), middle + 1
             else:
                 high = middle
-        if best is None or not self.met({**self.cuts, group: best[0]}):
+        if best is None or self._beyond(ladder, best[0]) < 0:
             return best
-        smallest = next(step for step in steps if self.met({**self.cuts, group: step}))
+        smallest = self._smallest(ladder, steps)
         return smallest, self.losses({**self.cuts, group: smallest})
+
+    def _beyond(self, ladder: Ladder, kept: tuple[int, ...]) -> float:
+        return self.over({**self.cuts, self.groups[ladder.group].id: kept})
+
+    def _smallest(self, ladder: Ladder, steps: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """The smallest step that meets the budget; of finer ones where it leaves the budget far behind."""
+        best = next(step for step in steps if self._beyond(ladder, step) >= 0)
+        for finer in self.finer(ladder):
+            if self._beyond(ladder, best) <= SLACK:
+                break
+            smaller = (kept for kept in _kept(finer, range(len(finer.removed))) if len(kept) > len(best))
+            best = next((kept for kept in smaller if self._beyond(ladder, kept) >= 0), best)
+        return best
 
     def _steps(self, ladder: Ladder) -> list[tuple[int, ...]]:
         size = self.groups[ladder.group].size
         places = np.searchsorted(ladder.removed, RATIOS * size + 1e-9, side="right") - 1
-        chosen = np.unique(places[places >= 0])
-        return [tuple(np.sort(ladder.order[ladder.removed[at] :]).tolist()) for at in chosen]
+        return _kept(ladder, np.unique(places[places >= 0]).tolist())
+
+
+def _kept(ladder: Ladder, places: Iterable[int]) -> list[tuple[int, ...]]:
+    """The Units that stay after some of the steps."""
+    return [tuple(np.sort(ladder.order[ladder.removed[at] :]).tolist()) for at in places]
 
 
 def _grown(losses: Losses, base: Losses) -> float:

@@ -14,7 +14,7 @@ from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.ir.arrays import Scores
 from graphprune.prune.allocate import MOST, Cost, Cuts, counter, least_share
-from graphprune.prune.finer import Gone, Landing, Steps, fill, room
+from graphprune.prune.finer import CostRoom, Gone, Landing, Steps, cost_room, fill, room
 from graphprune.prune.select import Ladder, Order, Scope, alignment, in_order, ladder, take_ratio, take_until
 
 Shares = Callable[[float], Mapping[str, float]]
@@ -37,10 +37,11 @@ class Budget:
         """What may be left of the model at hand, which has `dense` of it."""
         return int(np.floor(self.share * (dense if self.whole is None else self.whole)))
 
-    def met(self, cost: CostModel, kept: Kept, added: int = 0) -> bool:
-        """Whether a cut, and parameters that its repair adds, leave no more than this share of the model."""
+    def over(self, cost: CostModel, kept: Kept, added: int = 0) -> float:
+        """Share of the model by which a cut and its repair go beyond this; negative where they miss it."""
         count, dense = counter(cost, self.what)
-        return count(kept) + (added if self.what == "params" else 0) <= self.target(dense)
+        left = count(kept) + (added if self.what == "params" else 0)
+        return (self.target(dense) - left) / max(1, dense)
 
     def part(self, done: float, dense: int) -> Budget:
         """The budget of a first part of the way to this one, from a model that has `dense` of it."""
@@ -70,6 +71,11 @@ class Rules:
     counted: Cost = "unit"
     added: Callable[[Kept], int] = lambda kept: 0
 
+    @property
+    def counts(self) -> Cost:
+        """What a ratio is a share of: Units, where they do not all compete."""
+        return self.counted if self.scope == "global" else "unit"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -77,13 +83,11 @@ class Choice:
 
     Attributes:
         missed: the least share in reach, where a budget is not.
-        removed: share of the Units that go, where it is much less than a ratio allows.
-        forced: the step that leaves a budget far behind, or that a ratio does not allow, in words.
+        forced: why a budget is left far behind, or a ratio not used up, in words.
     """
 
     cuts: Cuts
     missed: float | None = None
-    removed: float | None = None
     forced: str = ""
 
 
@@ -141,19 +145,27 @@ def _by_ratio(
 ) -> Choice:
     groups = steps.groups
     if shares is not None:
-        return Choice(fixed | _local(groups, steps.own, shares(budget.share)))
+        forced = "every Group gives the share that the method says, in whole steps"
+        return Choice(fixed | _local(groups, steps.own, shares(budget.share)), forced=forced)
     order = in_order(steps.own, groups, rules.scope)
-    rest = tuple(group for group in groups if group.id not in rules.own)
-    if rules.counted != "unit" and rules.scope == "global":
-        left = _left(analysis, fixed, counter(cost(), rules.counted)[0])
-        return Choice(fixed | order.kept(_within(order, groups, rest, budget.share, left), groups))
-    pool = rest if rules.scope == "global" else groups
-    taken = order.gone(take_ratio(order, pool, budget.share, rules.scope))
-    numbers = [ladder.group for ladder in steps.own]
-    allowed = room(groups, numbers, budget.share, rules.scope)
-    landed = fill(steps, allowed, taken)
-    removed = None if landed.met else allowed.removed(landed.gone)
-    return Choice(fixed | steps.cuts(landed.gone), removed=removed, forced=landed.forced)
+    if rules.counts == "unit":
+        pool = [group for group in groups if group.id not in rules.own] if rules.scope == "global" else groups
+        taken = order.gone(take_ratio(order, pool, budget.share, rules.scope))
+        numbers = [ladder.group for ladder in steps.own]
+        landed = fill(steps, room(groups, numbers, budget.share, rules.scope), taken)
+    else:
+        left = _left(analysis, fixed, counter(cost(), rules.counts)[0])
+        allowed = cost_room(steps, left, budget.share)
+        landed = fill(steps, allowed, order.gone(_within(order, groups, allowed)))
+    why = "" if landed.met else _unused(landed.forced, rules)
+    return Choice(fixed | steps.cuts(landed.gone), forced=why)
+
+
+def _unused(step: str, rules: Rules) -> str:
+    """Why no more goes than a ratio allows."""
+    if step:
+        return f"the smallest step there is, {step}, would be too many"
+    return f"no Group has a legal step left (min-keep={rules.min_keep:g}, align={rules.align})"
 
 
 def _by_cost(
@@ -171,7 +183,7 @@ def _by_cost(
     landed = landing.land(*way)
     cuts = fixed | steps.cuts(landed.gone)
     if landed.met:
-        return Choice(cuts, forced=landed.forced)
+        return Choice(cuts, forced=landed.forced and f"no smaller step than {landed.forced} was legal")
     whole = dense if budget.whole is None else budget.whole
     return Choice(cuts, min(dense, count(Kept(analysis, cuts))) / max(1, whole))
 
@@ -211,13 +223,9 @@ def _left(analysis: Analysis, fixed: Cuts, count: Callable[[Kept], int]) -> Call
     return lambda cuts: count(Kept(analysis, fixed | cuts))
 
 
-def _within(
-    order: Order, groups: Sequence[Group], rest: Sequence[Group], ratio: float, left: Callable[[Cuts], int]
-) -> int:
-    """How many steps a share of a cost allows; weights that two Groups shrink, as heads do, count once."""
-    most = left({})
-    allowed = ratio * (most - left({group.id: () for group in rest})) * (1 + 1e-9)
-    over = take_until(order, groups, lambda kept: most - left(dict(kept)) > allowed)
+def _within(order: Order, groups: Sequence[Group], room: CostRoom) -> int:
+    """How many steps a share of a cost allows."""
+    over = take_until(order, groups, lambda kept: not room.holds(dict(kept)))
     return len(order) if over is None else over - 1
 
 

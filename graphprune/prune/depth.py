@@ -143,14 +143,23 @@ def greedy(
 
 
 def taken(removals: Sequence[Removal], candidates: Sequence[Sublayer], enough: Enough) -> list[Sublayer]:
-    """The first removals that are enough, or all of them, in graph order."""
+    """The first removals that are enough, or all of them, in the order in which they go.
+
+    Where they are more than enough, those that a later and larger one makes needless stay, the dearest first.
+    """
     by_name = {item.name: item for item in candidates}
     gone: list[Sublayer] = []
     for removal in removals:
         if enough(gone):
             break
         gone.append(by_name[removal.name])
-    return sorted(gone, key=candidates.index)
+    if not enough(gone):
+        return gone
+    for item in reversed(gone[:-1]):
+        rest = [each for each in gone if each is not item]
+        if enough(rest):
+            gone = rest
+    return gone
 
 
 def _inside(item: Sublayer, gone: Sequence[Sublayer]) -> bool:

@@ -72,6 +72,10 @@ class Steps:
             finer = (self._finer(steps.group, multiple) for steps in self.own)
             yield [steps for steps in finer if steps is not None and steps.removed.size]
 
+    def of(self, number: int) -> Iterator[Ladder]:
+        """The steps of one Group, from wide to fine."""
+        return (steps for ladders in self.levels() for steps in ladders if steps.group == number)
+
     def _finer(self, number: int, multiple: int) -> Ladder | None:
         group = self.groups[number]
         wanted = alignment(group, multiple)
@@ -152,8 +156,11 @@ class Landing:
 
     def _previous(self, number: int, before: Gone, after: Gone) -> int:
         """Units of a Group that go one step earlier, in the finest steps there are."""
-        ladders = (steps for ladders in self.steps.levels() for steps in ladders if steps.group == number)
-        counts = [int(count) for steps in ladders for count in steps.removed[steps.removed < after[number]]]
+        counts = [
+            int(count)
+            for steps in self.steps.of(number)
+            for count in steps.removed[steps.removed < after[number]]
+        ]
         return max([before.get(number, 0), *counts])
 
     def _most(self, before: Gone) -> Gone | None:
@@ -261,9 +268,11 @@ class Room:
             rest[self.pool[number]] -= count
         return rest
 
-    def removed(self, gone: Gone) -> float:
-        """Share of all Units that go."""
-        return sum(gone.values()) / max(1, self.units)
+    def largest(self, steps: Ladder, gone: Gone) -> int | None:
+        """The most Units of a Group that may go in all, where that is more than now."""
+        before, rest = gone.get(steps.group, 0), self.rest(gone)[self.pool[steps.group]]
+        fits = steps.removed[(steps.removed > before) & (steps.removed <= before + rest)]
+        return int(fits[-1]) if fits.size else None
 
     def gap(self, gone: Gone) -> float:
         """Share of all Units that may still go."""
@@ -283,14 +292,59 @@ def room(groups: Sequence[Group], numbers: Sequence[int], ratio: float, scope: s
     return Room(pool, allowed, sum(sizes.values()))
 
 
-def fill(steps: Steps, room: Room, gone: Gone) -> Landed:
+@dataclass(frozen=True)
+class CostRoom:
+    """How much a ratio lets go of what all Units cost; a weight that two Groups shrink counts once.
+
+    Attributes:
+        cuts: kept Units of what goes.
+        left: counts the model after a cut.
+        most: what it counts before.
+        units: what all Units cost.
+        ratio: the share of it that may go.
+    """
+
+    cuts: Callable[[Gone], Cuts]
+    left: Left
+    most: int
+    units: int
+    ratio: float
+
+    def holds(self, cuts: Cuts) -> bool:
+        """Whether a cut is allowed."""
+        return self.most - self.left(cuts) <= self.ratio * self.units * (1 + 1e-9)
+
+    def largest(self, steps: Ladder, gone: Gone) -> int | None:
+        """The most Units of a Group that may go in all, where that is more than now."""
+        ahead = steps.removed[steps.removed > gone.get(steps.group, 0)].tolist()
+        low, high = 0, len(ahead)
+        while low < high:
+            middle = (low + high) // 2
+            if self.holds(self.cuts(gone | {steps.group: ahead[middle]})):
+                low = middle + 1
+            else:
+                high = middle
+        return ahead[low - 1] if low else None
+
+    def gap(self, gone: Gone) -> float:
+        """Share of what all Units cost that may still go."""
+        return self.ratio - (self.most - self.left(self.cuts(gone))) / max(1, self.units)
+
+
+def cost_room(steps: Steps, left: Left, ratio: float) -> CostRoom:
+    """What a ratio allows of what the Units of all these Groups cost."""
+    most, least = left({}), left({steps.groups[each.group].id: () for each in steps.own})
+    return CostRoom(steps.cuts, left, most, most - least, ratio)
+
+
+def fill(steps: Steps, room: Room | CostRoom, gone: Gone) -> Landed:
     """More steps where those taken leave far more than a ratio allows, none of which exceeds it."""
     for ladders in steps.levels():
         while room.gap(gone) > SLACK:
-            rest, now = room.rest(gone), gone
-            found = [(s, r) for s in ladders if (r := _largest(s, now, rest[room.pool[s.group]])) is not None]
+            found = _fitting(ladders, room, gone)
             if not found:
                 break
+            now = gone
             chosen, removed = max(found, key=lambda each: _worth(each, now, room))
             gone = gone | {chosen.group: removed}
     if room.gap(gone) <= SLACK:
@@ -298,14 +352,17 @@ def fill(steps: Steps, room: Room, gone: Gone) -> Landed:
     return Landed(gone, met=False, forced=_blocked(steps, gone))
 
 
-def _largest(steps: Ladder, gone: Gone, rest: int) -> int | None:
-    """The most Units of a Group that may go in all, where that is more than now."""
-    before = gone.get(steps.group, 0)
-    fits = steps.removed[(steps.removed > before) & (steps.removed <= before + rest)]
-    return int(fits[-1]) if fits.size else None
+def _fitting(ladders: Sequence[Ladder], room: Room | CostRoom, gone: Gone) -> list[tuple[Ladder, int]]:
+    """Groups that have a step left, and their widest; where counting is dear, of those that lose least."""
+    some = _cheapest(ladders, gone) if isinstance(room, CostRoom) else ladders
+    for tried in (some, ladders):
+        found = [(steps, widest) for steps in tried if (widest := room.largest(steps, gone)) is not None]
+        if found:
+            return found
+    return []
 
 
-def _worth(step: tuple[Ladder, int], gone: Gone, room: Room) -> tuple[bool, float, int]:
+def _worth(step: tuple[Ladder, int], gone: Gone, room: Room | CostRoom) -> tuple[bool, float, int]:
     """One step that is enough comes first, the least salient of these; else the widest."""
     steps, removed = step
     enough = room.gap(gone | {steps.group: removed}) <= SLACK

@@ -17,6 +17,7 @@ from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline.bounds import require_kept, require_one
 from graphprune.pipeline.globs import filtered, require_named, sublayer_names
 from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.ratios import Ratio
 from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
 from graphprune.prune.depth import DepthCost, Enough, Removal, greedy, outputs_without, ranked, taken
 from graphprune.prune.divergence import Metric
@@ -71,13 +72,16 @@ class Depth(Pass):
         cost = DepthCost(analysis, context.shapes)
         enough = self._enough(candidates, cost, context)
         if enough(()):
+            context.forced(f"there are {len(candidates)} sublayers, and they go as a whole")
             return Plan(options=self.options())
         if not candidates:
             raise PromiseError(*_nothing(found))
         how = settled(self.repair, context)
         removals = self._removals(analysis, candidates, enough, cost, context)
-        gone = taken(removals, candidates, enough)
+        order = taken(removals, candidates, enough)
+        gone = sorted(order, key=candidates.index)
         self._require(gone, enough, context)
+        context.forced(f"without '{order[-1].name}' too little is gone, and sublayers go as a whole")
         self._note(gone, removals, context)
         made = repaired(analysis, {}, how, context, bypassed=gone)
         tell(made, how, context)
@@ -87,6 +91,14 @@ class Depth(Pass):
             replaced=made.replaced,
             biases=made.biases,
         )
+
+    def ratio_taken(self, subject: Subject, plan: Plan, context: Context) -> Ratio | None:
+        """Of the sublayers that may go."""
+        if (self.remove, self.params, self.macs) != (None, None, None):
+            return None
+        candidates = filtered(find_sublayers(subject.analysis).found, sublayer_names, self.only, self.ignore)
+        asked = DEFAULT_RATIO if self.ratio is None else self.ratio
+        return Ratio(asked, len(plan.bypassed) / max(1, len(candidates)), "sublayers")
 
     def _enough(self, candidates: Sequence[Sublayer], cost: DepthCost, context: Context) -> Enough:
         if self.params is not None:

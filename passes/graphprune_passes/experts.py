@@ -20,6 +20,7 @@ from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline.bounds import require_kept, require_one
 from graphprune.pipeline.globs import filtered, mixture_names, require_named
 from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.ratios import Ratio, of_units
 from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
 from graphprune.prune.experts import (
     Arrays,
@@ -92,6 +93,7 @@ class Experts(Pass):
         counts, routes = self._counts(analysis, layers, context), self._routes(analysis, layers, context)
         cuts, scores, merged = self._choice(analysis, layers, counts, routes, context)
         require_fewer(layers, cuts)
+        context.forced("layers lose whole experts, as many of each, and keep as many as their routers pick")
         made = repaired(analysis, cuts, how, context, base=merged)
         tell(made, how, context)
         return Plan(
@@ -102,6 +104,13 @@ class Experts(Pass):
             replaced={**merged, **made.replaced},
             biases=made.biases,
         )
+
+    def ratio_taken(self, subject: Subject, plan: Plan, context: Context) -> Ratio | None:
+        """Of the experts of all layers."""
+        if not plan.cuts or (self.keep, self.params) != (None, None):
+            return None
+        groups = [item.group for item in self._layers(find_mixtures(subject.analysis))]
+        return of_units(DEFAULT_RATIO if self.ratio is None else self.ratio, groups, plan.cuts, "experts")
 
     def _layers(self, found: Mixtures) -> tuple[Mixture, ...]:
         patterns = (*self.only, *self.ignore)

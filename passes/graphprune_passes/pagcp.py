@@ -8,7 +8,7 @@ output is 1 plus its divergence from the dense model's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -23,10 +23,11 @@ from graphprune.pipeline.repairing import Repair, added_by, repaired, settled, t
 from graphprune.prune.allowance import Commit, Cuts, Search, efficient, growth, outputs_behind, visited
 from graphprune.prune.choose import Budget
 from graphprune.prune.divergence import Metric
+from graphprune.prune.finer import Steps
 from graphprune.prune.gates import Gated, gated
 from graphprune.prune.plan import Plan
 from graphprune.prune.saliency import score_groups
-from graphprune.prune.select import Ladder, alignment, ladder
+from graphprune.prune.select import alignment, ladder
 
 
 @dataclass(frozen=True)
@@ -95,15 +96,16 @@ class Pagcp(Pass):
             )
         how = settled(self.repair, context)
         cost = CostModel(analysis, context.shapes)
-        met = self._met(analysis, cost, how, context.given)
+        over = self._over(analysis, cost, how, context.given)
         scores = score_groups(analysis, groups, "l1", context.seed)
         ladders = [
             ladder(number, group, scores[group.id], alignment(group, self.align), self.min_keep)
             for number, group in enumerate(groups)
         ]
-        commits = self._search(groups, ladders, cost, met, gates, context)
+        steps = Steps(groups, scores, ladders, self.align, self.min_keep)
+        commits = self._search(steps, cost, over, gates, context)
         cuts = {commit.group: commit.kept for commit in efficient(commits, self.topk)}
-        self._require(cuts, met, context)
+        self._require(cuts, over, context)
         made = repaired(analysis, cuts, how, context, driver=self.driver)
         tell(made, how, context)
         return Plan(
@@ -126,33 +128,32 @@ class Pagcp(Pass):
         require_groups(analysis.groups, (*self.only, *self.ignore))
         return filtered(analysis.prunable, group_names, self.only, self.ignore)
 
-    def _met(
+    def _over(
         self, analysis: Analysis, cost: CostModel, how: str, given: Mapping[str, int]
-    ) -> Callable[[Cuts], bool]:
-        """Whether a cut and its repair meet the budget."""
+    ) -> Callable[[Cuts], float]:
+        """How far a cut and its repair go beyond the budget; what has none never does."""
         budget, added = self.budget, added_by(analysis, how, self.driver)
         if budget is not None:
             budget = replace(budget, whole=given.get(budget.what))
 
-        def met(cuts: Cuts) -> bool:
+        def over(cuts: Cuts) -> float:
             kept = Kept(analysis, cuts)
-            return budget is not None and budget.met(cost, kept, added(kept))
+            return -1.0 if budget is None else budget.over(cost, kept, added(kept))
 
-        return met
+        return over
 
     def _search(
         self,
-        groups: Sequence[Group],
-        ladders: Sequence[Ladder],
+        steps: Steps,
         cost: CostModel,
-        met: Callable[[Cuts], bool],
+        over: Callable[[Cuts], float],
         gates: Gated,
         context: Context,
     ) -> list[Commit]:
-        factor = growth(len(ladders), self.delta0, self.tau)
+        factor = growth(len(steps.own), self.delta0, self.tau)
         search = Search(
-            visited(gates.analysis, ladders, groups, cost, factor),
-            groups,
+            visited(gates.analysis, steps.own, steps.groups, cost, factor),
+            steps.groups,
             outputs_behind(
                 gates,
                 context.calibration,
@@ -162,20 +163,24 @@ class Pagcp(Pass):
                 note=context.note,
             ),
             lambda cuts: cost.macs(Kept(gates.analysis, cuts)),
-            met,
+            over,
             self.delta0,
             factor,
+            lambda own: steps.of(own.group),
         )
         return search.run(lambda done, total: context.progress(done, total, "groups"))
 
-    def _require(self, cuts: Cuts, met: Callable[[Cuts], bool], context: Context) -> None:
+    def _require(self, cuts: Cuts, over: Callable[[Cuts], float], context: Context) -> None:
         """Something was removed, and enough."""
         if not cuts:
             raise PromiseError(
                 "nothing was removed: no Group allows a step within delta0",
                 "raise delta0 and tau, or set align=1",
             )
-        if self.budget is not None and not met(cuts):
+        context.forced(
+            f"group '{list(cuts)[-1]}' has no smaller step, and those before it go as far as they may"
+        )
+        if self.budget is not None and over(cuts) < 0:
             context.fall_short(
                 f"{self.budget.what}={self.budget.share:g} cannot be met within delta0={self.delta0:g} "
                 f"and tau={self.tau:g}",

@@ -14,7 +14,7 @@ from graphprune.prune.kinds import kinds
 from graphprune.runtime.session import open_session
 from tests.axes.claims import sketch
 from tests.prune.test_kinds import decoder
-from tests.prune.widths import params
+from tests.prune.widths import convs, params
 
 MLP = """(float[n,6] x) => (float[n,4] y) { a = MatMul(x, w1)\n b = Add(a, b1)\n c = Relu(b)
     d = MatMul(c, w2)\n y = Add(d, b2) }"""
@@ -161,6 +161,19 @@ def test_a_ratio_of_flap_counts_a_weight_once_that_two_groups_shrink() -> None:
     made = graphprune.compile(model, "flap(ratio=0.5, repair=none, align=1)", calibration=samples())
     whole = 6 * 20 + 20 * 20 + 20 * 4
     assert whole / 2 <= params(made.model) < whole / 2 + 6 + 20 + 4
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])
+def test_a_ratio_of_flap_is_filled_by_finer_steps(ratio: float) -> None:
+    """Steps of 16 come in one order, in which the first that is too wide ends the cut at .122."""
+    data = {"x": np.random.default_rng(3).standard_normal((16, 3, 8, 8)).astype(np.float32)}
+    made = graphprune.compile(
+        convs(32, 128), f"flap(ratio={ratio}, repair=none, kinds=all)", calibration=data
+    )
+    gone = 1 - params(made.model) / params(convs(32, 128))
+    assert ratio - 0.03 <= gone <= ratio
+    (budget,) = made.report.budgets
+    assert budget.left == pytest.approx(1 - gone) and budget.met
 
 
 def test_a_larger_ratio_removes_more_of_the_same() -> None:

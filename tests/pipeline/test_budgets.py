@@ -18,7 +18,7 @@ from graphprune.pipeline.passes import Context, Pass, Subject
 from graphprune.pipeline.settings import Settings
 from graphprune.prune.plan import Plan
 from tests.proof.building import parsed
-from tests.prune.widths import deep
+from tests.prune.widths import convs, deep
 
 from .conftest import mlp
 
@@ -72,6 +72,65 @@ def test_a_missed_budget_may_be_written_and_is_said(tmp_path: Path) -> None:
     (budget,) = result.report.budgets
     assert not budget.met
     assert budget.left == result.report.after.params / result.report.before.params
+
+
+@dataclass(frozen=True)
+class Greedy(Boast):
+    """Names a ratio, and removes more."""
+
+    name: ClassVar[str] = "greedy"
+
+    ratio: float | None = None
+
+
+def test_a_pass_that_removes_more_than_its_ratio_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(PromiseError, match=r"ratio=0.01 is missed: the plan removes 0\.02\d of the Units"):
+        run(Greedy(ratio=0.01), output=tmp_path / "small.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ratio_is_told_as_asked_and_as_left() -> None:
+    report = graphprune.compile(deep(), 'prune(ratio=0.5, ratios={"w3:1": 0.25})').report
+    (budget,) = report.budgets
+    kept = {group.id: group.kept / group.width for group in report.passes[0].groups if not group.pin}
+    own = "w3:1"
+    rest = [group for group in report.passes[0].groups if not group.pin and group.id != own]
+    assert kept[own] == 0.75
+    assert (budget.what, budget.asked, budget.met) == ("ratio", 0.5, True)
+    assert budget.left == sum(group.kept for group in rest) / sum(group.width for group in rest)
+
+
+def test_a_plan_ends_as_its_compile_did(tmp_path: Path) -> None:
+    dense = convs(32, 32)
+    first = graphprune.compile(dense, "prune(params=0.8, align=16)", tmp_path / "a.onnx").report
+    again = graphprune.compile(dense, plan=tmp_path / "a.plan.json", output=tmp_path / "b.onnx").report
+    assert again.budgets == first.budgets and again.warnings == first.warnings
+    assert any("no smaller step than group" in line for line in again.warnings)
+    assert (tmp_path / "b.plan.json").read_text() == (tmp_path / "a.plan.json").read_text()
+
+
+def test_a_plan_that_misses_its_budget_is_written_only_where_that_is_allowed(tmp_path: Path) -> None:
+    asked, short, output = "prune(params=0.02, align=1)", tmp_path / "a.onnx", tmp_path / "b.onnx"
+    graphprune.compile(deep(), asked, short, allow_short=True)
+    plan = tmp_path / "a.plan.json"
+    with pytest.raises(PromiseError, match=r"params=0.02 is missed: 0\.\d+ of the model's") as caught:
+        graphprune.compile(deep(), plan=plan, output=output)
+    assert caught.value.exit_code == 1 and not output.exists()
+    made = graphprune.compile(deep(), plan=plan, allow_short=True)
+    assert not made.report.budgets[0].met
+
+
+def test_a_plan_of_a_pass_that_is_not_installed_says_what_is_not_judged(tmp_path: Path) -> None:
+    made = run(Boast(params=0.99))
+    report = graphprune.compile(mlp(), plan=made.plan_file).report
+    assert any("budgets of boast(params=0.99) are not judged" in line for line in report.warnings)
+
+
+@pytest.mark.parametrize(
+    "passes", ["prune(params=0.7), prune(params=0.5)", "prune(params=0.5), prune(params=0.9)"]
+)
+def test_what_another_pass_removed_is_no_step_too_wide(passes: str) -> None:
+    assert not graphprune.compile(deep(), passes).report.warnings
 
 
 def test_a_later_pass_that_grows_the_model_misses_the_budget_of_an_earlier_one() -> None:

@@ -12,8 +12,11 @@ import graphprune
 from graphprune.axes import analyse
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.prune.allowance import Commit, Search, efficient, growth
+from graphprune.prune.finer import SLACK
 from graphprune.prune.select import ladder
 from tests.proof.building import model
+
+from .widths import convs
 
 Cuts = Mapping[str, tuple[int, ...]]
 DRAW = np.random.default_rng(5)
@@ -58,7 +61,7 @@ def search(slopes: Mapping[str, float], first: float, factor: float, **more: obj
     kept = {g.id: g.size for g in groups}
     settings = {
         "macs": lambda cuts: sum(len(cuts.get(name, range(size))) for name, size in kept.items()),
-        "met": lambda cuts: False,
+        "over": lambda cuts: -1.0,
         **more,
     }
     return Search(ladders, groups, losses, first=first, factor=factor, **settings)  # type: ignore[arg-type]
@@ -84,8 +87,8 @@ def test_a_group_that_fails_at_once_keeps_all_and_its_allowance_stays() -> None:
 
 
 def test_the_search_stops_at_the_budget_with_the_smallest_step() -> None:
-    met = lambda cuts: len(cuts.get("w:1", range(40))) <= 31  # noqa: E731
-    found = search({"w:1": 0.1, "v:1": 0.1}, 0.05, 1.0, met=met).run()
+    over = lambda cuts: (31 - len(cuts.get("w:1", range(40)))) / 40  # noqa: E731
+    found = search({"w:1": 0.1, "v:1": 0.1}, 0.05, 1.0, over=over).run()
     assert [(c.group, len(c.kept)) for c in found] == [("w:1", 30)]
 
 
@@ -125,6 +128,18 @@ def test_a_budget_ends_the_search_or_is_missed_aloud() -> None:
     assert 0.8 < report.after.params / report.before.params <= 0.9
     with pytest.raises(PromiseError, match="cannot be met within"):
         graphprune.compile(TWO, "pagcp(align=1, params=0.05, tau=1.1)", calibration=DATA)
+
+
+def test_wide_steps_of_the_last_group_give_way_to_finer_ones() -> None:
+    """At steps of 16 the first convolution of 32 would leave 0.51 of the parameters."""
+    data = {"x": np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)}
+    wide = graphprune.compile(
+        convs(32, 32), "pagcp(params=0.77, align=16, tau=1e9, delta0=1e6)", calibration=data
+    )
+    fine = graphprune.compile(convs(32, 32), "pagcp(params=0.77, tau=1e9, delta0=1e6)", calibration=data)
+    assert wide.report.budgets[0].left < 0.77 - SLACK <= fine.report.budgets[0].left <= 0.77
+    assert any("has no smaller step, and those before it" in line for line in wide.report.warnings)
+    assert not any("params=" in line for line in fine.report.warnings)
 
 
 def test_it_needs_data() -> None:

@@ -14,6 +14,7 @@ from graphprune.axes import analyse
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.prune import divergence
+from graphprune.prune.depth import Removal, taken
 from graphprune.prune.divergence import Judge, distribution, jsd, kl, targets
 from graphprune.prune.gates import Candidates, gated
 from graphprune.runtime.session import open_session
@@ -145,6 +146,31 @@ def test_a_budget_is_met_with_no_more_sublayers_than_needed(budget: str) -> None
     share = getattr(after, kind) / getattr(before, kind)
     one = 2 * C * F / before.params if kind == "params" else 2 * C * F * 5 / (before.macs / 1)
     assert share <= 0.6 < share + one + 1e-6
+
+
+def test_a_sublayer_that_a_larger_one_makes_needless_stays() -> None:
+    """Small ones go first; once the large one went, they need not."""
+    candidates = find_sublayers(analyse(stack(scales=(0.3,) * 3))).found
+    weight = dict(zip(candidates, (1, 1, 8), strict=True))
+    order = [Removal(item.name, 0.1) for item in candidates]
+    assert taken(order, candidates, lambda gone: sum(weight[i] for i in gone) >= 8) == [candidates[2]]
+    assert taken(order, candidates, lambda gone: sum(weight[i] for i in gone) >= 9) == [
+        candidates[0],
+        candidates[2],
+    ]
+
+
+@pytest.mark.parametrize(("budget", "what"), [("params=0.99", "params"), ("ratio=0.9", "ratio")])
+def test_what_sublayers_leave_behind_is_said_with_why(budget: str, what: str) -> None:
+    result = graphprune.compile(stack(scales=(0.3,) * 2), f"depth({budget})", calibration=DATA)
+    (line,) = (line for line in result.report.warnings if line.startswith(budget))
+    assert "sublayers go as a whole" in line
+    assert result.report.budgets[0].what == what and result.report.budgets[0].met
+
+
+def test_a_ratio_too_small_for_one_sublayer_is_said() -> None:
+    report = graphprune.compile(stack(scales=(0.3,) * 2), "depth(ratio=0.4)", calibration=DATA).report
+    assert any("ratio=0.4 removes 0.000 of the sublayers: there are 2" in line for line in report.warnings)
 
 
 def test_a_budget_out_of_reach_is_a_promise_that_fails() -> None:
