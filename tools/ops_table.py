@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from graphprune.axes import rules
-from graphprune.axes.rules import BY_OP, MODULES
-from graphprune.axes.rules.row import Row
+from graphprune import ops as rules
+from graphprune.ops import BY_OP, MODULES
+from graphprune.ops.record import Record
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ops.md"
 TITLES = {
@@ -34,7 +34,7 @@ INTRO = """# Operators
 <!-- generated: python -m tools.ops_table -->
 
 What graphprune knows about each operator, generated from the table that the analysis itself reads
-(`graphprune/axes/rules/`): {known} operators in {rows} rows. Opsets 7 to 26; names after a domain belong
+(`graphprune/ops/`): {known} operators in {rows} rows. Opsets 7 to 26; names after a domain belong
 to it. An operator that is not here, whatever its domain, is a barrier: every axis it touches is pinned, and
 `inspect` names it. To teach graphprune one more, see [CONTRIBUTING](../CONTRIBUTING.md#add-an-operator).
 
@@ -64,12 +64,12 @@ def render() -> str:
     return "\n".join(parts)
 
 
-def _rows(module: str) -> tuple[Row, ...]:
-    found: tuple[Row, ...] = importlib.import_module(f"{rules.__name__}.{module}").ROWS
+def _rows(module: str) -> tuple[Record, ...]:
+    found: tuple[Record, ...] = importlib.import_module(f"{rules.__name__}.{module}").ROWS
     return found
 
 
-def _section(title: str, rows: tuple[Row, ...]) -> str:
+def _section(title: str, rows: tuple[Record, ...]) -> str:
     lines = [f"## {title}", "", "| operators | rule | exactness | edits |", "|---|---|---|---|"]
     lines += [
         f"| {'; '.join(_operators(row.ops))} | {_cell(row.labels)} | {row.exactness} | {_cell(row.edits)} |"

@@ -2,6 +2,6 @@
 
 from graphprune.axes.analyse import Analysis, analyse
 from graphprune.axes.groups import Group, Pin, Slice
-from graphprune.axes.options import Options
+from graphprune.labels.options import Options
 
 __all__ = ["Analysis", "Group", "Options", "Pin", "Slice", "analyse"]

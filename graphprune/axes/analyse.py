@@ -9,21 +9,22 @@ import onnx_ir as ir
 
 from graphprune.axes.branches import find_branches
 from graphprune.axes.caches import cache_pairs, token_axis
-from graphprune.axes.edits import Edit
 from graphprune.axes.groups import Group, form_groups
-from graphprune.axes.labels import Label, fixed, is_fixed
-from graphprune.axes.options import Options
 from graphprune.axes.positions import carry
-from graphprune.axes.regions import VarianceRegion, find_regions
+from graphprune.axes.regions import find_regions
 from graphprune.axes.routers import find_routers
-from graphprune.axes.rules import row_for
 from graphprune.axes.shared import tied_uses
 from graphprune.axes.shuffles import find_shuffles
-from graphprune.axes.state import Axes, Contraction, Event, Facts, State, Use
-from graphprune.axes.visit import Visit
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.domains import is_default
 from graphprune.ir.shapes import Sizes, infer
+from graphprune.labels.algebra import Label, fixed, is_fixed
+from graphprune.labels.edits import Edit
+from graphprune.labels.options import Options
+from graphprune.labels.state import Axes, Contraction, Event, Facts, State, Use
+from graphprune.labels.structures import VarianceRegion
+from graphprune.labels.visit import Visit
+from graphprune.ops import record_for
 
 PASS_LIMIT = 24
 
@@ -204,7 +205,7 @@ def _pin_uses(state: State, value: ir.Value, why: int) -> None:
 
 def _transfer(state: State, node: ir.Node) -> None:
     visit = Visit(state, node)
-    row = row_for(node.domain, node.op_type)
+    row = record_for(node.domain, node.op_type)
     if row is None:
         name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
         visit.fix_all(f"operator {name} is not known", "add a row for it (CONTRIBUTING.md)")
@@ -217,7 +218,7 @@ def _transfer(state: State, node: ir.Node) -> None:
 
 
 def _contracts(node: ir.Node) -> bool:
-    row = row_for(node.domain, node.op_type)
+    row = record_for(node.domain, node.op_type)
     return row is not None and row.exactness == "contraction"
 
 

@@ -12,70 +12,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal
 
 import onnx_ir as ir
 
-from graphprune.axes.effects import Effect, effect_on
-from graphprune.axes.picks import Pick, find_picks
+from graphprune.axes.effects import effect_on
+from graphprune.axes.picks import find_picks
 from graphprune.ir.shapes import Sizes
+from graphprune.labels.structures import Branch, Branches, Effect, Pick, Sink
 
 LIMIT = 600
 """Nodes that one expert may consist of."""
-
-SinkKind = Literal["sum", "piece", "updates", "start"]
-
-
-@dataclass(frozen=True, eq=False)
-class Sink:
-    """Where a branch ends: input `position` of `node` adds nothing once the branch is gone.
-
-    Attributes:
-        kind: an operand of a sum, a piece of a Concat, the updates of a Scatter, or the start of a Range that
-            continues where the branch's own Range (`follows`) ends.
-    """
-
-    node: ir.Node
-    position: int
-    kind: SinkKind
-    follows: ir.Node | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Branch:
-    """Everything that goes with one slot of a routing axis.
-
-    Attributes:
-        pick: where the slot is picked.
-        nodes: what is computed with it or only for it.
-        sinks: where it ends.
-        others: picks of stacked tensors that only this branch reads; their slots go with it.
-    """
-
-    pick: Pick
-    nodes: frozenset[ir.Node]
-    sinks: tuple[Sink, ...]
-    others: tuple[Pick, ...] = ()
-
-
-@dataclass(frozen=True)
-class Branches:
-    """All branches of a graph, and a reason for every pick of an expert that is not one."""
-
-    found: tuple[Branch, ...] = ()
-    reasons: Mapping[tuple[ir.Node, int], str] = field(default_factory=dict)
-
-    @cached_property
-    def picks(self) -> dict[tuple[ir.Node, int], Branch]:
-        """The branch by node and output of every pick."""
-        return {(pick.node, pick.output): b for b in self.found for pick in (b.pick, *b.others)}
-
-    @cached_property
-    def pieces(self) -> dict[tuple[ir.Node, int], Branch]:
-        """The branch by node and input of every piece of a Concat."""
-        return {(s.node, s.position): b for b in self.found for s in b.sinks if s.kind == "piece"}
 
 
 def find_branches(nodes: Iterable[ir.Node], sizes: Sizes) -> Branches:

@@ -16,19 +16,19 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import BODIES, Analysis, walk
 from graphprune.axes.assumed import concrete_sizes
-from graphprune.axes.atoms import NOTHING
-from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
-from graphprune.axes.labels import Factor, Label, is_fixed
-from graphprune.axes.macs import Place, Term, terms
-from graphprune.axes.rules import row_for
-from graphprune.axes.state import Axes, Use
 from graphprune.errors import ModelError
 from graphprune.ir.arrays import Ids
 from graphprune.ir.bodies import open_body, trips
 from graphprune.ir.shapes import Sizes
 from graphprune.ir.weights import find_weights, parameters, stored_bytes
+from graphprune.labels.algebra import Factor, Label, is_fixed
+from graphprune.labels.atoms import NOTHING
+from graphprune.labels.edits import BranchRemoval
+from graphprune.labels.state import Axes, Use
+from graphprune.ops import record_for
+from graphprune.ops.counting import Place, Term, terms
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def node_terms(node: ir.Node, sizes: Sizes) -> list[Term] | None:
     """The multiply-adds of a node, None where they are not known: a body runs who knows how often."""
     if node.op_type in BODIES:
         return [] if node.op_type == "If" else _repeated(node, sizes)
-    row = row_for(node.domain, node.op_type)
+    row = record_for(node.domain, node.op_type)
     return [] if row is None else terms(row.macs, node, sizes)
 
 
@@ -91,7 +91,7 @@ def _nodes_in(attribute: ir.Attr) -> Iterable[ir.Node]:
 
 
 def _multiplies(node: ir.Node) -> bool:
-    row = row_for(node.domain, node.op_type)
+    row = record_for(node.domain, node.op_type)
     return row is not None and row.macs is not None
 
 

@@ -12,9 +12,8 @@ from graphprune.ir.domains import is_default
 from graphprune.ir.evaluate import MOVES as MOVED
 from graphprune.ir.fast_shapes import BROADCAST, ELEMENTWISE
 from graphprune.ir.shapes import Sizes
+from graphprune.labels.structures import Effect
 
-Effect = Literal["zero", "empty", "offset", "any"]
-"""Zero everywhere; without rows; equal to the slot before it (a running count); of no interest."""
 Outcome = Effect | Literal["sum", "piece", "updates", "start"] | None
 
 MOVES = (frozenset(MOVED) - {"Concat"}) | {"Flatten", "Split", "Cast"}

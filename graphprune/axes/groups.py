@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.axes.atoms import NOTHING
-from graphprune.axes.labels import Label, is_fixed
-from graphprune.axes.state import Event, State, Use
 from graphprune.ir.arrays import Array, Ids
+from graphprune.labels.algebra import Label, is_fixed
+from graphprune.labels.atoms import NOTHING
+from graphprune.labels.state import Event, State, Use
 
 
 @dataclass(frozen=True)

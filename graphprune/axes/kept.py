@@ -8,8 +8,8 @@ from math import prod
 import numpy as np
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.labels import Factor, Label
 from graphprune.ir.arrays import Bools, Ids
+from graphprune.labels.algebra import Factor, Label
 
 
 class Kept:

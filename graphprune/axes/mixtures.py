@@ -10,12 +10,12 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.groups import Group, Slice
-from graphprune.axes.labels import Label
-from graphprune.axes.state import Contraction
 from graphprune.axes.tried import parted
 from graphprune.ir.arrays import Ids
+from graphprune.labels.algebra import Label
+from graphprune.labels.edits import BranchRemoval
+from graphprune.labels.state import Contraction
 
 CHOOSERS = frozenset({"TopK", "ArgMax", "Softmax", "MoE", "QMoE"})
 SELECTORS = frozenset({"TopK", "ArgMax"})

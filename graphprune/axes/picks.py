@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.effects import Effect
 from graphprune.ir.domains import is_default
 from graphprune.ir.evaluate import slice_bounds
 from graphprune.ir.shapes import Sizes
+from graphprune.labels.structures import Effect, Pick
 
 ROUTES = frozenset(["TopK", "ScatterElements", "OneHot", "Softmax", "Sigmoid", "Equal", "Scatter", "ArgMax"])
 """Operators that make routing weights."""
 DEPTH = 12
 FAMILY_LIMIT = 512
 """Experts per layer."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pick:
-    """Output `output` of `node` is slot `slot` of axis `axis` of input `position`.
-
-    Attributes:
-        state: what the picked value is once its slot is removed.
-    """
-
-    node: ir.Node
-    output: int
-    position: int
-    axis: int
-    slot: int
-    state: Effect
-
-    @property
-    def value(self) -> ir.Value:
-        """The value that holds the picked slot."""
-        return self.node.outputs[self.output]
 
 
 def find_picks(nodes: Iterable[ir.Node], sizes: Sizes) -> list[list[Pick]]:

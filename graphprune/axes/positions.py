@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.labels import Label, size_of
-from graphprune.axes.state import State, Table
 from graphprune.ir.evaluate import CannotEvaluateError, evaluator
+from graphprune.labels.algebra import Label, size_of
+from graphprune.labels.state import State, Table
 
 MOVING = frozenset(
     ["Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Slice", "Split", "Gather"]

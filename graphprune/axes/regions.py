@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from graphprune.ir.defaults import is_constant
+from graphprune.labels.structures import VarianceRegion
 
 MEANS = frozenset(["ReduceMean", "GlobalAveragePool"])
 """What a mean is written as; tf2onnx pools over the width of [batch, tokens, width]."""
 FUSED = ("Add", "Sqrt", "Div", "Mul", "Add")
 """What ONNX Runtime wants behind the variance to make one LayerNormalization of it (tried on 1.31)."""
-
-
-@dataclass(frozen=True, eq=False)
-class VarianceRegion:
-    """mean = ReduceMean(x); d = x - mean; variance = ReduceMean(d * d).
-
-    `fused`: whether ONNX Runtime makes one kernel of it, which primitive operators that keep n are not.
-    """
-
-    mean: ir.Node
-    variance: ir.Node
-    centred: tuple[ir.Node, ...]
-    fused: bool
 
 
 def find_regions(nodes: Iterable[ir.Node]) -> dict[ir.Node, VarianceRegion]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from graphprune.axes.branches import Branches
 from graphprune.ir.shapes import Sizes
+from graphprune.labels.structures import Branches
 
 CHOOSERS = frozenset({"TopK", "ArgMax"})
 ALONG = frozenset(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import onnx_ir as ir
 
-from graphprune.axes.state import Use
-from graphprune.axes.stored import MOVES
+from graphprune.labels.state import Use
+from graphprune.labels.stored import MOVES
 
 LOOK_UPS = frozenset({"Gather"})
 """Operators that read rows of a weight, as of an embedding, at input 0."""

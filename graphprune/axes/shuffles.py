@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.branches import only_for
-from graphprune.ir.arrays import Ids
 from graphprune.ir.shapes import Shape, Sizes
-
-
-@dataclass(frozen=True, eq=False)
-class Shuffle:
-    """out = in, with slot order[j] of axis `axis` at place j.
-
-    Attributes:
-        first, middle, last: the Reshape that parts the axis, the Transpose, the Reshape that joins it again.
-        helpers: nodes that only compute the shapes of the two Reshapes.
-    """
-
-    first: ir.Node
-    middle: ir.Node
-    last: ir.Node
-    axis: int
-    order: Ids
-    helpers: frozenset[ir.Node]
-
-    @property
-    def source(self) -> ir.Value:
-        """What is shuffled."""
-        value = self.first.inputs[0]
-        assert value is not None
-        return value
+from graphprune.labels.structures import Shuffle
 
 
 def find_shuffles(nodes: Iterable[ir.Node], sizes: Sizes) -> dict[ir.Node, Shuffle]:

@@ -14,9 +14,9 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.caches import cache_pairs
-from graphprune.axes.rules import row_for
 from graphprune.axes.tried import parted
 from graphprune.ir.domains import is_default
+from graphprune.ops import record_for
 
 SUMS = frozenset({"Add", "Sum"})
 SUM_LIMIT = 8
@@ -246,7 +246,7 @@ def _leaves(values: Iterable[ir.Value | None]) -> Iterator[ir.Value]:
 
 
 def _multiplies(node: ir.Node) -> bool:
-    row = row_for(node.domain, node.op_type)
+    row = record_for(node.domain, node.op_type)
     return row is not None and row.macs is not None
 
 

@@ -11,7 +11,7 @@ from graphprune.cli import options
 from graphprune.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from graphprune.axes.options import LayerNorm
+    from graphprune.labels.options import LayerNorm
 
 
 @click.command("explain")

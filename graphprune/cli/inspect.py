@@ -10,7 +10,7 @@ import click
 from graphprune.cli import options
 
 if TYPE_CHECKING:
-    from graphprune.axes.options import LayerNorm
+    from graphprune.labels.options import LayerNorm
 
 
 @click.command("inspect")

@@ -15,8 +15,8 @@ from graphprune.ir.names import escape, quote
 
 if TYPE_CHECKING:
     from graphprune.axes import Options
-    from graphprune.axes.options import LayerNorm
     from graphprune.axes.outputs import UserKind
+    from graphprune.labels.options import LayerNorm
 
 F = TypeVar("F", bound=Callable[..., object])
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import networkx
 
     from graphprune.axes import Analysis, Group, Options, Slice
-    from graphprune.axes.labels import Label
+    from graphprune.labels.algebra import Label
 
 Vertex = ir.Value | tuple[ir.Node, str]
 """A value, or one end of a node: "in" or "out" where it does not pass slots on, "" where it does."""

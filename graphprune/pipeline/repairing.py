@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from graphprune.axes import Analysis
     from graphprune.axes.kept import Kept
-    from graphprune.axes.labels import Label
     from graphprune.axes.sublayers import Sublayer
     from graphprune.ir.arrays import Array
+    from graphprune.labels.algebra import Label
     from graphprune.prune.repair import Cuts, Driver, Repaired
 
 Repair = Literal["auto", "none", "bias", "refit", "match", "bias+match", "refit+match"]
@@ -82,7 +82,7 @@ def repaired(
 
 def _counts(analysis: Analysis) -> list[tuple[tuple[Label, ...], int]]:
     """Constants that exact edits write beside a node, and the labels that have to shrink for it."""
-    from graphprune.axes.edits import LayerNormExpansion, MeanCount, VarianceCount
+    from graphprune.labels.edits import LayerNormExpansion, MeanCount, VarianceCount
 
     found: list[tuple[tuple[Label, ...], int]] = []
     for edit in analysis.edits:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.state import Use
 from graphprune.ir.arrays import Array, Bools
 from graphprune.ir.element import is_packed
+from graphprune.labels.state import Use
 from graphprune.proof.declared import Declared, Place
 from graphprune.proof.pairing import Pairing, is_constant, title
 from graphprune.proof.survivors import Survivors

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.state import Axes
 from graphprune.ir.arrays import Array
+from graphprune.labels.state import Axes
 from graphprune.proof.decisions import Decision, Tap, behind, find_holders, unexplained
 from graphprune.proof.rounding import Bounds
 from graphprune.proof.scales import full_scale, squashers

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes import edits as kinds
-from graphprune.axes.branches import Branch
-from graphprune.axes.labels import is_static, size_of
-from graphprune.axes.shuffles import Shuffle
 from graphprune.ir.arrays import Array
+from graphprune.labels import edits as kinds
+from graphprune.labels.algebra import is_static, size_of
+from graphprune.labels.structures import Branch, Shuffle
 from graphprune.proof.gone import Gone, gathered, without
 from graphprune.proof.survivors import Survivors
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from graphprune.axes.branches import Branch
-from graphprune.axes.shuffles import Shuffle
 from graphprune.axes.sublayers import Sublayer, gone_with
+from graphprune.labels.structures import Branch, Shuffle
 
 Read = tuple[ir.Node, int]
 """An input of a dense node."""

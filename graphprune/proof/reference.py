@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.state import Contraction
 from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import GraphpruneError
 from graphprune.ir.arrays import Bools
 from graphprune.ir.graft import Graft
+from graphprune.labels.state import Contraction
 from graphprune.proof import normalisers
 from graphprune.proof.certificate import repaired
 from graphprune.proof.pairing import every_node, is_constant, title

@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.labels import Label, size_of
-from graphprune.axes.state import Axes, Use
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.ir.arrays import Array, Bools, Ids
+from graphprune.labels.algebra import Label, size_of
+from graphprune.labels.state import Axes, Use
 from graphprune.prune.plan import Plan
 
 

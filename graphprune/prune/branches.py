@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphprune.axes.branches import Branch, Sink
-from graphprune.axes.edits import BranchRemoval
-from graphprune.axes.state import Use
 from graphprune.axes.sublayers import Sublayer, find_sublayers, gone_with
+from graphprune.labels.edits import BranchRemoval
+from graphprune.labels.state import Use
+from graphprune.labels.structures import Branch, Sink
 from graphprune.prune.rewriting import INSERTED, Chain, Rewriting, graph_of
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.axes import edits as kinds
-from graphprune.axes.labels import Label, size_of
-from graphprune.axes.state import Use
 from graphprune.ir.arrays import Array, Bools, Ints
+from graphprune.labels import edits as kinds
+from graphprune.labels.algebra import Label, size_of
+from graphprune.labels.state import Use
 from graphprune.prune.rewriting import Chain, Rewriting, graph_of
 from graphprune.prune.shape_inputs import resize_shape_input
 

@@ -17,11 +17,11 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
-from graphprune.axes.labels import Factor, Label
-from graphprune.axes.state import Contraction, Use
 from graphprune.axes.sublayers import Sublayer
 from graphprune.ir.arrays import Array, Ids
 from graphprune.ir.clone import Copy, copy_model
+from graphprune.labels.algebra import Factor, Label
+from graphprune.labels.state import Contraction, Use
 from graphprune.runtime.session import Feeds, Outputs, open_session
 
 Cuts = Mapping[str, Sequence[int]]

@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis, walk
-from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.groups import Group
-from graphprune.axes.labels import Label
+from graphprune.labels.algebra import Label
+from graphprune.labels.edits import BranchRemoval
 
 Kind = Literal["heads", "dims", "experts", "stream", "neurons", "channels"]
 Chosen = Literal["all", "inner", "stream", "neurons", "heads", "dims", "experts", "channels"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from graphprune.axes.options import Options
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array
+from graphprune.labels.options import Options
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.kept import Kept
-from graphprune.axes.labels import Label
-from graphprune.axes.state import Use
 from graphprune.ir.arrays import Array, Bools, Ids
 from graphprune.ir.clone import copy_model
 from graphprune.ir.element import is_packed
 from graphprune.ir.mapped import in_place
+from graphprune.labels.algebra import Label
+from graphprune.labels.state import Use
 from graphprune.prune.branches import remove_branches
 from graphprune.prune.edits import apply_edits
 from graphprune.prune.fits import require_fit

@@ -9,11 +9,11 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.edits import DenseShape
 from graphprune.axes.kept import Kept
-from graphprune.axes.state import Use
 from graphprune.ir.arrays import Array
 from graphprune.ir.clone import Copy
+from graphprune.labels.edits import DenseShape
+from graphprune.labels.state import Use
 from graphprune.prune.plan import Plan
 
 INSERTED = "graphprune/"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.edits import ShapeInput
-from graphprune.axes.labels import Label, Size, size_of
 from graphprune.ir.arrays import Array, Ints
 from graphprune.ir.evaluate import MOVES, CannotEvaluateError
+from graphprune.labels.algebra import Label, Size, size_of
+from graphprune.labels.edits import ShapeInput
 from graphprune.prune.rewriting import Chain, Rewriting
 
 LIVE, COMPUTED = -1, -2

@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Slice
-from graphprune.axes.state import Use
 from graphprune.ir.arrays import Array, Bools, Ids
+from graphprune.labels.state import Use
 from graphprune.statistics.stored import grid_of
 
 ZEROED = frozenset({"source", "bias", "scale", "sink"})

@@ -11,10 +11,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.groups import Slice
-from graphprune.axes.state import Use
 from graphprune.ir.arrays import Array, Floats, Ids
 from graphprune.ir.domains import is_default
 from graphprune.ir.shapes import Sizes, infer
+from graphprune.labels.state import Use
 from graphprune.statistics.stored import Stored, stored_of
 
 WHOLE_COLUMNS = 2**14

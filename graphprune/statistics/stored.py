@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.state import Use
-from graphprune.axes.stored import KEPT, Chain, chain_of, is_stored
 from graphprune.ir.arrays import Array, Singles
 from graphprune.ir.shapes import Sizes
+from graphprune.labels.state import Use
+from graphprune.labels.stored import KEPT, Chain, chain_of, is_stored
 
 PARAMETERS: Mapping[str, Mapping[int, tuple[int | None, int]]] = {
     "DequantizeLinear": {0: (1, 2)},

@@ -11,9 +11,8 @@ from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
 from graphprune.runtime import runnable_inputs
 from graphprune.runtime.session import open_session
+from tests.ops.exotic_graphs import counts_as_foreseen, plans
 from tests.proof.building import model
-
-from .exotic_graphs import counts_as_foreseen, plans
 
 Array = np.ndarray
 

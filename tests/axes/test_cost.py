@@ -8,15 +8,15 @@ import pytest
 from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
 from graphprune.prune.rewrite import rewrite
-from tests.axes import (
+from tests.ops import (
     test_rules_attention,
     test_rules_fused,
     test_rules_quantised,
     test_rules_recurrent,
 )
+from tests.ops.exotic_graphs import Case, analysed, counts_as_foreseen, plans
 
 from .claims import sketch
-from .exotic_graphs import Case, analysed, counts_as_foreseen, plans
 
 CASES = [
     *test_rules_attention.STANDARD,

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 import graphprune
-from graphprune.axes.options import Options
+from graphprune.labels.options import Options
 
 MEAN = {"reduce": "ReduceMean <axes = [-1]>", "pool": "GlobalAveragePool"}
 SQUARE = {"pow": "q = Pow(d, two)", "product": "q = Mul(d, d)"}

@@ -7,8 +7,8 @@ import types
 
 import pytest
 
-from graphprune.axes.rules import BY_OP
 from graphprune.errors import ArgumentError
+from graphprune.ops import BY_OP
 
 from .pages import ROOT, blocks, section
 

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes import edits
-from graphprune.axes.branches import Branch, Sink
-from graphprune.axes.picks import Pick
+from graphprune.labels import edits
+from graphprune.labels.structures import Branch, Pick, Sink
 from graphprune.proof.declared import Declared, declare
 from graphprune.proof.gone import Gone, without
 

@@ -17,10 +17,10 @@ import onnx_ir as ir
 import pytest
 
 import graphprune
-import graphprune.axes.rules
-from graphprune.axes.rules.row import Row
+import graphprune.ops
 from graphprune.errors import PromiseError
 from graphprune.ir.normalise import normalise
+from graphprune.ops.record import Record
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
 from graphprune.prune.rewriting import INSERTED
@@ -309,14 +309,14 @@ def test_16_an_unknown_operator_is_a_barrier(chain: tuple[str, ...], monkeypatch
     unknown = sorted(
         {node.op_type for node in graph.model.graph} - {"Conv", "MatMul", "Gemm", "Reshape", "Transpose"}
     )[:3]
-    known = graphprune.axes.rules.row_for
+    known = graphprune.ops.record_for
 
     for name in unknown:
 
-        def barrier(domain: str, op_type: str, name: str = name) -> Row | None:
+        def barrier(domain: str, op_type: str, name: str = name) -> Record | None:
             return None if op_type == name else known(domain, op_type)
 
-        monkeypatch.setattr(sys.modules["graphprune.axes.analyse"], "row_for", barrier)
+        monkeypatch.setattr(sys.modules["graphprune.axes.analyse"], "record_for", barrier)
         after = analysed(graph.model)
         assert {s for units in partition(after) for u in units for s in u} <= {
             s for units in partition(before) for u in units for s in u

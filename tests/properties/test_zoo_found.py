@@ -9,7 +9,7 @@ import pytest
 from graphprune.axes import Options
 from graphprune.ir.check import check
 from graphprune.ir.normalise import normalise
-from tests.axes.exotic_graphs import Case, NodeRow, analysed, floats, holds, reasons
+from tests.ops.exotic_graphs import Case, NodeRow, analysed, floats, holds, reasons
 from tools.relations import outputs
 
 IMAGE = {"x": floats(2, 3, 4, 4)}

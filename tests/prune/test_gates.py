@@ -8,8 +8,8 @@ from graphprune.axes import analyse
 from graphprune.prune.gates import Candidates, gated, restricted
 from graphprune.prune.rewrite import rewrite
 from graphprune.runtime.session import open_session
-from tests.axes.exotic_graphs import analysed, plans
-from tests.axes.test_rules_quantised import PRODUCTS
+from tests.ops.exotic_graphs import analysed, plans
+from tests.ops.test_rules_quantised import PRODUCTS
 from tests.proof.building import model
 from tools.relations import close
 

@@ -20,7 +20,7 @@ from graphprune.prune.repair import Repaired, repair
 from graphprune.prune.repair.worth import helps
 from graphprune.prune.rewrite import rewrite
 from tests.axes.claims import sketch
-from tests.axes.exotic_graphs import Case, NodeRow, floats, unsigned
+from tests.ops.exotic_graphs import Case, NodeRow, floats, unsigned
 from tests.prune.test_repair import distance, twin
 
 Array = np.ndarray

@@ -14,7 +14,7 @@ from graphprune.prune.rewrite import rewrite
 from graphprune.prune.zeroed import zeroed
 from graphprune.runtime.session import open_session
 from tests.axes.claims import sketch
-from tests.axes.exotic_graphs import plans
+from tests.ops.exotic_graphs import plans
 from tests.properties.nets import CHAINS, net
 from tools.fuzz.check import random_plan
 from tools.relations import analysed

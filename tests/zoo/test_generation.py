@@ -12,13 +12,13 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from graphprune.axes import Options, analyse
-from graphprune.axes.labels import is_fixed
 from graphprune.ir.normalise import normalise
+from graphprune.labels.algebra import is_fixed
 from graphprune.proof.reference import build_reference
 from graphprune.proof.survivors import Survivors
 from graphprune.prune.rewrite import rewrite
 from graphprune.runtime.session import open_session
-from tests.axes.exotic_graphs import plans
+from tests.ops.exotic_graphs import plans
 from tools.zoo.entries import entries
 from tools.zoo.export import export
 

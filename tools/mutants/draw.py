@@ -15,7 +15,7 @@ from pathlib import Path
 from tools.mutants.operators import Mutant, differs, mutants
 
 AREAS: dict[str, tuple[tuple[str, ...], int]] = {
-    "counts": (("graphprune/axes/cost.py", "graphprune/axes/macs.py", "graphprune/axes/kept.py"), 28),
+    "counts": (("graphprune/axes/cost.py", "graphprune/ops/counting.py", "graphprune/axes/kept.py"), 28),
     "prune": (("graphprune/prune/*",), 60),
     "proof": (("graphprune/proof/*",), 32),
 }

@@ -9,12 +9,12 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.edits import BranchRemoval
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.axes.mixtures import find_mixtures
 from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.ir.arrays import Array, Bools, Floats, Singles
+from graphprune.labels.edits import BranchRemoval
 from graphprune.prune.bias import place_of
 from graphprune.statistics.segments import reads
 from graphprune.statistics.sites import Site

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.stored import is_stored
 from graphprune.ir.arrays import Array, Doubles, Floats
+from graphprune.labels.stored import is_stored
 from graphprune.prune.repair.grid import Lattice
 from graphprune.prune.repair.observe import Part
 from graphprune.statistics.sites import Site

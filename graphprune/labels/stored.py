@@ -1,0 +1,84 @@
+"""Where the weight that a node reads is stored: behind a chain of constant nodes, or right there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import onnx_ir as ir
+
+from graphprune.ir.domains import is_default
+from graphprune.ir.shapes import Shape
+from graphprune.labels.state import Use
+
+SHAPED = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+KEPT = frozenset({"Identity", "Cast", "DequantizeLinear"})
+MOVES = SHAPED | KEPT | {"Transpose"}
+"""Operators between a stored weight and the node that multiplies with it, at input 0."""
+Axes = tuple[int | None, ...]
+Shapes = Mapping[ir.Value, Shape | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The way from a stored tensor to a node.
+
+    Attributes:
+        value: the initializer.
+        steps: constant nodes that it passes, in order; each reads it at input 0.
+        axes: for every axis of what the node reads the axis of the tensor; None where axes were merged.
+    """
+
+    value: ir.Value
+    steps: tuple[ir.Node, ...]
+    axes: Axes
+
+    def use(self, reader: Use) -> Use:
+        """Where the tensor itself is read on the way to a reader."""
+        return Use(self.steps[0], 0) if self.steps else reader
+
+
+def chain_of(value: ir.Value, shapes: Shapes) -> Chain | None:
+    """The chain that ends at a value; None where it is no moved, cast or dequantised initializer."""
+    steps: list[ir.Node] = []
+    start = value
+    while not is_stored(start):
+        node = start.producer()
+        first = node.inputs[0] if node is not None and node.inputs else None
+        if node is None or first is None or not _passes(node):
+            return None
+        steps.insert(0, node)
+        start = first
+    rank = len(start.const_value.shape) if start.const_value is not None else 0
+    axes: Axes = tuple(range(rank))
+    for node in steps:
+        axes = _through(node, axes, shapes)
+    return Chain(start, tuple(steps), axes)
+
+
+def is_stored(value: ir.Value | None) -> bool:
+    """Whether a value is an initializer with its contents."""
+    return value is not None and value.const_value is not None and value.producer() is None
+
+
+def _passes(node: ir.Node) -> bool:
+    plain = is_default(node.domain) or node.op_type == "DequantizeLinear"
+    return plain and node.op_type in MOVES and all(v is None or is_stored(v) for v in node.inputs[1:])
+
+
+def _through(node: ir.Node, axes: Axes, shapes: Shapes) -> Axes:
+    if node.op_type in KEPT:
+        return axes
+    if node.op_type == "Transpose":
+        order = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(axes))[::-1]
+        return tuple(axes[axis] for axis in order)
+    before, after = (shapes.get(v) for v in (node.inputs[0], node.outputs[0]) if v is not None)
+    return () if before is None or after is None else _reshaped(before, after, axes)
+
+
+def _reshaped(before: Shape, after: Shape, axes: Axes) -> Axes:
+    """An axis is the same behind a reshape where as many elements stand before it and in it."""
+    starts = {(prod(n for n, _ in before[:at]), n): at for at, (n, _) in enumerate(before) if n > 1}
+    places = [starts.get((prod(n for n, _ in after[:at]), size)) for at, (size, _) in enumerate(after)]
+    return tuple(None if at is None else axes[at] for at in places)

@@ -1,0 +1,79 @@
+"""Row 43, linear attention: a recurrent state in place of scores, and caches that are written in place."""
+
+from __future__ import annotations
+
+from graphprune.labels.edits import AttributeCount
+from graphprune.labels.visit import Visit
+from graphprune.ops import counting as macs
+from graphprune.ops.attention import UNKNOWN, head_axes
+from graphprune.ops.heads import Heads, default_scale, grouped, static, tokens
+from graphprune.ops.record import Record, ops
+
+
+def linear_attention(visit: Visit) -> None:
+    """LinearAttention: as attention, with a state [B, Hkv, Dk, Dv]; Q and K both contract Dk."""
+    heads, groups = visit.int_attr("q_num_heads", 0), visit.int_attr("kv_num_heads", 0)
+    found = [head_axes(visit, p, count or None) for p, count in enumerate((heads, groups, groups))]
+    if visit.int_attr("state_window", 0) or found[0] is None or found[1] is None or found[2] is None:
+        visit.fix_all(UNKNOWN)
+        return
+    q, k, v = found[0], found[1], found[2]
+    if heads >= groups:
+        grouped(visit, q.heads, heads, k.heads, groups)
+    else:
+        visit.fix(q.heads, "its key heads outnumber its query heads")
+        visit.fix(k.heads, "its key heads outnumber its query heads")
+    visit.equal(k.heads, v.heads)
+    visit.equal(q.dims, k.dims)
+    for position in (0, 1):
+        visit.contract(position, -1)
+    default_scale(visit, (static(visit, 0, -1) or 0) // heads, q.dims, zero_is_default=True)
+    visit.edit(AttributeCount(visit.node, "q_num_heads", q.heads))
+    visit.edit(AttributeCount(visit.node, "kv_num_heads", k.heads))
+    for position in (4, 5):
+        _gate(visit, position, k, groups)
+    for position in range(3):
+        tokens(visit, position, 1)
+    batch = visit.axis(0, 0)
+    wide = static(visit, 0, -1) is not None and heads >= groups
+    visit.out([batch, visit.axis(0, 1), (*(q if wide else k).heads, *v.dims)])
+    state = [batch, k.heads, k.dims, v.dims]
+    if visit.has(3):
+        visit.roles(3, "table")
+        for label, other in zip(visit.axes(3), state, strict=True):
+            visit.equal(label, other)
+    visit.out(state, 1)
+
+
+def _gate(visit: Visit, position: int, keys: Heads, groups: int) -> None:
+    """Decay is per head or per head dim, beta per head or one for all."""
+    width = static(visit, position, -1) if visit.has(position) else 1
+    if width == 1:
+        return
+    visit.equal(visit.axis(position, -1), keys.heads if width == groups else keys.packed)
+
+
+def tensor_scatter(visit: Visit) -> None:
+    """TensorScatter: a cache that is written along one axis; all others are tied."""
+    axis = visit.int_attr("axis", -2) % visit.rank(0)
+    out = list(visit.axes(0))
+    for other, label in enumerate(visit.axes(1)):
+        if other == axis:
+            visit.fix(label, "it counts tokens of a cache")
+            visit.fix(out[axis], "it counts tokens of a cache")
+        else:
+            visit.equal(out[other], label)
+    visit.out(out)
+
+
+ROWS = (
+    Record(
+        ops("LinearAttention") + ops("LinearAttention", "com.microsoft"),
+        linear_attention,
+        "H = Hkv x repeats; Q.Dk = K.Dk = state.2; out = H x Dv",
+        "contraction",
+        "`q_num_heads`, `kv_num_heads`, `scale`, state",
+        macs.linear_attention,
+    ),
+    Record(ops("TensorScatter"), tensor_scatter, "written axis fixed; others tied", "structural"),
+)
