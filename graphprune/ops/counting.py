@@ -7,7 +7,7 @@ Bias, activation and interpolation are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -324,6 +324,3 @@ def terms(counter: Counter | None, node: ir.Node, sizes: Sizes) -> list[Term] | 
         return counter(At(node, sizes))
     except (UnknownSizeError, IndexError, ValueError, ZeroDivisionError):
         return None
-
-
-Counters = Mapping[str, Counter]

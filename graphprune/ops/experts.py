@@ -10,8 +10,6 @@ from graphprune.ops import counting as macs
 from graphprune.ops.heads import divided, static
 from graphprune.ops.record import Record, ops
 
-ROUTED = "its experts cannot be told apart"
-
 
 @dataclass(frozen=True)
 class Stacked:

@@ -251,12 +251,6 @@ def ridge(diagonal: Doubles, damping: float) -> float:
     return damping * mean if mean > 0 else 1.0
 
 
-def mean_compensation(weight: Doubles, mean: Doubles, keep: Bools) -> Doubles:
-    """What removed inputs contributed on average, W_P mu_P (FLAP)."""
-    lost: Doubles = np.einsum("brc,bc->br", weight, np.where(keep, 0.0, mean))
-    return lost
-
-
 def matched(weight: Floats, seen: Seen, low: float = 0.5, high: float = 2.0) -> tuple[Floats, Doubles]:
     """Every row scaled so that its results spread as the wanted ones do, and the bias with it (B10.2).
 
