@@ -1,4 +1,4 @@
-"""Index-typed values (theory.md A.7): which readers keep their meaning, and which make positions public."""
+"""Index-typed values (docs/theory.md#positions): which readers keep their meaning, which make it public."""
 
 from __future__ import annotations
 

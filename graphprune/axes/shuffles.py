@@ -1,4 +1,4 @@
-"""Channel shuffles (Reshape, Transpose, Reshape): a fixed permutation of one axis (theory.md A.6)."""
+"""Reshape, Transpose, Reshape: a fixed permutation of one axis (docs/theory.md#channel-shuffles)."""
 
 from __future__ import annotations
 

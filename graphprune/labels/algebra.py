@@ -1,4 +1,4 @@
-"""Labels of axes: products of factors, and the algebra that rules use on them (theory.md A.1, A.2).
+"""Labels of axes: products of factors, and the algebra that rules use on them (docs/theory.md#labels).
 
 Sizes are pairs: the size of an axis at two generic points of the model's symbolic dimensions. Equal
 components mean a static size; everything a Reshape needs (prefix products, divisor chains) works on pairs as

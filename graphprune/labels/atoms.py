@@ -2,7 +2,8 @@
 
 An atom is what one slot of an axis is tied to. It is either a leaf, or *expanded* into a pair (left, right):
 "removed iff left or right is removed". This is first-order unification with one binary constructor; it is
-what lets heads and head dims live on one axis (theory.md A.2). All operations take whole index arrays.
+what lets heads and head dims live on one axis (docs/theory.md#conjunctions). All operations take whole
+index arrays.
 """
 
 from __future__ import annotations

@@ -334,7 +334,7 @@ class Visit:
         """Removing slots of this axis changes the function of this node."""
         self._facts.inexact[self.node] = label
 
-    # -- index-typed values (theory.md A.7)
+    # -- index-typed values (docs/theory.md#positions)
 
     def index_of(self, position: int) -> Label | None:
         """The axis that the elements of an integer input are positions on, if known."""

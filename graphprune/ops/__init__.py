@@ -1,4 +1,4 @@
-"""The transfer table: one row per operator family (theory.md A.4)."""
+"""The transfer table: one row per operator family (docs/theory.md#transfer-rules)."""
 
 from __future__ import annotations
 

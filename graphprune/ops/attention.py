@@ -1,4 +1,4 @@
-"""Row 43: fused attention. Heads and head dims are two factors of one axis; Q and K contract the dims."""
+"""Fused attention (docs/theory.md#attention): heads x dims on one axis; Q and K contract the dims."""
 
 from __future__ import annotations
 

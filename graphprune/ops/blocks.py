@@ -1,4 +1,4 @@
-"""Row 12: weights that are packed in quantisation blocks along K."""
+"""Weights packed in quantisation blocks along K (docs/theory.md#quantised-operators)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows 49 and 50: control flow, and operators that read axes by position; frozen unless a rule is exact."""
+"""Control flow, and operators that read axes by position: frozen (docs/theory.md#control-flow)."""
 
 from __future__ import annotations
 

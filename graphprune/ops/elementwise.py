@@ -1,4 +1,4 @@
-"""Rows 1 to 3, 19, 20, 40, 46: operators that work slot by slot."""
+"""Operators that work slot by slot (docs/theory.md#element-by-element)."""
 
 from __future__ import annotations
 

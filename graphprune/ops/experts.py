@@ -1,4 +1,4 @@
-"""Row 48: fused mixtures of experts. Experts are one axis of the router and of every stacked weight."""
+"""Fused mixtures: one axis of the router and of every stacked weight (docs/theory.md#mixtures-of-experts)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row 47: operators that a runtime fused. Each is the sum of rows that stand elsewhere in the table."""
+"""Operators that a runtime fused: sums of rows that stand elsewhere (docs/theory.md#fused-operators)."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def pieces(visit: Visit, label: Label, sizes: list[int], tag: str) -> list[Label
 
 
 def default_scale(visit: Visit, size: int, dims: Label, zero_is_default: bool = False) -> None:
-    """Writes 1/sqrt(head size) down, because the default would follow the pruned size (theory.md A.5)."""
+    """Writes 1/sqrt(head size) down: the default would follow the pruned size (docs/theory.md#attention)."""
     given = visit.float_attr("scale", 0.0) if "scale" in visit.node.attributes else None
     if given is None or (zero_is_default and given == 0.0):
         visit.edit(AttributeFloat(visit.node, "scale", float(size) ** -0.5, dims))

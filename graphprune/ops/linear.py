@@ -1,4 +1,4 @@
-"""Rows 4 to 10: contractions. MatMul, Gemm, Einsum, Conv and ConvTranspose in all their group forms."""
+"""MatMul, Gemm, Einsum, Conv, ConvTranspose in all group forms (docs/theory.md#products-and-convolutions)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row 43, linear attention: a recurrent state in place of scores, and caches that are written in place."""
+"""Linear attention: a recurrent state for scores, caches written in place (docs/theory.md#attention)."""
 
 from __future__ import annotations
 

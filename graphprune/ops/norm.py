@@ -1,4 +1,4 @@
-"""Rows 13 to 17: normalisers. Per channel they are parallel; over a width they need theory.md A.3."""
+"""Normalisers (docs/theory.md#normalisers): per channel parallel; over a width they need compensations."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class Convolution:
     channel: int = 1
 
     def visit(self, visit: Visit) -> Label | None:
-        """States the constraints of theory.md rows 7 to 9; returns the label of the output channels."""
+        """Returns the label of the output channels (docs/theory.md#products-and-convolutions)."""
         shape, weight = visit.shape(self.x), visit.shape(self.w)
         if shape is None or weight is None or not is_static(shape[self.channel]):
             visit.fix_all("an operand's shape is not known")

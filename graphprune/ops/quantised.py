@@ -1,4 +1,4 @@
-"""Rows 11, 12 and 41: quantised operators. Scales and zero points follow the axis they belong to."""
+"""Quantised operators: scales follow the axis they belong to (docs/theory.md#quantised-operators)."""
 
 from __future__ import annotations
 

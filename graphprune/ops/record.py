@@ -21,7 +21,8 @@ class Record:
         transfer: the label rule.
         labels: the rule in words.
         exactness: parallel, contraction and structural are exact by construction; reduction is exact because
-            removed slots are masked at its input; count after correcting n; normaliser see theory.md A.3.
+            removed slots are masked at its input; count after correcting n; a normaliser by compensation
+            (docs/theory.md#exactness).
         edits: what the rewriter changes besides slicing initializers.
         macs: counts the multiply-adds; None where there are none to speak of. A contraction has one.
     """

@@ -1,4 +1,4 @@
-"""Row 42: LSTM, GRU and RNN. The hidden state is slot-parallel except where R contracts it."""
+"""LSTM, GRU, RNN: the state is slot-parallel except where R contracts it (docs/theory.md#recurrent)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows 21 to 23 and 25, 40: reductions, pooling and resampling."""
+"""Reductions, pooling and resampling (docs/theory.md#reductions)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows 26 to 28 and 36 to 39: operators that regroup the slots of axes."""
+"""Operators that regroup the slots of axes (docs/theory.md#regrouping)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from graphprune.ops.record import Record, ops
 
 
 def reshape(visit: Visit) -> None:
-    """Flattens both sides into one factor chain and re-brackets it (theory.md A.4.1)."""
+    """Flattens both sides into one factor chain and re-brackets it (docs/theory.md#regrouping)."""
     before, after = visit.shape(0), visit.out_shape()
     if before is None or after is None:
         visit.fix_all("its shape is not known here")

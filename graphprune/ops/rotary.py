@@ -1,4 +1,4 @@
-"""Row 44: rotary position embedding. The two head dims that turn together go together."""
+"""Two head dims that turn together go together (docs/theory.md#rotary-position-embedding)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows 24, 29 to 34: operators that join, part and pick slots."""
+"""Operators that join, part and pick slots (docs/theory.md#joining-parting-picking)."""
 
 from __future__ import annotations
 

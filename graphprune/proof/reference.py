@@ -43,7 +43,7 @@ class Reference:
 
 
 def build_reference(dense: ir.Model, survivors: Survivors) -> Reference:
-    """Builds M_R (decisions.md, "What a proof compares").
+    """Builds M_R (docs/theory.md#the-masked-reference).
 
     Raises:
         CannotMaskError: an edge or a normaliser has no masked form.

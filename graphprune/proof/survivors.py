@@ -16,7 +16,7 @@ from graphprune.prune.plan import Plan
 
 
 class Survivors:
-    """The slots that stay: a slot goes as soon as one of the Units behind it goes (theory.md A.1)."""
+    """A slot goes as soon as one of the Units behind it goes (docs/theory.md#slots-and-units)."""
 
     def __init__(self, analysis: Analysis, plan: Plan) -> None:
         self.analysis, self.plan = analysis, plan

@@ -19,7 +19,7 @@ Per = Literal["budget", "unit", "params", "macs"]
 Cuts = dict[str, tuple[int, ...]]
 
 KAPPA = 26.2
-"""Tokens that CFSP sums angles over (128 x 2048), divided by its constant 1e4 (methods-llm 4.9)."""
+"""Tokens that CFSP sums angles over (128 x 2048), divided by its constant 1e4 (docs/methods.md#pass-cfsp)."""
 
 
 def costs(analysis: Analysis, model: CostModel, groups: Sequence[Group], per: Cost) -> dict[str, float]:

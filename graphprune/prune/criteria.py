@@ -311,7 +311,10 @@ def _apoz(group: Group, evidence: Evidence) -> Doubles | None:
 
 
 def _spread(group: Group, evidence: Evidence) -> Doubles | None:
-    """|gamma|, or where it was folded away the standard deviation of a source's result (B10.2)."""
+    """|gamma|, or where it was folded away the standard deviation of a source's result.
+
+    See docs/methods.md#folded-batchnormalization.
+    """
     gammas = batch_norm_slices(group)
     if gammas:
         return np.asarray(

@@ -201,7 +201,7 @@ def _rms(rewriting: Rewriting, edit: kinds.RmsCompensation) -> None:
 
 
 def _variance_count(rewriting: Rewriting, edit: kinds.VarianceCount) -> None:
-    """V = (n'/n) * kept variance + ((n - n') / n) * mean^2 (theory.md A.3)."""
+    """V = (n'/n) * kept variance + ((n - n') / n) * mean^2 (docs/theory.md#compensations)."""
     if not _shrinks(rewriting, edit.label):
         return
     dense, kept = size_of(edit.label)[0], rewriting.kept.count(edit.label)
@@ -216,7 +216,7 @@ def _variance_count(rewriting: Rewriting, edit: kinds.VarianceCount) -> None:
 
 
 def _layer_norm(rewriting: Rewriting, edit: kinds.LayerNormExpansion) -> None:
-    """Both moments keep dividing by the original count; removed slots count as zeros (theory.md A.3)."""
+    """Moments keep dividing by the original count: removed slots are zeros (docs/theory.md#compensations)."""
     if not _shrinks(rewriting, edit.label):
         return
     dense, kept = size_of(edit.label)[0], rewriting.kept.count(edit.label)

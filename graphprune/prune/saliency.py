@@ -95,7 +95,8 @@ def per_unit(group: Group, touched: Slice, slots: Scores) -> Scores:
 def batch_norm_factor(touched: Slice) -> Scores | None:
     """|gamma| / sqrt(var + eps) of a BatchNormalization that directly follows a source, per output channel.
 
-    Folding it into the norm makes folded and unfolded exports rank alike (methods-general B0).
+    Folding it into the norm makes folded and unfolded exports rank alike
+    (docs/methods.md#folded-batchnormalization).
 
     Raises:
         ModelError: a variance is negative.

@@ -33,7 +33,7 @@ class Ladder:
 
 
 def alignment(group: Group, align: int | str) -> int:
-    """The multiple that kept Units must be; `auto` (hardware.md) binds only widths of convolutions."""
+    """The multiple that kept Units must be; `auto` binds convolutions only (docs/methods.md#alignment)."""
     if align == "auto":
         if not group.convolutional:
             return 1

@@ -22,7 +22,7 @@ def assumed_gram(site: Site) -> Gram | None:
     """Second moments of what a Site reads, if that is a BatchNormalization behind elementwise functions.
 
     The normalised value of channel c is N(beta_c, gamma_c^2) on data like the training data; channels and
-    positions count as independent: diag(variance) + mean mean' (methods-general B1).
+    positions count as independent: diag(variance) + mean mean' (docs/methods.md#moments-without-data).
     """
     chain: list[ir.Node] = []
     value = site.edge

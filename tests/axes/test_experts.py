@@ -64,7 +64,7 @@ SCATTERED = GATES + "none = Sub(logits, logits)\n gates = ScatterElements <axis 
 
 
 def slices() -> tuple[str, dict[str, object]]:
-    """Gates cut off by Slice; the experts' outputs stacked by a Concat and summed (the models.md MoE-ViT)."""
+    """Gates cut off by Slice; the experts' outputs stacked by a Concat and summed."""
     each = [
         expert(e) + f"p{e} = Slice(gates, s{e}, s{e + 1}, last)\n m{e} = Mul(o{e}, p{e})\n"
         f" z{e} = Unsqueeze(m{e}, first)"

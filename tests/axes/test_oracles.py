@@ -1,4 +1,4 @@
-"""Graphs so small that the right answer is known by hand (theory.md A.10)."""
+"""Graphs so small that the right answer is known by hand (docs/theory.md#labels)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T14: a gated dense model computes what the rewritten model computes, for every kind of structure."""
+"""A gated dense model computes what the rewritten model computes, for every kind of structure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The metamorphic relations of quality.md: what must not matter does not, and what was promised holds.
-
-Relation 11 speaks of masks only; N:M sparsity has no pass yet.
-"""
+"""What must not matter does not, and what was promised holds (docs/theory.md#relations)."""
 
 from __future__ import annotations
 

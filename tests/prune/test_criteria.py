@@ -1,4 +1,4 @@
-"""Data-driven criteria on statistics where the answer is known (methods-general B1, B10; methods-llm 6)."""
+"""Data-driven criteria on statistics where the answer is known (docs/methods.md#criteria-from-data)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T12: clusters of experts and their merges; the pass on a small mixture."""
+"""Clusters of experts and their merges; the pass on a small mixture."""
 
 from __future__ import annotations
 

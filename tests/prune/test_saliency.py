@@ -1,4 +1,4 @@
-"""Scores of every criterion on weights where the answer is known (methods-general B10)."""
+"""Scores of every criterion on weights where the answer is known (docs/methods.md#criteria-from-weights)."""
 
 from __future__ import annotations
 

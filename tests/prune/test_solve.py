@@ -1,4 +1,4 @@
-"""Least squares on moments: the oracles of methods-general B1 and methods-llm T2 and T3."""
+"""Least squares on moments: what must hold of repairs (docs/methods.md#repair)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def centred(weight: Doubles, moments: Moments, keep: np.ndarray) -> Doubles:
     return moments.loss(found, moments.offset(found))
 
 
-def test_b1_the_tiny_case() -> None:
+def test_the_tiny_case() -> None:
     """H=[[2,1],[1,2]], W=[[1,2],[3,4]]: without column 0, column 1 becomes [2.5, 5.5] at a loss of 7.5."""
     gram, weight = one([[2, 1], [1, 2]]), one([[1, 2], [3, 4]])
     found = refit(weight, gram, None, np.array([[False, True]]), damping=0)
@@ -57,7 +57,7 @@ def test_b1_the_tiny_case() -> None:
 
 
 @SEEDS
-def test_b1_the_update_is_the_damped_obs_update(seed: int) -> None:
+def test_the_update_is_the_damped_obs_update(seed: int) -> None:
     """W_K + W_P H_PK H_KK^-1 with H damped by lambda times the mean of its kept diagonal."""
     weight, keep = layer(seed)
     gram = about_itself(weight, samples(seed)).raw.xx
@@ -71,7 +71,7 @@ def test_b1_the_update_is_the_damped_obs_update(seed: int) -> None:
 
 
 @SEEDS
-def test_b1_5_the_pruned_input_and_the_dense_target(seed: int) -> None:
+def test_the_pruned_input_and_the_dense_target(seed: int) -> None:
     """Without damping: least squares of Y on x' by another road."""
     weight, keep = layer(seed)
     x = samples(seed)
@@ -116,7 +116,7 @@ def test_nothing_kept_is_zero() -> None:
 
 
 @SEEDS
-def test_t2_a_constant_channel_costs_nothing_with_its_bias(seed: int) -> None:
+def test_a_constant_channel_costs_nothing_with_its_bias(seed: int) -> None:
     weight, _ = layer(seed)
     x = samples(seed)
     x[:, :, 3] = 2.5
@@ -126,7 +126,7 @@ def test_t2_a_constant_channel_costs_nothing_with_its_bias(seed: int) -> None:
     np.testing.assert_allclose(cut, x @ weight.transpose(0, 2, 1), atol=1e-9)
 
 
-def test_t2_the_error_after_bias_is_the_fluctuation() -> None:
+def test_the_error_after_bias_is_the_fluctuation() -> None:
     """Uncorrelated inputs: the sum over removed columns of v_j |W_:j|^2."""
     weight, keep = layer(3)
     rng = np.random.default_rng(0)
@@ -140,7 +140,7 @@ def test_t2_the_error_after_bias_is_the_fluctuation() -> None:
 
 
 @SEEDS
-def test_t3_the_ladder(seed: int) -> None:
+def test_the_ladder(seed: int) -> None:
     """Centred refit with bias <= {refit, bias} <= slicing, on the calibration moments; strict in general."""
     weight, keep = layer(seed)
     x = samples(seed)
@@ -155,7 +155,7 @@ def test_t3_the_ladder(seed: int) -> None:
 
 
 @SEEDS
-def test_t3_the_ladder_holds_for_a_pruned_prefix_too(seed: int) -> None:
+def test_the_ladder_holds_for_a_pruned_prefix_too(seed: int) -> None:
     weight, keep = layer(seed)
     x = samples(seed)
     moments = observed(x + 0.5 * samples(seed + 7), x @ weight.transpose(0, 2, 1))

@@ -1,4 +1,4 @@
-"""Moments that follow from a BatchNormalization alone (methods-general B1, data-free calibration)."""
+"""Moments that follow from a BatchNormalization alone (docs/methods.md#moments-without-data)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T11: what the sums over tokens say about experts, with the numbers of the oracle."""
+"""What sums over tokens say about experts, with numbers worked out by hand (docs/methods.md#pass-experts)."""
 
 from __future__ import annotations
 

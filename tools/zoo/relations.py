@@ -1,4 +1,4 @@
-"""The sixteen metamorphic relations (quality.md) over one real export: what must not matter does not.
+"""The sixteen relations (docs/theory.md#relations) over one real export: what must not matter does not.
 
 Each relation yields a line per violation; one that does not apply to a graph raises `NotApplicableError`.
 """

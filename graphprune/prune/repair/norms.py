@@ -1,4 +1,4 @@
-"""Re-estimates BatchNormalization behind a cut (methods-general B1, BN re-calibration)."""
+"""Re-estimates BatchNormalization behind a cut (docs/methods.md#re-estimated-batchnormalization)."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def refit(
     """The minimiser of |Y - V x'|^2 + l |V - W|^2 among V that are zero outside `keep`.
 
     With Y = W x this is W x x'^T (x' x'^T + l I)^-1 pulled towards W rather than to zero, which for x' = x is
-    the OBS update W_K + W_P H_PK H_KK^-1 (methods-general B1.4 and B1.5).
+    the OBS update W_K + W_P H_PK H_KK^-1 (docs/methods.md#repair-refit).
 
     Args:
         weight: W, [blocks, rows, columns].
@@ -252,7 +252,7 @@ def ridge(diagonal: Doubles, damping: float) -> float:
 
 
 def matched(weight: Floats, seen: Seen, low: float = 0.5, high: float = 2.0) -> tuple[Floats, Doubles]:
-    """Every row scaled so that its results spread as the wanted ones do, and the bias with it (B10.2).
+    """Rows scaled so that results spread as the wanted ones do, and a bias (docs/methods.md#repair-match).
 
     The factor stays within [low, high]: a row that hardly varies any more would only amplify noise.
     """

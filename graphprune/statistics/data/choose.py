@@ -81,7 +81,7 @@ def draw(total: int, count: int, seed: int) -> Ids:
 
 
 def choose(features: Features, count: int, mode: str, seed: int) -> Choice:
-    """Choose `count` samples by their features (methods-general C0).
+    """Choose `count` samples by their features (docs/methods.md#calibration-samples).
 
     Raises:
         DataError: the mode needs scores that this model does not give.
@@ -149,7 +149,7 @@ def _inside(found: Clusters, number: int, amount: int, order: Floats | None) -> 
 
 
 def herd(pooled: Floats, count: int, seed: int) -> Ids:
-    """Greedy herding on means and some second moments (Welling 2009; methods-general C0.7).
+    """Greedy herding on means and some second moments (Welling 2009; docs/methods.md#mode-herding).
 
     Each step takes the sample that brings the sum closest to that many means. Herding takes the largest
     inner product with what is missing instead, which is the same for features of one length; ours are not.

@@ -1,4 +1,4 @@
-"""Budgets over layers: global magnitude with a floor (methods-general B3), OWL."""
+"""Budgets over layers: global magnitude with a floor (docs/methods.md#pass-magnitude), OWL."""
 
 from __future__ import annotations
 

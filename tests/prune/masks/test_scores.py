@@ -1,4 +1,4 @@
-"""Wanda and NoWag against their oracles (methods-llm T1, 4.4)."""
+"""Wanda and NoWag on matrices small enough to score by hand (docs/methods.md#passes-that-mask)."""
 
 from __future__ import annotations
 

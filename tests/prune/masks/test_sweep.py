@@ -1,4 +1,4 @@
-"""SparseGPT and the masked refit (methods-llm T4, T5, T6)."""
+"""SparseGPT and the masked refit (docs/methods.md#pass-sparsegpt)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closed forms against brute force, and the figures that methods-general C0 gives."""
+"""Closed forms against brute force, and figures worked out by hand (docs/methods.md#calibration-samples)."""
 
 from __future__ import annotations
 
