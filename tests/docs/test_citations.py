@@ -11,7 +11,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from graphprune.axes.rules.row import Exactness
+from graphprune.ops.record import Exactness
 from graphprune.pipeline import registry
 from graphprune.pipeline.repairing import Repair
 from graphprune.pipeline.structured import Criterion
