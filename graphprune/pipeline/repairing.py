@@ -117,7 +117,7 @@ def added_by(analysis: Analysis, how: str, driver: Driver) -> Callable[[Kept], i
         for site in sites:
             touched = kept.touches(label(site.edge, site.in_axis))
             cut = touched or (cut and driver == "sequential")
-            if cut and site.bias is None and not site.hidden:
+            if cut and site.bias is None and site.stored.grid is None and not site.hidden:
                 total += kept.count(label(site.output, site.out_axis))
         return total
 

@@ -11,6 +11,7 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Slice
 from graphprune.ir.arrays import Array, Bools, Ids
 from graphprune.labels.state import Use
+from graphprune.statistics.packed import packing_of
 from graphprune.statistics.stored import grid_of
 
 ZEROED = frozenset({"source", "bias", "scale", "sink"})
@@ -49,7 +50,10 @@ def _zero(value: ir.Value) -> Array | None:
     """What stands for zero in a tensor: its zero points, where it is quantised; None for other integers."""
     if value.dtype is not None and value.dtype.is_floating_point():
         return np.zeros(())
-    grids = [grid for use in value.uses() if (grid := grid_of(Use(*use))) is not None]
+    uses = [Use(*use) for use in value.uses()]
+    if any(packing_of(use) for use in uses):
+        return None  # several slots share a byte; their scales become zero
+    grids = [grid for use in uses if (grid := grid_of(use)) is not None]
     if grids:
         return grids[0].zero
     return np.zeros(()) if value.dtype == ir.DataType.INT32 else None

@@ -42,6 +42,7 @@ class Places:
         self._sizes = sizes
         self._axes = {site.output.name or "": site.out_axis for site in sites if not site.hidden}
         self._axes |= {site.edge.name or "": site.in_axis for site in sites} | dict(axes or {})
+        self._reads = {site.edge.name or "": site.reads for site in sites if site.reads is not None}
         self._inputs = tuple(v for v in model.graph.inputs if v.const_value is None and v.shape)
         self._mask = next((v for v in self._inputs if _is_mask(v) and _pads(v, batches)), None)
 
@@ -73,7 +74,7 @@ class Places:
         first = (self._sizes.shapes.get(self._inputs[0]) if self._inputs else None) or ((0, 0),)
         flat = rank == 2 and last and _divides(first[0], shape[0])
         masked = last and self._is_masked(shape) and (rank > 2 or (flat and channels is not None))
-        return Place(name, rank, axis, channels, flat, masked)
+        return Place(name, rank, axis, channels, flat, masked, self._reads.get(name))
 
     def _is_masked(self, shape: Shape) -> bool:
         mask = self._sizes.shapes.get(self._mask) if self._mask is not None else None

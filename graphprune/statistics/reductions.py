@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.statistics.measures import Angle, Vector
+from graphprune.statistics.stored import Grid
 
 SAMPLES, MASK = "graphprune/samples", "graphprune/mask"
 """Inputs that reductions add to a model: number of samples, and 1 for tokens and 0 for padding [b, t, 1]."""
@@ -32,6 +33,7 @@ class Place:
         channels: their number, None if it is not static.
         flat: the first of two axes is (sample, position) in one.
         masked: the axes before the channels are those of the padding mask.
+        reads: what its integers stand for; None where it holds floats.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Place:
     channels: int | None
     flat: bool
     masked: bool
+    reads: Grid | None = None
 
     @property
     def split(self) -> bool:
@@ -130,6 +133,9 @@ class Writer:
         value = self.values[place.name]
         if value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
             value = self.node("Cast", [value], to=ir.DataType.FLOAT.value)
+        if place.reads is not None:
+            value = self.node("Sub", [value, self.constant(place.reads.zero)])
+            value = self.node("Mul", [value, self.constant(place.reads.scale)])
         double = value.dtype == ir.DataType.DOUBLE
         if place.split:
             rest = self.constant(np.array([-1, place.channels], np.int64))

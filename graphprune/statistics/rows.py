@@ -216,7 +216,7 @@ class Product:
     """Rows of a product: all axes but the contracted one."""
 
     tokens: Array  # [rows, channels]
-    blocks: int
+    site: Site
 
     def valid(self, mask: Bools | None) -> Ids:
         """Numbers of the rows that are no padding."""
@@ -225,7 +225,8 @@ class Product:
     def take(self, chosen: Ids) -> Floats:
         """These rows as [blocks, rows, columns]."""
         every = len(chosen) == len(self.tokens)
-        return _blocked(_exact(self.tokens if every else self.tokens[chosen]), self.blocks)
+        rows = self.tokens if every else self.tokens[chosen]
+        return _blocked(_exact(self.site.numbers(rows)), self.site.blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +238,7 @@ class Windows:
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
-    blocks: int
+    site: Site
 
     def valid(self, mask: Bools | None) -> Ids:
         """Numbers of all rows: images are not padded."""
@@ -251,22 +252,23 @@ class Windows:
         for number, offset in enumerate(product(*map(range, self.kernel))):
             at = [s + o * d for s, o, d in zip(starts, offset, self.dilations, strict=True)]
             found[:, :, number] = np.moveaxis(self.padded, 1, -1)[(sample, *at)]
-        return _blocked(_exact(found.reshape(len(chosen), -1)), self.blocks)
+        return _blocked(_exact(self.site.numbers(found.reshape(len(chosen), -1))), self.site.blocks)
 
 
 def source(site: Site, edge: Array) -> Product | Windows:
     """The rows of a Site in a batch of its edge, numbered in the order of its output's positions."""
     if not site.windowed:
         moved = np.moveaxis(edge, site.in_axis, -1)
-        return Product(moved.reshape(-1, moved.shape[-1]), site.blocks)
+        return Product(moved.reshape(-1, moved.shape[-1]), site)
     rank = len(site.kernel)
     strides, dilations = _ints(site, "strides", (1,) * rank), _ints(site, "dilations", (1,) * rank)
     before, after = _pads(site, edge.shape[2:], strides, dilations)
     widths = [(0, 0), (0, 0), *zip(before, after, strict=True)]
-    padded = np.pad(edge, widths) if any(before) or any(after) else edge
+    nothing = 0 if site.reads is None else site.reads.zero.astype(edge.dtype)
+    padded = np.pad(edge, widths, constant_values=nothing) if any(before) or any(after) else edge
     spans = [d * (k - 1) + 1 for d, k in zip(dilations, site.kernel, strict=True)]
     grid = [(n - span) // s + 1 for n, span, s in zip(padded.shape[2:], spans, strides, strict=True)]
-    return Windows(padded, tuple(max(0, n) for n in grid), site.kernel, strides, dilations, site.blocks)
+    return Windows(padded, tuple(max(0, n) for n in grid), site.kernel, strides, dilations, site)
 
 
 def _pads(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 
 import numpy as np
 import onnx_ir as ir
@@ -13,18 +13,35 @@ from graphprune.ir.arrays import Array, Singles
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Use
 from graphprune.labels.stored import KEPT, Chain, chain_of, is_stored
+from graphprune.statistics.behind import scaled
+from graphprune.statistics.packed import Packing, packing_of
 
-PARAMETERS: Mapping[str, Mapping[int, tuple[int | None, int]]] = {
-    "DequantizeLinear": {0: (1, 2)},
-    "QLinearConv": {3: (4, 5)},
-    "QLinearMatMul": {3: (4, 5)},
-    "QGemm": {3: (4, 5)},
-    "ConvInteger": {1: (None, 3)},
-    "MatMulInteger": {1: (None, 3)},
-    "MatMulIntegerToFloat": {1: (3, 5)},
-    "DynamicQuantizeMatMul": {1: (2, 3)},
+
+@dataclass(frozen=True)
+class Parameters:
+    """Inputs that say what codes stand for.
+
+    Attributes:
+        scales: their product is the scale; none where it is multiplied in behind the node.
+        zero: None where it is zero.
+    """
+
+    scales: tuple[int, ...]
+    zero: int | None = None
+
+
+PARAMETERS: Mapping[str, Mapping[int, Parameters]] = {
+    "DequantizeLinear": {0: Parameters((1,), 2)},
+    "QLinearConv": {3: Parameters((4,), 5), 8: Parameters((1, 4))},
+    "QLinearMatMul": {3: Parameters((4,), 5)},
+    "QGemm": {3: Parameters((4,), 5), 6: Parameters((1, 4))},
+    "QAttention": {1: Parameters((4,), 7)},
+    "ConvInteger": {1: Parameters((), 3)},
+    "MatMulInteger": {1: Parameters((), 3)},
+    "MatMulIntegerToFloat": {1: Parameters((3,), 5)},
+    "DynamicQuantizeMatMul": {1: Parameters((2,), 3)},
 }
-"""Inputs that hold quantised weights, and where scale (None: it is multiplied in later) and zero lie."""
+"""Inputs that hold quantised weights and biases."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +67,48 @@ def grid_of(use: Use) -> Grid | None:
     """The grid of a tensor that is read as quantised numbers with constant parameters; None for others."""
     node, tensor = use.node, use.value.const_value
     places = PARAMETERS.get(node.op_type, {}).get(use.position)
+    packing = packing_of(use)
+    if packing is not None and tensor is not None:
+        found = packing.parameters(node)
+        return None if found is None else Grid(*found, 0.0, float(packing.highest))
     if places is None or tensor is None or tensor.dtype.is_floating_point():
         return None
-    values = [node.inputs[p] if p is not None and p < len(node.inputs) else None for p in places]
-    if any(value is not None and not is_stored(value) for value in values):
+    scales, zeros = scales_of(use), [] if places.zero is None else [_input(node, places.zero)]
+    if any(value is not None and not is_stored(value) for value in (*scales, *zeros)):
         return None
     shape, axis = tuple(tensor.shape.numpy()), _axis(node, len(tensor.shape))
-    scale, zero = (_aligned(v, shape, axis, default) for v, default in zip(values, (1, 0), strict=True))
+    scale = reduce(_times, (_aligned(v, shape, axis, 1) for v in scales), np.ones((), np.float32))
+    zero = _aligned(zeros[0] if zeros else None, shape, axis, 0)
     return Grid(scale, zero, *_span(np.asarray(tensor.numpy()), tensor.dtype, zero))
+
+
+def _times(one: Singles, two: Singles) -> Singles:
+    return np.asarray(one * two, np.float32)
+
+
+def scales_of(use: Use) -> list[ir.Value | None]:
+    """The values whose product is the scale of a tensor."""
+    places = PARAMETERS.get(use.node.op_type, {}).get(use.position)
+    if places is None:
+        return []
+    if places.scales:
+        return [_input(use.node, at) for at in places.scales]
+    found = scaled(use.node)
+    one = None if found is None or found.scale.const_value is None else found.scale.const_value
+    along = one is not None and (
+        one.size == 1 or (use.node.op_type == "MatMulInteger" and len(one.shape) == 1)
+    )
+    return [found.scale] if found is not None and along else []
+
+
+def _input(node: ir.Node, position: int) -> ir.Value | None:
+    return node.inputs[position] if position < len(node.inputs) else None
+
+
+def axis_of(use: Use) -> int:
+    """The axis of a tensor that its scales run along, where there are several."""
+    rank = 1 if use.value.const_value is None else len(use.value.const_value.shape)
+    return _axis(use.node, rank) % rank
 
 
 def _axis(node: ir.Node, rank: int) -> int:
@@ -97,11 +148,13 @@ class Stored:
         chain: the way from the tensor.
         shapes: of the tensor, and behind each step.
         reader: the node, which may say itself what codes stand for.
+        packing: how codes lie in the bytes of the tensor; None for a byte or a number each.
     """
 
     chain: Chain
     shapes: tuple[tuple[int, ...], ...]
     reader: Use | None = None
+    packing: Packing | None = None
 
     @property
     def value(self) -> ir.Value:
@@ -111,7 +164,7 @@ class Stored:
     @property
     def shape(self) -> tuple[int, ...]:
         """As its reader sees it."""
-        return self.shapes[-1]
+        return self.shapes[-1] if self.packing is None else (self.packing.rows, self.packing.columns)
 
     @property
     def plain(self) -> bool:
@@ -131,6 +184,8 @@ class Stored:
         found = None if first is None else grid_of(first)
         if found is None:
             return None
+        if self.packing is not None:
+            return found
         wide = (np.broadcast_to(each, self.shapes[0]) for each in (found.scale, found.zero))
         scale, zero = (np.asarray(self._moved(each), np.float32) for each in wide)
         return Grid(scale, zero, found.low, found.high)
@@ -146,7 +201,7 @@ class Stored:
         assert self.value.const_value is not None
         array = np.asarray(self.value.const_value.numpy())
         if not self.chain.steps and self.grid is not None:
-            return self.grid.values(array)
+            return self.grid.values(self.codes())
         for step, shape in zip(self.chain.steps, self.shapes[1:], strict=True):
             array = _decoded(step, array) if step.op_type in KEPT else _step(step, array, shape)
         return array
@@ -154,10 +209,13 @@ class Stored:
     def codes(self) -> Array:
         """The stored numbers in the layout that the reader sees."""
         assert self.value.const_value is not None
-        return self._moved(np.asarray(self.value.const_value.numpy()))
+        array = np.asarray(self.value.const_value.numpy())
+        return self._moved(array) if self.packing is None else self.packing.unpack(array)
 
     def write(self, array: Array) -> Array:
         """The tensor that holds these numbers (of a quantised weight: these codes) for the reader."""
+        if self.packing is not None:
+            return self.packing.pack(array)
         for step, shape in zip(self.chain.steps[::-1], self.shapes[-2::-1], strict=True):
             if step.op_type == "Transpose":
                 array = array.transpose(np.argsort(_order(step, array.ndim)))
@@ -203,4 +261,7 @@ def stored_of(value: ir.Value | None, sizes: Sizes, reader: Use | None = None) -
         shapes.append(tuple(a for a, _ in shape))
     if any(s.op_type == "DequantizeLinear" and grid_of(Use(s, 0)) is None for s in chain.steps):
         return None
-    return Stored(chain, tuple(shapes), reader)
+    packing = None if reader is None or chain.steps else packing_of(reader)
+    if packing is not None:
+        chain = replace(chain, axes=(0, 1))
+    return Stored(chain, tuple(shapes), reader, packing)

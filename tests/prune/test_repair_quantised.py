@@ -64,7 +64,7 @@ def test_products_of_integers_are_scored_and_repaired_on_their_grid() -> None:
     basis = draw.standard_normal((6, 16))
     seen, unseen = ({"x": (draw.standard_normal((64, 6)) @ basis).astype(np.float32)} for _ in "ab")
     made = repair(analysis, cuts, batches=[seen])
-    assert set(made.replaced) == {"w2"} and made.replaced["w2"].dtype == np.uint8
+    assert {"w2"} <= set(made.replaced) <= {"w2", "s2"} and made.replaced["w2"].dtype == np.uint8
     before, after = (
         distance(model, twin(analysis, cuts, each), [unseen]) for each in (Repaired({}, {}), made)
     )

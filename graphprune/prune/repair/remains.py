@@ -15,7 +15,7 @@ from graphprune.axes.mixtures import find_mixtures
 from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.ir.arrays import Array, Bools, Floats, Singles
 from graphprune.labels.edits import BranchRemoval
-from graphprune.prune.bias import place_of
+from graphprune.prune.bias import BIAS_INPUT, place_of
 from graphprune.statistics.segments import reads
 from graphprune.statistics.sites import Site
 
@@ -81,15 +81,15 @@ class Remains:
     @property
     def own_bias(self) -> Singles:
         """What the node itself adds to W x: the bias input of a Conv or Gemm."""
-        if self.site.coded is not None:
-            scale = np.float32(self.site.bias_scale)
-            return np.asarray(self.site.coded.read(), np.float32).reshape(-1) * scale
-        node = self.site.node
-        own = node.op_type != "MatMul" and not self.site.hidden and len(node.inputs) > 2
-        value = node.inputs[2] if own else None
+        site, scale = self.site, np.float32(self.site.bias_scale)
+        if site.hidden:
+            return np.zeros(1, np.float32)
+        if site.held is not None:
+            return np.asarray(site.held.read(), np.float32).reshape(-1) * scale
+        position = BIAS_INPUT.get(site.node.op_type, len(site.node.inputs))
+        value = site.node.inputs[position] if len(site.node.inputs) > position else None
         if value is None or value.const_value is None:
             return np.zeros(1, np.float32)
-        scale = np.float32(self.site.bias_scale)
         return np.asarray(value.const_value.numpy(), np.float32).reshape(-1) * scale
 
 
@@ -154,17 +154,17 @@ def _left(
 
 def _is_own(readers: Sequence[Site]) -> bool:
     """Whether nothing else reads the biases of these Sites: repair changes a tensor, it never clones one."""
-    held = [(_bias_of(site), site.coded) for site in readers]
-    values = [value for value, _ in held]
+    found = [(_bias_of(site), site.held) for site in readers]
+    values = [value for value, _ in found]
     return all(
-        value is None or (len(value.uses()) if coded is None else coded.readers) == values.count(value)
-        for value, coded in held
+        value is None or (len(value.uses()) if held is None else held.readers) == values.count(value)
+        for value, held in found
     )
 
 
 def _bias_of(site: Site) -> ir.Value | None:
-    if site.hidden or site.coded is not None:
-        return site.bias if site.coded is None else site.coded.value
+    if site.hidden or site.held is not None:
+        return site.bias if site.held is None else site.held.value
     place = place_of(site.node)
     return place[0].inputs[place[1]] if place is not None and len(place[0].inputs) > place[1] else None
 
@@ -223,7 +223,7 @@ def _fixed(site: Site, readers: int) -> str:
     if site.row_span > 1:
         return "windows of a transposed convolution overlap"
     node, third = site.node, site.node.inputs[2] if len(site.node.inputs) > 2 else None
-    if node.op_type == "Gemm" and third is not None and site.bias is None and site.coded is None:
+    if node.op_type == "Gemm" and third is not None and site.bias is None and site.held is None:
         return "what it adds is no constant vector"
     return ""
 

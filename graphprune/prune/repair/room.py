@@ -8,11 +8,12 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Doubles, Floats
+from graphprune.labels.state import Use
 from graphprune.labels.stored import is_stored
 from graphprune.prune.repair.grid import Lattice
 from graphprune.prune.repair.observe import Part
 from graphprune.statistics.sites import Site
-from graphprune.statistics.stored import Stored
+from graphprune.statistics.stored import Stored, axis_of, scales_of
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ def roomy(site: Site, lattice: Lattice, wanted: Doubles, part: Part) -> Room | N
     growth = np.ones(lattice.scale.shape[:2])
     growth[:, part.rows] = np.maximum(_needed(lattice.at(part.rows, part.columns), wanted, part), 1.0)
     flat = growth.ravel()
-    forms = [each for each in (site.stored, site.coded) if each is not None]
-    held = [_scale(each, len(flat), int(site.transposed and each is site.stored)) for each in forms]
-    if not (flat > 1).any() or any(value is None for value in held) or any(f.readers > 1 for f in forms):
+    forms = [site.stored, *([] if site.held is None or _follows(site.held, site) else [site.held])]
+    found = [_scale(each, len(flat), int(site.transposed and each is site.stored)) for each in forms]
+    if not (flat > 1).any() or any(value is None for value in found) or any(f.readers > 1 for f in forms):
         return None
-    if any(v is not None and v.const_value is not None and v.const_value.size == 1 for v in held):
+    if any(v is not None and v.const_value is not None and v.const_value.size == 1 for v in found):
         flat = np.full(len(flat), flat.max())
-    scales = {v.name or "": _grown(v, flat) for v in held if v is not None}
+    scales = {v.name or "": _grown(v, flat) for v in found if v is not None}
     wide = lattice.scale * flat.reshape(growth.shape)[:, :, None]
     return Room(replace(lattice, scale=wide), flat, scales)
 
@@ -59,18 +60,23 @@ def _needed(lattice: Lattice, wanted: Doubles, part: Part) -> Doubles:
     return np.asarray(share.max(axis=2, initial=0.0))
 
 
+def _follows(held: Stored, site: Site) -> bool:
+    """Whether a bias has no scale of its own: that of the weight is part of it, or it is stored as floats."""
+    return held.grid is None or (held.reader is not None and held.reader.node is site.node)
+
+
 def _scale(stored: Stored, outputs: int, place: int) -> ir.Value | None:
     """The scale, if nothing else reads it and it is one, or one per output along this axis of the tensor."""
-    if len(stored.chain.steps) != 1 or stored.chain.steps[0].op_type != "DequantizeLinear":
+    steps = stored.chain.steps
+    use = Use(steps[0], 0) if steps else stored.reader
+    scales = [] if use is None or len(steps) > 1 else scales_of(use)
+    value = scales[0] if len(scales) == 1 else None
+    if use is None or value is None or value.const_value is None or len(value.uses()) != 1:
         return None
-    step = stored.chain.steps[0]
-    value = step.inputs[1]
-    if value is None or value.const_value is None or not is_stored(value) or len(value.uses()) != 1:
+    if not is_stored(value) or value.is_graph_input():
         return None
-    shape = tuple(value.const_value.shape.numpy())
-    axis = step.attributes["axis"].as_int() if "axis" in step.attributes else 1
-    along = shape == (outputs,) and axis % len(stored.shape) == place
-    return value if value.const_value.size == 1 or along else None
+    along = tuple(value.const_value.shape.numpy()) == (outputs,)
+    return value if value.const_value.size == 1 or (along and axis_of(use) == place) else None
 
 
 def _grown(value: ir.Value, growth: Doubles) -> Array:
@@ -79,12 +85,17 @@ def _grown(value: ir.Value, growth: Doubles) -> Array:
     return (old * (growth[0] if old.size == 1 else growth.reshape(old.shape))).astype(old.dtype)
 
 
-def moved_codes(site: Site, shift: Floats, growth: Floats | None) -> Array:
-    """A bias of integers, moved to the codes next to what is wanted; its scale grows with the weight's."""
-    assert site.coded is not None and site.coded.grid is not None
-    grid, shape = site.coded.grid, site.coded.shape
-    steps = shift.reshape(shape) / np.where(grid.scale > 0, grid.scale * site.bias_scale, np.inf)
-    wider = np.ones(shape) if growth is None else growth.reshape(shape)
+def moved(site: Site, shift: Floats, growth: Floats | None = None) -> Array:
+    """A bias moved where it is stored: codes to those next to what is wanted, as their scale grows."""
+    held = site.held
+    assert held is not None
+    if held.grid is None:
+        wanted = np.asarray(held.read(), np.float64) + shift.reshape(held.shape) / site.bias_scale
+        return held.write(wanted)
+    steps = shift.reshape(held.shape) / np.where(
+        held.grid.scale > 0, held.grid.scale * site.bias_scale, np.inf
+    )
+    wider = np.ones(held.shape) if growth is None else growth.reshape(held.shape)
     limits = np.iinfo(np.int32)
-    wanted = np.asarray(site.coded.codes(), np.float64) + steps
-    return site.coded.write(np.clip(np.rint(wanted / wider), limits.min, limits.max))
+    codes = np.asarray(held.codes(), np.float64) + steps
+    return held.write(np.clip(np.rint(codes / wider), limits.min, limits.max))

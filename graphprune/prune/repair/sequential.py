@@ -17,7 +17,7 @@ from graphprune.prune.repair.grid import Lattice, settle
 from graphprune.prune.repair.norms import refreshed, statistics_of
 from graphprune.prune.repair.observe import Part, observe, together
 from graphprune.prune.repair.remains import Change, Remains, changed_nodes, remains
-from graphprune.prune.repair.room import moved_codes, roomy
+from graphprune.prune.repair.room import moved, roomy
 from graphprune.prune.repair.samples import pooled
 from graphprune.prune.repair.shared import beside, undisturbed
 from graphprune.prune.repair.solve import Seen
@@ -345,8 +345,8 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
         work.replace(name, array)
     if left.biased:
         _move(every, bias.ravel(), work, growth)
-    elif site.coded is not None and scales:
-        work.replace(site.coded.value.name or "", moved_codes(site, np.zeros(site.outputs), growth))
+    elif site.held is not None and site.held.grid is not None and scales:
+        work.replace(site.held.value.name or "", moved(site, np.zeros(site.outputs), growth))
 
 
 def _on_grid(found: Fit, lattice: Lattice, folds: Sequence[Seen], biased: bool) -> Fit:
@@ -371,16 +371,16 @@ def put_back(left: Remains, part: Floats, lattice: Lattice | None) -> Array:
 
 def _move(every: Sequence[Remains], shift: Floats, work: Work, growth: Floats | None = None) -> None:
     """Adds a vector to the results of Sites; to a bias that they share, once."""
-    moved: set[ir.Value] = set()
+    done: set[ir.Value] = set()
     for site in (each.site for each in every):
-        held = site.bias if site.coded is None else site.coded.value
-        if not site.hidden and site.coded is None:
+        value = site.bias if site.held is None else site.held.value
+        if not site.hidden and site.held is None:
             work.biases[site.output.name or ""] = shift.astype(_type_of(site))
-        elif held is not None and held not in moved:
-            moved.add(held)
-            coded = site.coded is not None
-            array = moved_codes(site, shift, growth) if coded else _moved_bias(site, held, shift, work)
-            work.replace(held.name or "", array)
+        elif value is not None and value not in done:
+            done.add(value)
+            stays = site.held is not None
+            array = moved(site, shift, growth) if stays else _moved_bias(site, value, shift, work)
+            work.replace(value.name or "", array)
 
 
 def _type_of(site: Site) -> np.dtype:
