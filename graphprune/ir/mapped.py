@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +12,15 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
 from graphprune.ir.element import is_packed
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where the bytes of a tensor lie in a file."""
+
+    path: Path
+    offset: int
+    length: int
 
 
 class MappedTensor(ir.LazyTensor):
@@ -33,6 +43,14 @@ class MappedTensor(ir.LazyTensor):
         self._map = data
         self._span = span
         self.path = path
+        self._file = _identity(path)
+
+    @property
+    def span(self) -> Span | None:
+        """Where another reader finds the same bytes; None once that file is another."""
+        start, end = self._span
+        path = self.path.resolve()
+        return Span(path, start, end - start) if self._file and _identity(path) == self._file else None
 
     @property
     def view(self) -> memoryview:
@@ -61,6 +79,15 @@ class MappedTensor(ir.LazyTensor):
         """The elements (of a byte or more) where they lie in the file, not aligned more often than not."""
         # ONNX files are little-endian, as is every machine that ONNX Runtime supports.
         return np.frombuffer(self.view, self.dtype.numpy()).reshape(self.shape.numpy())
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """What changes with the content of a file, or when its name gets another; nothing where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def in_place(tensor: ir.TensorProtocol) -> Array:

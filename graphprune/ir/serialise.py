@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnx_ir import serde
 
 from graphprune.errors import ArgumentError, ModelError, did_you_mean
 from graphprune.ir.element import is_packed
+from graphprune.ir.mapped import MappedTensor, Span
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 PROTOBUF_LIMIT = 2**31 - 1
 # Small tensors stay in the file: shape inference reads shapes, axes and scales from there.
 INLINE_BYTES = 4096
+# Weights from here on are worth a look into the file that they come from, where they need not be copied.
+FILED_BYTES = 2**20
 # A stub location, never opened: the caller must hand over the weight of that name.
 STUB_LOCATION = "in-memory"
 
@@ -41,25 +45,41 @@ class Weight:
 
 @dataclass(frozen=True)
 class Weightless:
-    """Protobuf bytes of a model, and by name the weights that they only refer to."""
+    """Protobuf bytes of a model, and what they only refer to.
+
+    Attributes:
+        proto: the bytes.
+        weights: what has to be handed over, by name.
+        folder: where the files are that hold other weights; None where none are left in files.
+        large: bytes of weights outside of the proto.
+        floating: whether all of these are floats.
+    """
 
     proto: bytes
     weights: Mapping[str, Weight]
+    folder: Path | None = None
+    large: int = 0
+    floating: bool = True
 
 
 def weightless(
-    model: ir.Model, *, extra_outputs: Sequence[str] = (), inline_bytes: int = INLINE_BYTES
+    model: ir.Model,
+    *,
+    extra_outputs: Sequence[str] = (),
+    inline_bytes: int = INLINE_BYTES,
+    in_files: bool = False,
 ) -> Weightless:
     """Serialise a model, leaving initializers above `inline_bytes` out; the model is not touched.
 
     Weights of subgraphs cannot be handed over by pointer, so they move to the main graph where
-    their name is unique, and are written inline where it is not.
+    their name is unique, and are written inline where it is not. With `in_files` large weights that lie in a
+    file as they are stay there, and the bytes say where.
 
     Raises:
         ArgumentError: an extra output names no value of the main graph.
         ModelError: a weight cannot be read, or what has to stay inline exceeds protobuf's 2 GiB.
     """
-    writer = _Writer(inline_bytes, Counter(_value_names(model.graph)))
+    writer = _Writer(inline_bytes, Counter(_value_names(model.graph)), in_files)
     proto = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name or "")
     for domain, version in model.opset_imports.items():
         proto.opset_import.add(domain=domain, version=version)
@@ -68,7 +88,7 @@ def weightless(
     writer.graph(proto.graph, model.graph, main=True)
     proto.graph.initializer.extend(writer.hoisted)
     _add_outputs(proto.graph, extra_outputs)
-    return Weightless(_bytes(proto), writer.weights)
+    return Weightless(_bytes(proto), writer.weights, writer.folder, writer.large, writer.floating)
 
 
 def element_type(dtype: ir.DataType) -> np.dtype | None:
@@ -85,6 +105,10 @@ class _Writer:
 
     inline_bytes: int
     names: Counter[str]
+    in_files: bool = False
+    folder: Path | None = None
+    large: int = 0
+    floating: bool = True
     weights: dict[str, Weight] = field(default_factory=dict)
     hoisted: list[onnx.TensorProto] = field(default_factory=list)
 
@@ -157,9 +181,7 @@ class _Writer:
         try:
             bits = element_type(tensor.dtype)
             if by_pointer and bits is not None and tensor.nbytes > self.inline_bytes:
-                self.weights[proto.name] = _weight(tensor, bits)
-                proto.data_location = onnx.TensorProto.EXTERNAL
-                proto.external_data.add(key="location", value=STUB_LOCATION)
+                self._outside(proto, tensor, bits)
             elif tensor.dtype == ir.DataType.STRING:
                 proto.string_data.extend(_strings(tensor))
             else:
@@ -167,6 +189,34 @@ class _Writer:
         except Exception as error:  # a malformed tensor fails in many ways, asserts of onnx_ir included
             raise ModelError(f"cannot read the tensor {name!r}: {error}") from error
         return proto
+
+    def _outside(self, proto: onnx.TensorProto, tensor: Tensor, bits: np.dtype) -> None:
+        """Leaves the bytes of a tensor out."""
+        self.large += tensor.nbytes
+        self.floating = self.floating and tensor.dtype.is_floating_point()
+        proto.data_location = onnx.TensorProto.EXTERNAL
+        span = self._filed(tensor)
+        if span is None:
+            self.weights[proto.name] = _weight(tensor, bits)
+            proto.external_data.add(key="location", value=STUB_LOCATION)
+            return
+        self.folder = span.path.parent
+        entries = {"location": span.path.name, "offset": str(span.offset), "length": str(span.length)}
+        for key, value in entries.items():
+            proto.external_data.add(key=key, value=value)
+
+    def _filed(self, tensor: Tensor) -> Span | None:
+        """Where a large weight lies in a file, if all files are in one folder and names are text."""
+        if not self.in_files or tensor.nbytes < FILED_BYTES or not isinstance(tensor, MappedTensor):
+            return None
+        span = tensor.span
+        if span is None or self.folder not in (None, span.path.parent):
+            return None
+        try:
+            str(span.path).encode()
+        except UnicodeError:  # bytes of a name that are no UTF-8
+            return None
+        return span
 
 
 def _weight(tensor: Tensor, bits: np.dtype) -> Weight:

@@ -186,7 +186,7 @@ def _outputs(
 ) -> list[Outputs]:
     from graphprune.runtime.session import open_session
 
-    session = open_session(model, threads=settings.threads, optimise=optimise, exact=exact)
+    session = open_session(model, threads=settings.threads, optimise=optimise, exact=exact, rearrange=False)
     return [session.run(feed, timeout_s=settings.timeout) for feed in feeds]
 
 

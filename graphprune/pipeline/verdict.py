@@ -75,7 +75,7 @@ def runner(model: ir.Model, settings: Settings, exact: bool = False, narrow: Seq
     """
     from graphprune.runtime.session import open_session
 
-    session = open_session(model, threads=settings.threads, exact=exact)
+    session = open_session(model, threads=settings.threads, exact=exact, rearrange=False)
     names = {value.name for value in model.graph.inputs}
 
     def run(feed: Feed) -> dict[str, np.ndarray]:
@@ -167,7 +167,7 @@ def verdict(
         return report, ()
     report = beside(report, dense, small, outputs, judging, settings, narrow)
     lines = [*dead(report), *filter(None, [report.saturation]), *few(samples)]
-    if repaired and judging.source != "repaired on" and samples.batches:
+    if repaired and judging.source != "repaired on" and samples.batches and apart(found):
         lines += misfit(found, drops(*runs, outputs, samples.seen()), judging.source)
     return report, tuple(lines)
 
@@ -290,6 +290,12 @@ def misfit(held: tuple[Drop, ...], seen: tuple[Drop, ...], source: str) -> tuple
         f"calibration does not fit: {what} of output {quote(name)} is {one.value:.2g} on {where} and "
         f"{two.value:.2g} on those repaired on; more samples from where the model will be used would help",
     )
+
+
+def apart(held: tuple[Drop, ...]) -> bool:
+    """Whether any output on samples held back is so far from the dense model's that it could harm."""
+    found = (estimate for each in held for estimate in (each.error, each.drop) if estimate is not None)
+    return any(estimate.value >= MISFIT_LEAST for estimate in found)
 
 
 def _beyond(held: Estimate | None, seen: Estimate | None) -> bool:

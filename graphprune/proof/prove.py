@@ -156,7 +156,9 @@ def _run(
 ) -> list[Outputs]:
     """Every input through one session, which is gone before the next one is opened."""
     names = list(dict.fromkeys(extra))
-    session = open_session(model, threads=threads, optimise=optimise, extra_outputs=names, exact=True)
+    session = open_session(
+        model, threads=threads, optimise=optimise, extra_outputs=names, exact=True, rearrange=False
+    )
     return [session.run(feeds, timeout_s) for feeds in inputs]
 
 

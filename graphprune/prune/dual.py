@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from graphprune.ir.arrays import Bools, Doubles, Floats, Ids
+from graphprune.ir.arrays import Array, Bools, Doubles, Floats, Ids
 from graphprune.prune.surgeon import CHUNK, alike
 
 PIECE = 1 << 20
 """Elements of weights that are worked on at a time: they stay where the processor has them at hand."""
+DENSE = 0.75
+"""Share of Units that are left below which the others are not carried along any more."""
 
 
 class RowSheet:
@@ -77,7 +79,7 @@ class _Bundle:
     Attributes:
         units: their numbers.
         rows: Z_P of each, [units, rows, columns of each].
-        weights: W_P of each, [units, rows of W, columns of each].
+        weights: W_P' of each, [units, columns of each, rows of W]: one product serves all Units.
         products: W_P' W_P, [units, columns of each, columns of each].
         crosses: W_P' R, [units, columns of each, rows].
         rest: sum of squares of what of W_P no row of Z_P sees, [units].
@@ -95,7 +97,8 @@ class _Bundle:
     def chunks(self) -> Iterator[Ids]:
         """Indices of those that are left, so many at a time."""
         left = np.flatnonzero(self.alive)
-        step = max(1, PIECE // max(self.weights[0].size, self.rows[0].size, 1))
+        width, height = self.weights.shape[1:]
+        step = max(1, PIECE // max(width * max(height, self.rows.shape[1]), 1))
         for start in range(0, len(left), step):
             yield left[start : start + step]
 
@@ -111,8 +114,8 @@ class _Bundle:
 
     def flat(self, at: Ids) -> tuple[Floats, Floats, Floats]:
         """Z, (W' R)' and W of some Units side by side: [rows, columns] twice, [rows of W, columns]."""
-        rows, weights = (part[at].transpose(1, 0, 2) for part in (self.rows, self.weights))
-        crosses = self.crosses[at].transpose(2, 0, 1)
+        rows = self.rows[at].transpose(1, 0, 2)
+        crosses, weights = (part[at].transpose(2, 0, 1) for part in (self.crosses, self.weights))
         return (
             rows.reshape(len(rows), -1),
             crosses.reshape(len(crosses), -1),
@@ -121,8 +124,29 @@ class _Bundle:
 
     def follow(self, change: Floats) -> None:
         """R has changed by this."""
-        for at in self.chunks():
-            self.crosses[at] += self.weights[at].transpose(0, 2, 1) @ change
+        if np.count_nonzero(self.alive) < DENSE * len(self.alive):
+            self._close_up()
+        count, width, height = self.weights.shape
+        step = max(1, PIECE // max(width * height, 1))
+        for start in range(0, count, step):
+            at = slice(start, start + step)
+            moved = self.weights[at].reshape(-1, height) @ change
+            self.crosses[at] += moved.reshape(-1, width, change.shape[1])
+
+    def _close_up(self) -> None:
+        """Those that are left move together, within the same memory."""
+        left = np.flatnonzero(self.alive)
+
+        def close_up(part: Array) -> None:
+            for to, origin in enumerate(left.tolist()):
+                part[to] = part[origin]
+
+        for part in (self.units, self.rows, self.weights, self.products, self.crosses, self.rest):
+            close_up(part)
+        few = slice(len(left))
+        self.units, self.rows, self.weights = self.units[few], self.rows[few], self.weights[few]
+        self.products, self.crosses, self.rest = self.products[few], self.crosses[few], self.rest[few]
+        self.alive = np.ones(len(left), bool)
 
 
 def _bundle(matrix: Floats, rows: Floats, units: Ids, owned: Ids) -> _Bundle:
@@ -135,7 +159,7 @@ def _bundle(matrix: Floats, rows: Floats, units: Ids, owned: Ids) -> _Bundle:
     found = _Bundle(
         units,
         np.empty((len(units), len(rows), width), np.float32),
-        np.empty((len(units), len(matrix), width), np.float32),
+        np.empty((len(units), width, len(matrix)), np.float32),
         np.empty((len(units), width, width), np.float32),
         np.zeros((len(units), width, len(rows)), np.float32),
         np.zeros(len(units)),
@@ -151,7 +175,7 @@ def _bundle(matrix: Floats, rows: Floats, units: Ids, owned: Ids) -> _Bundle:
             whole = _dots(w, w)
             z, w = z @ basis, w @ basis.astype(w.dtype)
             found.rest[at] = np.maximum(whole - _dots(w, w), 0)
-        found.rows[at], found.weights[at] = z, w
+        found.rows[at], found.weights[at] = z, w.transpose(0, 2, 1)
         found.products[at] = w.transpose(0, 2, 1) @ w
     return found
 

@@ -10,9 +10,13 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Slice
 from graphprune.ir.arrays import Array, Bools, Ids
+from graphprune.ir.mapped import in_place
 from graphprune.labels.state import Use
 from graphprune.statistics.packed import packing_of
 from graphprune.statistics.stored import grid_of
+
+Mark = tuple[Slice, Ids]
+"""A Slice, and the slots of it that go."""
 
 ZEROED = frozenset({"source", "bias", "scale", "sink"})
 
@@ -33,15 +37,18 @@ def zeroed(
         base: values that take the place of the model's own (repaired weights).
     """
     given = base or {}
-    gone = _removed(analysis, cuts)
     arrays: dict[str, Array] = dict(given)
-    for value, masks in gone.items():
+    for value, uses in _removed(analysis, cuts).items():
         name, tensor, zero = value.name or "", value.const_value, _zero(value)
         if tensor is None or zero is None:
             continue
-        mask = np.logical_and.reduce(masks)
-        array = np.array(given[name] if name in given else tensor.numpy())
-        array[mask] = np.broadcast_to(zero, array.shape)[mask].astype(array.dtype)
+        array = np.array(given[name] if name in given else in_place(tensor))
+        if len(uses) == 1 and len(value.uses()) == 1:  # the usual case, without a mask of the whole tensor
+            for touched, slots in next(iter(uses.values())):
+                _clear(array, zero, touched, slots)
+        elif len(uses) >= len(value.uses()):
+            mask = np.logical_and.reduce([_mask(array.shape, marks) for marks in uses.values()])
+            array[mask] = np.broadcast_to(zero, array.shape)[mask].astype(array.dtype)
         arrays[name] = array
     return arrays
 
@@ -59,9 +66,11 @@ def _zero(value: ir.Value) -> Array | None:
     return np.zeros(()) if value.dtype == ir.DataType.INT32 else None
 
 
-def _removed(analysis: Analysis, cuts: Mapping[str, Sequence[int]]) -> dict[ir.Value, list[Bools]]:
-    """Per touched initializer one mask of removed elements for each of its uses."""
-    found: dict[ir.Value, dict[tuple[ir.Node, int], Bools]] = {}
+def _removed(
+    analysis: Analysis, cuts: Mapping[str, Sequence[int]]
+) -> dict[ir.Value, dict[tuple[ir.Node, int], list[Mark]]]:
+    """Per touched initializer, and for each of its uses that loses any, the slots that go."""
+    found: dict[ir.Value, dict[tuple[ir.Node, int], list[Mark]]] = {}
     for group in analysis.groups:
         if len(cuts.get(group.id, range(group.size))) == group.size:
             continue
@@ -69,29 +78,31 @@ def _removed(analysis: Analysis, cuts: Mapping[str, Sequence[int]]) -> dict[ir.V
         for touched in group.slices:
             if touched.role in ZEROED:
                 uses = found.setdefault(touched.use.value, {})
-                _mark(uses, touched, units)
-    return {value: _complete(value, uses) for value, uses in found.items()}
+                owners, slots = touched.pairs
+                marks = uses.setdefault((touched.use.node, touched.use.position), [])
+                marks.append((touched, slots[np.isin(owners, units)]))
+    return found
 
 
-def _mark(uses: dict[tuple[ir.Node, int], Bools], touched: Slice, removed: Ids) -> None:
-    tensor = touched.use.value.const_value
-    assert tensor is not None
-    key = (touched.use.node, touched.use.position)
-    mask = uses.setdefault(key, np.zeros(tuple(tensor.shape.numpy()), np.bool_))
-    units, slots = touched.pairs
-    gone = slots[np.isin(units, removed)]
+def _mask(shape: tuple[int, ...], marks: Sequence[Mark]) -> Bools:
+    """Which elements one use loses."""
+    mask = np.zeros(shape, np.bool_)
+    for touched, slots in marks:
+        _clear(mask, np.ones(()), touched, slots)
+    return mask
+
+
+def _clear(array: Array, zero: Array, touched: Slice, slots: Ids) -> None:
+    """Sets these slots to what is zero, one for all or one per element."""
+    zero = np.broadcast_to(zero, array.shape)
     if touched.blocks == 1:
-        np.moveaxis(mask, touched.axis, 0)[gone] = True
+        np.moveaxis(array, touched.axis, 0)[slots] = np.moveaxis(zero, touched.axis, 0)[slots]
         return
     # The inner axis of a grouped convolution: slot q * width + c is column c of row block q.
-    height, width = mask.shape[0] // touched.blocks, mask.shape[1]
-    rows = mask.reshape(touched.blocks, height, *mask.shape[1:])
-    np.moveaxis(rows, 2, 1)[gone // width, gone % width] = True
+    height, width = array.shape[0] // touched.blocks, array.shape[1]
+    rows, zeros = (np.moveaxis(_in_blocks(each, touched.blocks, height), 2, 1) for each in (array, zero))
+    rows[slots // width, slots % width] = zeros[slots // width, slots % width]
 
 
-def _complete(value: ir.Value, uses: dict[tuple[ir.Node, int], Bools]) -> list[Bools]:
-    """One mask per reader of the tensor; those that lose nothing count, too."""
-    masks = list(uses.values())
-    if len(value.uses()) > len(masks):
-        masks.append(np.zeros_like(masks[0]))
-    return masks
+def _in_blocks(array: Array, blocks: int, height: int) -> Array:
+    return array.reshape(blocks, height, *array.shape[1:])

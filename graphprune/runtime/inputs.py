@@ -84,7 +84,7 @@ def runnable_inputs(
     Raises:
         ModelError: no guess runs; the first reason is in the message.
     """
-    session = session or open_session(model)
+    session = session or open_session(model, rearrange=False)
     deadline = time.monotonic() + timeout_s
     first = None
     for sizes in itertools.islice(candidates(model, shapes or {}, batch), MAX_TRIES):

@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError, ModelError, did_you_mean
-from graphprune.ir.serialise import Weight, weightless
+from graphprune.ir.serialise import Weight, Weightless, weightless
 from graphprune.runtime.exact import IN_FLOATS, unsaturated
 from graphprune.runtime.jobs import jobs
 from graphprune.runtime.silent import ort
@@ -39,6 +39,8 @@ MESSAGE_LIMIT = 400
 GRACE_SECONDS = 5.0
 abandoned = threading.Event()
 """Set once a run could not be stopped; tearing ONNX Runtime down below it would abort the process."""
+LARGE = 2**26
+"""Bytes of weights below which it does not matter whether ONNX Runtime rearranges them."""
 TEXT_LIMIT = 8000  # names in a hostile model, and so in its errors, may be very long
 
 
@@ -128,11 +130,13 @@ def open_session(
     deterministic: bool = True,
     flush_denormals: bool = False,
     exact: bool = False,
+    rearrange: bool = True,
 ) -> Session:
     """Load a model into ONNX Runtime (CPU).
 
     A Model is not changed: its big weights are passed by pointer. ONNX Runtime makes one private copy
-    of them while it loads, and refers to the originals no longer afterwards.
+    of them while it loads, and refers to the originals no longer afterwards. Large weights that are still in
+    the file that they were loaded from are mapped from there.
 
     Args:
         model: a Model, or the path of a model file.
@@ -144,27 +148,48 @@ def open_session(
         flush_denormals: treat denormal floats as zero. ONNX Runtime heeds the flag only in the first
             session of a process, so a comparison with and without it needs two processes.
         exact: let products of bytes come out alike on every CPU, which is not what this one may make of them.
+        rearrange: let ONNX Runtime hold large weights in the order in which its kernels want them: another
+            copy, which pays where a session runs often.
 
     Raises:
         ModelError: ONNX Runtime does not load the model; an unknown operator is named.
         ArgumentError: an extra output names no value.
     """
-    options = _options(threads, optimise, deterministic, flush_denormals)
+    options = partial(_options, threads, optimise, deterministic, flush_denormals)
     if isinstance(model, Path) and not extra_outputs and not exact and (name := _utf8(model)):
-        return _create(name, options, threads)
+        return _create(name, options(), threads)
     if isinstance(model, Path):
         model = ir.load(model)
     if exact:
         model = unsaturated(model, extra_outputs)
+    for in_files in (True, False):
+        content = weightless(model, extra_outputs=extra_outputs, in_files=in_files)
+        try:
+            return _create(content.proto, _for(content, options(), extra_outputs, exact, rearrange), threads)
+        except ModelError:
+            if content.folder is None:
+                raise
+    raise AssertionError("without files there is nothing left to try")
+
+
+def _for(
+    content: Weightless, options: ort.SessionOptions, taps: Sequence[str], exact: bool, rearrange: bool
+) -> ort.SessionOptions:
+    """Options for a model whose weights are handed over."""
+    if exact:
         # DequantizeLinear and MatMul fuse into MatMulNBits, which rounds activations to bytes by default.
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", str(IN_FLOATS))
-    if extra_outputs:
+    if taps:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-    content = weightless(model, extra_outputs=extra_outputs)
+    if not rearrange and content.floating and content.large > LARGE:  # kernels of bytes may insist on it
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    if content.folder is not None:  # ONNX Runtime before 1.21 refuses files without a path of the model
+        folder = str(content.folder)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     values = [_pointer(weight) for weight in content.weights.values()]
     if values:
         options.add_external_initializers(list(content.weights), values)
-    return _create(content.proto, options, threads)
+    return options
 
 
 def one_line(error: Exception) -> str:

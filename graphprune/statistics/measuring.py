@@ -76,6 +76,7 @@ class Measuring:
             biases=biases,
             threads=threads,
             advance=advance,
+            runs=len(self.calibration),
         )
 
     def add(self, number: int, found: Arrays) -> None:

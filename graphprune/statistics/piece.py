@@ -14,6 +14,9 @@ from graphprune.statistics.reductions import Reduction, append, constant_value
 from graphprune.statistics.segments import Segment, reads
 from graphprune.statistics.sites import Site
 
+FEW = 16
+"""Runs of a batch up to which it costs more to rearrange large weights than it saves."""
+
 
 def open_piece(
     model: ir.Model,
@@ -26,6 +29,7 @@ def open_piece(
     biases: Mapping[str, Array] | None = None,
     threads: int = 1,
     advance: bool = True,
+    runs: int,
 ) -> Session | None:
     """A session that computes the outputs of a segment, inner values and reductions; None if none of them.
 
@@ -39,6 +43,7 @@ def open_piece(
         biases: vectors added to the outputs of Sites, by name of the output.
         threads: of ONNX Runtime.
         advance: return the outputs of the segment.
+        runs: how often it will run.
     """
     outputs = [value for value in segment.outputs if advance or value.name in taps]
     extra = [segment.made[name] for name in taps if segment.made[name] not in outputs]
@@ -73,7 +78,8 @@ def open_piece(
             _add_bias(graph, site, by_name, biases[site.output.name])
     more = append(graph, by_name, reductions, model.opset_imports.get("", 1))
     piece = ir.Model(graph, ir_version=model.ir_version)
-    return open_session(piece, threads=threads, extra_outputs=[*dict.fromkeys([*taps, *more])], exact=True)
+    outside = [*dict.fromkeys([*taps, *more])]
+    return open_session(piece, threads=threads, extra_outputs=outside, exact=True, rearrange=runs > FEW)
 
 
 def _needed(segment: Segment, wanted: Iterable[ir.Value]) -> list[ir.Node]:

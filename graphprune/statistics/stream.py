@@ -90,6 +90,7 @@ class Stream:
             biases=biases,
             threads=self.threads,
             advance=onward,
+            runs=len(self.calibration),
         )
         for number, found in enumerate(self._runs(session)):
             if onward:
@@ -149,6 +150,7 @@ class Stream:
                 replaced=replaced,
                 biases=biases,
                 threads=self.threads,
+                runs=len(self.calibration),
             )
         nothing: Iterable[Arrays] = repeat({}, len(self.calibration))
         for number, found in enumerate(nothing if ready else self._runs(session)):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import onnxruntime as ort
 import pytest
 
 from graphprune.errors import ArgumentError, DataError, ModelError
+from graphprune.ir.load import load
 from graphprune.ir.serialise import weightless
-from graphprune.runtime import RunTimeoutError, open_session
+from graphprune.runtime import RunTimeoutError, open_session, session
 from graphprune.runtime.session import one_line
 
 BIG = (64, 64)  # 16 KiB as float32: above what stays inline
@@ -99,6 +101,86 @@ def test_external_weights_are_read_where_they_lie(build, tmp_path):
     loaded = ir.load(tmp_path / "m.onnx")
     assert np.array_equal(open_session(loaded).run({"x": rows()})["y"], expected)
     assert sorted(tmp_path.iterdir()) == before
+
+
+WIDE = (512, 600)  # 1.2 MB
+
+
+def loaded_wide(build, folder: Path):
+    ir.save(build("(float[b,512] x) => (float[b,600] y) { y = MatMul(x, w) }", w=WIDE), folder / "m.onnx")
+    return load(folder / "m.onnx").model
+
+
+def test_a_large_weight_is_mapped_from_the_file_that_it_was_loaded_from(build, tmp_path):
+    """Neither we nor ONNX Runtime copy it, however many sessions are opened."""
+    model = loaded_wide(build, tmp_path)
+    content = weightless(model, in_files=True)
+    assert not content.weights and content.folder == tmp_path.resolve() and len(content.proto) < 500
+    feeds = {"x": np.ones((2, 512), np.float32)}
+    expected = feeds["x"] @ weight(model)
+    np.testing.assert_allclose(open_session(model).run(feeds)["y"], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["replaced", "changed", "gone"])
+def test_a_file_that_is_another_by_now_is_not_read_again(build, tmp_path, how):
+    """What was mapped at first is what runs."""
+    model = loaded_wide(build, tmp_path)
+    path, feeds = tmp_path / "m.onnx", {"x": np.ones((2, 512), np.float32)}
+    expected = open_session(model).run(feeds)["y"]
+    if how != "changed":
+        path.rename(tmp_path / "old.onnx")
+    if how == "replaced":
+        path.write_bytes(bytes(path.with_name("old.onnx").stat().st_size))
+    if how == "changed":
+        os.utime(path, (1, 1))
+    content = weightless(model, in_files=True)
+    assert content.folder is None and list(content.weights) == ["w"]
+    assert np.array_equal(open_session(model).run(feeds)["y"], expected)
+
+
+def test_a_runtime_that_cannot_map_weights_of_a_model_in_memory_gets_them_by_pointer(
+    build, tmp_path, monkeypatch
+):
+    model, tried = loaded_wide(build, tmp_path), []
+    create = session._create
+
+    def refuse(source, options, threads):
+        tried.append(len(tried))
+        if len(tried) == 1:
+            raise ModelError("model_path must not be empty")
+        return create(source, options, threads)
+
+    monkeypatch.setattr(session, "_create", refuse)
+    feeds = {"x": np.ones((2, 512), np.float32)}
+    np.testing.assert_allclose(
+        open_session(model).run(feeds)["y"], feeds["x"] @ weight(model), rtol=1e-4, atol=1e-4
+    )
+    assert tried == [0, 1]
+
+
+@pytest.mark.parametrize("rearrange", [True, False])
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_only_large_floats_stay_as_they_lie(build, monkeypatch, rearrange, kind):
+    """Kernels of bytes may insist on their own order, and small weights cost nothing."""
+    given = []
+    monkeypatch.setattr(session, "LARGE", 4 * 512 * 512)
+    monkeypatch.setattr(session, "_create", lambda source, options, threads: given.append(options))
+    dtype = np.dtype(kind)
+    operation = "MatMul(x, w)" if kind == "float32" else "MatMulInteger(x, w)"
+    kinds = ("float", "float") if kind == "float32" else ("uint8", "int32")
+    for rows in (256, 2560):
+        model = build(
+            f"({kinds[0]}[b,{rows}] x) => ({kinds[1]}[b,1024] y) {{ y = {operation} }}",
+            w=np.ones((rows, 1024), dtype),
+        )
+        open_session(model, rearrange=rearrange)
+    switched = []
+    for options in given:
+        try:
+            switched.append(options.get_session_config_entry("session.disable_prepacking") == "1")
+        except RuntimeError:
+            switched.append(False)
+    assert switched == [False, not rearrange and kind == "float32"]
 
 
 @pytest.mark.parametrize("external", [False, True])

@@ -34,7 +34,7 @@ def _twin(analysis: Analysis, cuts: Cuts, replaced: Arrays, biases: Arrays) -> i
 
 
 def _outputs(model: ir.Model, batches: Sequence[Arrays], threads: int) -> list[list[Array]]:
-    session = open_session(model, threads=threads, exact=True)
+    session = open_session(model, threads=threads, exact=True, rearrange=False)
     return [list(session.run({name: np.asarray(a) for name, a in feed.items()}).values()) for feed in batches]
 
 
