@@ -357,10 +357,8 @@ def _ids(factor: Factor) -> Ids:
 
 
 def _label(analysis: Analysis, node: ir.Node, place: Place) -> Label:
-    values = node.inputs if place.side == "in" else node.outputs
-    value = values[place.position] if place.position < len(values) else None
-    if value is None:
-        return ()
+    value = (node.inputs if place.side == "in" else node.outputs)[place.position]
+    assert value is not None  # its size was counted
     labels = analysis.values.get(value, ())
     if place.side == "in" and not labels:
         labels = analysis.uses.get(Use(node, place.position), ())

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Doubles
-from graphprune.proof.pairing import INSERTED, every_node, is_constant, subgraphs, title
+from graphprune.proof.pairing import INSERTED, contents, every_node, is_constant, subgraphs, title
 
 WITH_BIAS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 """Operators whose third input is their bias."""
@@ -83,7 +83,7 @@ class _Comparison:
         expected = self._vector(producer, name, spread=True)
         if expected is None:
             yield f"{title(add)} adds to {name!r}, for which the plan declares no bias"
-        elif not _same(np.zeros(()), expected, add.inputs[1]):
+        elif not _same(np.zeros(()), expected, contents(add.inputs[1])):
             yield f"{title(add)} does not add the declared bias to {name!r}"
         self.explained.add(name)
         self.values[dense] = add.outputs[0]
@@ -102,8 +102,8 @@ class _Comparison:
     def _follows(self, old: ir.Value | None, new: ir.Value | None) -> bool:
         if old is None or new is None:
             return old is new
-        if is_constant(old):
-            return is_constant(new) and _equal(old, new)
+        if is_constant(old) and is_constant(new):
+            return _equal(contents(old), contents(new))
         return self.values.get(old) is new
 
     def _declared(self, node: ir.Node, position: int, old: ir.Value | None, new: ir.Value | None) -> bool:
@@ -115,8 +115,8 @@ class _Comparison:
         expected = None if target is None else self._vector(target, name, spread=target is not node)
         if expected is None or name in self.explained:
             return False
-        base = np.zeros(()) if old is None or old.const_value is None else np.asarray(old.const_value.numpy())
-        if not _same(base.astype(np.float64), expected / factor, new):
+        base = np.zeros(()) if old is None else np.asarray(contents(old).numpy())
+        if not _same(base.astype(np.float64), expected / factor, contents(new)):
             return False
         self.explained.add(name)
         return True
@@ -184,19 +184,15 @@ def _same_attribute(one: ir.Attr, two: ir.Attr) -> bool:
     return one is two or bool(one.type == two.type and one.value == two.value)
 
 
-def _equal(old: ir.Value, new: ir.Value) -> bool:
-    one, two = old.const_value, new.const_value
-    if one is two or one is None or two is None:
-        return one is two
-    return one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes()
+def _equal(one: ir.TensorProtocol, two: ir.TensorProtocol) -> bool:
+    return one is two or (
+        one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes()
+    )
 
 
-def _same(base: Doubles, vector: Doubles, found: ir.Value | None) -> bool:
+def _same(base: Doubles, vector: Doubles, found: ir.TensorProtocol) -> bool:
     """Whether a tensor is base + vector, rounded once."""
-    tensor = None if found is None else found.const_value
-    if tensor is None:
-        return False
-    actual = np.asarray(tensor.numpy())
+    actual = np.asarray(found.numpy())
     with np.errstate(over="ignore"):
         expected = (base + vector).astype(actual.dtype)
     return expected.shape == actual.shape and expected.tobytes() == np.ascontiguousarray(actual).tobytes()

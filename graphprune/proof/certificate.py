@@ -12,7 +12,7 @@ from graphprune.ir.arrays import Array, Bools
 from graphprune.ir.element import is_packed
 from graphprune.labels.state import Use
 from graphprune.proof.declared import Declared, Place
-from graphprune.proof.pairing import Pairing, is_constant, title
+from graphprune.proof.pairing import Pairing, contents, is_constant, title
 from graphprune.proof.survivors import Survivors
 
 STEPS = 2
@@ -66,11 +66,11 @@ def _operand(
     if place in declared.changes:
         yield from _changed(declared, place, old, new, name, dense)
         return
-    if old is None or new is None or new.const_value is None or not (is_constant(old) and is_constant(new)):
+    if not (is_constant(old) and is_constant(new)):
         if old is not new:
             yield f"input {position} of {title(dense)} is not an initializer in both models"
         return
-    reason = _unlike(survivors, declared, Use(source, at), new.const_value)
+    reason = _unlike(survivors, declared, Use(source, at), contents(new))
     if reason:
         yield f"tensor {name!r} at {title(dense)}: {reason}"
 
@@ -80,17 +80,16 @@ def _changed(
 ) -> Iterator[str]:
     if old is not None and not is_constant(old):
         return  # computed while the model runs: only a run can judge it
-    dense = None if old is None or old.const_value is None else np.asarray(old.const_value.numpy())
+    dense = None if old is None else np.asarray(contents(old).numpy())
     expected = declared.expected(place, dense)
-    actual = None if new is None or new.const_value is None else np.asarray(new.const_value.numpy())
+    actual = np.asarray(contents(new).numpy()) if is_constant(new) else None
     if not _same_numbers(expected, actual):
         yield f"tensor {name!r} at {title(node)} must be {_show(expected)}, not {_show(actual)}"
 
 
 def _unlike(survivors: Survivors, declared: Declared, use: Use, actual: ir.TensorProtocol) -> str:
     """Why the tensor that a pruned node reads is not the declared part of the dense one; empty if it is."""
-    tensor = use.value.const_value
-    assert tensor is not None
+    tensor = contents(use.value)
     plan, name = survivors.plan, use.value.name or ""
     edited = name in plan.replaced or name in plan.masks
     masks = _masks(survivors, use)
@@ -108,8 +107,7 @@ def _unlike(survivors: Survivors, declared: Declared, use: Use, actual: ir.Tenso
 
 
 def _masks(survivors: Survivors, use: Use) -> list[Bools | None]:
-    assert use.value.const_value is not None
-    labels = survivors.analysis.uses.get(use) or ((),) * len(use.value.const_value.shape)
+    labels = survivors.analysis.uses.get(use) or ((),) * len(contents(use.value).shape)
     return [survivors.mask(label) for label in labels]
 
 
@@ -159,8 +157,7 @@ def _bits(array: Array) -> Array:
 
 def _expanded(survivors: Survivors, pairing: Pairing, node: ir.Node) -> tuple[int, list[str]]:
     """The weights of a replaced node must be read, as the plan says, by the nodes that stand for it."""
-    read = (v for n in pairing.inserted for v in n.inputs if v is not None and v.producer() is None)
-    held = [value.const_value for value in read if value.const_value is not None]
+    held = [contents(v) for n in pairing.inserted for v in n.inputs if is_constant(v)]
     known = survivors.analysis.uses
     weights = [p for p, v in enumerate(node.inputs) if is_constant(v) and Use(node, p) in known]
     missing = []

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Doubles
-from graphprune.proof.pairing import Pairing, every_node, is_constant, subgraphs
+from graphprune.proof.pairing import Pairing, contents, every_node, is_constant, subgraphs
 from graphprune.proof.reference import Reference
 from graphprune.proof.scales import FLOATING, SQUASHING, squashers
 from graphprune.proof.survivors import Survivors
@@ -106,13 +106,14 @@ def _floats(node: ir.Node) -> list[int]:
 def _decision(survivors: Survivors, node: ir.Node, masked: ir.Node, pruned: ir.Node) -> Decision:
     fixed = []
     for position, value in enumerate(node.inputs):
-        if is_constant(value) and value is not None and value.const_value is not None:
-            array = np.asarray(value.const_value.numpy())
+        if is_constant(value):
+            array = np.asarray(contents(value).numpy())
             fixed.append(survivors.restrict(array, survivors.edge(node, position)))
     inputs = []
     for position in _floats(node):
         value, one, two = node.inputs[position], masked.inputs[position], pruned.inputs[position]
-        if value is not None and one is not None and two is not None:
+        assert value is not None and one is not None
+        if two is not None:
             inputs.append(Tap(value, one.name or "", two.name or ""))
     if node.op_type in SQUASHING:
         return Decision(node, tuple(inputs), tuple(fixed), ())
@@ -162,7 +163,7 @@ def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], ga
         return "" if kind in ("NonMaxSuppression", "NonZero") else f"{name}: results differ in shape"
     wrong = one != two
     operands = [*(a[tap.reference] for tap in decision.inputs), *decision.constants]
-    if kind in COMPARISONS and len(operands) == 2:
+    if kind in COMPARISONS:
         left, right = operands
         close = np.abs(np.asarray(left, np.float64) - np.asarray(right, np.float64)) <= 2 * gap
         ties = bool(np.broadcast_to(close, wrong.shape)[wrong].all())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import onnx_ir as ir
 
@@ -40,9 +41,15 @@ def every_node(graph: ir.Graph) -> Iterator[ir.Node]:
     yield from ir.traversal.RecursiveGraphIterator(graph)
 
 
-def is_constant(value: ir.Value | None) -> bool:
+def is_constant(value: ir.Value | None) -> TypeGuard[ir.Value]:
     """Whether a value is an initializer."""
     return value is not None and value.producer() is None and value.const_value is not None
+
+
+def contents(value: ir.Value) -> ir.TensorProtocol:
+    """The tensor of an initializer."""
+    assert value.const_value is not None
+    return value.const_value
 
 
 def title(node: ir.Node) -> str:

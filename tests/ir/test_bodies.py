@@ -55,6 +55,20 @@ def test_a_loop_that_data_end_is_of_unknown_work() -> None:
     assert inspect(_cell(ends), Settings()).size.macs is None
 
 
+def test_a_body_that_takes_one_of_two_ways_is_of_unknown_work() -> None:
+    """Even where both cost the same; one that multiplies nothing costs nothing, however often it runs."""
+    text = """(float[5,4] x, bool c) => (float[5,4] y) {{
+        last = Loop (n, yes, x) <body = body (int64 i, bool go, float[5,4] h) => (bool more, float[5,4] s) {{
+            s = If (c) <then_branch = t () => (float[5,4] p) {{ p = {one} }},
+                else_branch = e () => (float[5,4] q) {{ q = {two} }}>
+            more = Identity(go) }}>
+        y = MatMul(last, w) }}"""
+    numbers = {"n": np.array(3), "yes": np.array(True), **_weights(w=(4, 4))}
+    ways = text.format(one="MatMul(h, w)", two="MatMul(h, w)"), text.format(one="Neg(h)", two="Abs(h)")
+    counts = [inspect(_model(each, numbers), Settings()).size.macs for each in ways]
+    assert counts == [None, 5 * 4 * 4]
+
+
 def test_widths_before_and_behind_a_loop_are_cut() -> None:
     assert [group.id for group in graphprune.find_groups(_cell()) if not group.pin] == ["a:1", "c:1"]
     report = graphprune.compile(_cell(), "prune(ratio=0.5, align=1)").report

@@ -214,6 +214,13 @@ CASES = [
         both(rows(S, C, T), rows(S, T, D)),
         {"equation": "sc,ct,td->sd"},
     ),
+    Case(
+        "Einsum",
+        ((S, C), (C, T), (T, D), (D, H)),
+        both(rows(S, C, T), rows(S, T, D), rows(S, D, H)),
+        {"equation": "sc,ct,td,dh->sh"},
+    ),
+    Case("Einsum", ((B, S, C), (B, C, T)), rows(B, S, C, T), {"equation": "bsc,bct"}),
     Case("Einsum", ((S, C),), lambda: iter(()), {"equation": "sc->cs"}),
     *(
         Case(

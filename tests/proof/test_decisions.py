@@ -118,6 +118,48 @@ def test_a_search_may_only_tip_between_ties() -> None:
     assert "not there" in unexplained(decision, a, {scores: values, picks: np.array([7])}, 1e-4)
 
 
+JUMPS = {
+    **dict.fromkeys(("Round", "Floor", "Ceil", "Sign", "Hardmax"), "{op}(a)"),
+    **dict.fromkeys(("Less", "LessOrEqual", "GreaterOrEqual", "Equal"), "{op}(a, limit)"),
+    **dict.fromkeys(("ArgMax", "ArgMin"), "{op} <axis = 1> (a)"),
+    "Cast": "Cast <to = 6> (a)",
+    "NonZero": "NonZero(a)",
+    "QuantizeLinear": "QuantizeLinear(a, limit)",
+}
+
+
+@pytest.mark.parametrize("op", JUMPS)
+def test_what_goes_into_an_operator_that_jumps_is_compared(op: str) -> None:
+    """And what comes out of it: a kernel that takes the other side of a step shows there alone."""
+    text = f"""(float[2,6] x) => (float[2,6] y) {{ [up] p = MatMul(x, w1)\n [down] a = MatMul(p, w2)
+        [jump] b = {JUMPS[op].format(op=op)}\n c = Cast <to = 1> (b)\n y = MatMul(c, w3) }}"""
+    rows, weight = {"ArgMax": (1, 6), "ArgMin": (1, 6), "NonZero": (12, 6)}.get(op, (6, 6)), (6, 8)
+    limit = {} if "limit" not in text else {"limit": np.array(0.5, np.float32)}
+    text = text.replace("y = MatMul", "y = MatMul" if op != "NonZero" else "y = Gemm <transA = 1>")
+    case = cut(model(text, w1=weight, w2=(8, 6), w3=(2, 6) if op == "NonZero" else rows, **limit))
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    found, _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
+    assert [(each.node.op_type, [tap.value.name for tap in each.inputs]) for each in found] == [(op, ["a"])]
+    assert [tap.value.name for tap in found[0].outputs] == ["b"]
+
+
+def test_every_piece_of_an_output_that_is_a_sequence_is_compared() -> None:
+    case = cut(model(
+        """(float[4,6] x) => (seq(float[2,4]) y) { a = MatMul(x, w1)\n b = MatMul(a, w2)
+        y = SplitToSequence <axis = 0> (b, two) }""",
+        w1=(6, 8), w2=(8, 4), two=np.int64(2),
+    ))  # fmt: skip
+    proof = case.prove()
+    assert proof.ok, proof.details
+    assert set(proof.errors) == {"y[0]", "y[1]"}
+    case.tensor("w2", lambda array: -array)
+    assert {line.partition(":")[0] for line in case.prove().failures if line.startswith("output")} == {
+        "output 'y[0]'",
+        "output 'y[1]'",
+    }
+
+
 def test_decisions_that_the_plan_cannot_sway_are_not_tapped() -> None:
     text = """(float[n,6] x) => (float[n,4] y) {
         t = Greater(x, limit)

@@ -320,3 +320,16 @@ def test_a_value_further_on_does_not_stand_for_the_one_it_is_made_of() -> None:
     total = case.node("sum")
     total.replace_input_with(0, total.inputs[1])
     assert failed(case.prove(), "input 0 of Add 'sum' is wired to something else")
+
+
+def test_a_wrong_weight_behind_an_expanded_norm_is_named() -> None:
+    case = cut(model(
+        "(float[n,6] x) => (float[n,4] y) { [wide] a = MatMul(x, w1)\n"
+        " [norm] b = LayerNormalization(a, g, s)\n [last] y = MatMul(b, w2) }",
+        w1=(6, 8), g=(8,), s=(8,), w2=(8, 4),
+    ), EXPAND)  # fmt: skip
+    assert case.prove().certificate.compared == 4
+    for name in ("g", "s"):
+        wrong = cut(case.dense, EXPAND, plan=case.plan)
+        wrong.tensor(name, lambda array: array * np.float32(1 + 1e-6))
+        assert failed(wrong.prove(), f"tensor '{name}' of LayerNormalization 'norm'", "is not read")

@@ -123,22 +123,29 @@ def test_the_least_that_can_stay_is_never_more_than_the_model() -> None:
         graphprune.compile(deep(), text, calibration=samples)
 
 
-def landing(target: int, *scores: tuple[float, ...]) -> Landing:
-    """Groups of 32 Units that go eight by eight at these scores; what is left is the number of Units."""
+def test_where_no_group_alone_ends_near_a_budget_two_together_do() -> None:
+    """A Unit of g0 counts five, one of g1 three: 64 are 8 of each, and at least 8 too many of either."""
+    alone = landing(256 - 64, (1.0, 2.0), (1.0, 2.0, 3.0), each=(5, 3))
+    assert alone.land({}, None) == Landed({0: 8, 1: 8})
+
+
+def landing(target: int, *scores: tuple[float, ...], each: tuple[int, ...] = (1, 1)) -> Landing:
+    """Groups of 32 Units that go eight by eight at these scores; what is left is what each of them counts."""
     groups = [Group(f"g{n}", np.arange(32), (), None) for n in range(len(scores))]
     own = [
-        Ladder(n, np.arange(32), np.arange(8, 8 * len(each) + 1, 8), np.array(each))
-        for n, each in enumerate(scores)
+        Ladder(n, np.arange(32), np.arange(8, 8 * len(steps) + 1, 8), np.array(steps))
+        for n, steps in enumerate(scores)
     ]
 
     def left(cuts: dict[str, tuple[int, ...]]) -> int:
-        return sum(len(cuts.get(group.id, range(32))) for group in groups)
+        kept = [len(cuts.get(group.id, range(32))) for group in groups]
+        return sum(count * size for count, size in zip(kept, each, strict=False))
 
     each_unit = {
-        group.id: np.resize(np.repeat(each, 8), 32) for group, each in zip(groups, scores, strict=True)
+        group.id: np.resize(np.repeat(own, 8), 32) for group, own in zip(groups, scores, strict=True)
     }
     steps = Steps(groups, each_unit, own, 8, 0.0)  # type: ignore[arg-type]
-    return Landing(steps, left, target, 32 * len(groups))
+    return Landing(steps, left, target, left({}))
 
 
 def test_no_live_channel_goes_so_that_a_budget_is_left_less_far_behind() -> None:

@@ -84,6 +84,23 @@ def test_a_refit_that_is_worse_is_not_kept() -> None:
     assert made.after == made.before and not made.bias.any()
 
 
+@pytest.mark.parametrize(("count", "chosen"), [(16, False), (31, False), (32, True)])
+def test_few_samples_choose_no_ridge(monkeypatch: pytest.MonkeyPatch, count: int, chosen: bool) -> None:
+    """A quarter of 31 says too little about the rest of them."""
+    asked: list[int] = []
+
+    def note(weight: Doubles, folds: Sequence[Moments], *rest: object) -> float:
+        asked.append(len(folds))
+        return 0.01
+
+    monkeypatch.setattr("graphprune.prune.repair.fit.choose_damping", note)
+    analysis = sketch(MLP, w1=(6, 12), w2=(12, 5))
+    data = np.random.default_rng(0).standard_normal((count, 6)).astype(np.float32)
+    repair(analysis, {"w1:1": tuple(range(6))}, batches=[{"x": data[:9]}, {"x": data[9:]}])
+    assert asked == ([4] if chosen else [])
+
+
+MLP = "(float[n,6] x) => (float[n,5] y) { a = MatMul(x, w1)\n b = Relu(a)\n y = MatMul(b, w2) }"
 MATMUL = "(float[n,7,6] x) => (float[n,7,5] y) { a = MatMul(x, w1)\n b = Relu(a)\n y = MatMul(b, w2) }"
 CONV = "(float[n,3,4,4] x) => (float[n,5,4,4] y) { a = Conv(x, w1)\n b = Relu(a)\n y = Conv(b, w2) }"
 

@@ -378,6 +378,23 @@ def test_a_bias_leaves_weights_out_of_the_plan(driver: Driver) -> None:
     assert made.biases and not made.replaced
 
 
+@pytest.mark.parametrize("driver", ["sequential", "oneshot"])
+def test_norms_behind_a_repaired_layer_get_the_statistics_of_what_it_gives_now(driver: Driver) -> None:
+    analysis = sketch(
+        """(float[n,3,6,6] x) => (float[n,4,6,6] y) { a = Conv(x, w1)\n b = Relu(a)\n c = Conv(b, w2)
+        d = BatchNormalization(c, g, s, m, v)\n e = Relu(d)\n y = Conv(e, w3) }""",
+        w1=(12, 3, 1, 1), w2=(8, 12, 1, 1), g=(8,), s=(8,), m=(8,), v=np.linspace(1, 2, 8).astype("f"),
+        w3=(4, 8, 1, 1),
+    )  # fmt: skip
+    seen, cuts = batches(analysis), {"w1:0": tuple(range(6))}
+    grams = collect(analysis.model, seen, wanted_grams(analysis))
+    for how in ("refit", "bias"):
+        made = repair(analysis, cuts, how=how, driver=driver, batches=seen, statistics=grams)
+        assert {"m", "v"} <= set(made.replaced)
+        still = repair(analysis, cuts, how=how, driver=driver, batches=seen, statistics=grams, refresh=False)
+        assert not {"m", "v"} & set(still.replaced)
+
+
 def test_a_weight_with_other_readers_keeps_its_values_and_says_so() -> None:
     analysis = sketch(
         """(float[n,8] x) => (float[n,4] y, float[n,4] z) { a = MatMul(x, w)\n b = Relu(a)\n y = MatMul(b, v)
