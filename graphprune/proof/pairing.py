@@ -140,7 +140,7 @@ def _follows(value: ir.Value | None, other: ir.Value | None, pairing: Pairing) -
     if is_constant(value):
         return is_constant(other)
     producer = value.producer()
-    if producer is not None and producer in pairing.replaced:
+    if producer in pairing.replaced:
         return other.producer() in pairing.inserted and _follows(producer.inputs[0], other, pairing)
     partner = pairing.values.get(value)
     return partner is not None and (partner is other or partner in _behind(other, pairing))
@@ -152,7 +152,7 @@ def _behind(value: ir.Value, pairing: Pairing) -> set[ir.Value]:
     work = [value]
     while work:
         producer = work.pop().producer()
-        if producer is not None and producer in pairing.inserted:
+        if producer in pairing.inserted:
             fresh = {v for v in producer.inputs if v is not None} - found
             found |= fresh
             work.extend(fresh)

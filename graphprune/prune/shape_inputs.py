@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,6 @@ from graphprune.labels.edits import ShapeInput
 from graphprune.prune.rewriting import Chain, Rewriting
 
 LIVE, COMPUTED = -1, -2
-TRACE_LIMIT = 64
 
 
 @dataclass(frozen=True)
@@ -108,23 +108,32 @@ def _is_live(rewriting: Rewriting, value: ir.Value, shares: list[Share | None]) 
 
 def _origins(rewriting: Rewriting, value: ir.Value) -> Ints | None:
     """Per element: LIVE if it is read from a Shape at run time, COMPUTED or a literal otherwise."""
-    order: list[ir.Value] = [value]
-    for item in order:
-        producer = item.producer()
-        if producer is None or producer.op_type not in MOVES or len(order) > TRACE_LIMIT:
-            continue
-        count = len(producer.inputs) if producer.op_type == "Concat" else 1
-        order.extend(v for v in producer.inputs[:count] if v is not None and v not in order)
-    origins: dict[ir.Value, Ints] = {}
-    for item in reversed(order):
-        found = _origin(rewriting, item, origins)
-        if found is None:
-            return None
-        origins[item] = found
-    return np.ravel(origins[value])
+    known: dict[ir.Value, Ints | None] = {}
+    work = [value]
+    while work:
+        ahead = [each for each in _moved(work[-1].producer()) if each not in known]
+        if ahead:
+            work += ahead
+        else:
+            item = work.pop()
+            known[item] = _origin(rewriting, item, known)
+    found = known[value]
+    return None if found is None else np.ravel(found)
 
 
-def _origin(rewriting: Rewriting, value: ir.Value, known: dict[ir.Value, Ints]) -> Ints | None:
+def _moved(node: ir.Node | None) -> list[ir.Value]:
+    """The values whose elements a node hands on."""
+    if node is None or node.op_type not in MOVES:
+        return []
+    return [value for value in node.inputs[: _handed(node)] if value is not None]
+
+
+def _handed(node: ir.Node) -> int:
+    """How many of its inputs, the first ones, a node hands on: the others say how."""
+    return len(node.inputs) if node.op_type == "Concat" else 1
+
+
+def _origin(rewriting: Rewriting, value: ir.Value, known: Mapping[ir.Value, Ints | None]) -> Ints | None:
     data = rewriting.analysis.sizes.data.get(value)
     if data is None:
         return None
@@ -133,20 +142,16 @@ def _origin(rewriting: Rewriting, value: ir.Value, known: dict[ir.Value, Ints]) 
         return np.full(data.a.shape, COMPUTED if producer in rewriting.restored else LIVE, np.int64)
     if producer is None or producer.op_type not in MOVES:
         return np.full(data.a.shape, COMPUTED, np.int64)
-    moved = len(producer.inputs) if producer.op_type == "Concat" else 1
     inputs: list[Array | None] = []
     for position, source in enumerate(producer.inputs):
         if source is None:
             inputs.append(None)
-        elif position < moved:
-            if source not in known:
-                return None
-            inputs.append(known[source])
-        else:
-            constant = rewriting.analysis.sizes.data.get(source)
-            if constant is None:
-                return None
-            inputs.append(constant.a)
+            continue
+        constant = rewriting.analysis.sizes.data.get(source)
+        handed = known[source] if position < _handed(producer) else None if constant is None else constant.a
+        if handed is None:
+            return None
+        inputs.append(handed)
     try:
         return np.asarray(MOVES[producer.op_type](inputs, producer.attributes)).astype(np.int64)
     except (CannotEvaluateError, ValueError, IndexError, TypeError, KeyError):

@@ -15,6 +15,8 @@ from graphprune.ir.shapes import infer
 from graphprune.ops import TABLE
 from graphprune.ops.record import Record
 
+from .claims import sketch
+
 Sizes = tuple[int, ...]
 MS = "com.microsoft"
 B, S, T, P, H, G, D, V, C = 2, 3, 5, 4, 6, 2, 4, 3, 7
@@ -338,6 +340,15 @@ def test_what_nobody_counted_is_unknown_and_not_nothing(op: str) -> None:
 def test_a_size_that_is_not_known_makes_the_count_unknown() -> None:
     model = Case(f"{MS}:MatMulFpQ4", ((B, S, C), (9,)), rows()).model()
     assert cost(model, {}).macs is None
+
+
+def test_a_size_that_depends_on_data_makes_the_count_unknown_though_all_others_are_known() -> None:
+    analysis = sketch(
+        """(float[5,6] x) => (float[k,3] y) { i = NonZero(x)\n t = Transpose(i)\n f = Cast <to = 1> (t)
+        y = MatMul(f, w) }""",
+        w=(2, 3),
+    )
+    assert cost(analysis.model, {}).macs is None
 
 
 def test_a_window_longer_than_the_assumed_size_gets_a_size_that_fits() -> None:

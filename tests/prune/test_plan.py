@@ -50,6 +50,10 @@ def test_json_round_trip_with_tensors() -> None:
         lambda d: d.update(groups=[]),
         lambda d: d.update(options={"colour": "red"}),
         lambda d: d.update(replaced=["w"]),
+        lambda d: d.update(replaced={}),
+        lambda d: d.update(masks="w"),
+        lambda d: d.update(bypassed="w"),
+        lambda d: d.update(options=[]),
     ],
 )
 def test_a_document_that_is_not_a_plan_is_refused(break_it: object) -> None:
