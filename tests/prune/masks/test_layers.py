@@ -19,7 +19,7 @@ def test_weights_that_are_no_matrix_of_a_site_are_named_with_the_reason() -> Non
             [five] f = If (c) <then_branch = g () => (float[4,6] p) { [six] p = MatMul(e, w5) },
                 else_branch = h () => (float[4,6] q) { q = Neg(e) }>
             [seven] i = MatMul(f, w6)\n k = Add(i, table)\n y = Add(k, f) }""",
-        w1=(6, 6), w2=(6, 6), w3=(6, 6), w4=(6, 6), w5=(6, 6), w6=(6, 6), table=(6,),
+        w1=(6, 6), w2=(6, 6), w3=(6, 6), w4=(6, 6), w5=(6, 6), w6=(6, 6), table=(4, 6),
     )  # fmt: skip
     layers, left = find_layers(model, find_sites(model), Choice())
     assert [layer.name for layer in layers] == ["w1"]
