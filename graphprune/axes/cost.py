@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of a model, and of what would be left of it after a cut.
 
-What a parameter is stands in `ir.weights`, what a node multiplies in the operator's row (`axes.macs`). MACs
+What a parameter is stands in `ir.weights`, what a node multiplies in the operator's row (`ops`). MACs
 that are not known are None, for a node and so for the whole.
 """
 
