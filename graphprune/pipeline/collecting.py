@@ -4,19 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy
     import onnx_ir as ir
 
-    from graphprune.pipeline.passes import Context
     from graphprune.statistics.measures import Statistics, Wanted
 
     Feed = Mapping[str, numpy.ndarray]
+
+
+class Calibrated(Protocol):
+    """What a collection depends on: the data, and how models are run."""
+
+    @property
+    def calibration(self) -> tuple[Feed, ...]:
+        """Batches of inputs."""
+
+    @property
+    def seed(self) -> int:
+        """Of sampled rows."""
+
+    @property
+    def threads(self) -> int:
+        """Of ONNX Runtime."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that one run may take."""
+
+    @property
+    def progress(self) -> Callable[[int, int, str], None]:
+        """Called with (done, total, what)."""
 
 
 @dataclass
@@ -33,7 +56,7 @@ class Collector:
     _data: tuple[tuple[Feed, ...], str] | None = None
     _model: tuple[ir.Model, str] | None = None
 
-    def collect(self, context: Context, model: ir.Model, wanted: Wanted) -> Statistics:
+    def collect(self, run: Calibrated, model: ir.Model, wanted: Wanted) -> Statistics:
         """What is wanted; only what is not known yet is measured.
 
         Raises:
@@ -43,7 +66,7 @@ class Collector:
         from graphprune.statistics.collect import collect
         from graphprune.statistics.measures import Statistics
 
-        key = self._key(context, model)
+        key = self._key(run, model)
         known = self._known.get(key) or self._from_file().get(key) or Statistics()
         missing = known.missing(wanted)
         if self.path is None:
@@ -53,24 +76,24 @@ class Collector:
             return known
         new = collect(
             model,
-            context.calibration,
+            run.calibration,
             missing,
-            threads=context.threads,
-            progress=context.progress,
-            timeout=context.timeout,
-            seed=context.seed,
+            threads=run.threads,
+            progress=run.progress,
+            timeout=run.timeout,
+            seed=run.seed,
         )
         self._known[key] = known | new
         self._save()
         return self._known[key]
 
-    def _key(self, context: Context, model: ir.Model) -> str:
+    def _key(self, run: Calibrated, model: ir.Model) -> str:
         from graphprune.pipeline import fingerprint
 
         if self._model is None or self._model[0] is not model:
             self._model = (model, f"{fingerprint.structure(model)}/{fingerprint.weights(model)}")
-        data = self._data_hash(context.calibration)
-        return hashlib.sha256(f"{self._model[1]}/{data}/{context.seed}".encode()).hexdigest()
+        data = self._data_hash(run.calibration)
+        return hashlib.sha256(f"{self._model[1]}/{data}/{run.seed}".encode()).hexdigest()
 
     def _data_hash(self, batches: tuple[Feed, ...]) -> str:
         if self._data is None or self._data[0] is not batches:
@@ -95,28 +118,6 @@ class Collector:
         if self.path is not None:
             store.save(self.path, self._known)
             self._known = store.load(self.path)
-
-
-def require_apart(statistics: Path, output: Path | None, inputs: Sequence[Path]) -> None:
-    """Refuse a file of statistics that is an input or goes where the result goes.
-
-    Raises:
-        OutputError: saying which.
-    """
-    from graphprune.errors import OutputError
-    from graphprune.ir.names import quote
-    from graphprune.ir.publish import refuse_unsafe
-    from graphprune.pipeline.output import plan_path
-
-    refuse_unsafe([statistics], inputs)
-    if output is None:
-        return
-    plan = plan_path(output)
-    finals = (output, plan, plan.with_suffix(".safetensors"))
-    if statistics.resolve() in {final.resolve() for final in finals}:
-        raise OutputError(
-            f"--statistics {quote(str(statistics))} is where the result goes", "choose another name"
-        )
 
 
 def _hash(batches: Sequence[Feed]) -> str:

@@ -17,12 +17,11 @@ from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.pipeline import budgets, measure, registry, reproducer, verdict
 from graphprune.pipeline.clock import Clock, Timings
-from graphprune.pipeline.collecting import require_apart
 from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.manager import Manager, Step
-from graphprune.pipeline.output import copy, require_free, write
+from graphprune.pipeline.output import copy, require_apart, require_free, write
 from graphprune.pipeline.passes import Pass
-from graphprune.pipeline.planfile import PlanFile, from_steps
+from graphprune.pipeline.planfile import Entry, PlanFile, made
 from graphprune.pipeline.report import (
     AgreementReport,
     BudgetReport,
@@ -227,7 +226,8 @@ class _Compile:
         self.settings.progress(0, 0, "save")
         with self.clock.phase("save"):
             # Last, so that whatever goes wrong before leaves nothing.
-            plan_file = from_steps(dense, steps, self.job.pipeline, self.fixed)
+            entries = tuple(Entry(str(step.item), step.plan, step.forced) for step in steps)
+            plan_file = made(dense, entries, self.job.pipeline, self.fixed)
             if self.settings.keep_initializer_inputs:
                 make_inputs(pruned, self.defaults.weights)
             files, notes = self._written(pruned, source, plan_file, samples)
@@ -293,4 +293,4 @@ class _Compile:
             with self.clock.phase("save"):
                 files = copy(source, self.job.output, overwrite=self.settings.overwrite)
         report = self._report(Counted([size]), (), None, files)
-        return Result(source.model, (), from_steps(source.model, (), "", {}), report)
+        return Result(source.model, (), made(source.model, (), "", {}), report)

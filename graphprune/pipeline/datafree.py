@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphprune.pipeline.collecting import Collector
+from graphprune.pipeline.collecting import Calibrated, Collector
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -23,7 +23,7 @@ BATCHES, SAMPLES = 8, 8
 class Assumed(Collector):
     """Measures on noise, and replaces each Gram that the weights themselves imply."""
 
-    def collect(self, context: Context, model: ir.Model, wanted: Wanted) -> Statistics:
+    def collect(self, run: Calibrated, model: ir.Model, wanted: Wanted) -> Statistics:
         """What is wanted."""
         from graphprune.statistics.assumed import assumed_gram
         from graphprune.statistics.sites import find_sites
@@ -32,7 +32,7 @@ class Assumed(Collector):
         implied = {name: assumed_gram(sites[name]) for name in sorted(wanted.grams) if name in sites}
         grams = {name: gram for name, gram in implied.items() if gram is not None}
         rest = dataclasses.replace(wanted, grams=wanted.grams - grams.keys())
-        measured = super().collect(context, model, rest)
+        measured = super().collect(run, model, rest)
         shared = {site: by for site, by in measured.shared.items() if site not in grams}
         return dataclasses.replace(measured, grams={**measured.grams, **grams}, shared=shared)
 

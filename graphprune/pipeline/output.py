@@ -69,6 +69,21 @@ def require_free(output: Path, source: Source, others: Sequence[Path], overwrite
             raise OutputError(f"the output {quote(str(final))} exists", "--force replaces it")
 
 
+def require_apart(statistics: Path, output: Path | None, inputs: Sequence[Path]) -> None:
+    """Refuse a file of statistics that is an input or goes where the result goes.
+
+    Raises:
+        OutputError: saying which.
+    """
+    refuse_unsafe([statistics], inputs)
+    if output is None:
+        return
+    if statistics.resolve() in {final.resolve() for final in _finals(output)}:
+        raise OutputError(
+            f"--statistics {quote(str(statistics))} is where the result goes", "choose another name"
+        )
+
+
 def _plans(output: Path) -> tuple[Path, Path]:
     plan = plan_path(output)
     return plan, plan.with_suffix(".safetensors")

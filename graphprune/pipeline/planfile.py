@@ -10,7 +10,7 @@ plan replaces, masks or adds lie in a safetensors file beside, keyed `<number of
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from graphprune.axes import Options
-    from graphprune.pipeline.manager import Step
     from graphprune.pipeline.ratios import Ratio
     from graphprune.prune.plan import Plan
 
@@ -172,9 +171,8 @@ def _installed(text: str) -> Pass | None:
     return item
 
 
-def from_steps(source: ir.Model, steps: Sequence[Step], pipeline: str, fixed: Fixed) -> PlanFile:
+def made(source: ir.Model, entries: tuple[Entry, ...], pipeline: str, fixed: Fixed) -> PlanFile:
     """The plan file of a compile of a normalised model."""
-    entries = tuple(Entry(str(step.item), step.plan, step.forced) for step in steps)
     structure, weights = fingerprint.structure(source), fingerprint.weights(source)
     return PlanFile(pipeline, structure, weights, entries, installed_versions(), as_lists(fixed))
 

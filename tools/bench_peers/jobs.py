@@ -5,33 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench_peers.measure import Region, Sampler, best_of, memory_of
+from tools.bench_peers.measure import Sampler, best_of, memory_of
+from tools.bench_peers.result import RATIO, Result
 
-RATIO = 0.5
 PIPELINE = f"prune(criterion=l1,scope=local,ratio={RATIO},align=1,layernorm=slice,allow-inexact=true)"
 MODELS = ("resnet50", "densenet121", "vit_b_16", "mobilenet_v2")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One cell of the benchmark.
-
-    Attributes:
-        region: what the work cost.
-        kept: parameters after over parameters before, where the work prunes.
-        groups: number of groups found, where the work only analyses.
-        runs: the pruned model still computes an output.
-        note: what a reader has to know.
-    """
-
-    region: Region
-    kept: float | None = None
-    groups: int | None = None
-    runs: bool | None = None
-    note: str = ""
 
 
 def _parameters_in_file(path: Path) -> int:

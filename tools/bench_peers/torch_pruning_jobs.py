@@ -10,8 +10,8 @@ import torch
 import torch_pruning
 from torch import nn
 
-from tools.bench_peers.jobs import RATIO, Result
 from tools.bench_peers.measure import best_of
+from tools.bench_peers.result import RATIO, Result
 from tools.zoo.build import build
 from tools.zoo.entries import entries
 

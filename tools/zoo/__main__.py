@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.zoo import entries, isolate, outcome, store
+from tools.zoo.entry import Entry
 
 EXPORTS = "exports.jsonl"
 CHECKS = "checks.jsonl"
@@ -55,7 +56,7 @@ def _export(arguments: argparse.Namespace) -> None:
         )
 
 
-def _exporter(entry: entries.Entry) -> Callable[[entries.Entry, Path], outcome.Export]:
+def _exporter(entry: Entry) -> Callable[[Entry, Path], outcome.Export]:
     """The function that exports a row; what it imports lies behind it, so that no framework needs another."""
     from tools.zoo import foreign
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tools.zoo import shim, weights
-from tools.zoo.entries import Entry
+from tools.zoo.entry import Entry
 
 BATCH = 2
 SEQUENCE = 16

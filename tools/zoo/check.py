@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.zoo.entries import Entry
+from tools.zoo.entry import Entry
 from tools.zoo.isolate import Outcome, one_line
 
 PIPELINE = "prune(criterion=l1,scope=local,ratio=0.5,align=1,layernorm=slice,allow-inexact=true)"

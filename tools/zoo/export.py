@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tools.zoo.build import Built, build, cache
-from tools.zoo.entries import Entry
+from tools.zoo.entry import Entry
 from tools.zoo.outcome import TOLERANCE, Export, ExportMismatchError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.zoo.entries import Entry, Exporter, Library
+from tools.zoo.entry import Entry, Exporter, Library
 from tools.zoo.frameworks import jax_nets, keras_nets, paddle_nets, sklearn_nets, trained
 from tools.zoo.frameworks.written import Written
 from tools.zoo.outcome import TOLERANCE, Export, ExportMismatchError

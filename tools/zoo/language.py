@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tools.zoo.entries import Entry, Exporter, Inputs
+from tools.zoo.entry import Entry, Exporter, Inputs
 
 _ENCODER = {
     "vocab_size": 256,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from tools.zoo.check import NOT_YET, PIPELINE, STAGES
-from tools.zoo.entries import Entry
+from tools.zoo.entry import Entry
 from tools.zoo.full_cut import WHOLE
 
 Found = Mapping[str, object]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tools.zoo.entries import Entry, Inputs
+from tools.zoo.entry import Entry, Inputs
 
 _TORCHVISION: tuple[tuple[str, int], ...] = (
     ("alexnet", 224),
