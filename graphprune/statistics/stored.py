@@ -42,6 +42,8 @@ PARAMETERS: Mapping[str, Mapping[int, Parameters]] = {
     "DynamicQuantizeMatMul": {1: Parameters((2,), 3)},
 }
 """Inputs that hold quantised weights and biases."""
+PACKED = Parameters((2,), 3)
+"""Those of a weight of few bits."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _times(one: Singles, two: Singles) -> Singles:
 
 def scales_of(use: Use) -> list[ir.Value | None]:
     """The values whose product is the scale of a tensor."""
-    places = PARAMETERS.get(use.node.op_type, {}).get(use.position)
+    places = PACKED if packing_of(use) else PARAMETERS.get(use.node.op_type, {}).get(use.position)
     if places is None:
         return []
     if places.scales:
@@ -105,12 +107,6 @@ def _input(node: ir.Node, position: int) -> ir.Value | None:
     return node.inputs[position] if position < len(node.inputs) else None
 
 
-def axis_of(use: Use) -> int:
-    """The axis of a tensor that its scales run along, where there are several."""
-    rank = 1 if use.value.const_value is None else len(use.value.const_value.shape)
-    return _axis(use.node, rank) % rank
-
-
 def _axis(node: ir.Node, rank: int) -> int:
     if node.op_type == "DequantizeLinear":
         return node.attributes["axis"].as_int() if "axis" in node.attributes else 1
@@ -119,10 +115,14 @@ def _axis(node: ir.Node, rank: int) -> int:
 
 
 def _aligned(value: ir.Value | None, shape: tuple[int, ...], axis: int, default: int) -> Singles:
-    """A scale or zero point, repeated to broadcast against the tensor: one, one per slot or one per block."""
+    """A scale or zero point, repeated to broadcast against the tensor."""
     if value is None or value.const_value is None:
         return np.full((), default, np.float32)
-    parameter = np.asarray(value.const_value.numpy()).astype(np.float32)
+    return np.asarray(_repeated(np.asarray(value.const_value.numpy()), shape, axis), np.float32)
+
+
+def _repeated(parameter: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """One for the tensor, one per slot or one per block of an axis."""
     if parameter.size == 1:
         return parameter.reshape(())
     if parameter.ndim == 1:
@@ -180,8 +180,7 @@ class Stored:
     @cached_property
     def grid(self) -> Grid | None:
         """The grid that its codes lie on, in the layout that its reader sees; None for floating ones."""
-        first = Use(self.chain.steps[0], 0) if self.chain.steps else self.reader
-        found = None if first is None else grid_of(first)
+        found = None if self.first is None else grid_of(self.first)
         if found is None:
             return None
         if self.packing is not None:
@@ -224,6 +223,27 @@ class Stored:
         dtype = self.value.dtype or ir.DataType.FLOAT
         with np.errstate(over="ignore"):
             return np.ascontiguousarray(array.astype(dtype.numpy()))
+
+    @property
+    def first(self) -> Use | None:
+        """Where the tensor itself is read."""
+        return Use(self.chain.steps[0], 0) if self.chain.steps else self.reader
+
+    def scale_places(self) -> tuple[ir.Value, Array] | None:
+        """What holds its scales, and which of these each element has, in the layout that the reader sees.
+
+        None where it has none, or they are a product.
+        """
+        use = self.first
+        scales = [] if use is None else scales_of(use)
+        value = scales[0] if len(scales) == 1 else None
+        if use is None or value is None or value.const_value is None or not is_stored(value):
+            return None
+        numbers = np.arange(value.const_value.size).reshape(value.const_value.shape.numpy())
+        if self.packing is not None:
+            return value, numbers.reshape(self.packing.rows, -1).repeat(self.packing.block, axis=1)
+        each = _repeated(numbers, self.shapes[0], _axis(use.node, len(self.shapes[0])))
+        return value, self._moved(np.broadcast_to(each, self.shapes[0]))
 
     def _moved(self, array: Array) -> Array:
         for step, shape in zip(self.chain.steps, self.shapes[1:], strict=True):

@@ -20,6 +20,7 @@ from onnxruntime.quantization import (
 import graphprune
 from graphprune.axes import Analysis, analyse
 from graphprune.ir.normalise import normalise
+from graphprune.pipeline import planfile
 from graphprune.proof import prove
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.plan import Plan
@@ -211,7 +212,7 @@ def of_few_bits(bits: int) -> Analysis:
 def test_weights_of_few_bits_in_blocks_are_repaired(bits: int) -> None:
     analysis = of_few_bits(bits)
     replaced = better(analysis, near_a_plane((16,), 5), 0.6)
-    assert {"w2", "b2", "w3", "b3"} <= set(replaced) and not {"s2", "s3"} & set(replaced)
+    assert {"w2", "b2", "w3", "b3"} <= set(replaced)
 
 
 def attention() -> Analysis:
@@ -327,3 +328,38 @@ def test_a_file_of_qlinear_operators_goes_through_a_compile(tmp_path: Path) -> N
             distance(ir.load(tmp_path / "static.onnx"), ir.load(small), near_a_plane((3, 8, 8), 6)[4:])
         )
     assert drops[1] < 0.6 * drops[0], drops
+
+
+def test_scales_of_blocks_grow_where_their_numbers_need_it_and_nowhere_else() -> None:
+    analysis = of_few_bits(4)
+    replaced = better(analysis, near_a_plane((16,), 5), 0.6)
+    grown = {name: array for name, array in replaced.items() if name in ("s2", "s3")}
+    assert grown
+    for name, array in grown.items():
+        old = analysis.model.graph.initializers[name].const_value
+        assert old is not None
+        growth = array / old.numpy()
+        assert growth.min() >= 1 and growth.max() > 1 and (growth == 1).any(), "each block by itself"
+
+
+def test_a_scale_that_two_weights_share_stays() -> None:
+    analysis = mlp(
+        """d1 = DequantizeLinear <axis = 1> (w1, s1)\n d2 = DequantizeLinear(w2, t)
+        d3 = DequantizeLinear(w3, t)\n a = MatMul(x, d1)\n r = Relu(a)\n c = MatMul(r, d2)\n u = Relu(c)
+        y = MatMul(u, d3) }""".removesuffix("}").rstrip(),
+        t=np.array(0.012, np.float32),
+    )
+    replaced = better(analysis, near_a_plane((16,), 5), 0.8)
+    assert {"w2", "w3"} <= set(replaced) and "t" not in replaced
+
+
+def test_a_plan_with_grown_scales_gives_the_same_bytes_again(tmp_path: Path) -> None:
+    dense = ir.to_proto(of_few_bits(4).model)
+    data = {"x": np.concatenate([feed["x"] for feed in near_a_plane((16,), 4)])}
+    one, two = tmp_path / "one.onnx", tmp_path / "two.onnx"
+    graphprune.compile(dense, "obspa(macs=0.5)", one, calibration=data, bench=False)
+    plan = one.with_suffix(".plan.json")
+    decided = planfile.read(plan).entries[0].plan
+    assert decided is not None and {"s2", "s3"} & set(decided.replaced)
+    graphprune.compile(dense, output=two, plan=plan, bench=False)
+    assert one.read_bytes() == two.read_bytes()
