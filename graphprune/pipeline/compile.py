@@ -150,7 +150,7 @@ class _Compile:
             self.fixed = fix_inputs(dense, self._fix)
             self.settings = with_shapes(self.settings, self.job.inputs, dense, self.fixed)
             sizes = normalise(dense, self.settings.shapes)
-        samples = Samples(dense, self.job.inputs, self.job.calibration, self.settings, fixed=self.fixed)
+        samples = self._samples(dense)
         samples.check()
         outputs = verdict.how_judged(dense, sizes, self.settings)
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
@@ -168,6 +168,10 @@ class _Compile:
         self.notes = tuple(filter(None, (*source.remarks, unchecked, defaults)))
         agreement = self._agreement(dense, steps, outputs, samples)
         return self._finish(source, dense, steps, samples, agreement, counted)
+
+    def _samples(self, dense: ir.Model) -> Samples:
+        job, replay = self.job, self.job.plan is not None
+        return Samples(dense, job.inputs, job.calibration, self.settings, fixed=self.fixed, replay=replay)
 
     def _agreement(
         self, dense: ir.Model, steps: tuple[Step, ...], outputs: tuple[Judged, ...], samples: Samples

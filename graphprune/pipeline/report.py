@@ -147,7 +147,7 @@ class OutputDrop:
 class AgreementReport:
     """How the result agrees with the dense model: the drop of the worst output, and every output's.
 
-    `source` says on which samples: inputs, held back, repaired on, or generated. Where they were generated,
+    `source` says on which samples: inputs, held back, repaired on, given, or generated. Where they were that,
     `measured` is false, and the figures say nothing about accuracy. `exact` is the drop of the same output
     where no CPU saturates products of bytes, if there are any; `saturation` says why it judges otherwise.
     """

@@ -24,7 +24,7 @@ Arrays = Mapping[str, np.ndarray]
 Sets = list[dict[str, np.ndarray]]
 Narrow = Callable[[Arrays], Arrays]
 """Feeds of the model before a pass as those of the model after it: a cache may have lost heads."""
-Source = Literal["inputs", "held back", "repaired on", "generated"]
+Source = Literal["inputs", "held back", "repaired on", "given", "generated"]
 Given = Path | Arrays | tuple[Arrays, ...] | None
 """A file or folder of arrays, arrays by input name, several such sets, or nothing."""
 
@@ -46,6 +46,7 @@ class Samples:
         lost: inputs that passes removed (caches of layers that are gone).
         fixed: inputs that became constants; samples may still hold them.
         narrow: what passes made of the inputs that are left.
+        replay: whether a plan is repeated, which repairs nothing, so that nothing has to be held back.
     """
 
     model: ir.Model
@@ -55,6 +56,7 @@ class Samples:
     lost: frozenset[str] = frozenset()
     fixed: Arrays = field(default_factory=dict)
     narrow: tuple[Narrow, ...] = ()
+    replay: bool = False
 
     def without(self, names: Iterable[str], narrow: Narrow = same) -> Samples:
         """The same samples for a model that lost these inputs, and parts of others."""
@@ -88,14 +90,14 @@ class Samples:
     def _parts(self) -> tuple[Sets, Sets]:
         """Calibration samples that are held back to judge the result by, and those that passes see.
 
-        Nothing is held back where the user said what to judge by.
+        Nothing is held back where the user said what to judge by, or where nothing is repaired.
         """
         from graphprune.runtime.holding import count, divide, held_back
 
         if self.calibration is None:
             return [], []
         sets = read_sets(self.calibration, self.model, self.fixed)
-        number = 0 if self.inputs is not None else held_back(count(sets, self.model))
+        number = 0 if self.inputs is not None or self.replay else held_back(count(sets, self.model))
         return divide(sets, self.model, number, self.settings.seed) if number else ([], sets)
 
     @property
@@ -111,7 +113,8 @@ class Samples:
             return Judging(self._given, "inputs", self.model)
         held, rest = self._parts
         if held or rest:
-            return Judging(held or rest, "held back" if held else "repaired on", self.model)
+            source: Source = "given" if self.replay else "held back" if held else "repaired on"
+            return Judging(held or rest, source, self.model)
         return Judging(list(self.feeds), "generated", self.model)
 
     def seen(self) -> Judging:

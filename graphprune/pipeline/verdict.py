@@ -167,7 +167,8 @@ def verdict(
         return report, ()
     report = beside(report, dense, small, outputs, judging, settings, narrow)
     lines = [*dead(report), *filter(None, [report.saturation]), *few(samples)]
-    if repaired and judging.source != "repaired on" and samples.batches and apart(found):
+    own = judging.source not in ("repaired on", "given")
+    if repaired and own and samples.batches and apart(found):
         lines += misfit(found, drops(*runs, outputs, samples.seen()), judging.source)
     return report, tuple(lines)
 
@@ -264,7 +265,7 @@ def few(samples: Samples) -> tuple[str, ...]:
     from graphprune.runtime.holding import LEAST
 
     number = samples.calibrated
-    if not 0 < number < LEAST:
+    if samples.replay or not 0 < number < LEAST:
         return ()
     noun = "sample" if number == 1 else "samples"
     return (

@@ -11,6 +11,7 @@ WHERE = {
     "inputs": "samples of --inputs",
     "held back": "samples held back from --calibration",
     "repaired on": "samples that repair saw",
+    "given": "samples of --calibration; a replay repairs nothing",
     "generated": "generated samples, which say nothing about accuracy",
 }
 KINDS = {

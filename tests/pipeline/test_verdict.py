@@ -64,6 +64,15 @@ def test_agreement_is_measured_on_samples_that_repair_did_not_see(
     assert (headline(found) == UNMEASURED) == (source == "generated")
 
 
+def test_a_replay_repairs_nothing_and_is_measured_on_all_samples() -> None:
+    made = graphprune.compile(net(), "obspa(ratio=0.3)", calibration=data(640))
+    again = graphprune.compile(net(), plan=made.plan_file, calibration=data(640))
+    assert (agreement(again).source, agreement(again).samples) == ("given", 640)
+    assert "640 samples of --calibration; a replay repairs nothing" in headline(agreement(again))
+    few = graphprune.compile(net(), plan=made.plan_file, calibration=data(16))
+    assert not any("fit them rather than the task" in line for line in few.report.warnings)
+
+
 def test_what_is_held_back_is_not_calibrated_on() -> None:
     settings, numbered = Settings(), {"x": np.tile(np.arange(64, dtype=np.float32)[:, None], (1, 6))}
     samples = Samples(mlp(), None, numbered, settings)
