@@ -6,7 +6,7 @@ override it. Since IR 4 it is a default that a caller may override, and no runti
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +85,34 @@ class Defaults:
         if self.weights and self.ir_version < STAND_ALONE:
             parts.append(f"IR {self.ir_version} became {STAND_ALONE}, which allows that")
         return "; ".join(parts)
+
+
+class Held(Mapping[str, Array]):
+    """Contents of constants by name, read when they are asked for: samples may repeat them."""
+
+    def __init__(self, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Array:
+        return np.asarray(self._tensors[name].numpy())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def held(model: ir.Model) -> Held:
+    """Weights and fixed inputs of a model, also where they are listed as inputs; a setting is none."""
+    may_be_set = (model.ir_version or STAND_ALONE) >= STAND_ALONE
+    values = model.graph.initializers.items()
+    free = {name for name, value in values if may_be_set and value.is_graph_input() and _is_setting(value)}
+    tensors = {name: value.const_value for name, value in values if name not in free}
+    return Held({name: tensor for name, tensor in tensors.items() if tensor is not None})
 
 
 def make_constant(model: ir.Model) -> Defaults:

@@ -84,8 +84,8 @@ def compare(
     Raises:
         GraphpruneError: a model does not load or run, or the inputs do not fit.
     """
-    (first, fixed), (second, _) = (load_to_run(model, settings) for model in models)
-    feeds = feeds_for(first, inputs, settings, fixed)
+    (first, constants), (second, _) = (load_to_run(model, settings) for model in models)
+    feeds = feeds_for(first, inputs, settings, constants)
     judged = judge(first, second, feeds, settings)
     made = "given" if inputs is not None else f"generated, seed {settings.seed}"
     return Comparison(

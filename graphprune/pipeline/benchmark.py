@@ -56,8 +56,8 @@ def bench(
     from graphprune.runtime.session import open_session
 
     opened = [load_to_run(model, settings) for model in models]
-    loaded = [model for model, _ in opened]
-    feeds = [feeds_for(model, inputs, settings, fixed)[0] for model, fixed in opened]
+    loaded, (constants, *_) = [model for model, _ in opened], [held for _, held in opened]
+    feeds = [feeds_for(model, inputs, settings, constants)[0] for model in loaded]
     settings = with_shapes(settings, inputs, *opened[0])
     sessions = [open_session(model, threads=settings.threads) for model in loaded]
     subjects = [Subject(*subject) for subject in zip(names, sessions, feeds, strict=True)]

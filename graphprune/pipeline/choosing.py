@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, DataError, OutputError, did_you_mean
+from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
-from graphprune.pipeline.samples import Given
+from graphprune.pipeline.samples import Arrays, Given
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -105,14 +106,14 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
     if wish.samples < 1:
         raise ArgumentError(f"samples must be at least 1, got {wish.samples}")
     _require_free(output, source, given, settings.overwrite)
-    model, _ = load_to_run(source, settings)
-    pool = open_pool(given, model, wish)
+    model, constants = load_to_run(source, settings)
+    pool = open_pool(given, model, wish, constants)
     with working(settings.jobs):
         chosen = _choose(model, pool, wish, settings)
     return chosen if output is None else _written(chosen, output, settings)
 
 
-def open_pool(given: Given, model: ir.Model, wish: Wish) -> Pool:
+def open_pool(given: Given, model: ir.Model, wish: Wish, constants: Arrays = NOTHING) -> Pool:
     """The samples to choose from.
 
     Raises:
@@ -130,10 +131,10 @@ def open_pool(given: Given, model: ir.Model, wish: Wish) -> Pool:
             raise ArgumentError("a window cuts a file of token ids", "give its path")
         return token_pool(given, model, wish.window, wish.stored)
     if not isinstance(given, Path):
-        return pool_of(as_sets(given, model), model)
+        return pool_of(as_sets(given, model, constants), model)
     if wish.preparation is not None or is_image_folder(given):
         return image_pool(given, model, wish.preparation or Preparation())
-    return array_pool(given, model)
+    return array_pool(given, model, constants)
 
 
 def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Settings) -> Chosen:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array
-from graphprune.ir.defaults import Defaults, make_constant, make_inputs
+from graphprune.ir.defaults import Defaults, held, make_constant, make_inputs
 from graphprune.ir.fixed import Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
@@ -31,7 +31,7 @@ from graphprune.pipeline.report import (
     Size,
     installed_versions,
 )
-from graphprune.pipeline.samples import Given, Samples, with_shapes
+from graphprune.pipeline.samples import Arrays, Given, Samples, with_shapes
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.sparse import sparse_output
 from graphprune.runtime.jobs import working
@@ -135,6 +135,7 @@ class _Compile:
         self.clock = Clock()
         self.notes: tuple[str, ...] = ()
         self.fixed: dict[str, Array] = {}
+        self.held: Arrays = {}
         self.defaults = Defaults()
 
     def run(self) -> Result:
@@ -148,7 +149,8 @@ class _Compile:
             dense = source.model if source.path else source.model.clone()
             self.defaults = make_constant(dense)
             self.fixed = fix_inputs(dense, self._fix)
-            self.settings = with_shapes(self.settings, self.job.inputs, dense, self.fixed)
+            self.held = held(dense)
+            self.settings = with_shapes(self.settings, self.job.inputs, dense, self.held)
             sizes = normalise(dense, self.settings.shapes)
         samples = self._samples(dense)
         samples.check()
@@ -171,7 +173,7 @@ class _Compile:
 
     def _samples(self, dense: ir.Model) -> Samples:
         job, replay = self.job, self.job.plan is not None
-        return Samples(dense, job.inputs, job.calibration, self.settings, fixed=self.fixed, replay=replay)
+        return Samples(dense, job.inputs, job.calibration, self.settings, fixed=self.held, replay=replay)
 
     def _agreement(
         self, dense: ir.Model, steps: tuple[Step, ...], outputs: tuple[Judged, ...], samples: Samples

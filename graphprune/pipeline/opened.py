@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphprune.ir.arrays import Array
-from graphprune.ir.defaults import Defaults, make_constant
+from graphprune.ir.defaults import Defaults, Held, held, make_constant
 from graphprune.ir.fixed import fix_inputs
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
@@ -52,25 +51,26 @@ def open_model(model: object, settings: Settings, inputs: Given = None, *, lift:
     own = source.model if source.path else source.model.clone()
     operators = Counter(_operator(node) for node in own.graph.all_nodes())
     version, defaults = own.ir_version or 0, make_constant(own)
-    fixed = fix_inputs(own, settings.fix)
-    settings = with_shapes(settings, inputs, own, fixed)
+    fix_inputs(own, settings.fix)
+    settings = with_shapes(settings, inputs, own, held(own))
     sizes = normalise(own, settings.shapes)
     _require_fits(own, settings)
     return Opened(source, own, sizes, settings, operators, version, defaults)
 
 
-def load_to_run(model: object, settings: Settings) -> tuple[ir.Model, dict[str, Array]]:
-    """A checked model as it is, but for fixed inputs and open sizes that its weights fix; what was fixed."""
+def load_to_run(model: object, settings: Settings) -> tuple[ir.Model, Held]:
+    """A checked model as it is, but for fixed inputs and open sizes that its weights fix; its constants."""
     source = load(model, settings.limits)
     own, given = source.model, {value.name for value in source.model.graph.inputs}
     wanted = {name: content for name, content in settings.fix.items() if name in given}
     if not (wanted or _is_open(own)):
-        return own, {}
+        return own, held(own)
     own = own if source.path else own.clone()
-    fixed = fix_inputs(own, wanted)
+    fix_inputs(own, wanted)
+    constants = held(own)
     if _is_open(own):
         _close(own)
-    return own, fixed
+    return own, constants
 
 
 def _require_fits(model: ir.Model, settings: Settings) -> None:

@@ -211,12 +211,14 @@ def with_shapes(settings: Settings, inputs: Given, model: ir.Model, fixed: Array
         DataError: the inputs cannot be read, or do not fit the model.
     """
     from graphprune.runtime.data import batches, load_inputs
+    from graphprune.runtime.dimensions import data_inputs
 
     if inputs is None:
         return settings
     sets = load_inputs(inputs, model, fixed) if isinstance(inputs, Path) else as_sets(inputs, model, fixed)
     sample = next(batches(sets[0], model, size=1))
-    shapes = {name: array.shape for name, array in sample.items()}
+    wanted = {value.name for value in data_inputs(model)}  # the size of a setting is known
+    shapes = {name: array.shape for name, array in sample.items() if name in wanted}
     return replace(settings, shapes={**shapes, **settings.shapes})
 
 

@@ -212,13 +212,13 @@ def require_regular(path: Path) -> None:
 
 
 def checked(arrays: Arrays, model: ir.Model, source: str, fixed: Arrays = NOTHING) -> dict[str, np.ndarray]:
-    """Arrays for every input, in its type; those of fixed inputs are compared and left out.
+    """Arrays for every input, in its type; those of weights and fixed inputs are compared and left out.
 
     Raises:
         DataError: a name, type or shape does not fit the model, or there is a NaN.
     """
     inputs = {value.name or "": value for value in model.graph.inputs}
-    for name in arrays.keys() & fixed.keys():
+    for name in sorted(arrays.keys() & fixed.keys()):
         _require_same(arrays[name], fixed[name], f"{source}: {name!r}")
     arrays = {name: array for name, array in arrays.items() if name not in fixed}
     for name in arrays:
@@ -232,10 +232,11 @@ def checked(arrays: Arrays, model: ir.Model, source: str, fixed: Arrays = NOTHIN
 
 
 def _require_same(array: np.ndarray, fixed: np.ndarray, where: str) -> None:
-    """A sample may hold an input that is fixed, if it holds what it is fixed to, once or per sample."""
+    """A sample may hold what is constant, if it holds what the model does, once or per sample."""
     tail = array.shape[array.ndim - fixed.ndim :]
     if array.ndim < fixed.ndim or tail != fixed.shape or not (array == fixed).all():
-        raise DataError(f"{where} is not what the input is fixed to", "leave it out of the samples")
+        hint = "leave it out of the samples: it is a weight, or was fixed"
+        raise DataError(f"{where} is not what the model itself holds under this name", hint)
 
 
 def _fitting(array: np.ndarray, value: ir.Value, where: str) -> np.ndarray:

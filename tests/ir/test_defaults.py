@@ -11,8 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import graphprune
+from graphprune.errors import DataError
 from graphprune.ir.defaults import make_constant
 from graphprune.ir.load import load
+from graphprune.pipeline.inspection import inspect
+from graphprune.pipeline.settings import Settings
 
 RNG = np.random.default_rng(0)
 WEIGHTS = {"W1": (16, 3, 3, 3), "b1": (16,), "W2": (8, 16, 3, 3), "V": (8, 8, 1, 1)}
@@ -149,3 +152,41 @@ def test_an_empty_pipeline_copies_and_inspect_and_bench_count_alike(tmp_path: Pa
     counted = inspect(source, Settings())
     assert counted.size.params == graphprune.bench([source]).models[0].size.params
     assert counted.ir_version == 3
+
+
+@pytest.mark.parametrize(("ir_version", "plain"), [(3, ()), (6, ()), (6, ("W2",))])
+@pytest.mark.parametrize("keep", [False, True])
+def test_samples_may_repeat_weights(
+    tmp_path: Path, ir_version: int, plain: tuple[str, ...], keep: bool
+) -> None:
+    source, samples = _saved(tmp_path, ir_version, plain), _samples()
+    weights = {item.name: numpy_helper.to_array(item) for item in onnx.load(source).graph.initializer}
+    made = [
+        graphprune.compile(
+            source,
+            "obspa(ratio=0.5, align=1)",
+            calibration=given,
+            inputs=given,
+            keep_initializer_inputs=keep,
+        )
+        for given in (samples, samples | weights)
+    ]
+    assert made[0].proto() == made[1].proto()
+    with pytest.raises(DataError, match="'W1' is not what the model itself holds under this name"):
+        graphprune.compile(source, "obspa(ratio=0.5)", calibration=samples | {"W1": weights["W1"] + 1})
+
+
+def test_every_command_takes_samples_that_repeat_weights(tmp_path: Path) -> None:
+    source, small = _saved(tmp_path, 6), tmp_path / "small.onnx"
+    weights = {item.name: numpy_helper.to_array(item) for item in onnx.load(source).graph.initializer}
+    given = _samples(4) | weights
+    graphprune.compile(source, "prune(ratio=0.5)", small, keep_initializer_inputs=True)
+    assert graphprune.validate(source, source, inputs=given).ok
+    assert not graphprune.validate(source, small, inputs=given).ok
+    assert graphprune.bench([source, small], inputs=given).models[1].size.params < 4000
+    assert set(graphprune.calibrate(source, given, samples=2).arrays) == {"x", "temperature"}
+    assert inspect(source, Settings(), inputs=given).size.params == sum(
+        array.size for array in weights.values()
+    )
+    with pytest.raises(DataError, match="'V' is not what the model itself holds"):
+        graphprune.bench([source], inputs=given | {"V": weights["V"] * 2})

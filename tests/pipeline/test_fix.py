@@ -120,7 +120,7 @@ def test_samples_may_hold_what_is_fixed_and_nothing_else(model: Path) -> None:
         report = graphprune.compile(model, text, calibration=arrays, fix=fix).report
         assert report.passes[0].proof is not None and report.passes[0].proof.ok
     for name, array in (("rate", np.int64(8)), ("gains", np.ones(2, np.float32)), ("rate", np.zeros(3))):
-        with pytest.raises(DataError, match=f"'{name}' is not what the input is fixed to"):
+        with pytest.raises(DataError, match=f"'{name}' is not what the model itself holds"):
             graphprune.compile(model, Half(), calibration={**good, name: array}, fix=fix)
 
 

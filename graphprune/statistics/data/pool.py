@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError
+from graphprune.ir.fixed import NOTHING
 from graphprune.runtime.data import layout, load_inputs
 
 Arrays = dict[str, np.ndarray]
@@ -31,13 +32,13 @@ class Pool:
     what: str = "samples"
 
 
-def array_pool(path: Path, model: ir.Model) -> Pool:
+def array_pool(path: Path, model: ir.Model, constants: Mapping[str, np.ndarray] = NOTHING) -> Pool:
     """The samples of an .npz, an .npy, or a folder of them.
 
     Raises:
         DataError: the files do not fit the model or each other.
     """
-    return pool_of(load_inputs(path, model), model)
+    return pool_of(load_inputs(path, model, constants), model)
 
 
 def pool_of(items: Sequence[Mapping[str, np.ndarray]], model: ir.Model) -> Pool:
