@@ -1,0 +1,1 @@
+"""Whether two states of the code do the same: `python -m tools.same BASE HEAD`."""
