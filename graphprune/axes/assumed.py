@@ -7,6 +7,7 @@ from itertools import combinations
 
 import onnx_ir as ir
 
+from graphprune.axes.routed import routed_rows
 from graphprune.ir.shapes import Shape, Size, Sizes, infer
 
 SPATIAL = 224
@@ -26,16 +27,26 @@ def concrete_sizes(
         given: shapes of inputs; sizes that other inputs share with them follow.
         generic: sizes at the generic points, if they are at hand.
     """
+    shapes, found = _concrete(model, given, generic)
+    rows = routed_rows(model.graph, found)
+    return infer(model, shapes, rows) if rows else found
+
+
+def _concrete(
+    model: ir.Model, given: Mapping[str, Sequence[int]], generic: Sizes | None
+) -> tuple[Mapping[str, Sequence[int]], Sizes]:
+    """Shapes of the inputs, and the sizes that follow from them."""
     inputs = [value for value in model.graph.inputs if value.const_value is None]
     if all(value.name in given or _static(value) for value in inputs):
-        return generic if generic is not None and not given else infer(model, given)
+        return given, generic if generic is not None and not given else infer(model, given)
     generic = generic or infer(model)
-    best: Sizes | None = None
+    best: tuple[Mapping[str, Sequence[int]], Sizes] | None = None
     for factor in LARGER:
-        found = infer(model, _shapes(inputs, given, generic, factor))
-        if best is None or _impossible(found) < _impossible(best):
-            best = found
-        if not _impossible(best):
+        shapes = _shapes(inputs, given, generic, factor)
+        found = infer(model, shapes)
+        if best is None or _impossible(found) < _impossible(best[1]):
+            best = shapes, found
+        if not _impossible(best[1]):
             break
     assert best is not None
     return best

@@ -328,7 +328,7 @@ def require_known(unknown: Sequence[str]) -> None:
         some = ", ".join(f"'{name}'" for name in unknown[:3]) + (", ..." if unknown[3:] else "")
         raise ModelError(
             f"the multiply-adds of this model are not known: sizes at {some} are not",
-            "--shape gives the inputs concrete shapes; or use params= instead of macs=",
+            "--shape gives the inputs concrete shapes; where the data decide sizes (NonZero), use params=",
         )
 
 

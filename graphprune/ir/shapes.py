@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -30,6 +31,7 @@ SLOTWISE = SAME_AS_FIRST | BROADCAST
 WINDOWS = frozenset(["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"])
 """Operators that may bring two generic sizes to one: 41 and 43 are both 11 after two strides, 48 is 12."""
 CONTRACTIONS = frozenset(["MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose"])
+NOTHING: Mapping[ir.Value, int] = MappingProxyType({})
 INFERENCE_ERRORS = (
     shape_inference.InferenceError,
     onnx.checker.ValidationError,
@@ -57,11 +59,18 @@ class Sizes:
     fixed: Mapping[object, int] = field(default_factory=dict)
 
 
-def infer(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Sizes:
-    """Computes sizes for the whole model, at the generic points or at the given input `shapes`."""
+def infer(
+    model: ir.Model,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    rows: Mapping[ir.Value, int] = NOTHING,
+) -> Sizes:
+    """Computes sizes for the whole model, at the generic points or at the given input `shapes`.
+
+    `rows` says how many elements NonZero is to find, by its result: the data decide it otherwise.
+    """
     best: Sizes | None = None
     for spatial in (224, 1, 840):
-        sizes = _consistent(model, spatial, shapes or {})
+        sizes = _consistent(model, spatial, shapes or {}, rows)
         if best is None or len(sizes.failures) < len(best.failures):
             best = sizes
         if not best.failures:
@@ -70,12 +79,14 @@ def infer(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None) ->
     return best
 
 
-def _consistent(model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]]) -> Sizes:
+def _consistent(
+    model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]], rows: Mapping[ir.Value, int]
+) -> Sizes:
     """Starts again with what a clash of two sizes says about a symbol (total length = past + present)."""
     known, idle = Learned(), 0
     best: Sizes | None = None
     while True:
-        inference = _Inference(model, spatial, given, known)
+        inference = _Inference(model, spatial, given, known, rows)
         sizes = inference.run()
         idle = idle + 1 if best is not None and len(sizes.failures) >= len(best.failures) else 0
         if best is None or len(sizes.failures) <= len(best.failures):
@@ -93,9 +104,15 @@ CLASH_LIMIT = 12
 
 class _Inference:
     def __init__(
-        self, model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]], known: Learned
+        self,
+        model: ir.Model,
+        spatial: int,
+        given: Mapping[str, Sequence[int]],
+        known: Learned,
+        rows: Mapping[ir.Value, int],
     ) -> None:
         self.model, self.spatial, self.given, self.symbols = model, spatial, given, Symbols(known)
+        self.rows = rows
         self.opsets = dict(model.opset_imports)
         self.sizes = Sizes()
         self.unsure: set[ir.Value] = set()
@@ -220,6 +237,8 @@ class _Inference:
         else:
             self._type(node)
         for out, shape in zip(node.outputs, known, strict=False):
+            if out in self.rows and shape is not None:
+                shape = (*shape[:-1], (self.rows[out], self.rows[out]))
             self.sizes.shapes[out] = shape if shape is not None else self._declared(out)
         self._meet(node)
         if node.op_type in ("Shape", "Size") and node.domain == "":

@@ -14,8 +14,7 @@ from graphprune.axes.cost import cost, node_terms
 from graphprune.ir.shapes import infer
 from graphprune.ops import TABLE
 from graphprune.ops.record import Record
-
-from .claims import sketch
+from tests.axes.claims import sketch
 
 Sizes = tuple[int, ...]
 MS = "com.microsoft"

@@ -1,0 +1,93 @@
+"""How many tokens an expert gets where NonZero picks them: of those that a router sends, its even share.
+
+A router that takes a constant number of experts per token (TopK) sends every token to as many, whatever the
+data are. Which ones is not known, so that each expert counts as if all got equally many; their sum is exact
+where experts are alike.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import onnx_ir as ir
+
+from graphprune.ir.domains import is_default
+from graphprune.ir.evaluate import integer
+from graphprune.ir.shapes import Sizes
+
+MOVES = frozenset(["Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"])
+"""Operators that leave as many elements, and each its value."""
+
+
+def routed_rows(graph: ir.Graph, sizes: Sizes) -> dict[ir.Value, int]:
+    """Elements that NonZero finds, by its result, where a router says how many there are."""
+    found = {}
+    for node in graph:
+        if node.op_type == "NonZero" and is_default(node.domain):
+            count = _chosen(node.inputs[0], sizes)
+            if count is not None:
+                found[node.outputs[0]] = count
+    return found
+
+
+def _chosen(mask: ir.Value | None, sizes: Sizes) -> int | None:
+    """Elements that are set in the mask of one expert, or of all."""
+    expert, node = None, _source(mask)
+    if node is not None and node.op_type == "Gather":
+        expert = _number(node.inputs[1], sizes)
+        if expert is None:
+            return None
+        node = _source(node.inputs[0])
+    if node is None or node.op_type not in ("Equal", "OneHot") or not is_default(node.domain):
+        return None
+    router = _router(node, sizes)
+    if router is None or (node.op_type == "OneHot" and _number(node.inputs[1], sizes) != router[1]):
+        return None
+    tokens, experts = router
+    if expert is None and node.op_type == "Equal":
+        expert = next((number for v in node.inputs if (number := _number(v, sizes)) is not None), None)
+    elif expert is not None and _gathered(_source(mask), sizes) != experts:
+        return None  # a row of tokens, not of an expert
+    return tokens if expert is None else tokens // experts + (expert % experts < tokens % experts)
+
+
+def _gathered(node: ir.Node | None, sizes: Sizes) -> int | None:
+    """The size of the axis that a Gather takes one of."""
+    value = None if node is None else node.inputs[0]
+    shape = None if value is None else sizes.shapes.get(value)
+    return None if node is None or not shape else shape[integer(node.attributes, "axis", 0)][0]
+
+
+def _router(node: ir.Node, sizes: Sizes) -> tuple[int, int] | None:
+    """Tokens times experts per token, and experts, of the TopK whose choice is compared."""
+    for value in node.inputs:
+        top = _source(value)
+        if top is None or top.op_type != "TopK" or _number(top.inputs[1], sizes) is None:
+            continue
+        scores, chosen = (sizes.shapes.get(v) if v else None for v in (top.inputs[0], top.outputs[1]))
+        if scores and chosen and _end(value) is top.outputs[1]:
+            return prod(size for size, _ in chosen), scores[integer(top.attributes, "axis", -1)][0]
+    return None
+
+
+def _source(value: ir.Value | None) -> ir.Node | None:
+    end = _end(value)
+    return None if end is None else end.producer()
+
+
+def _end(value: ir.Value | None) -> ir.Value | None:
+    """Where a value comes from, apart from how it lies."""
+    while value is not None:
+        node = value.producer()
+        if node is None or node.op_type not in MOVES or not is_default(node.domain):
+            break
+        value = node.inputs[0]
+    return value
+
+
+def _number(value: ir.Value | None, sizes: Sizes) -> int | None:
+    """A constant of one element."""
+    known = None if value is None else sizes.data.get(value)
+    if known is None or known.a.size != 1 or known.dynamic.any():
+        return None
+    return int(known.a.ravel()[0])
