@@ -14,7 +14,7 @@ from graphprune.ops.record import Record, ops
 UNARY = ops(
     "Relu Sigmoid Tanh Erf Gelu Exp Log Sqrt Neg Abs Clip Identity HardSigmoid HardSwish LeakyRelu Elu Selu "
     "Celu Softplus Softsign Mish Not Floor Ceil Round Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
-    "Acosh Atanh Sign IsNaN IsInf Swish Shrink ThresholdedRelu Cast CastLike Dropout BitwiseNot Bernoulli"
+    "Acosh Atanh Sign IsNaN IsInf Swish Shrink ThresholdedRelu Cast CastLike BitwiseNot"
 ) + ops("QuickGelu Gelu", "com.microsoft")
 BINARY = ops(
     "Add Sub Mul Div Pow Min Max Sum Mean And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual Where Mod "
@@ -187,6 +187,15 @@ def generated(visit: Visit) -> None:
         visit.out(visit.top(position), position)
 
 
+def dropout(visit: Visit) -> None:
+    """Out = in, and a mask of its shape; in training mode that mask is drawn, as its shape says."""
+    training = visit.constant(2)
+    if visit.has(2) and (training is None or training.any()):
+        random_like(visit)
+    else:
+        unary(visit)
+
+
 def random_like(visit: Visit) -> None:
     """The input's shape with new values: fixed, because the random stream depends on it."""
     visit.fix_all("a random operator depends on its shape")
@@ -220,5 +229,11 @@ ROWS = (
         "original sizes where they are computed with",
     ),
     Record(ops("Range EyeLike RandomNormal RandomUniform"), generated, "new fixed axes", "parallel"),
-    Record(ops("RandomNormalLike RandomUniformLike Multinomial"), random_like, "all axes fixed", "frozen"),
+    Record(ops("Dropout"), dropout, "out = in on all axes; all fixed in training mode", "parallel"),
+    Record(
+        ops("RandomNormalLike RandomUniformLike Multinomial Bernoulli"),
+        random_like,
+        "all axes fixed",
+        "frozen",
+    ),
 )
