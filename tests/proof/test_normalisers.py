@@ -1,12 +1,14 @@
-"""Normalisers over kept slots keep the type of what they stand for."""
+"""Normalisers over kept slots: the formulas on these alone, in the type of what they stand for."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from graphprune.ir.graft import Graft
-from graphprune.proof.normalisers import over_kept
+from graphprune.proof.normalisers import CannotNormaliseError, over_kept
+from graphprune.runtime.session import open_session
 
 from .building import model
 
@@ -31,3 +33,67 @@ def test_a_norm_of_a_value_whose_type_is_not_known_is_of_single_precision() -> N
     over_kept(Graft(graph, "kept"), norm, KEPT)
     types = {node.attributes["to"].as_int() for node in graph.graph if node.op_type == "Cast"}
     assert types == {ir.DataType.FLOAT.value}
+
+
+X, SKIP = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+SCALE, SHIFT, BIAS = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+
+
+def moments(x: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and inverse deviation over the kept slots."""
+    kept = x[..., KEPT].astype(np.float64)
+    return kept.mean(axis=-1, keepdims=True), 1 / np.sqrt(kept.var(axis=-1, keepdims=True) + epsilon)
+
+
+def over(body: str, **weights: object) -> dict[str, np.ndarray]:
+    """What a graph of one normaliser gives once it looks at the kept slots alone; the others hold junk."""
+    graph = model(f"(float[3,4] x, float[3,4] skip) => {body}", **weights)
+    (norm,) = graph.graph
+    over_kept(Graft(graph, "kept"), norm, KEPT)
+    feeds = {"x": np.where(KEPT, X, 1e3).astype(np.float32), "skip": SKIP}
+    return dict(open_session(graph, optimise=False).run({v.name: feeds[v.name] for v in graph.graph.inputs}))
+
+
+@pytest.mark.parametrize(("written", "epsilon"), [("", 1e-5), ("<epsilon = 0.3>", 0.3)])
+def test_a_layer_norm_of_kept_slots_and_its_statistics(written: str, epsilon: float) -> None:
+    found = over(
+        f"(float[3,4] y, float[3,1] m, float[3,1] d) {{ y, m, d = LayerNormalization {written} (x, g, b) }}",
+        g=SCALE,
+        b=SHIFT,
+    )
+    mean, inverse = moments(X, epsilon)
+    wanted = {"y": ((X - mean) * inverse * SCALE + SHIFT)[:, KEPT], "m": mean, "d": inverse}
+    for name, array in wanted.items():
+        mine = found[name][:, KEPT] if name == "y" else found[name]
+        np.testing.assert_allclose(mine, array, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_norm_of_a_sum_of_kept_slots_and_the_sum(biased: bool) -> None:
+    found = over(
+        f"(float[3,4] y, float[3,4] s) {{ y, , , s = com.microsoft.SkipLayerNormalization <epsilon = 0.2> "
+        f"(x, skip, g, b{', more' if biased else ''}) }}",
+        g=SCALE,
+        b=SHIFT,
+        **({"more": BIAS} if biased else {}),
+    )
+    total = X + SKIP + (BIAS if biased else 0)
+    mean, inverse = moments(total, 0.2)
+    np.testing.assert_allclose(found["s"][:, KEPT], total[:, KEPT], rtol=1e-5, atol=1e-5)
+    wanted = ((total - mean) * inverse * SCALE + SHIFT)[:, KEPT]
+    np.testing.assert_allclose(found["y"][:, KEPT], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mean_of_masked_slots_is_that_of_the_kept_ones() -> None:
+    graph = model("(float[3,4] x) => (float[3,1] y) { y = ReduceMean <axes = [1]> (x) }")
+    (mean,) = graph.graph
+    over_kept(Graft(graph, "kept"), mean, KEPT)
+    (found,) = open_session(graph).run({"x": np.where(KEPT, X, 0).astype(np.float32)}).values()
+    np.testing.assert_allclose(found, X[:, KEPT].mean(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_a_norm_that_has_no_form_over_kept_slots_is_named() -> None:
+    graph = model("(float[3,4] x) => (float[3,4] y) { [squash] y = Softmax(x) }")
+    (node,) = graph.graph
+    with pytest.raises(CannotNormaliseError, match="Softmax 'squash' has no reference over kept slots"):
+        over_kept(Graft(graph, "kept"), node, KEPT)

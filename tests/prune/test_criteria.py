@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
-from graphprune.prune.criteria import CRITERIA, greedy, wanted
+from graphprune.prune.criteria import CRITERIA, greedy, inverted, wanted
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.normalise import normalised
 from graphprune.prune.surgeon import ColumnSheet, eliminate
@@ -348,3 +348,15 @@ def test_thinet_counts_shares_of_what_readers_that_differ_in_scale_give() -> Non
         grams = {"v": gram(x), "w": gram(x)}
         found.append(score(sketch(body, u=(3, 6), **given), "thinet", vectors, grams))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [2.0**-40, 2.0**40])
+@pytest.mark.parametrize("damping", [0.0, 0.01])
+def test_an_inverse_does_not_depend_on_the_unit_of_what_is_measured(scale: float, damping: float) -> None:
+    """Nor does what is added to a matrix that is not positive, which is no more than it takes."""
+    rows = sample(6, rows=3)
+    second = rows.T @ rows
+    found = inverted(second, damping)
+    np.testing.assert_allclose(inverted(scale * second, damping) * scale, found, rtol=1e-6)
+    added = np.linalg.inv(found) - second
+    np.testing.assert_allclose(added, np.diag(np.diagonal(added)), atol=1e-4 * np.diagonal(second).mean())

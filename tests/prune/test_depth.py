@@ -14,7 +14,7 @@ from graphprune.axes import analyse
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.prune import divergence
-from graphprune.prune.depth import Removal, taken
+from graphprune.prune.depth import DepthCost, Removal, taken
 from graphprune.prune.divergence import Judge, distribution, jsd, kl, targets
 from graphprune.prune.gates import Candidates, gated
 from graphprune.runtime.session import open_session
@@ -191,3 +191,15 @@ def test_without_data_or_sublayers_it_says_so() -> None:
     flat = model("(float[n,4] x) => (float[n,3] y) { y = MatMul(x, w) }", w=(4, 3))
     with pytest.raises(PromiseError, match="no residual sublayer"):
         graphprune.compile(flat, "depth(remove=1, criterion=reverse)")
+
+
+def test_what_is_of_unknown_work_is_named_where_it_has_a_name() -> None:
+    dense = model(
+        """(float[5,6] x) => (float[k,3] y) { i = NonZero(x)\n t = Transpose(i)\n f = Cast <to = 1> (t)
+        [rows] a = MatMul(f, w)\n b = MatMul(f, w)\n y = Add(a, b) }""",
+        w=(2, 3),
+    )
+    for node in dense.graph:
+        if node.name != "rows":
+            node.name = None
+    assert DepthCost(analyse(dense), {}).unknown == ["rows", "MatMul"]

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from graphprune.prune.repair.grid import Lattice, settle
+from graphprune.prune.repair.grid import Lattice, _Descent, settle
 from graphprune.prune.repair.solve import Moments, observed
 
 Array = np.ndarray
@@ -105,3 +105,23 @@ def test_zero_points_scales_of_rows_and_dead_rows_are_kept_to() -> None:
     assert codes.min() >= 0 and codes.max() <= 15
     assert (lattice.values(codes)[0, 2] == 0).all()
     assert np.abs(lattice.values(codes)[0, 1] - wanted[0, 1]).max() < 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("scale", [0.07, 1.9])
+def test_a_move_takes_every_code_of_a_column_to_the_best_of_all_codes(seed: int, scale: float) -> None:
+    """Whatever the others are, and however far it is."""
+    moments, wanted, lattice = toy(seed, 3, 4, scale, -8, 7)
+    metric = np.stack([moments.metric(0, slice(0, 3), False)])
+    codes = np.random.default_rng(seed).integers(-8, 8, wanted.shape).astype(float)
+    pull = (lattice.values(codes) - wanted) @ metric
+    descent = _Descent(wanted, lattice, metric)
+    for column in range(3):
+        every = []
+        for code in range(-8, 8):
+            other = codes.copy()
+            other[:, :, column] = code
+            every.append(descent._losses(other)[0])
+        descent._move(codes, pull, column)
+        np.testing.assert_allclose(descent._losses(codes)[0], np.min(every, axis=0), rtol=1e-9)
+        np.testing.assert_allclose(pull, (lattice.values(codes) - wanted) @ metric, atol=1e-6)

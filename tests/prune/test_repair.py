@@ -411,6 +411,10 @@ def test_a_weight_with_other_readers_keeps_its_values_and_says_so() -> None:
     assert "v" not in made.replaced and "u" in made.replaced
     assert any("v@" in note and "other readers" in note for note in made.notes)
     assert "y" in made.biases
+    grams = collect(analysis.model, batches(analysis), wanted_grams(analysis))
+    once = repair(analysis, cuts, driver="oneshot", statistics=grams)
+    assert "v" not in once.replaced and "u" in once.replaced
+    assert any("v@" in note and "other readers" in note for note in once.notes)
 
 
 def test_a_product_that_loses_nothing_gets_no_new_add() -> None:

@@ -210,3 +210,10 @@ def test_moments_of_parts_add_up_where_parts_differ_more_than_samples() -> None:
     whole, parts = observed(x, y), observed(x[:, :100], y[:, :100]) + observed(x[:, 100:], y[:, 100:])
     np.testing.assert_allclose(parts.xx, whole.xx, rtol=1e-9)
     np.testing.assert_allclose(parts.yx, whole.yx, rtol=1e-6)
+
+
+def test_a_block_without_a_unique_solution_gets_the_smallest_and_the_others_theirs() -> None:
+    gram = np.array([[[1.0, 1.0], [1.0, 1.0]], [[2.0, 0.0], [0.0, 4.0]]])
+    cross = np.array([[[2.0, 2.0]], [[2.0, 8.0]]])
+    found = refit(np.zeros((2, 1, 2)), gram, cross, np.ones((2, 2), bool), 0.0)
+    np.testing.assert_allclose(found, [[[1.0, 1.0]], [[1.0, 2.0]]], atol=1e-9)
