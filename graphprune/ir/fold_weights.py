@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 
 import networkx as nx
 import numpy as np
@@ -12,7 +13,7 @@ from graphprune.ir.arrays import Array
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.domains import is_default
 from graphprune.ir.element import UNSIZED, is_packed
-from graphprune.ir.evaluate import CannotEvaluateError, Inputs, evaluator
+from graphprune.ir.evaluate import Attributes, CannotEvaluateError, Evaluator, Inputs, evaluator, integer
 
 FOLDABLE = frozenset(
     [
@@ -35,12 +36,18 @@ FOLDABLE = frozenset(
         "ReduceMean",
         "ReduceL2",  # weight norm
         "ReduceSum",
+        "Abs",
+        "Max",
+        "Min",
+        "Clip",
         "Expand",
         "ScatterND",  # Swin v2 zeroes the bias of its keys
     ]
 )
 SMALL = 64
 """Bytes that a folded result may always cost."""
+WORK = 2**32
+"""Most multiplications of a product that is folded."""
 
 
 def fold_weights(graph: ir.Graph) -> dict[ir.Value, Array]:
@@ -83,7 +90,7 @@ def _parts(graph: ir.Graph) -> Iterator[list[ir.Node]]:
 def _is_foldable(node: ir.Node) -> bool:
     if not is_default(node.domain):
         return False
-    return node.op_type in FOLDABLE or _is_standardisation(node)
+    return node.op_type in FOLDABLE or node.op_type in PRODUCTS or _is_standardisation(node)
 
 
 def _is_standardisation(node: ir.Node) -> bool:
@@ -118,7 +125,7 @@ def _evaluated(part: list[ir.Node]) -> Mapping[ir.Value, Array] | None:
     values: dict[ir.Value, Array] = {}
     for node in part:
         inputs = [None if v is None else values[v] if v in values else _array(v) for v in node.inputs]
-        function = evaluator(node.op_type)
+        function = PRODUCTS.get(node.op_type) or evaluator(node.op_type)
         try:
             if function is not None:
                 values[node.outputs[0]] = np.asarray(function(inputs, node.attributes))
@@ -127,6 +134,26 @@ def _evaluated(part: list[ir.Node]) -> Mapping[ir.Value, Array] | None:
         except (CannotEvaluateError, ValueError, IndexError, TypeError, KeyError):
             return None
     return values
+
+
+def _matmul(inputs: Inputs, attributes: Attributes) -> Array:
+    """In double precision: a singular value divides every weight."""
+    one, two = inputs
+    if one is None or two is None or one.size * two.shape[-1] > WORK:
+        raise CannotEvaluateError
+    return np.asarray(np.matmul(one.astype(np.float64), two.astype(np.float64))).astype(one.dtype)
+
+
+def _flatten(inputs: Inputs, attributes: Attributes) -> Array:
+    data, axis = inputs[0], integer(attributes, "axis", 1)
+    if data is None:
+        raise CannotEvaluateError
+    outer = prod(data.shape[:axis])
+    return data.reshape(outer, data.size // max(1, outer))
+
+
+PRODUCTS: dict[str, Evaluator] = {"MatMul": _matmul, "Flatten": _flatten}
+"""Of spectral norm: W over its largest singular value u' W v."""
 
 
 def _array(value: ir.Value) -> Array:
