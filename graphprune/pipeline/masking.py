@@ -109,9 +109,9 @@ class Masking(Pass):
 
     def decide(self, subject: Subject, context: Context) -> Plan:
         """Find, allocate, then mask and repair layer by layer."""
-        from graphprune.statistics.sites import find_products
+        from graphprune.statistics.sites import find_maskable
 
-        sites = find_products(subject.model, subject.sizes)
+        sites = find_maskable(subject.model, subject.sizes)
         layers = self._layers(subject, sites, context)
         work = _Work(self, subject, context, sites, layers)
         masks, replaced = {}, {}

@@ -57,7 +57,7 @@ def sparse_nodes(model: ir.Model) -> Iterator[SparseNode]:
     for site in sites:
         why = _why_not(site)
         yield SparseNode(site.node.name or site.output.name or "", site.weight.name or "", not why, why)
-    for left in no_sites(model, {site.weight: site for site in sites}):
+    for left in no_sites(model, {site.weight for site in sites}):
         yield SparseNode("", left.name, False, left.why)
 
 

@@ -16,7 +16,7 @@ from graphprune.statistics.products import OPERANDS, WEIGHT_TYPES, product_of
 from graphprune.statistics.site import INTEGER, RECURRENT, WHOLE_COLUMNS, Site, number_of
 from graphprune.statistics.stored import Stored, stored_of
 
-__all__ = ["INTEGER", "RECURRENT", "WHOLE_COLUMNS", "Site", "find_products", "find_sites"]
+__all__ = ["INTEGER", "RECURRENT", "WHOLE_COLUMNS", "Site", "find_maskable", "find_products", "find_sites"]
 
 
 def find_sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
@@ -30,6 +30,16 @@ def find_sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
 def find_products(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
     """The Sites whose W x is a value of the graph, and whose nodes read the stored weight itself."""
     return tuple(site for site in find_sites(model, sizes) if not site.hidden and site.stored.plain)
+
+
+def find_maskable(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
+    """The Sites whose W x is a value of the graph, and in whose stored weight a zero is one to the node."""
+    return tuple(site for site in find_sites(model, sizes) if not site.hidden and zero_is_zero(site.stored))
+
+
+def zero_is_zero(stored: Stored) -> bool:
+    """Whether stored zeros are what the node multiplies with as zero: not so behind other zero points."""
+    return stored.packing is None and (stored.grid is None or not stored.grid.zero.any())
 
 
 def _named(site: Site, readers: int) -> Site:

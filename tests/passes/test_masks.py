@@ -242,12 +242,12 @@ def test_quantised_and_recurrent_weights_are_left_and_named() -> None:
         }""",
         q=np.random.default_rng(0).integers(-9, 9, (8, 8)).astype(np.int8),
         scale=np.array(0.1, np.float32),
-        zero=np.array(0, np.int8),
+        zero=np.array(1, np.int8),
         free=(8, 8),
         last=(8, 4),
     )
     result = compiled(quantised, "magnitude")
-    assert "'q': quantised (DequantizeLinear)" in "\n".join(result.report.warnings)
+    assert "'q': quantised with zero points" in "\n".join(result.report.warnings)
     assert zeros(result, "free") == 0.5
 
 

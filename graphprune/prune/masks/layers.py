@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.prune.masks.patterns import Pattern
+from graphprune.prune.repair.grid import Lattice
 from graphprune.statistics.sites import Site
 
 Matrix = npt.NDArray[np.float32]
@@ -65,21 +66,25 @@ class Layer:
 
     def matrix(self) -> Matrix:
         """[blocks, rows, columns] in float32, columns in the order of the pattern."""
-        assert self.weight.const_value is not None
-        found = self.sites[0].matrix(np.asarray(self.weight.const_value.numpy()))
+        found = self.sites[0].dense
         return np.ascontiguousarray(found if self.order is None else found[..., self.order], np.float32)
 
     def restore(self, matrix: Array) -> Array:
-        """A matrix in the layout and type of the initializer."""
-        if self.order is not None:
-            matrix = matrix[..., np.argsort(self.order)]
-        return self.sites[0].restore(matrix)
+        """A matrix in the layout and type of the initializer; of a quantised one the codes next to it."""
+        site, lattice = self.sites[0], Lattice.of(self.sites[0])
+        whole = self._unordered(matrix)
+        if lattice is None:
+            return site.restore(whole)
+        return site.stored.write(site.shaped(lattice.nearest(np.asarray(whole, np.float64))))
 
     def stored(self, keep: Bools) -> Bools:
         """A mask in the layout of the initializer."""
-        scale = np.float32(abs(self.sites[0].scale)) * 2
-        result: Bools = self.restore(keep * scale) != 0
+        site = self.sites[0]
+        result: Bools = site.stored.write(site.shaped(self._unordered(keep).astype(np.int8))) != 0
         return result
+
+    def _unordered(self, matrix: Array) -> Array:
+        return matrix if self.order is None else matrix[..., np.argsort(self.order)]
 
     def columns(self, vector: Doubles) -> Doubles:
         """[blocks, columns] of one number per input channel."""
@@ -134,7 +139,8 @@ def find_layers(
             left.append(Left(weight.name or "", why))
         else:
             layers.append(Layer(weight, tuple(readers), _order(readers[0], choice.pattern)))
-    return tuple(layers), (*left, *no_sites(model, by_weight))
+    steps = {step.outputs[0] for site in sites for step in site.stored.chain.steps}
+    return tuple(layers), (*left, *no_sites(model, {*by_weight, *steps}))
 
 
 def matches(layer: Layer, pattern: str) -> bool:
@@ -164,8 +170,9 @@ def _unwanted(sites: list[Site], choice: Choice) -> str:
 
 
 def _looked_up(weight: ir.Value, sites: list[Site], choice: Choice) -> str:
-    nodes = {site.node for site in sites}
-    others = sorted({node.op_type for node, _ in weight.uses() if node not in nodes})
+    nodes = {node for site in sites for node in (site.node, *site.stored.chain.steps)}
+    ways = {weight, *(step.outputs[0] for site in sites for step in site.stored.chain.steps)}
+    others = sorted({node.op_type for way in ways for node, _ in way.uses() if node not in nodes})
     if not others and not weight.is_graph_output():
         return ""
     if set(others) <= LOOKUPS and not weight.is_graph_output():
@@ -203,7 +210,7 @@ def _followed(model: ir.Model, sites: Sequence[Site]) -> frozenset[Site]:
     return frozenset(site for site in sites if ahead.get(site.node, False))
 
 
-def no_sites(model: ir.Model, known: Mapping[ir.Value, object]) -> Iterator[Left]:
+def no_sites(model: ir.Model, known: Collection[ir.Value]) -> Iterator[Left]:
     """Weights that a product reads, but no Site: quantised, computed, in a subgraph, of a recurrent net."""
     seen: set[ir.Value] = set()
     for node, value in _others(model):
@@ -237,8 +244,10 @@ def _computed(model: ir.Model) -> frozenset[ir.Value]:
 
 
 def _why_no_site(node: ir.Node, value: ir.Value, model: ir.Model) -> str:
+    if node.op_type == "DequantizeLinear":
+        return "quantised with zero points that a zero is none of; dequantize it first"
     if node.op_type in QUANTISED:
-        return f"quantised ({node.op_type})"
+        return f"quantised, and multiplied so by {node.op_type}; masks reach what DequantizeLinear decodes"
     if value.const_value is None:
         return f"computed by {_maker(value)}"
     if node.graph is not model.graph:
