@@ -20,6 +20,7 @@ from graphprune.prune.dual import RowSheet
 from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
 from graphprune.prune.kinds import Kind
 from graphprune.prune.saliency import Weights, batch_norm_slices, per_unit, scored_slices
+from graphprune.prune.shrink import damping
 from graphprune.prune.surgeon import CHUNK, ColumnSheet, Sheet, alike, eliminate
 from graphprune.statistics.measures import Rows, Second, Statistics, Wanted
 
@@ -35,7 +36,8 @@ class Evidence:
         statistics: of the calibration data.
         weights: reads initializers.
         kinds: what the Units of each Group are.
-        damping: share of a Gram's mean diagonal that is added to it before it is inverted.
+        damping: share of a Gram's mean diagonal that is added to it before it is inverted; None for what its
+            rows are good for.
         bars: how cfsp compares weights: within a row, or within a column as its code does.
     """
 
@@ -43,7 +45,7 @@ class Evidence:
     statistics: Statistics
     weights: Weights
     kinds: Mapping[str, Kind] = field(default_factory=dict)
-    damping: float = 0.01
+    damping: float | None = None
     bars: Bars = "row"
 
 
@@ -198,8 +200,15 @@ def _sheets(sink: Sink, evidence: Evidence) -> Iterator[Sheet]:
         if moves[columns].any():
             covariance *= moves
             covariance *= moves[:, None]
-            inverse = inverted(covariance, evidence.damping)
+            inverse = inverted(covariance, _damping(covariance, second.count, evidence.damping))
             yield ColumnSheet(matrix[block] * (moves / unit), inverse, units, columns)
+
+
+def _damping(covariance: Doubles, rows: float, given: float | None) -> float:
+    if given is not None:
+        return given
+    columns, trace = int(np.count_nonzero(covariance.diagonal())), float(np.trace(covariance))
+    return damping(rows, columns, trace, float(np.vdot(covariance, covariance)))
 
 
 STILL = 1e-11

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import linalg
 
 from graphprune.ir.arrays import Array, Bools, Doubles, Floats, Ids
+from graphprune.prune import shrink
 from graphprune.prune.surgeon import CHUNK, alike
 
 PIECE = 1 << 20
@@ -28,19 +29,26 @@ class RowSheet:
     Args:
         matrix: W, [rows of W, columns].
         rows: Z, inputs about their mean, [rows, columns]; columns that are constant are zero.
-        damping: l as a share of the mean diagonal of Z'Z.
+        damping: l as a share of the mean diagonal of Z'Z; None for what so few rows are good for.
         units, columns: parallel arrays; unit units[k] owns column columns[k]. Other columns stay.
         factor: of the costs.
     """
 
     def __init__(
-        self, matrix: Floats, rows: Floats, damping: float, units: Ids, columns: Ids, factor: float = 1.0
+        self,
+        matrix: Floats,
+        rows: Floats,
+        damping: float | None,
+        units: Ids,
+        columns: Ids,
+        factor: float = 1.0,
     ) -> None:
-        level = damping * float(np.square(rows, dtype=np.float64).sum()) / rows.shape[1]
+        self._kernel = kernel(rows)
+        share = _damping(self._kernel, rows) if damping is None else damping
+        level = share * float(np.trace(self._kernel)) / rows.shape[1]
         if level == 0:
             raise ValueError("rows that never vary, or no damping")
         self._factor = factor * level / (2 * len(rows))
-        self._kernel = kernel(rows)
         self._kernel[np.diag_indices_from(self._kernel)] += level
         self._lost = np.zeros((len(rows), len(rows)))
         self._bundles = [_bundle(matrix, rows, names, owned) for names, owned in alike(units, columns)]
@@ -184,6 +192,13 @@ def _dots(one: Floats, two: Floats) -> Doubles:
     """tr(A' B) of every Unit."""
     found: Doubles = np.einsum("urp,urp->ur", one, two).sum(axis=1, dtype=np.float64)
     return found
+
+
+def _damping(products: Doubles, rows: Floats) -> float:
+    """As of second moments over columns: Z Z' has their trace, and that of their square."""
+    count, columns = len(rows), int(np.count_nonzero((rows != 0).any(axis=0)))
+    trace, squares = float(np.trace(products)), float(np.vdot(products, products))
+    return shrink.damping(count, columns, trace / count, squares / count**2)
 
 
 def kernel(rows: Floats) -> Doubles:
