@@ -6,11 +6,12 @@ A model is a path, `onnx.ModelProto`, `onnx_ir.Model` or `onnx_graphsurgeon.Grap
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
-from graphprune.pipeline.settings import Settings, silent
+from graphprune.pipeline.settings import Settings
+from graphprune.run import Progress, silent
 
 if TYPE_CHECKING:
     import numpy
@@ -67,7 +68,7 @@ def compile(
     statistics: PathLike | None = None,
     sparse_initializers: bool = False,
     keep_initializer_inputs: bool = False,
-    progress: Callable[[int, int, str], None] = silent,
+    progress: Progress = silent,
 ) -> Result:
     """Run passes over a model, prove the result and, if `output` is given, save it with its plan beside it.
 
@@ -156,7 +157,7 @@ def calibrate(
     jobs: int | None = None,
     timeout: float = 120.0,
     overwrite: bool = False,
-    progress: Callable[[int, int, str], None] = silent,
+    progress: Progress = silent,
 ) -> Chosen:
     """Choose calibration samples from a pool and say whether the choice beats random draws.
 

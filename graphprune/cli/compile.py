@@ -10,10 +10,9 @@ import click
 from graphprune.cli import options
 from graphprune.errors import ArgumentError, OutputError
 from graphprune.ir.names import quote
+from graphprune.run import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from graphprune.pipeline.compile import Job, Result
     from graphprune.pipeline.recipe import Recipe
     from graphprune.pipeline.report import Report
@@ -203,7 +202,7 @@ def _recipe(given: _Given) -> Recipe:
     return recipe.Recipe(given["pipeline"] or "")
 
 
-def _settings(given: _Given, progress: Callable[[int, int, str], None]) -> Settings:
+def _settings(given: _Given, progress: Progress) -> Settings:
     """The command line over the recipe over the defaults."""
     from graphprune.pipeline.recipe import OPTIONS
     from graphprune.pipeline.settings import Settings

@@ -98,7 +98,7 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
         GraphpruneError: the model does not load or run, or the pool does not fit it.
     """
     from graphprune.pipeline.opened import load_to_run
-    from graphprune.runtime.jobs import working
+    from graphprune.runtime.jobs import one_blas_thread
     from graphprune.statistics.data.choose import MODES
 
     if wish.select not in MODES:
@@ -108,7 +108,7 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
     _require_free(output, source, given, settings.overwrite)
     model, constants = load_to_run(source, settings)
     pool = open_pool(given, model, wish, constants)
-    with working(settings.jobs):
+    with one_blas_thread():
         chosen = _choose(model, pool, wish, settings)
     return chosen if output is None else _written(chosen, output, settings)
 
@@ -143,10 +143,9 @@ def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Settings) -> Chos
 
     own = model.clone()
     sizes = normalise(own)
-    options = {"timeout": settings.timeout, "progress": settings.progress}
     choice, judgement = _pick(own, sizes, pool, wish, settings), None
     if wish.select != "random":
-        judgement = judge(own, sizes, pool, choice.numbers, seed=settings.seed, **options)  # type: ignore[arg-type]
+        judgement = judge(own, sizes, pool, choice.numbers, run=settings.run)
     return Chosen(
         pool=pool.count,
         what=pool.what,
@@ -167,7 +166,7 @@ def _pick(model: ir.Model, sizes: Sizes, pool: Pool, wish: Wish, settings: Setti
     if wish.select == "random" or small:
         numbers = draw(pool.count, wish.samples, settings.seed)
         return Choice(numbers, np.ones(len(numbers)), small)
-    features = measure(model, sizes, pool, timeout=settings.timeout, progress=settings.progress)
+    features = measure(model, sizes, pool, run=settings.run)
     return choose(features, wish.samples, wish.select, settings.seed)
 
 

@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy
     import onnx_ir as ir
 
+    from graphprune.run import Run
     from graphprune.statistics.measures import Statistics, Wanted
 
     Feed = Mapping[str, numpy.ndarray]
-
-
-class Calibrated(Protocol):
-    """What a collection depends on: the data, and how models are run."""
-
-    @property
-    def calibration(self) -> tuple[Feed, ...]:
-        """Batches of inputs."""
-
-    @property
-    def seed(self) -> int:
-        """Of sampled rows."""
-
-    @property
-    def threads(self) -> int:
-        """Of ONNX Runtime."""
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds that one run may take."""
-
-    @property
-    def progress(self) -> Callable[[int, int, str], None]:
-        """Called with (done, total, what)."""
 
 
 @dataclass
@@ -56,7 +33,7 @@ class Collector:
     _data: tuple[tuple[Feed, ...], str] | None = None
     _model: tuple[ir.Model, str] | None = None
 
-    def collect(self, run: Calibrated, model: ir.Model, wanted: Wanted) -> Statistics:
+    def collect(self, model: ir.Model, batches: tuple[Feed, ...], wanted: Wanted, run: Run) -> Statistics:
         """What is wanted; only what is not known yet is measured.
 
         Raises:
@@ -66,7 +43,7 @@ class Collector:
         from graphprune.statistics.collect import collect
         from graphprune.statistics.measures import Statistics
 
-        key = self._key(run, model)
+        key = self._key(model, batches, run.seed)
         known = self._known.get(key) or self._from_file().get(key) or Statistics()
         missing = known.missing(wanted)
         if self.path is None:
@@ -74,26 +51,18 @@ class Collector:
         self._known[key] = known
         if missing.empty:
             return known
-        new = collect(
-            model,
-            run.calibration,
-            missing,
-            threads=run.threads,
-            progress=run.progress,
-            timeout=run.timeout,
-            seed=run.seed,
-        )
+        new = collect(model, batches, missing, run=run)
         self._known[key] = known | new
         self._save()
         return self._known[key]
 
-    def _key(self, run: Calibrated, model: ir.Model) -> str:
+    def _key(self, model: ir.Model, batches: tuple[Feed, ...], seed: int) -> str:
         from graphprune.pipeline import fingerprint
 
         if self._model is None or self._model[0] is not model:
             self._model = (model, f"{fingerprint.structure(model)}/{fingerprint.weights(model)}")
-        data = self._data_hash(run.calibration)
-        return hashlib.sha256(f"{self._model[1]}/{data}/{run.seed}".encode()).hexdigest()
+        data = self._data_hash(batches)
+        return hashlib.sha256(f"{self._model[1]}/{data}/{seed}".encode()).hexdigest()
 
     def _data_hash(self, batches: tuple[Feed, ...]) -> str:
         if self._data is None or self._data[0] is not batches:

@@ -34,7 +34,7 @@ from graphprune.pipeline.report import (
 from graphprune.pipeline.samples import Arrays, Given, Samples, with_shapes
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.sparse import sparse_output
-from graphprune.runtime.jobs import working
+from graphprune.runtime.jobs import one_blas_thread
 
 if TYPE_CHECKING:
     import onnx
@@ -108,7 +108,7 @@ def run(job: Job, settings: Settings) -> Result:
     if settings.reproducer is not None:
         reproducer.require_free(settings.reproducer)
     try:
-        with working(settings.jobs):
+        with one_blas_thread():
             return _Compile(job, settings).run()
     except Exception as error:
         if settings.reproducer is not None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphprune.pipeline.collecting import Calibrated, Collector
+from graphprune.pipeline.collecting import Collector
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from graphprune.pipeline.passes import Context
+    from graphprune.run import Run
     from graphprune.statistics.measures import Statistics, Wanted
+
+    Feed = Mapping[str, np.ndarray]
 
 BATCHES, SAMPLES = 8, 8
 
@@ -23,7 +27,7 @@ BATCHES, SAMPLES = 8, 8
 class Assumed(Collector):
     """Measures on noise, and replaces each Gram that the weights themselves imply."""
 
-    def collect(self, run: Calibrated, model: ir.Model, wanted: Wanted) -> Statistics:
+    def collect(self, model: ir.Model, batches: tuple[Feed, ...], wanted: Wanted, run: Run) -> Statistics:
         """What is wanted."""
         from graphprune.statistics.assumed import assumed_gram
         from graphprune.statistics.sites import find_sites
@@ -32,7 +36,7 @@ class Assumed(Collector):
         implied = {name: assumed_gram(sites[name]) for name in sorted(wanted.grams) if name in sites}
         grams = {name: gram for name, gram in implied.items() if gram is not None}
         rest = dataclasses.replace(wanted, grams=wanted.grams - grams.keys())
-        measured = super().collect(run, model, rest)
+        measured = super().collect(model, batches, rest, run)
         shared = {site: by for site, by in measured.shared.items() if site not in grams}
         return dataclasses.replace(measured, grams={**measured.grams, **grams}, shared=shared)
 
@@ -43,7 +47,7 @@ def noise(model: ir.Model, context: Context) -> tuple[dict[str, np.ndarray], ...
 
     from graphprune.runtime.inputs import default_inputs, runnable_inputs
 
-    limit = 120.0 if context.timeout is None else context.timeout
+    limit = 120.0 if context.run.timeout is None else context.run.timeout
     first = runnable_inputs(model, context.shapes, context.seed, SAMPLES, timeout_s=limit)
     shapes = {name: array.shape for name, array in first.items()}
     return tuple(

@@ -109,11 +109,8 @@ class Manager:
         return Context(
             calibration=self.samples.batches,
             shapes=self.settings.shapes,
-            seed=self.settings.seed,
-            threads=self.settings.threads,
-            timeout=self.settings.timeout,
+            run=self.settings.run,
             allow_short=self.settings.allow_short,
-            progress=self.settings.progress,
             warn=self.warnings.append,
             note=self.notes.append,
             collector=self.collector,
@@ -229,7 +226,6 @@ class Manager:
                 pruned,
                 self.samples.feeds,
                 tolerance=given.tolerance,
-                threads=given.threads,
                 timeout_s=given.timeout,
             )
         if proof.silent:

@@ -198,7 +198,7 @@ class _Work:
         if self.item.driver == "oneshot":
             found = self.context.collect(self.subject.model, wanted(own, needed), str(self.item))
             return oneshot(self.layers, found, treat, needed)
-        return sequential(self.layers, self._stream(), treat, needed, self.context.progress)
+        return sequential(self.layers, self._stream(), treat, needed, self.context.run.progress)
 
     def _needed(self) -> Needed:
         from graphprune.prune.masks.drive import Needed
@@ -304,9 +304,7 @@ class _Work:
             self.subject.model,
             given.calibration,
             self.sites,
-            threads=given.threads,
-            timeout=given.timeout,
             sizes=sizes,
             cuts=stages(Layout(self.subject.model, sizes), self.sites),
-            seed=given.seed,
+            run=given.run,
         )

@@ -14,6 +14,7 @@ from graphprune.errors import ArgumentError, PromiseError, did_you_mean
 from graphprune.pipeline.arguments import convert, describe, show
 from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.grammar import Stage, dashed
+from graphprune.run import USUAL, Run
 
 if TYPE_CHECKING:
     import numpy
@@ -46,10 +47,6 @@ class Subject:
             return analyse(self.model, self.options, self.sizes)
 
 
-def _silent(done: int, total: int, what: str) -> None:
-    """Progress nobody watches."""
-
-
 @dataclass(frozen=True)
 class Context:
     """What a pass may use besides the model.
@@ -57,11 +54,8 @@ class Context:
     Args:
         calibration: sample inputs, one mapping of input name to array per batch; empty when none were given.
         shapes: concrete shapes that the user gave for graph inputs.
-        seed: of everything random in the pass.
-        threads: of ONNX Runtime; a compile gives one, as more would change sums.
-        timeout: seconds that one run of the model may take.
+        run: the seed, how long a run of the model may take, and whom to tell progress.
         allow_short: whether a missed budget is a warning (true) or ends the compile (false).
-        progress: called with (done, total, what).
         warn: called with a line for the warnings of the report.
         note: called with a line on what the pass did.
         collector: keeps what was measured, for other passes and later compiles.
@@ -71,16 +65,18 @@ class Context:
 
     calibration: tuple[Feed, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    seed: int = 0
-    threads: int = 1
-    timeout: float | None = None
+    run: Run = USUAL
     allow_short: bool = False
-    progress: Callable[[int, int, str], None] = _silent
     warn: Callable[[str], None] = lambda line: None
     note: Callable[[str], None] = lambda line: None
     collector: Collector = field(default_factory=Collector)
     given: Mapping[str, int] = field(default_factory=dict)
     forced: Callable[[str], None] = lambda why: None
+
+    @property
+    def seed(self) -> int:
+        """Of everything random in the pass."""
+        return self.run.seed
 
     def collect(self, model: onnx_ir.Model, wanted: Wanted, what: str = "") -> Statistics:
         """Measures of a model on the calibration data; `what` is said to need them where there is none.
@@ -89,7 +85,7 @@ class Context:
             ArgumentError: there is no calibration data.
         """
         self.require_calibration(what or "this pass")
-        return self.collector.collect(self, model, wanted)
+        return self.collector.collect(model, self.calibration, wanted, self.run)
 
     def require_calibration(self, what: str, otherwise: str = "") -> None:
         """Say that something needs calibration data, and what to do without.

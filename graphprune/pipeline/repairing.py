@@ -73,10 +73,7 @@ def repaired(
         batches=context.calibration,
         statistics=statistics,
         refresh=refresh,
-        seed=context.seed,
-        threads=context.threads,
-        timeout=context.timeout,
-        progress=context.progress,
+        run=context.run,
     )
 
 

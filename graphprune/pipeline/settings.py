@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from graphprune.run import Progress, Run, silent
 
 if TYPE_CHECKING:
     from graphprune.axes.outputs import UserKind
     from graphprune.ir.fixed import Fixed
     from graphprune.ir.limits import Limits
-
-
-def silent(done: int, total: int, what: str) -> None:
-    """Progress nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,14 @@ class Settings:
     statistics: Path | None = None
     sparse_initializers: bool = False
     keep_initializer_inputs: bool = False
-    progress: Callable[[int, int, str], None] = silent
+    progress: Progress = silent
+
+    @property
+    def run(self) -> Run:
+        """How our own work is done."""
+        from graphprune.runtime.jobs import cores
+
+        return Run(self.seed, cores() if self.jobs is None else self.jobs, self.timeout, self.progress)
 
     @property
     def limits(self) -> Limits:

@@ -70,7 +70,6 @@ def prove(
     inputs: Sequence[Feeds],
     *,
     tolerance: float = TOLERANCE,
-    threads: int = 1,
     timeout_s: float | None = None,
 ) -> Proof:
     """Proves that `pruned` is what `plan` makes of `dense`, and computes what M_R computes.
@@ -82,7 +81,6 @@ def prove(
         pruned: the result of the rewrite.
         inputs: feeds of the dense model; cache inputs are cut for the pruned model here.
         tolerance: bound on max|a - b| / max|a| per value; half precision has a bound of its own.
-        threads: threads of one operator.
         timeout_s: seconds that one run of either model may take.
 
     A proof that fails is a result, not an exception.
@@ -114,14 +112,14 @@ def prove(
         return comparison
 
     try:
-        masked = _run(reference.model, inputs, names, threads, timeout_s)
+        masked = _run(reference.model, inputs, names, timeout_s)
         cut = [cut_feeds(dense, survivors, feeds) for feeds in inputs]
-        result = _run(pruned, cut, [tap.pruned for tap in taps], threads, timeout_s)
+        result = _run(pruned, cut, [tap.pruned for tap in taps], timeout_s)
         bounds = Bounds(bound)
         comparison = compare(bounds)
         if comparison.failures() and not comparison.silent and not certificate.differences:
-            plain = _run(reference.model, inputs, names, threads, timeout_s, optimise=False)
-            near = _run(nudged(reference.model), inputs, names, threads, timeout_s)
+            plain = _run(reference.model, inputs, names, timeout_s, optimise=False)
+            near = _run(nudged(reference.model), inputs, names, timeout_s)
             bounds = Bounds(bound, own_rounding(masked, plain, near, squashed=_squashed(dense, taps)))
             comparison = compare(bounds)
     except RunTimeoutError:
@@ -149,16 +147,13 @@ def _run(
     model: ir.Model,
     inputs: Sequence[Feeds],
     extra: Sequence[str],
-    threads: int,
     timeout_s: float | None,
     *,
     optimise: bool = True,
 ) -> list[Outputs]:
     """Every input through one session, which is gone before the next one is opened."""
     names = list(dict.fromkeys(extra))
-    session = open_session(
-        model, threads=threads, optimise=optimise, extra_outputs=names, exact=True, rearrange=False
-    )
+    session = open_session(model, optimise=optimise, extra_outputs=names, exact=True, rearrange=False)
     return [session.run(feeds, timeout_s) for feeds in inputs]
 
 

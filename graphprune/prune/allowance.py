@@ -59,12 +59,11 @@ def outputs_behind(
     batches: Sequence[Feeds],
     metric: Metric,
     *,
-    threads: int = 1,
     timeout: float | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Callable[[Cuts], Losses]:
     """The loss of every output under a cut: 1 plus its divergence from the dense one."""
-    session = Candidates(gates, threads=threads, timeout=timeout)
+    session = Candidates(gates, timeout)
     judge = Judge(gates.analysis.model, batches, session.run, metric, note)
 
     def losses(cuts: Cuts) -> Losses:

@@ -94,12 +94,11 @@ def outputs_without(
     batches: Sequence[Feeds],
     metric: Metric,
     *,
-    threads: int = 1,
     timeout: float | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Score:
     """How far the outputs are from the dense ones without some of the candidates."""
-    session = Candidates(gated(analysis, (), candidates), threads=threads, timeout=timeout)
+    session = Candidates(gated(analysis, (), candidates), timeout)
     judge = Judge(analysis.model, batches, session.run, metric, note)
     return lambda names: judge.loss(partial(session.run, bypassed=names))
 

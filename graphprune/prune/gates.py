@@ -71,9 +71,9 @@ class Candidates:
     Outputs are in dense coordinates; on an output axis that shrinks, the slots of removed Units mean nothing.
     """
 
-    def __init__(self, gated: Gated, *, threads: int = 1, timeout: float | None = None) -> None:
+    def __init__(self, gated: Gated, timeout: float | None = None) -> None:
         self.gated, self._timeout = gated, timeout
-        self._session = open_session(gated.model, threads=threads, exact=True)
+        self._session = open_session(gated.model, exact=True)
 
     def run(self, feeds: Feeds, cuts: Cuts | None = None, bypassed: Iterable[str] = ()) -> Outputs:
         """The outputs of one candidate on one batch."""

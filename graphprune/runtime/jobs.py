@@ -9,9 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-
-_JOBS: ContextVar[int] = ContextVar("jobs", default=1)
 
 
 def cores() -> int:
@@ -19,20 +16,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def jobs() -> int:
-    """How many batches may run side by side."""
-    return _JOBS.get()
-
-
 @contextmanager
-def working(wanted: int | None) -> Iterator[None]:
-    """Work with so many jobs, all cores if None; BLAS of the whole process has one thread meanwhile."""
+def one_blas_thread() -> Iterator[None]:
+    """BLAS of the whole process has one thread meanwhile."""
     import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which can be limited once it is loaded)
     from threadpoolctl import threadpool_limits
 
-    before = _JOBS.set(cores() if wanted is None else wanted)
-    try:
-        with threadpool_limits(1, "blas"):
-            yield
-    finally:
-        _JOBS.reset(before)
+    with threadpool_limits(1, "blas"):
+        yield

@@ -19,8 +19,8 @@ import onnx_ir as ir
 
 from graphprune.errors import DataError, ModelError, did_you_mean
 from graphprune.ir.serialise import Weight, Weightless, weightless
+from graphprune.run import USUAL, Run
 from graphprune.runtime.exact import IN_FLOATS, unsaturated
-from graphprune.runtime.jobs import jobs
 from graphprune.runtime.silent import ort
 
 Feeds = Mapping[str, np.ndarray]
@@ -71,9 +71,9 @@ class Session:
             RunTimeoutError: the run took longer than `timeout_s` seconds and was stopped.
             ModelError: ONNX Runtime refused or failed; the message is one line.
         """
-        return next(self.run_each([feeds], timeout_s))
+        return next(self.run_each([feeds], Run(timeout=timeout_s)))
 
-    def run_each(self, feeds: Iterable[Feeds], timeout_s: float | None = None) -> Iterator[Outputs]:
+    def run_each(self, feeds: Iterable[Feeds], run: Run = USUAL) -> Iterator[Outputs]:
         """Run several times; results in order. As many runs as there are jobs go on side by side.
 
         Raises:
@@ -84,13 +84,13 @@ class Session:
             for feed in feeds:
                 self._check_names(feed)
                 started.append(_Run(partial(self._call, feed)))
-                if len(started) >= jobs():
-                    yield self._finished(started, timeout_s)
+                if len(started) >= run.jobs:
+                    yield self._finished(started, run.timeout)
             while started:
-                yield self._finished(started, timeout_s)
+                yield self._finished(started, run.timeout)
         finally:  # a signal, too: without the main thread in ONNX Runtime it comes at once
-            for run in started:
-                run.stop()
+            for each in started:
+                each.stop()
 
     def _finished(self, started: deque[_Run], timeout_s: float | None) -> Outputs:
         run = started[0]

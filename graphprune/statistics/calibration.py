@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools
 from graphprune.ir.shapes import Sizes, infer
+from graphprune.run import USUAL, Run
 from graphprune.runtime.session import Session
 from graphprune.statistics.held import Held
 from graphprune.statistics.places import Places
@@ -35,9 +36,8 @@ class Calibration:
         sites: of the model, found if None.
         sizes: of its values, inferred if None.
         axes: channel axes of values where they are not the obvious ones.
-        timeout: seconds of one run.
         rows: most rows of a Site that are looked at; None for as many as its columns take.
-        seed: of the choice of rows.
+        run: how it is run, and the seed of the choice of rows.
     """
 
     def __init__(
@@ -48,9 +48,8 @@ class Calibration:
         *,
         sizes: Sizes | None = None,
         axes: Mapping[str, int] | None = None,
-        timeout: float | None = None,
         rows: int | None = None,
-        seed: int = 0,
+        run: Run = USUAL,
     ) -> None:
         self.batches = batches
         self.sizes = sizes or infer(model)
@@ -59,10 +58,10 @@ class Calibration:
         self.masks = [self.places.mask(feed) for feed in batches]
         first: dict[tuple[object, ...], str] = {}
         self.shared = {s.name: first.setdefault(signature(s), s.name) for s in self.sites}
-        self._timeout = timeout
+        self._run = run
         elements = [sum(np.size(array) for array in feed.values()) for feed in batches]
         shares = [count / max(1, sum(elements)) for count in elements]
-        self.samplings = [Sampling(seed, rows, share, number) for number, share in enumerate(shares)]
+        self.samplings = [Sampling(run.seed, rows, share, number) for number, share in enumerate(shares)]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -87,7 +86,7 @@ class Calibration:
             for _ in feeds():
                 yield known.popleft()
             return
-        for found in session.run_each(feeds(), self._timeout):
+        for found in session.run_each(feeds(), self._run):
             yield {**known.popleft(), **found}
 
     def _known(self, number: int, held: Arrays) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from math import prod
 from operator import or_
@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from graphprune.errors import DataError
 from graphprune.ir.shapes import Sizes, infer
-from graphprune.runtime.jobs import jobs
+from graphprune.run import USUAL, Progress, Run
 from graphprune.runtime.session import Session
 from graphprune.statistics import held
 from graphprune.statistics.calibration import Arrays, Calibration, Feed, sufficient
@@ -24,7 +24,6 @@ from graphprune.statistics.sites import WHOLE_COLUMNS, Site, find_sites
 
 __all__ = ["Angle", "Gram", "Rank", "Statistics", "Vector", "Wanted", "collect"]
 
-Progress = Callable[[int, int, str], None]
 WEIGHT_BYTES, TAP_BYTES = 2**28, 2**26
 """What one session may hold: bytes of weights, and of activations that it returns or reduces."""
 RESIDENT_BYTES, RESIDENT_TAP_BYTES = 2**30, 2**28
@@ -36,21 +35,14 @@ GRAM_BYTES = 2**28
 """Grams beyond this lie in temporary files."""
 
 
-def _silent(done: int, total: int, what: str) -> None:
-    """Progress nobody watches."""
-
-
 def collect(
     model: ir.Model,
     batches: Sequence[Feed],
     wanted: Wanted,
     *,
-    threads: int = 1,
-    progress: Progress = _silent,
-    timeout: float | None = None,
     rows: int | None = None,
-    seed: int = 0,
     sizes: Sizes | None = None,
+    run: Run = USUAL,
 ) -> Statistics:
     """Everything that is wanted, in one pass over the data, or over as much of it as second moments take.
 
@@ -58,12 +50,9 @@ def collect(
         model: a normalised model; only read.
         batches: input arrays by name.
         wanted: what to measure.
-        threads: of ONNX Runtime.
-        progress: called with (done, total, what).
-        timeout: seconds of one run.
         rows: most rows of a Site that are looked at; None for as many as its columns take.
-        seed: of the choice of rows.
         sizes: of the values of the model, inferred if None.
+        run: how it is run, and the seed of the choice of rows.
 
     Raises:
         ArgumentError: no such value or Site, or a value whose shape is not known.
@@ -72,19 +61,17 @@ def collect(
     """
     if wanted.grams and rows is None and not (wanted.whole or wanted.ranks or wanted.angles):
         batches = sufficient(model, batches, find_sites(model, sizes), SCORED)
-    calibration = Calibration(
-        model, batches, sizes=sizes, axes=wanted.axes, timeout=timeout, rows=rows, seed=seed
-    )
-    collecting = _Collecting(model, calibration, wanted, threads)
-    collecting.run(progress)
+    calibration = Calibration(model, batches, sizes=sizes, axes=wanted.axes, rows=rows, run=run)
+    collecting = _Collecting(model, calibration, wanted, run.jobs)
+    collecting.run(run.progress)
     return collecting.statistics()
 
 
 class _Collecting:
     """One call of `collect`."""
 
-    def __init__(self, model: ir.Model, calibration: Calibration, wanted: Wanted, threads: int) -> None:
-        self.model, self.calibration, self.wanted, self.threads = model, calibration, wanted, threads
+    def __init__(self, model: ir.Model, calibration: Calibration, wanted: Wanted, jobs: int) -> None:
+        self.model, self.calibration, self.wanted, self.jobs = model, calibration, wanted, jobs
         self.sites = representatives(calibration, wanted.grams)
         _not_too_wide(representatives(calibration, wanted.whole))
         self.layout = Layout(model, calibration.sizes)
@@ -108,7 +95,7 @@ class _Collecting:
 
     def _order(self) -> Iterator[tuple[Measuring, range]]:
         """Batches that run side by side, and what they run through."""
-        count, step = len(self.calibration), jobs()
+        count, step = len(self.calibration), self.jobs
         numbers = [range(start, min(start + step, count)) for start in range(0, count, step)]
         if self.resident:
             yield from ((task, some) for some in numbers for task in self.tasks)
@@ -121,7 +108,7 @@ class _Collecting:
         last = task is self.tasks[-1]
         key = task.segment.index
         if key not in self.sessions:
-            self.sessions[key] = task.open(self.model, threads=self.threads, advance=not last)
+            self.sessions[key] = task.open(self.model, advance=not last)
         runs = self.calibration.runs(self.sessions[key], numbers, self.held)
         for number, found in zip(numbers, runs, strict=True):
             self._take(task, number, found, last)

@@ -59,7 +59,6 @@ class Measuring:
         self,
         model: ir.Model,
         *,
-        threads: int,
         advance: bool,
         replaced: Arrays | None = None,
         biases: Arrays | None = None,
@@ -74,7 +73,6 @@ class Measuring:
             reductions=[*self._vectors, *self._angles],
             replaced=replaced,
             biases=biases,
-            threads=threads,
             advance=advance,
             runs=len(self.calibration),
         )

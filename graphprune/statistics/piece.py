@@ -27,7 +27,6 @@ def open_piece(
     reductions: Sequence[Reduction] = (),
     replaced: Mapping[str, Array] | None = None,
     biases: Mapping[str, Array] | None = None,
-    threads: int = 1,
     advance: bool = True,
     runs: int,
 ) -> Session | None:
@@ -41,7 +40,6 @@ def open_piece(
         reductions: what is computed besides.
         replaced: other contents of initializers.
         biases: vectors added to the outputs of Sites, by name of the output.
-        threads: of ONNX Runtime.
         advance: return the outputs of the segment.
         runs: how often it will run.
     """
@@ -79,7 +77,7 @@ def open_piece(
     more = append(graph, by_name, reductions, model.opset_imports.get("", 1))
     piece = ir.Model(graph, ir_version=model.ir_version)
     outside = [*dict.fromkeys([*taps, *more])]
-    return open_session(piece, threads=threads, extra_outputs=outside, exact=True, rearrange=runs > FEW)
+    return open_session(piece, extra_outputs=outside, exact=True, rearrange=runs > FEW)
 
 
 def _needed(segment: Segment, wanted: Iterable[ir.Value]) -> list[ir.Node]:

@@ -7,7 +7,7 @@ and their joint result runs once per expert with all other experts' weights set 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -19,6 +19,7 @@ from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import DataError
 from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.ir.clone import copy_model
+from graphprune.run import USUAL, Run
 from graphprune.runtime.session import Feeds, Outputs, Session, open_session
 from graphprune.statistics.places import Places
 
@@ -91,9 +92,7 @@ def collect_routes(
     batches: Sequence[Feeds],
     *,
     outputs: bool = True,
-    threads: int = 1,
-    timeout: float | None = None,
-    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    run: Run = USUAL,
 ) -> tuple[Routes, ...]:
     """Measures every layer of experts.
 
@@ -102,24 +101,22 @@ def collect_routes(
         mixtures: its layers of experts.
         batches: calibration data.
         outputs: whether to measure what experts add (a run of the layer per expert), or only the routing.
-        threads: of one operator.
-        timeout: seconds that one run may take.
-        progress: called with (done, total, what).
+        run: how it is run.
 
     Raises:
         DataError: what the experts of a layer add cannot be told apart.
     """
-    layers = [_Layer(analysis, mixture, outputs, threads, timeout) for mixture in mixtures]
+    layers = [_Layer(analysis, mixture, outputs, run.timeout) for mixture in mixtures]
     places = Places(analysis.model, analysis.sizes, (), batches)
     inputs = {value.name for value in analysis.model.graph.inputs}
     taps = sorted({name for layer in layers for name in layer.taps} - inputs)
-    session = open_session(analysis.model, threads=threads, extra_outputs=taps, exact=True)
+    session = open_session(analysis.model, extra_outputs=taps, exact=True)
     totals: list[Routes | None] = [None] * len(layers)
     for number, feeds in enumerate(batches):
-        values = {**feeds, **session.run(feeds, timeout)}
+        values = {**feeds, **session.run(feeds, run.timeout)}
         mask = places.mask(feeds)
         for at, layer in enumerate(layers):
-            progress(number * len(layers) + at, len(batches) * len(layers), "experts")
+            run.progress(number * len(layers) + at, len(batches) * len(layers), "experts")
             found, so_far = layer.measure(values, mask), totals[at]
             totals[at] = found if so_far is None else so_far + found
     return tuple(total for total in totals if total is not None)
@@ -128,13 +125,11 @@ def collect_routes(
 class _Layer:
     """One layer of experts under measurement."""
 
-    def __init__(
-        self, analysis: Analysis, mixture: Mixture, outputs: bool, threads: int, timeout: float | None
-    ) -> None:
+    def __init__(self, analysis: Analysis, mixture: Mixture, outputs: bool, timeout: float | None) -> None:
         self._mixture, self._timeout = mixture, timeout
         self._gates = _gate_values(analysis, mixture)
         self._stream = _stream(analysis, mixture)
-        self._region: _Region | None = _Region(analysis, mixture, threads) if outputs else None
+        self._region: _Region | None = _Region(analysis, mixture) if outputs else None
 
     @property
     def taps(self) -> Iterator[str]:
@@ -247,10 +242,10 @@ def _gate_values(analysis: Analysis, mixture: Mixture) -> ir.Value | None:
 class _Region:
     """The experts of a layer as a model of their own, with a gate per expert on its weights."""
 
-    def __init__(self, analysis: Analysis, mixture: Mixture, threads: int) -> None:
+    def __init__(self, analysis: Analysis, mixture: Mixture) -> None:
         self._size = mixture.group.size
         model, self.inputs = _extracted(analysis, mixture)
-        self._session: Session = open_session(model, threads=threads, exact=True)
+        self._session: Session = open_session(model, exact=True)
 
     def measure(
         self, values: Mapping[str, Array], timeout: float | None, name: str

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
 from graphprune.ir.shapes import Sizes
+from graphprune.run import USUAL, Run
 from graphprune.runtime.session import Session
 from graphprune.statistics.calibration import Arrays, Calibration, Feed
 from graphprune.statistics.held import Held
@@ -31,13 +32,11 @@ class Stream:
         model: only read; weights of a model in files stay there.
         batches: input arrays by name.
         sites: of the model, found if None.
-        threads: of ONNX Runtime.
-        timeout: seconds of one run.
         sizes: of the values of the model, inferred if None.
         axes: channel axes of values where they are not the obvious ones.
         cuts: positions of the first nodes of segments; where few values are alive if None.
         rows: most rows that a Gram sums per Site.
-        seed: of the choice of rows.
+        run: how it is run, and the seed of the choice of rows.
     """
 
     def __init__(
@@ -46,18 +45,14 @@ class Stream:
         batches: Sequence[Feed],
         sites: Sequence[Site] | None = None,
         *,
-        threads: int = 1,
-        timeout: float | None = None,
         sizes: Sizes | None = None,
         axes: Mapping[str, int] | None = None,
         cuts: Sequence[int] | None = None,
         rows: int | None = None,
-        seed: int = 0,
+        run: Run = USUAL,
     ) -> None:
-        self.model, self.threads = model, threads
-        self.calibration = Calibration(
-            model, batches, sites, sizes=sizes, axes=axes, timeout=timeout, rows=rows, seed=seed
-        )
+        self.model = model
+        self.calibration = Calibration(model, batches, sites, sizes=sizes, axes=axes, rows=rows, run=run)
         layout = Layout(model, self.calibration.sizes)
         found = self.calibration.sites
         self.segments: tuple[Segment, ...] = layout.segments(
@@ -88,7 +83,6 @@ class Stream:
             taps=[name for name in dict.fromkeys(values) if name in segment.made],
             replaced=replaced,
             biases=biases,
-            threads=self.threads,
             advance=onward,
             runs=len(self.calibration),
         )
@@ -108,9 +102,7 @@ class Stream:
     ) -> Statistics:
         """Measures of values and Sites of the segment, in one run that ends at the last of them."""
         measuring = Measuring(self.calibration, self._current(segment), wanted, np.zeros)
-        session = measuring.open(
-            self.model, threads=self.threads, advance=False, replaced=replaced, biases=biases
-        )
+        session = measuring.open(self.model, advance=False, replaced=replaced, biases=biases)
         for number, found in enumerate(self._runs(session)):
             measuring.add(number, found)
         return measuring.statistics()
@@ -149,7 +141,6 @@ class Stream:
                 segment,
                 replaced=replaced,
                 biases=biases,
-                threads=self.threads,
                 runs=len(self.calibration),
             )
         nothing: Iterable[Arrays] = repeat({}, len(self.calibration))

@@ -128,14 +128,13 @@ class Depth(Pass):
             candidates,
             context.calibration,
             self.divergence,
-            threads=context.threads,
-            timeout=context.timeout,
+            timeout=context.run.timeout,
             note=context.note,
         )
         if self.search == "oneshot":
             scores = {}
             for number, item in enumerate(candidates):
-                context.progress(number, len(candidates), "candidates")
+                context.run.progress(number, len(candidates), "candidates")
                 scores[item.name] = loss([item.name]) / weights[item.name]
             return ranked(scores, candidates)
         return greedy(
@@ -143,7 +142,7 @@ class Depth(Pass):
             loss,
             enough,
             lambda item: weights[item.name],
-            lambda done, total: context.progress(done, total, "candidates"),
+            lambda done, total: context.run.progress(done, total, "candidates"),
         )
 
     def _influence(

@@ -152,9 +152,7 @@ class Experts(Pass):
             layers,
             context.calibration,
             outputs=self.criterion in ("easy-ep", "reap"),
-            threads=context.threads,
-            timeout=context.timeout,
-            progress=context.progress,
+            run=context.run,
         )
 
     def _choice(

@@ -158,8 +158,7 @@ class Pagcp(Pass):
                 gates,
                 context.calibration,
                 self.divergence,
-                threads=context.threads,
-                timeout=context.timeout,
+                timeout=context.run.timeout,
                 note=context.note,
             ),
             lambda cuts: cost.macs(Kept(gates.analysis, cuts)),
@@ -168,7 +167,7 @@ class Pagcp(Pass):
             factor,
             lambda own: steps.of(own.group),
         )
-        return search.run(lambda done, total: context.progress(done, total, "groups"))
+        return search.run(lambda done, total: context.run.progress(done, total, "groups"))
 
     def _require(self, cuts: Cuts, over: Callable[[Cuts], float], context: Context) -> None:
         """Something was removed, and enough."""

@@ -10,8 +10,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import graphprune
 from graphprune.errors import ModelError
+from graphprune.run import Run
 from graphprune.runtime import session
-from graphprune.runtime.jobs import jobs, working
+from graphprune.runtime.jobs import one_blas_thread
 from tests.safety.test_values import endless
 
 DIGITS = Path("models/digits_cnn")
@@ -62,9 +63,9 @@ def test_a_calibration_set_is_the_same(tmp_path: Path) -> None:
 def test_our_own_work_has_one_thread_of_blas() -> None:
     """What makes the sums the same, and 60 CPU seconds 13."""
     with threadpool_limits(2, "blas"):
-        with working(None):
-            assert blas() == {1} and jobs() >= 1
-        assert blas() == {2} and jobs() == 1
+        with one_blas_thread():
+            assert blas() == {1}
+        assert blas() == {2}
 
 
 def test_runs_side_by_side_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +82,10 @@ def test_runs_side_by_side_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -
     feeds = batches(14, 2)
     alone = [opened.run(feed) for feed in feeds]
     running.clear()
-    with working(3):
-        found = []
-        for number, outputs in enumerate(opened.run_each(feeds)):
-            assert len(running) == min(len(feeds), number + 3)
-            found.append(outputs)
+    found = []
+    for number, outputs in enumerate(opened.run_each(feeds, Run(jobs=3))):
+        assert len(running) == min(len(feeds), number + 3)
+        found.append(outputs)
     assert all(np.array_equal(a[n], b[n]) for a, b in zip(alone, found, strict=True) for n in a)
 
 

@@ -21,6 +21,7 @@ from graphprune.prune.repair import Driver, Repaired, repair, wanted_grams
 from graphprune.prune.repair.norms import refreshed
 from graphprune.prune.rewrite import rewrite
 from graphprune.prune.zeroed import zeroed
+from graphprune.run import Run
 from graphprune.runtime.session import open_session
 from graphprune.statistics.collect import collect
 from graphprune.statistics.measures import Vector
@@ -180,7 +181,7 @@ def test_removed_slots_of_what_is_replaced_are_zero() -> None:
 
 def test_the_same_inputs_give_the_same_bits() -> None:
     analysis = cnn()
-    one, two = (repair(analysis, half(analysis), batches=batches(analysis), seed=3) for _ in range(2))
+    one, two = (repair(analysis, half(analysis), batches=batches(analysis), run=Run(3)) for _ in range(2))
     for first, second in ((one.replaced, two.replaced), (one.biases, two.biases)):
         assert first.keys() == second.keys()
         assert all(np.array_equal(first[name], second[name]) for name in first)

@@ -231,8 +231,8 @@ def test_codes_that_bring_the_whole_model_no_closer_are_not_taken() -> None:
     cuts = {g.id: tuple(range(g.size // 2)) for g in analysis.prunable}
     made = repair(analysis, cuts, batches=data[:2])
     spoiled = {name: np.zeros_like(array) + 7 for name, array in made.replaced.items()}
-    assert helps(analysis, cuts, made.replaced, {}, data[:2], 1)
-    assert not helps(analysis, cuts, spoiled, {}, data[:2], 1)
+    assert helps(analysis, cuts, made.replaced, {}, data[:2])
+    assert not helps(analysis, cuts, spoiled, {}, data[:2])
 
 
 def test_weights_become_floats_on_request_and_so_they_are_replayed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.errors import ArgumentError, DataError
+from graphprune.run import Run
 from graphprune.statistics import collect as collecting
 from graphprune.statistics import held, rows
 from graphprune.statistics.calibration import LEAST_SAMPLES, sufficient
@@ -219,7 +220,7 @@ def test_many_rows_are_sampled_the_same_every_time() -> None:
     name = frozenset(["w1"])
     whole = collect(built, feeds, Wanted(grams=name)).gram("w1")
     one, two = (collect(built, feeds, Wanted(grams=name), rows=200).gram("w1") for _ in range(2))
-    other = collect(built, feeds, Wanted(grams=name), rows=200, seed=1).gram("w1")
+    other = collect(built, feeds, Wanted(grams=name), rows=200, run=Run(seed=1)).gram("w1")
     assert whole.count == 900
     assert 200 <= one.count <= 203
     np.testing.assert_array_equal(one.gram, two.gram)
@@ -300,7 +301,10 @@ def test_progress_ends_at_its_total() -> None:
     built, feeds = cnn()
     seen: list[tuple[int, int]] = []
     collect(
-        built, feeds, Wanted(frozenset(["r"])), progress=lambda done, total, what: seen.append((done, total))
+        built,
+        feeds,
+        Wanted(frozenset(["r"])),
+        run=Run(progress=lambda done, total, what: seen.append((done, total))),
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
 

@@ -16,6 +16,7 @@ from graphprune.errors import ArgumentError, DataError, OutputError
 from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.passes import Context, Pass, Subject
 from graphprune.prune.plan import Plan
+from graphprune.run import Run
 from graphprune.statistics import store
 from graphprune.statistics.collect import Statistics, Wanted, collect
 from tests.proof.building import model
@@ -98,7 +99,7 @@ def _collect(
     path: Path | None, wanted: Wanted, weights: int = 0, data: int = 0, seed: int = 0
 ) -> tuple[Statistics, int]:
     runs = _Runs()
-    context = Context(_data(data), collector=Collector(path), progress=runs, seed=seed)
+    context = Context(_data(data), collector=Collector(path), run=Run(seed, progress=runs))
     return context.collect(_model(weights), wanted), runs.count
 
 
@@ -132,7 +133,7 @@ def test_another_model_or_other_data_is_measured_anew(tmp_path: Path, change: st
 
 def test_one_compile_keeps_what_several_models_gave(tmp_path: Path) -> None:
     path, runs = tmp_path / "s", _Runs()
-    context = Context(_data(), collector=Collector(path), progress=runs)
+    context = Context(_data(), collector=Collector(path), run=Run(progress=runs))
     for _ in range(2):
         for seed in (0, 1):
             context.collect(_model(seed), EVERYTHING)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from graphprune.ir.arrays import Array, Bools, Doubles, Floats
 from graphprune.prune.masks.layers import Layer
 from graphprune.prune.masks.treat import Masked, Moments, moments
+from graphprune.run import Progress
 from graphprune.statistics import rows
 from graphprune.statistics.measures import Statistics, Wanted
 from graphprune.statistics.segments import Layout, Segment
@@ -18,7 +19,6 @@ from graphprune.statistics.sites import Site
 from graphprune.statistics.stream import Stream
 
 Treat = Callable[[Layer, Moments], Masked]
-Progress = Callable[[int, int, str], None]
 
 _CHUNK = 4096
 

@@ -14,8 +14,9 @@ from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array
 from graphprune.prune.repair.oneshot import run_oneshot
 from graphprune.prune.repair.remains import Change, Cuts, beyond
-from graphprune.prune.repair.sequential import Feed, Progress, Running, Work, run_sequential
+from graphprune.prune.repair.sequential import Feed, Running, Work, run_sequential
 from graphprune.prune.repair.worth import helps
+from graphprune.run import USUAL, Run
 from graphprune.statistics.measures import Statistics
 from graphprune.statistics.sites import find_sites
 
@@ -51,10 +52,7 @@ def repair(
     batches: Sequence[Feed] = (),
     statistics: Statistics | None = None,
     refresh: bool = True,
-    seed: int = 0,
-    threads: int = 1,
-    timeout: float | None = None,
-    progress: Progress = lambda done, total, what: None,
+    run: Run = USUAL,
 ) -> Repaired:
     """Repairs a cut model without training.
 
@@ -73,10 +71,7 @@ def repair(
         batches: calibration data, for the sequential driver and for BatchNormalizations.
         statistics: what `wanted_grams` names, for the one-shot driver.
         refresh: whether BatchNormalizations are re-estimated.
-        seed: of everything drawn.
-        threads: of ONNX Runtime.
-        timeout: seconds of one run.
-        progress: called with (done, total, what).
+        run: how it is run, and the seed of everything drawn.
 
     Raises:
         ArgumentError: unknown methods, or data that the driver needs is missing.
@@ -84,7 +79,7 @@ def repair(
     methods, change = _methods(how), Change(cuts, tuple(bypassed), dict(base or {}))
     if not methods:
         return Repaired({}, {})
-    running = Running(batches, seed, threads, timeout, progress)
+    running = Running(batches, run)
     if driver == "sequential":
         if not batches:
             raise ArgumentError(
@@ -107,7 +102,7 @@ def repair(
             work = run_sequential(analysis, change, frozenset(), running, True, work)
     coded = any("int" in array.dtype.name for array in work.replaced.values())
     alone = bool(batches) and not (bypassed or base)
-    if coded and alone and not helps(analysis, cuts, work.replaced, work.biases, batches, threads):
+    if coded and alone and not helps(analysis, cuts, work.replaced, work.biases, batches):
         work.notes.append("not repaired: on their grids, new weights do worse than the old ones as a whole")
         work.replaced.clear()
         work.biases.clear()

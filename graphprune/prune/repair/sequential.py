@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import chain
@@ -22,6 +22,7 @@ from graphprune.prune.repair.samples import pooled
 from graphprune.prune.repair.shared import beside, undisturbed
 from graphprune.prune.repair.solve import Seen
 from graphprune.prune.repair.stage import Stage, staged
+from graphprune.run import USUAL, Run, silent
 from graphprune.statistics.calibration import sufficient
 from graphprune.statistics.collect import collect
 from graphprune.statistics.measures import Vector, Wanted, added
@@ -31,7 +32,6 @@ from graphprune.statistics.sites import Site, find_sites
 from graphprune.statistics.stream import Stream
 
 Feed = Mapping[str, Array]
-Progress = Callable[[int, int, str], None]
 FOLDS = 4
 FOLDED_SAMPLES = 32
 """With fewer samples, a quarter of them says too little about the others to choose a ridge by."""
@@ -47,10 +47,7 @@ class Running:
     """How calibration data is run."""
 
     batches: Sequence[Feed]
-    seed: int = 0
-    threads: int = 1
-    timeout: float | None = None
-    progress: Progress = lambda done, total, what: None
+    run: Run = USUAL
 
     @property
     def samples(self) -> int:
@@ -144,10 +141,8 @@ def _far(
         stage.model,
         running.batches,
         wanted,
-        threads=running.threads,
-        timeout=running.timeout,
-        seed=running.seed,
         sizes=stage.sizes,
+        run=replace(running.run, progress=silent),
     )
     return {each.site.name: undisturbed(each, found.gram(each.site.name)) for each in late}
 
@@ -178,10 +173,8 @@ def _stream(stage: Stage, sites: Sequence[Site], running: Running) -> Stream:
         stage.model,
         running.batches,
         sites,
-        threads=running.threads,
-        timeout=running.timeout,
         sizes=stage.sizes,
-        seed=running.seed,
+        run=running.run,
         cuts=cuts,
     )
 
@@ -204,7 +197,7 @@ class _Sequence:
         total = len(self.left) + len(self.norms)
         for segment in self.dense.segments:
             rest = len(self.left) + len(self.norms)
-            self.running.progress(total - rest, total, "repair")
+            self.running.run.progress(total - rest, total, "repair")
             if not rest:
                 break
             for node in segment.nodes:
@@ -262,7 +255,7 @@ class _Sequence:
         twin, biases = self.work.twin, self.work.biases
         enough = self.running.samples >= FOLDED_SAMPLES
         folds = FOLDS if "refit" in self.how and enough else 1
-        return observe(self.dense, self.pruned, segment, group, twin, biases, folds, self.running.seed)
+        return observe(self.dense, self.pruned, segment, group, twin, biases, folds, self.running.run.seed)
 
     def _shift(self, segment: Segment, every: list[Remains]) -> None:
         """A bias that restores the mean of the dense results, the same for all readers of a weight."""

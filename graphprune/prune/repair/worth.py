@@ -18,12 +18,12 @@ Cuts = Mapping[str, Sequence[int]]
 
 
 def helps(
-    analysis: Analysis, cuts: Cuts, replaced: Arrays, biases: Arrays, batches: Sequence[Arrays], threads: int
+    analysis: Analysis, cuts: Cuts, replaced: Arrays, biases: Arrays, batches: Sequence[Arrays]
 ) -> bool:
     """Whether the repaired cut model is nearer to the dense one on this data than the bare one."""
-    dense = _outputs(analysis.model, batches, threads)
-    bare = _apart(dense, _outputs(_twin(analysis, cuts, {}, {}), batches, threads))
-    return _apart(dense, _outputs(_twin(analysis, cuts, replaced, biases), batches, threads)) < bare
+    dense = _outputs(analysis.model, batches)
+    bare = _apart(dense, _outputs(_twin(analysis, cuts, {}, {}), batches))
+    return _apart(dense, _outputs(_twin(analysis, cuts, replaced, biases), batches)) < bare
 
 
 def _twin(analysis: Analysis, cuts: Cuts, replaced: Arrays, biases: Arrays) -> ir.Model:
@@ -33,8 +33,8 @@ def _twin(analysis: Analysis, cuts: Cuts, replaced: Arrays, biases: Arrays) -> i
     return with_biases(model, biases)
 
 
-def _outputs(model: ir.Model, batches: Sequence[Arrays], threads: int) -> list[list[Array]]:
-    session = open_session(model, threads=threads, exact=True, rearrange=False)
+def _outputs(model: ir.Model, batches: Sequence[Arrays]) -> list[list[Array]]:
+    session = open_session(model, exact=True, rearrange=False)
     return [list(session.run({name: np.asarray(a) for name, a in feed.items()}).values()) for feed in batches]
 
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from graphprune.errors import DataError
 from graphprune.ir.arrays import Floats
 from graphprune.ir.shapes import Sizes
+from graphprune.run import USUAL, Progress, Run
 from graphprune.runtime.data import batches, layout
 from graphprune.runtime.session import open_session
 from graphprune.statistics.data import scores as score
@@ -20,7 +21,6 @@ from graphprune.statistics.data.scores import Scores
 from graphprune.statistics.sites import Site, find_products
 
 CHUNK = 32
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ def measure(
     sizes: Sizes,
     pool: Pool,
     *,
-    timeout: float | None = None,
-    progress: Progress = lambda done, total, what: None,
+    run: Run = USUAL,
 ) -> Features:
     """Run the whole pool once.
 
@@ -83,10 +82,10 @@ def measure(
     tapped = [value.name or "" for value in (head.edge, head.output) if value.name not in inputs]
     session = open_session(model, extra_outputs=tapped, exact=True)
     seen, digests = [], []
-    for numbers, arrays in chunks(pool, progress, "describing samples"):
+    for numbers, arrays in chunks(pool, run.progress, "describing samples"):
         feeds = list(batches(arrays, model, CHUNK))
         digests += _digests(arrays, model)
-        made = session.run_each(feeds, timeout)
+        made = session.run_each(feeds, run)
         rows = [_look(head, {**feed, **found}, feed) for feed, found in zip(feeds, made, strict=True)]
         seen.append(_per_sample(rows, len(numbers)))
     with_scores = [each.scores for each in seen if each.scores is not None]

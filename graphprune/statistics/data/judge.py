@@ -10,10 +10,11 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Floats, Ids
 from graphprune.ir.shapes import Sizes
+from graphprune.run import USUAL, Run
 from graphprune.runtime.data import batches
 from graphprune.runtime.session import open_session
 from graphprune.statistics.data.choose import draw
-from graphprune.statistics.data.features import CHUNK, Progress, chunks
+from graphprune.statistics.data.features import CHUNK, chunks
 from graphprune.statistics.data.pool import Pool
 from graphprune.statistics.rows import signature, source
 from graphprune.statistics.sites import Site, find_sites
@@ -60,15 +61,13 @@ def judge(
     pool: Pool,
     numbers: Ids,
     *,
-    seed: int = 0,
-    timeout: float | None = None,
-    progress: Progress = lambda done, total, what: None,
+    run: Run = USUAL,
 ) -> Judgement | None:
     """Run the pool once more and compare; None where no layer is narrow enough."""
     sites = spread(find_sites(model, sizes))
     if not sites or len(numbers) >= pool.count:
         return None
-    choices = [numbers, *(draw(pool.count, len(numbers), seed + 1 + each) for each in range(DRAWS))]
+    choices = [numbers, *(draw(pool.count, len(numbers), run.seed + 1 + each) for each in range(DRAWS))]
     member = np.zeros((1 + len(choices), pool.count), dtype=bool)
     member[0] = True
     for number, chosen in enumerate(choices):
@@ -77,9 +76,9 @@ def judge(
     edges = {site.edge.name or "" for site in sites}
     session = open_session(model, extra_outputs=sorted(edges - inputs), exact=True)
     moments = [np.zeros((len(member), site.blocks, site.columns, site.columns)) for site in sites]
-    for taken, arrays in chunks(pool, progress, "comparing with random draws"):
+    for taken, arrays in chunks(pool, run.progress, "comparing with random draws"):
         feeds = list(batches(arrays, model, CHUNK))
-        found = [{**feed, **made} for feed, made in zip(feeds, session.run_each(feeds, timeout), strict=True)]
+        found = [{**feed, **made} for feed, made in zip(feeds, session.run_each(feeds, run), strict=True)]
         for site, total in zip(sites, moments, strict=True):
             rows = np.concatenate([_rows(site, each[site.edge.name or ""]) for each in found])
             _add(total, rows, member[:, taken.start : taken.stop])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphprune.ir.normalise import normalise
+from graphprune.run import Run
 from graphprune.statistics.data.choose import draw
 from graphprune.statistics.data.features import measure
 from graphprune.statistics.data.judge import Judgement, judge
@@ -63,7 +64,7 @@ def test_the_judge_compares_second_moments(rows):
     sizes = normalise(own)
     values = np.random.default_rng(3).standard_normal((90, 6)).astype(np.float32)
     chosen = np.arange(20)
-    found = judge(own, sizes, pool_of([{"x": values}], own), chosen, seed=4)
+    found = judge(own, sizes, pool_of([{"x": values}], own), chosen, run=Run(4))
     assert found is not None and found.layers == ("one", "two")
     hidden = np.maximum(values @ weight(rows, "one"), 0)
 

@@ -1,0 +1,33 @@
+"""How a command runs: one value, made once and handed down to everything that draws, waits or takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, what); total is 0 where it is not known."""
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """Progress nobody watches."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What our own work is done with; no result depends on anything but the seed.
+
+    Attributes:
+        seed: of everything drawn.
+        jobs: batches that run side by side.
+        timeout: seconds that one run of a model may take; None for any number.
+        progress: told how far the work is.
+    """
+
+    seed: int = 0
+    jobs: int = 1
+    timeout: float | None = None
+    progress: Progress = silent
+
+
+USUAL = Run()
