@@ -103,8 +103,8 @@ FORMS = {
                 <body = body (int64 i, bool go, float[1,4] h) => (bool more, float[1,4] s) {
                     e = Gather(z, i) u = MatMul(e, w) v = MatMul(h, r) k = Add(u, v) s = Tanh(k)
                     more = Identity(go) }>
-            y = Identity(last) }""",
-        _floats(w1=(8, 64), w2=(64, 4), w=(4, 4), r=(4, 4))
+            t = MatMul(last, w3) q = Relu(t) y = MatMul(q, w4) }""",
+        _floats(w1=(8, 64), w2=(64, 4), w=(4, 4), r=(4, 4), w3=(4, 64), w4=(64, 4))
         | {"n": np.array(6), "yes": np.array(True), "h0": np.zeros((1, 4), np.float32)},
         {"x": (6, 1, 8)},
     ),
@@ -158,6 +158,13 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Form, Path]:
 
 
 every = pytest.mark.parametrize("source", FORMS, indirect=True)
+
+
+def test_all_outside_a_loop_may_be_cut_but_what_enters_and_leaves_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(_proto(FORMS["a cell in a Loop"]), path)
+    groups = inspect(path, Settings()).groups
+    assert {group.id for group in groups if not group.pin} == {"w1:1", "w3:1"}
 
 
 @every
