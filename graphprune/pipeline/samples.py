@@ -119,10 +119,9 @@ class Samples:
 
     def seen(self) -> Judging:
         """Some of the samples that passes saw."""
-        from graphprune.runtime.holding import MOST, divide
+        from graphprune.runtime.holding import MOST, some
 
-        chosen, _ = divide(self._parts[1], self.model, MOST, self.settings.seed)
-        return Judging(chosen, "repaired on", self.model)
+        return Judging(some(self._parts[1], self.model, MOST, self.settings.seed), "repaired on", self.model)
 
     @cached_property
     def feeds(self) -> Feeds:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Bools
 from graphprune.runtime.data import Arrays, layout
 
 LEAST = 32
@@ -29,18 +30,27 @@ def count(sets: Sequence[Arrays], model: ir.Model) -> int:
 
 def divide(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> tuple[Sets, Sets]:
     """A random choice of samples, and all others; both in their order."""
-    layouts = [layout(arrays, model) for arrays in sets]
-    total = sum(found.count for found in layouts)
+    taken = _drawn(sets, model, number, seed)
+    return _picked(sets, model, taken), _picked(sets, model, [~mine for mine in taken])
+
+
+def some(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> Sets:
+    """A random choice of samples, in their order."""
+    return _picked(sets, model, _drawn(sets, model, number, seed))
+
+
+def _drawn(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> list[Bools]:
+    """Which samples of each set are chosen."""
+    counts = [layout(arrays, model).count for arrays in sets]
+    total = sum(counts)
     taken = np.zeros(total, bool)
     taken[np.random.default_rng(seed).choice(total, min(number, total), replace=False)] = True
-    chosen: Sets = []
-    rest: Sets = []
-    start = 0
-    for arrays, found in zip(sets, layouts, strict=True):
-        mine = taken[start : start + found.count]
-        start += found.count
-        for part, numbers in ((chosen, np.flatnonzero(mine)), (rest, np.flatnonzero(~mine))):
-            if len(numbers):
-                whole = len(numbers) == found.count
-                part.append(dict(arrays) if whole else found.pick(arrays, numbers.tolist()))
-    return chosen, rest
+    return np.split(taken, np.cumsum(counts)[:-1])
+
+
+def _picked(sets: Sequence[Arrays], model: ir.Model, taken: Sequence[Bools]) -> Sets:
+    pairs = [(arrays, mine) for arrays, mine in zip(sets, taken, strict=True) if mine.any()]
+    return [
+        dict(arrays) if mine.all() else layout(arrays, model).pick(arrays, np.flatnonzero(mine).tolist())
+        for arrays, mine in pairs
+    ]

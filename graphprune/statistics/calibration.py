@@ -109,7 +109,9 @@ class Calibration:
         return np.asarray(mask.ravel())
 
 
-def sufficient(model: ir.Model, batches: Sequence[Feed], sites: Sequence[Site], each: int) -> Sequence[Feed]:
+def sufficient(
+    model: ir.Model, batches: Sequence[Feed], needs: Sequence[tuple[Site, int]], each: int
+) -> Sequence[Feed]:
     """Some of the batches, evenly spread, where they hold more rows than any Site takes.
 
     Rows of one sample are much alike, so that more are run than taken, and many samples in any case. A
@@ -118,14 +120,14 @@ def sufficient(model: ir.Model, batches: Sequence[Feed], sites: Sequence[Site], 
     Args:
         model: what they are for.
         batches: input arrays by name.
-        sites: of the model.
+        needs: Sites that take rows, and the columns of each that are looked at.
         each: rows per column.
     """
-    if not batches or not sites:
+    if not batches or not needs:
         return batches
     shapes = {name: np.shape(array) for name, array in batches[0].items()}
     sizes = infer(model, shapes)
-    shares = [SPREAD * enough(site.columns, each) / max(1, _rows(site, sizes)) for site in sites]
+    shares = [SPREAD * enough(columns, each) / max(1, _rows(site, sizes)) for site, columns in needs]
     samples = max((shape[0] for shape in shapes.values() if shape), default=1)
     count = int(np.ceil(max(*shares, LEAST_SAMPLES / samples)))
     if count >= len(batches):

@@ -60,7 +60,8 @@ def collect(
         ModelError: the model does not run.
     """
     if wanted.grams and rows is None and not (wanted.whole or wanted.ranks or wanted.angles):
-        batches = sufficient(model, batches, find_sites(model, sizes), SCORED)
+        needs = [(site, site.columns) for site in find_sites(model, sizes)]
+        batches = sufficient(model, batches, needs, SCORED)
     calibration = Calibration(model, batches, sizes=sizes, axes=wanted.axes, rows=rows, run=run)
     collecting = _Collecting(model, calibration, wanted, run.jobs)
     collecting.run(run.progress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import product
 from math import prod
 
 import numpy as np
@@ -18,6 +17,8 @@ Zeros = Callable[[tuple[int, ...]], Doubles]
 CHUNK_ROWS = 4096
 CHUNK_ELEMENTS = 2**22
 """Rows are multiplied in chunks: bounds both the memory of a chunk and the length of a float32 sum."""
+OUTER_ELEMENTS = 2**17
+"""Of a product of two vectors at a time: they stay where the processor has them at hand."""
 GRAM_COLUMNS = 4608
 """Most columns (512 channels of 3 x 3) whose products are summed unless the whole matrix is asked for."""
 DUAL_WORK = 3 * 10**11
@@ -188,7 +189,7 @@ def about_mean(rows: Array) -> Centred:
 
 def add_outer(total: Doubles, one: Doubles, two: Doubles) -> None:
     """Total += x y^T per block, with little memory beside it."""
-    step = max(1, CHUNK_ELEMENTS // max(1, two.size))
+    step = max(1, OUTER_ELEMENTS // max(1, two.size))
     for start in range(0, one.shape[1], step):
         total[:, start : start + step] += one[:, start : start + step, None] * two[:, None]
 
@@ -206,9 +207,10 @@ def columns(site: Site, edge: Array) -> Array:
 
 
 def _chunks(site: Site, chosen: Ids) -> Iterator[Ids]:
+    """Equal parts: a product passes over all of its sums, and would for a few rows that are left, too."""
     step = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // (site.columns * site.blocks)))
-    for start in range(0, len(chosen), step):
-        yield chosen[start : start + step]
+    if len(chosen):
+        yield from np.array_split(chosen, max(1, round(len(chosen) / step)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,10 +250,12 @@ class Windows:
         """These rows as [blocks, rows, columns]."""
         sample, *positions = np.unravel_index(chosen, (len(self.padded), *self.grid))
         starts = [at * stride for at, stride in zip(positions, self.strides, strict=True)]
-        found = np.empty((len(chosen), self.padded.shape[1], prod(self.kernel)), self.padded.dtype)
-        for number, offset in enumerate(product(*map(range, self.kernel))):
-            at = [s + o * d for s, o, d in zip(starts, offset, self.dilations, strict=True)]
-            found[:, :, number] = np.moveaxis(self.padded, 1, -1)[(sample, *at)]
+        spans = [d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel, strict=True)]
+        axes = tuple(range(2, self.padded.ndim))
+        windows = np.lib.stride_tricks.sliding_window_view(self.padded, spans, axes)
+        for axis, dilation in enumerate(self.dilations, self.padded.ndim):
+            windows = np.moveaxis(np.moveaxis(windows, axis, 0)[::dilation], 0, axis)
+        found = np.moveaxis(windows, 1, len(positions) + 1)[(sample, *starts)]
         return _blocked(_exact(self.site.numbers(found.reshape(len(chosen), -1))), self.site.blocks)
 
 

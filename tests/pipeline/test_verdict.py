@@ -194,6 +194,21 @@ def test_calibration_from_elsewhere_is_told() -> None:
     assert not any("does not fit" in line for line in same.report.warnings)
 
 
+def test_samples_that_repair_saw_are_run_again_only_where_others_are_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their runs say whether data fits, which nobody asks where it does no harm."""
+    asked = []
+    seen = Samples.seen
+    monkeypatch.setattr(Samples, "seen", lambda samples: asked.append(1) or seen(samples))
+    text = "prune(ratio=0.7, align=1)"
+    graphprune.compile(net(), text, calibration=data(64))
+    assert len(asked) == 1
+    monkeypatch.setattr(verdict, "MISFIT_LEAST", 1.01)
+    graphprune.compile(net(), text, calibration=data(64))
+    assert len(asked) == 1
+
+
 def test_passes_that_decide_nothing_have_no_agreement() -> None:
     assert graphprune.compile(mlp(), "canonicalize", inputs=data(4)).report.agreement is None
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
 import pytest
 
+from graphprune.prune.repair.codes import on_grid
+from graphprune.prune.repair.fit import fit
 from graphprune.prune.repair.grid import Lattice, _Descent, settle
+from graphprune.prune.repair.grid_rows import settle_rows
+from graphprune.prune.repair.samples import Samples
 from graphprune.prune.repair.solve import Moments, observed
 
 Array = np.ndarray
@@ -125,3 +130,46 @@ def test_a_move_takes_every_code_of_a_column_to_the_best_of_all_codes(seed: int,
         descent._move(codes, pull, column)
         np.testing.assert_allclose(descent._losses(codes)[0], np.min(every, axis=0), rtol=1e-9)
         np.testing.assert_allclose(pull, (lattice.values(codes) - wanted) @ metric, atol=1e-6)
+
+
+def wide(seed: int, columns: int, rows: int = 6, samples: int = 20) -> tuple[Samples, Array, Lattice]:
+    """Fewer samples than columns, and a weight that is not on the grid."""
+    draw = np.random.default_rng(seed)
+    x = draw.standard_normal((samples, columns)) * draw.uniform(0.2, 2, columns) + 1
+    wanted = draw.standard_normal((rows, columns))
+    seen = Samples(x[None].astype(np.float32), (x @ wanted.T)[None].astype(np.float32))
+    return seen, wanted[None], Lattice(np.full((1, rows, columns), 0.3), np.zeros((1, rows, columns)), -8, 7)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("damping", [1e-2, 0.3])
+def test_on_the_side_of_the_rows_the_codes_are_as_good(biased: bool, damping: float) -> None:
+    """The same plane by another way, then another order of moves."""
+    ratios = []
+    for seed in range(4):
+        seen, wanted, lattice = wide(seed, 300)
+        losses = []
+        for search in (settle, settle_rows):
+            codes = search(wanted, lattice, seen, biased, damping)
+            assert codes.min() >= -8 and codes.max() <= 7 and (codes == np.rint(codes)).all()
+            error = lattice.values(codes)[0] - wanted[0]
+            metric = seen.metric(0, slice(None), biased)
+            level = damping * np.diagonal(metric).mean()
+            losses.append(np.einsum("ri,ij,rj->r", error, metric, error) + level * (error**2).sum(axis=1))
+        ratios.append(losses[1].sum() / losses[0].sum())
+    assert max(ratios) < 1.02
+
+
+def test_a_wide_weight_is_settled_without_a_matrix_over_its_columns() -> None:
+    columns, samples = 4000, 20
+    seen, wanted, lattice = wide(0, columns, 4, samples)
+    keep, live = np.ones((1, columns), bool), np.ones((1, 4), bool)
+    found = fit(wanted, [seen], keep, live, frozenset({"refit"}), True)
+    tracemalloc.start()
+    settled = on_grid(found, lattice, [seen], True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24 * 8 * columns * samples < 8 * columns**2 / 8
+    near = lattice.values(lattice.nearest(np.asarray(found.weight, float)))
+    lost = [seen.loss(w, seen.offset(w)).sum() for w in (settled.weight, near)]
+    assert lost[0] < 0.1 * lost[1]

@@ -15,6 +15,7 @@ from graphprune.statistics import held, rows
 from graphprune.statistics.calibration import LEAST_SAMPLES, sufficient
 from graphprune.statistics.collect import Statistics, Wanted, collect
 from graphprune.statistics.measures import Gram, Rows, as_gram
+from graphprune.statistics.sites import Site
 from tests.axes.claims import sketch
 from tests.proof.building import model
 
@@ -340,9 +341,13 @@ def test_maps_with_rows_to_spare_are_run_on_some_of_the_samples_and_classifiers_
     )
     weights = {"a": (8, 3, 3, 3), "b": (4, 8, 1, 1)}
     dense, classifier = sketch(maps, **weights).model, sketch(both, **weights, c=(4, 2)).model
-    some = sufficient(dense, batches, tuple(sites(dense).values()), 4)
+
+    def needs(model: ir.Model) -> list[tuple[Site, int]]:
+        return [(site, site.columns) for site in sites(model).values()]
+
+    some = sufficient(dense, batches, needs(dense), 4)
     assert len(some) == LEAST_SAMPLES // 16 and some[0] is batches[0] and some[-1] is batches[-1]
-    assert sufficient(classifier, batches, tuple(sites(classifier).values()), 4) is batches
+    assert sufficient(classifier, batches, needs(classifier), 4) is batches
     grams, vectors = (
         collect(dense, batches, Wanted(**what)) for what in ({"grams": {"b"}}, {"vectors": {"h"}})
     )

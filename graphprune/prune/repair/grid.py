@@ -94,6 +94,11 @@ def settle(wanted: Doubles, lattice: Lattice, seen: Seen, biased: bool, damping:
         metric = np.stack([seen.metric(block, at, biased) for block in range(len(wanted))])
         part = Lattice(lattice.scale[:, :, at], lattice.zero[:, :, at], lattice.low, lattice.high)
         best[:, :, at] = _Descent(wanted[:, :, at], part, _damped(metric, damping)).run()
+    return no_worse(best, lattice, near, seen, biased)
+
+
+def no_worse(best: Doubles, lattice: Lattice, near: Doubles, seen: Seen, biased: bool) -> Doubles:
+    """The codes that were found, but the nearest ones for rows that these are better for."""
     worse = _loss(lattice.values(best), seen, biased) > _loss(lattice.values(near), seen, biased)
     return np.where(worse[:, :, None], near, best)
 
@@ -116,7 +121,7 @@ class _Descent:
 
     def __init__(self, wanted: Doubles, lattice: Lattice, metric: Doubles) -> None:
         self.wanted, self.lattice, self.metric = wanted, lattice, metric
-        self.columns = range(wanted.shape[2])
+        self.columns = slice(0, wanted.shape[2])
         self.narrow = wanted.shape[2] <= NARROW
 
     def run(self) -> Doubles:
@@ -152,28 +157,32 @@ class _Descent:
     def _descended(self, start: Doubles) -> Doubles:
         codes = start.copy()
         pull = (self.lattice.values(codes) - self.wanted) @ self.metric
-        sweep = max(1.0, float(codes.size) * len(self.columns))
+        sweep = max(1.0, float(codes.size) * codes.shape[2])
         for _ in range(max(1, min(SWEEPS, int(WORK / sweep)))):
-            moved = [self._move(codes, pull, column) for column in self.columns]
-            if not any(moved):
+            moving = np.flatnonzero(self._steps(codes, pull, self.columns).any(axis=(0, 1))).tolist()
+            for column in moving:
+                self._move(codes, pull, column)
+            if not moving:
                 break
         return codes
 
-    def _move(self, codes: Doubles, pull: Doubles, column: int) -> bool:
-        """Moves one code of every row, in whole steps and within bounds, to where the loss is least."""
-        scale, curve = self.lattice.scale[:, :, column], self.metric[:, column, column, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            steps = np.where(scale != 0, np.rint(-pull[:, :, column] / (curve * scale)), 0.0)
-        at = codes[:, :, column]
-        steps = np.clip(at + steps, self.lattice.low, self.lattice.high) - at
-        gain = steps * scale * (2 * pull[:, :, column] + steps * scale * curve)
-        blocks, rows = np.nonzero(gain < -ROUNDING * curve)
-        if not len(rows):
-            return False
+    def _steps(self, codes: Doubles, pull: Doubles, at: slice) -> Doubles:
+        """Whole steps within bounds to where the loss is least; none where nothing is gained."""
+        scale, codes, pull = self.lattice.scale[:, :, at], codes[:, :, at], pull[:, :, at]
+        curve = np.diagonal(self.metric, axis1=1, axis2=2)[:, None, at]
+        steps = np.rint(np.divide(-pull, curve * scale, out=np.zeros_like(pull), where=scale != 0))
+        steps = np.clip(codes + steps, self.lattice.low, self.lattice.high) - codes
+        gain = steps * scale * (2 * pull + steps * scale * curve)
+        return np.where(gain < -ROUNDING * curve, steps, 0.0)
+
+    def _move(self, codes: Doubles, pull: Doubles, column: int) -> None:
+        """Moves one code of every row for which it pays."""
+        steps = self._steps(codes, pull, slice(column, column + 1))[:, :, 0]
+        blocks, rows = np.nonzero(steps)
         change = steps[blocks, rows]
         codes[blocks, rows, column] += change
-        pull[blocks, rows] += (change * scale[blocks, rows])[:, None] * self.metric[blocks, column]
-        return True
+        moved = change * self.lattice.scale[blocks, rows, column]
+        pull[blocks, rows] += moved[:, None] * self.metric[blocks, column]
 
 
 class _Ways:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -197,6 +197,37 @@ class _Gathering:
         self._rows = []
 
 
+class _Waiting:
+    """Rows that wait until they are many: a product passes over all of its sums, even for a few.
+
+    Args:
+        width: elements of a row.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._most = max(1, min(CHUNK, row.CHUNK_ELEMENTS // max(1, width)))
+        self._parts: list[tuple[Floats, ...]] = []
+        self._count = 0
+
+    def add(self, *arrays: Floats) -> Iterator[tuple[Floats, ...]]:
+        """Takes arrays [blocks, rows, any]; gives those that are to be multiplied now."""
+        count = arrays[0].shape[1]
+        if self._count and self._count + count > self._most:
+            yield from self.rest()
+        self._parts.append(arrays)
+        self._count += count
+        if self._count >= self._most:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[tuple[Floats, ...]]:
+        """Whatever still waits."""
+        parts, self._parts, self._count = self._parts, [], 0
+        if len(parts) == 1:
+            yield parts[0]
+        elif parts:
+            yield tuple(np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
+
+
 class _Sums:
     """Moments in the making, added to in place; the inputs are the same for all Sites of the group."""
 
@@ -206,9 +237,15 @@ class _Sums:
         self._y = [np.zeros(shape) for shape in shapes]
         self._yx = [np.zeros((*shape, columns)) for shape in shapes]
         self._yy = [np.zeros(shape) for shape in shapes]
+        self._waiting = _Waiting(blocks * columns)
 
     def add(self, x: Floats, results: Sequence[Floats]) -> None:
-        """Adds rows: about their own mean first, then what lies between that and the mean so far."""
+        """Adds rows, many at a time."""
+        for first, *others in self._waiting.add(x, *results):
+            self._add(first, others)
+
+    def _add(self, x: Floats, results: Sequence[Floats]) -> None:
+        """About their own mean first, then what lies between that and the mean so far."""
         one = row.about_mean(x)
         apart = between(self._count, self._x, one.count, one.sum)
         one.add_products(self._xx, one)
@@ -224,4 +261,6 @@ class _Sums:
         self._count += one.count
 
     def moments(self, place: int) -> Moments:
+        for first, *others in self._waiting.rest():
+            self._add(first, others)
         return Moments(self._count, self._x, self._y[place], self._xx, self._yx[place], self._yy[place])

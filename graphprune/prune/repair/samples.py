@@ -91,9 +91,13 @@ class Samples:
 
     def metric(self, block: int, columns: slice, biased: bool) -> Doubles:
         """Sum of x x' over some columns of a block, about the mean where a bias takes it up."""
-        x = self.x[block][:, columns].astype(np.float64)
-        about = x - x.mean(axis=0) if biased else x
+        about = self.about(block, biased, columns)
         return np.asarray(about.T @ about)
+
+    def about(self, block: int, biased: bool, columns: slice = slice(None)) -> Doubles:
+        """Inputs of a block, about their mean where a bias takes it up."""
+        x = self.x[block][:, columns].astype(np.float64)
+        return np.asarray(x - x.mean(axis=0) if biased else x)
 
     def _given(self, weight: Floats) -> Floats:
         """W x about its mean."""

@@ -12,8 +12,9 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.ir.arrays import Array, Floats
-from graphprune.prune.repair.fit import Fit, Known, fit
-from graphprune.prune.repair.grid import Lattice, settle
+from graphprune.prune.repair.codes import missed, on_grid
+from graphprune.prune.repair.fit import Known, fit
+from graphprune.prune.repair.grid import Lattice
 from graphprune.prune.repair.norms import refreshed, statistics_of
 from graphprune.prune.repair.observe import Part, observe, together
 from graphprune.prune.repair.remains import Change, Remains, changed_nodes, remains
@@ -27,7 +28,7 @@ from graphprune.statistics.calibration import sufficient
 from graphprune.statistics.collect import collect
 from graphprune.statistics.measures import Vector, Wanted, added
 from graphprune.statistics.rows import REPAIRED
-from graphprune.statistics.segments import Layout, Segment
+from graphprune.statistics.segments import Layout, Segment, reads
 from graphprune.statistics.sites import Site, find_sites
 from graphprune.statistics.stream import Stream
 
@@ -93,7 +94,8 @@ def run_sequential(
     sites = find_sites(analysis.model, analysis.sizes)
     left = remains(analysis, change, sites, fresh=not stage.gates) if how else {}
     if how:
-        running = replace(running, batches=sufficient(analysis.model, running.batches, sites, REPAIRED))
+        needs = [(each.site, len(Part.of(each).columns)) for each in left.values()]
+        running = replace(running, batches=sufficient(analysis.model, running.batches, needs, REPAIRED))
     norms: set[ir.Node] = set()
     if refresh:
         changed = changed_nodes(analysis, change)
@@ -191,6 +193,7 @@ class _Sequence:
     running: Running
     work: Work
     far: Mapping[str, Seen]
+    parted: bool = False
 
     def run(self) -> Work:
         """Segment after segment, up to the last one with something to repair."""
@@ -200,11 +203,22 @@ class _Sequence:
             self.running.run.progress(total - rest, total, "repair")
             if not rest:
                 break
+            if not self.parted and self._parts(segment):
+                self.parted = True
+                self.pruned.follow(self.dense)
             for node in segment.nodes:
                 self._step(segment, node)
             self.dense.advance(segment)
-            self.pruned.advance(segment, self.work.twin, self.work.biases)
+            if self.parted:
+                self.pruned.advance(segment, self.work.twin, self.work.biases)
         return self.work
+
+    def _parts(self, segment: Segment) -> bool:
+        """Whether the cut model computes something else here; before that it need not run."""
+        if any(node in self.left or node in self.norms for node in segment.nodes):
+            return True
+        read = {value.name or "" for node in segment.nodes for value in reads(node)}
+        return not read.isdisjoint(self.work.twin) or not segment.made.keys().isdisjoint(self.work.biases)
 
     def _step(self, segment: Segment, node: ir.Node) -> None:
         if node in self.norms:
@@ -316,11 +330,11 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
     found = fit(part.take(whole), folds, part.keep, part.live, how, left.biased)
     lattice, growth, scales = Lattice.of(site), np.ones(site.outputs), dict[str, Array]()
     if lattice is not None and found.finite and how != {"bias"}:
-        wanted, found = found, _on_grid(found, lattice.at(part.rows, part.columns), folds, left.biased)
+        wanted, found = found, on_grid(found, lattice.at(part.rows, part.columns), folds, left.biased)
         room = None if len(every) > 1 else roomy(site, lattice, np.asarray(wanted.weight, np.float64), part)
         if room is not None:
-            wide = _on_grid(wanted, room.lattice.at(part.rows, part.columns), folds, left.biased)
-            if _missed(wide, folds, part) < _missed(found, folds, part):
+            wide = on_grid(wanted, room.lattice.at(part.rows, part.columns), folds, left.biased)
+            if missed(wide, folds, part.live) < missed(found, folds, part.live):
                 found, lattice, growth, scales = wide, room.lattice, room.growth, room.scales
     with np.errstate(over="ignore"):
         weight = put_back(left, found.weight, lattice)
@@ -340,18 +354,6 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
         _move(every, bias.ravel(), work, growth)
     elif site.held is not None and site.held.grid is not None and scales:
         work.replace(site.held.value.name or "", moved(site, np.zeros(site.outputs), growth))
-
-
-def _on_grid(found: Fit, lattice: Lattice, folds: Sequence[Seen], biased: bool) -> Fit:
-    """The same weight as the grid has it, and the bias that goes with that."""
-    total = pooled(folds)
-    codes = settle(np.asarray(found.weight, np.float64), lattice, total, biased, found.damping)
-    weight = lattice.values(codes)
-    return replace(found, weight=weight, bias=total.offset(weight) if biased else found.bias)
-
-
-def _missed(found: Fit, folds: Sequence[Seen], part: Part) -> float:
-    return float(pooled(folds).loss(found.weight, found.bias)[part.live].sum())
 
 
 def put_back(left: Remains, part: Floats, lattice: Lattice | None) -> Array:

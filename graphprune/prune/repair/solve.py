@@ -221,7 +221,8 @@ def refit(
 def _solve(matrix: Doubles, wanted: Doubles) -> Doubles:
     """By Cholesky; by least squares where rounding left no positive matrix."""
     try:
-        return np.asarray(linalg.solve(matrix, wanted, assume_a="pos", check_finite=False))
+        factor = linalg.cholesky(matrix, lower=True, check_finite=False)
+        return np.asarray(linalg.cho_solve((factor, True), wanted, check_finite=False))
     except linalg.LinAlgError:
         return np.asarray(np.linalg.lstsq(matrix, wanted, rcond=None)[0])
 
