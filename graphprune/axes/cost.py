@@ -18,6 +18,7 @@ from graphprune.axes.analyse import BODIES, Analysis, walk
 from graphprune.axes.assumed import concrete_sizes
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
+from graphprune.axes.products import Clones, Counted, Elements, Over, Product, Slots, Total
 from graphprune.errors import ModelError
 from graphprune.ir.arrays import Ids
 from graphprune.ir.bodies import open_body, trips
@@ -95,62 +96,6 @@ def _multiplies(node: ir.Node) -> bool:
     return row is not None and row.macs is not None
 
 
-@dataclass(frozen=True)
-class _Slots:
-    """Kept slots of a factor: how many, and which (empty where all are)."""
-
-    count: int
-    mask: bytes = b""
-
-
-Slots = Mapping[int, _Slots]
-
-
-@dataclass(frozen=True)
-class _Macs:
-    """Multiply-adds that are proportional to the kept share of some factors."""
-
-    dense: int
-    factors: tuple[int, ...]
-    size: int
-
-    def left(self, kept: Slots) -> int:
-        return self.dense * prod(kept[factor].count for factor in self.factors) // self.size
-
-
-@dataclass(frozen=True)
-class _Use:
-    """One use of a tensor: every axis as a fixed size and the factors that it is multiplied with."""
-
-    axes: tuple[tuple[int, tuple[int, ...]], ...]
-    blocks: int
-
-    def elements(self, kept: Slots) -> int:
-        return prod(size * prod(kept[f].count for f in factors) for size, factors in self.axes) // self.blocks
-
-    def slots(self, kept: Slots) -> tuple[tuple[bytes, ...], ...]:
-        """Equal for uses that keep the same slots, and so read one tensor."""
-        return tuple(tuple(kept[f].mask for f in factors) for _, factors in self.axes)
-
-
-@dataclass(frozen=True)
-class _Params:
-    """Elements of one tensor; uses that keep different slots count as clones."""
-
-    packing: int
-    uses: tuple[_Use, ...]
-
-    def left(self, kept: Slots) -> int:
-        if len(self.uses) == 1:
-            return self.packing * self.uses[0].elements(kept)
-        tensors = {use.slots(kept): use for use in self.uses}
-        return self.packing * sum(use.elements(kept) for use in tensors.values())
-
-    @property
-    def factors(self) -> set[int]:
-        return {factor for use in self.uses for _, factors in use.axes for factor in factors}
-
-
 @dataclass
 class _Factors:
     """Every factor that something counts, numbered."""
@@ -191,16 +136,16 @@ class CostModel:
         self._owners = {node: edit.label for edit in removals for node in edit.branch.nodes}
         self._fixed, self._params = self._count_params()
         self.unknown, self._macs = self._count_macs(shapes)
-        shared = (item.factors for item in self._params if len(item.uses) > 1)
-        self._shared = frozenset(number for factors in shared for number in factors)
-        self._dense = {number: _Slots(factor.size[0]) for number, factor in enumerate(self._factors.known)}
+        clones = (item.factors for item in self._params if isinstance(item, Clones))
+        self._shared = frozenset(number for factors in clones for number in factors)
+        self._dense = {number: Slots(factor.size[0]) for number, factor in enumerate(self._factors.known)}
         self.dense_params = self._fixed + sum(item.left(self._dense) for item in self._params)
         self.dense_macs = sum(item.dense for item in self._macs)
         self._touched = self._by_group()
         self._readers = self._by_factor()
 
-    def _count_params(self) -> tuple[int, list[_Params]]:
-        uses: dict[ir.Value, list[_Use]] = {}
+    def _count_params(self) -> tuple[int, list[Counted]]:
+        uses: dict[ir.Value, list[Elements]] = {}
         state = self._analysis.state
         for use, labels in self._analysis.uses.items():
             expert = self._owners.get(use.node)  # a node of an expert goes with it
@@ -208,17 +153,28 @@ class CostModel:
             if any(not is_fixed(label) for label in owned):
                 every = (state.blocks.get((use, axis), 1) for axis in range(len(labels)))
                 axes = tuple(self._factors.split(label) for label in owned)
-                uses.setdefault(use.value, []).append(_Use(axes, max(every, default=1)))
+                uses.setdefault(use.value, []).append(Elements(axes, max(every, default=1)))
         weights = find_weights(self._analysis.model)
-        free: dict[int, list[_Use]] = {}
+        free: dict[int, list[Elements]] = {}
         for value, weight in weights.items():
             if value in uses:
                 free.setdefault(id(weight.tensor), []).extend(uses[value])
         tensors = {id(weight.tensor): weight for weight in weights.values()}
         fixed = sum(weight.size for tensor, weight in tensors.items() if tensor not in free)
-        return fixed, [_Params(tensors[tensor].packing, tuple(each)) for tensor, each in free.items()]
+        return fixed, [self._tensor(tensors[tensor].packing, each) for tensor, each in free.items()]
 
-    def _count_macs(self, shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[str, ...], list[_Macs]]:
+    def _tensor(self, packing: int, uses: Sequence[Elements]) -> Counted:
+        """How many elements of a tensor are left."""
+        if len(uses) > 1:
+            return Clones(packing, tuple(uses))
+        factors = tuple(number for _, each in uses[0].axes for number in each)
+        dense = {number: Slots(self._factors.known[number].size[0]) for number in factors}
+        return Product(packing * uses[0].elements(dense), factors, self._size(factors))
+
+    def _size(self, factors: Iterable[int]) -> int:
+        return prod(self._factors.known[number].size[0] for number in factors)
+
+    def _count_macs(self, shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[str, ...], list[Product]]:
         analysis, unknown, found = self._analysis, [], []
         sizes = concrete_sizes(analysis.model, shapes, analysis.sizes)
         for node in walk(analysis.model.graph):
@@ -231,8 +187,7 @@ class CostModel:
                     self._owners.get(node, ()),
                 ]
                 factors = tuple(number for label in labels for number in self._factors.split(label)[1])
-                size = prod(self._factors.known[number].size[0] for number in factors)
-                found.append(_Macs(term.macs, factors, size))
+                found.append(Product(term.macs, factors, self._size(factors)))
         return tuple(unknown), found
 
     def _by_group(self) -> list[list[int]]:
@@ -248,11 +203,11 @@ class CostModel:
                     touched[group_number].append(number)
         return touched
 
-    def _by_factor(self) -> list[tuple[list[_Params], list[_Macs]]]:
+    def _by_factor(self) -> list[tuple[list[Counted], list[Product]]]:
         """What each factor is counted in."""
-        readers: list[tuple[list[_Params], list[_Macs]]] = [([], []) for _ in self._factors.known]
+        readers: list[tuple[list[Counted], list[Product]]] = [([], []) for _ in self._factors.known]
         for item in self._params:
-            for number in item.factors:
+            for number in set(item.factors):
                 readers[number][0].append(item)
         for product in self._macs:
             for number in set(product.factors):
@@ -261,13 +216,19 @@ class CostModel:
 
     def params(self, kept: Kept) -> int:
         """Parameters left."""
-        counts = self._counts(kept)
-        return self._fixed + sum(item.left(counts) for item in self._params)
+        return self._fixed + self._left(self._all_params, kept)
 
     def macs(self, kept: Kept) -> int:
         """Multiply-adds left."""
-        counts = self._counts(kept)
-        return sum(item.left(counts) for item in self._macs)
+        return self._left(self._all_macs, kept)
+
+    @cached_property
+    def _all_params(self) -> Total:
+        return Total(self._params, len(self._dense))
+
+    @cached_property
+    def _all_macs(self) -> Total:
+        return Total(self._macs, len(self._dense))
 
     def require_macs(self) -> None:
         """Say that MACs are no measure of this model.
@@ -277,16 +238,16 @@ class CostModel:
         """
         require_known(self.unknown)
 
-    def _counts(self, kept: Kept) -> dict[int, _Slots]:
-        if not self._dense:
-            return {}
-        roots, starts = self._classes
-        found = {number: _Slots(count) for number, count in enumerate(kept.counts(roots, starts).tolist())}
-        for number in self._shared:
-            if found[number].count < self._dense[number].count:
-                factor = self._factors.known[number]
-                found[number] = _Slots(found[number].count, kept.factor(factor).tobytes())
-        return found
+    def _left(self, total: Total, kept: Kept) -> int:
+        counts = kept.counts(*self._classes) if self._dense else np.empty(0, np.int64)
+        return total.left(counts, {number: self._slots(number, counts, kept) for number in total.needs})
+
+    def _slots(self, number: int, counts: Ids, kept: Kept) -> Slots:
+        """Which slots matter only where uses of a tensor may keep different ones."""
+        count = int(counts[number])
+        if number not in self._shared or count == self._dense[number].count:
+            return Slots(count)
+        return Slots(count, kept.factor(self._factors.known[number]).tobytes())
 
     @cached_property
     def _classes(self) -> tuple[Ids, Ids]:
@@ -302,16 +263,16 @@ class CostModel:
         """
         atoms, group = self._analysis.state.atoms, self._analysis.groups[number]
         removed = _without(group, kept)
-        counts = dict[int, _Slots]()
-        params, macs = dict[int, _Params](), dict[int, _Macs]()
+        counts = dict[int, Slots]()
+        params, macs = dict[int, Counted](), dict[int, Product]()
         for each in self._touched[number]:
             position, leaf, _ = atoms.base(_ids(self._factors.known[each]))
             stays = np.ones(self._dense[each].count, bool)
             stays[position[np.isin(leaf, removed)]] = False
-            counts[each] = _Slots(int(stays.sum()), b"" if stays.all() else stays.tobytes())
+            counts[each] = Slots(int(stays.sum()), b"" if stays.all() else stays.tobytes())
             params.update((id(item), item) for item in self._readers[each][0])
             macs.update((id(product), product) for product in self._readers[each][1])
-        now = _Over(self._dense, counts)
+        now = Over(self._dense, counts)
         return (
             sum(item.left(self._dense) - item.left(now) for item in params.values()),
             sum(product.dense - product.left(now) for product in macs.values()),
@@ -330,17 +291,6 @@ def require_known(unknown: Sequence[str]) -> None:
             f"the multiply-adds of this model are not known: sizes at {some} are not",
             "--shape gives the inputs concrete shapes; where the data decide sizes (NonZero), use params=",
         )
-
-
-class _Over(dict[int, _Slots]):
-    """Slots of some factors over those of all."""
-
-    def __init__(self, below: Slots, above: Slots) -> None:
-        super().__init__(above)
-        self._below = below
-
-    def __missing__(self, key: int) -> _Slots:
-        return self._below[key]
 
 
 def _without(group: Group, kept: Iterable[int]) -> Ids:
