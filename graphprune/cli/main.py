@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -30,6 +31,8 @@ _COMMANDS = {
     "passes": "List the installed passes, or describe one.",
 }
 _WIDTH = 100
+YOUNG = 20_000
+"""New objects between two collections: graphs are many small objects that stay (a quarter of `inspect`)."""
 _BUG = (
     "this is a bug in graphprune; `graphprune --debug ...` and `compile --reproducer DIR` help to report it"
 )
@@ -94,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     if arguments is not None:
         return _main(list(arguments))
+    gc.set_threshold(YOUNG)
     code = _main(sys.argv[1:])
     session = sys.modules.get("graphprune.runtime.session")
     if session is not None and session.abandoned.is_set():

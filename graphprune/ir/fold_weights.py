@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import prod
 
-import networkx as nx
 import numpy as np
 import onnx_ir as ir
 
@@ -73,7 +72,7 @@ def fold_weights(graph: ir.Graph) -> dict[ir.Value, Array]:
 def _parts(graph: ir.Graph) -> Iterator[list[ir.Node]]:
     """Connected weight-only nodes, in topological order."""
     constant: set[ir.Value] = set()
-    links: nx.Graph[ir.Node] = nx.Graph()
+    links: list[tuple[ir.Node, ir.Node]] = []
     order: dict[ir.Node, int] = {}
     for index, node in enumerate(graph):
         inputs = [value for value in node.inputs if value is not None]
@@ -81,9 +80,15 @@ def _parts(graph: ir.Graph) -> Iterator[list[ir.Node]]:
             continue
         constant.update(node.outputs)
         order[node] = index
-        links.add_node(node)
-        links.add_edges_from((producer, node) for v in inputs if (producer := v.producer()) is not None)
-    for part in nx.connected_components(links):
+        links.extend((producer, node) for v in inputs if (producer := v.producer()) is not None)
+    if not order:
+        return
+    import networkx as nx  # slow to import, and most graphs have no such node
+
+    joined: nx.Graph[ir.Node] = nx.Graph()
+    joined.add_nodes_from(order)
+    joined.add_edges_from(links)
+    for part in nx.connected_components(joined):
         yield sorted(part, key=lambda node: order[node])
 
 

@@ -28,14 +28,16 @@ def require_faithful(
         ProofError: they compute different things.
         RunTimeoutError: a run was stopped, so nothing is known.
     """
+    from graphprune.runtime.brief import rewriting_pays
     from graphprune.runtime.session import RunTimeoutError
 
     given = tuple({**feed, **fixed} for feed in feeds)
     try:
-        agreed = agree(source, normal, feeds, settings, fixed=fixed, exact=True)
+        pays = rewriting_pays(normal)
+        agreed = agree(source, normal, feeds, settings, pays, fixed, exact=True)
         if agreed.ok:
             return ""
-        if not agree(source, source, given, settings, exact=True).ok:
+        if not agree(source, source, given, settings, pays, exact=True).ok:
             return (
                 "the model does not agree with itself (NaN, or random numbers): its normal form is unchecked"
             )

@@ -20,6 +20,7 @@ from graphprune.proof.rounding import Bounds, nudged, own_rounding
 from graphprune.proof.scales import squashers
 from graphprune.proof.survivors import Survivors, illegal
 from graphprune.prune.plan import Plan
+from graphprune.runtime.brief import rewriting_pays
 from graphprune.runtime.compare import TOLERANCE
 from graphprune.runtime.session import Outputs, RunTimeoutError, open_session
 
@@ -112,15 +113,16 @@ def prove(
         return comparison
 
     try:
-        masked = _run(reference.model, inputs, names, timeout_s)
+        optimise = rewriting_pays(reference.model)
+        masked = _run(reference.model, inputs, names, timeout_s, optimise)
         cut = [cut_feeds(dense, survivors, feeds) for feeds in inputs]
-        result = _run(pruned, cut, [tap.pruned for tap in taps], timeout_s)
+        result = _run(pruned, cut, [tap.pruned for tap in taps], timeout_s, optimise)
         bounds = Bounds(bound)
         comparison = compare(bounds)
         if comparison.failures() and not comparison.silent and not certificate.differences:
-            plain = _run(reference.model, inputs, names, timeout_s, optimise=False)
-            near = _run(nudged(reference.model), inputs, names, timeout_s)
-            bounds = Bounds(bound, own_rounding(masked, plain, near, squashed=_squashed(dense, taps)))
+            other = _run(reference.model, inputs, names, timeout_s, not optimise)
+            near = _run(nudged(reference.model), inputs, names, timeout_s, optimise)
+            bounds = Bounds(bound, own_rounding(masked, other, near, squashed=_squashed(dense, taps)))
             comparison = compare(bounds)
     except RunTimeoutError:
         raise
@@ -148,8 +150,7 @@ def _run(
     inputs: Sequence[Feeds],
     extra: Sequence[str],
     timeout_s: float | None,
-    *,
-    optimise: bool = True,
+    optimise: bool,
 ) -> list[Outputs]:
     """Every input through one session, which is gone before the next one is opened."""
     names = list(dict.fromkeys(extra))

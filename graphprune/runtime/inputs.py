@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import ModelError
+from graphprune.runtime.brief import rewriting_pays
 from graphprune.runtime.dimensions import SHAPE_HINT, Sizes, candidates, data_inputs, is_rate, resolve
 from graphprune.runtime.indices import index_bound
 from graphprune.runtime.session import Outputs, RunTimeoutError, Session, open_session
@@ -84,7 +85,7 @@ def runnable_inputs(
     Raises:
         ModelError: no guess runs; the first reason is in the message.
     """
-    session = session or open_session(model, rearrange=False)
+    session = session or open_session(model, optimise=rewriting_pays(model), rearrange=False)
     deadline = time.monotonic() + timeout_s
     first = None
     for sizes in itertools.islice(candidates(model, shapes or {}, batch), MAX_TRIES):

@@ -37,3 +37,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_inspect_imports_no_library_that_this_model_does_not_need() -> None:
+    shown = loaded("inspect", "models/digits_cnn/model.onnx")
+    assert "networkx" not in shown and "scipy" not in shown and "torch" not in shown

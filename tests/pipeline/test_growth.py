@@ -9,6 +9,9 @@ import onnx_ir as ir
 import pytest
 
 import graphprune
+from graphprune.axes import analyse
+from graphprune.axes.cost import CostModel
+from graphprune.axes.kept import Kept
 from graphprune.pipeline import inspection
 from graphprune.pipeline.settings import Settings
 from tests.proof.building import model
@@ -41,6 +44,10 @@ def calls_of_prune(dense: ir.Model) -> int:
     return _calls(lambda: graphprune.compile(dense, "prune(params=0.6, per=budget)"))
 
 
+def calls_of_plain_prune(dense: ir.Model) -> int:
+    return _calls(lambda: graphprune.compile(dense, "prune(params=0.6)"))
+
+
 def _calls(work: object) -> int:
     assert callable(work)
     count = 0
@@ -57,8 +64,21 @@ def _calls(work: object) -> int:
     return count
 
 
-@pytest.mark.parametrize("calls", [calls_of_inspect, calls_of_prune], ids=["inspect", "prune"])
+@pytest.mark.parametrize(
+    "calls", [calls_of_inspect, calls_of_prune, calls_of_plain_prune], ids=["inspect", "per-budget", "prune"]
+)
 def test_four_times_the_groups_take_four_times_the_work(calls: object) -> None:
     assert callable(calls)
     calls(residual(2))  # what the first run imports and caches is none of its work
     assert calls(residual(MANY)) < 1.25 * MANY / FEW * calls(residual(FEW))
+
+
+def test_counting_a_model_again_looks_at_no_tensor_one_by_one() -> None:
+    def calls_of_count(blocks: int) -> int:
+        analysis = analyse(residual(blocks))
+        model = CostModel(analysis, {})
+        kept = Kept(analysis, {group.id: range(group.size // 2) for group in analysis.prunable})
+        assert model.params(kept) < model.dense_params and model.macs(kept) < model.dense_macs
+        return _calls(lambda: (model.params(kept), model.macs(kept)))
+
+    assert calls_of_count(MANY) == calls_of_count(FEW)
