@@ -1,8 +1,9 @@
 """Quantised files cut beside their float twins: ``python -m tools.quantised [NAME ...] [--page FILE]``.
 
-Each workload is quantised by ONNX Runtime (static, per channel, between QuantizeLinear and DequantizeLinear
-or in QLinear operators; dynamic), and every form is cut to a share of its multiply-adds. A form is judged
-against itself, dense: its metric may drop by three points more than that of the float twin.
+Each workload is quantised: its weights alone, as a converter from TFLite leaves them; by ONNX Runtime
+(static, per channel, between QuantizeLinear and DequantizeLinear or in QLinear operators; dynamic). Every
+form is cut to a share of its multiply-adds and judged against itself, dense: its metric may drop by three
+points more than that of the float twin.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import onnx
+import onnx.version_converter
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -30,10 +33,13 @@ from tools.real_models.registry import workload_named
 from tools.real_models.store import default_cache
 from tools.real_models.workload import Workload
 
-Form = Literal["float", "static", "qoperator", "dynamic"]
-FORMS: tuple[Form, ...] = ("float", "static", "qoperator", "dynamic")
-NAMES = ("digits-cnn", "keras-cnn", "magika", "ppocr-direction")
+Form = Literal["float", "weights", "static", "qoperator", "dynamic"]
+FORMS: tuple[Form, ...] = ("float", "weights", "static", "qoperator", "dynamic")
+NAMES = ("digits-cnn", "magika", "ppocr-direction")
 SAMPLES, ITEMS = 256, 500
+PER_CHANNEL = 13
+PRODUCTS = ["Conv", "Gemm", "MatMul"]
+"""Quantised statically: of norms that are written out nothing is left in eight bits."""
 BAR = 0.03
 """Most by which a metric may drop further than that of the float twin."""
 PASSES = "obspa(macs={macs:g})"
@@ -41,9 +47,11 @@ HEAD = """# Quantised files
 
 What a cut costs a quantised file, beside its float twin: the metric of each form, dense and after
 `{passes}` with {samples} calibration samples, on {items} items at most, both in ONNX Runtime as it is.
-Forms are made by ONNX Runtime's quantiser: `static` between QuantizeLinear and DequantizeLinear, `qoperator`
-in QLinear operators, both per channel with seven bits; `dynamic` with products of integers. The last column
-is by how much more a form drops than the float twin; the bar is {bar:g} points. Made by
+In `weights` these alone are coded, eight bits with a scale per output behind a DequantizeLinear, as
+converters from TFLite leave them. ONNX Runtime's quantiser makes the others: `static` between QuantizeLinear
+and DequantizeLinear, `qoperator` in QLinear operators, both per channel with seven bits; `dynamic` with
+products of integers. The last column is by how much more a form drops than the float twin; the bar is
+{bar:g} points. Made by
 `python -m tools.quantised --page docs/quantised.md`.
 
 | model | form | dense | cut | drop, points | MACs left | beyond float |
@@ -89,6 +97,8 @@ def quantised(dense: Path, form: Form, arrays: dict[str, np.ndarray], folder: Pa
     """The model in a form."""
     if form == "float":
         return dense
+    if form == "weights":
+        return coded_weights(dense, folder / "weights.onnx")
     ready, target = folder / "ready.onnx", folder / f"{form}.onnx"
     quant_pre_process(str(dense), str(ready), skip_symbolic_shape=True)
     if form == "dynamic":
@@ -98,17 +108,59 @@ def quantised(dense: Path, form: Form, arrays: dict[str, np.ndarray], folder: Pa
         quantize_static(
             str(ready), str(target), _Reader(arrays), quant_format=kind, per_channel=True,
             reduce_range=True, weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
+            op_types_to_quantize=PRODUCTS,
+            extra_options={"QDQDisableWeightAdjustForInt32Bias": True},  # it fails on weights of products
         )  # fmt: skip
     return target
 
 
+def modern(source: Path, target: Path) -> Path:
+    """The model at an opset whose DequantizeLinear takes a scale per channel."""
+    model = onnx.load(source)
+    if next(each.version for each in model.opset_import if not each.domain) >= PER_CHANNEL:
+        return source
+    onnx.save(onnx.version_converter.convert_version(model, PER_CHANNEL), target)
+    return target
+
+
+def coded_weights(dense: Path, target: Path) -> Path:
+    """Weights of Conv, Gemm and MatMul in eight bits with a scale per output, decoded where they are read."""
+    model = onnx.load(dense)
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    decoders: dict[str, onnx.NodeProto] = {}
+    for node in model.graph.node:
+        name = node.input[1] if node.op_type in ("Conv", "Gemm", "MatMul") else ""
+        if name not in held or held[name].data_type != onnx.TensorProto.FLOAT:
+            continue
+        if name not in decoders:
+            rows = node.op_type == "Conv" or any(a.name == "transB" and a.i for a in node.attribute)
+            decoders[name] = _coded(model.graph, held[name], 0 if rows else len(held[name].dims) - 1)
+        node.input[1] = decoders[name].output[0]
+    nodes = [*decoders.values(), *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, target)
+    return target
+
+
+def _coded(graph: onnx.GraphProto, tensor: onnx.TensorProto, axis: int) -> onnx.NodeProto:
+    array = onnx.numpy_helper.to_array(tensor)
+    others = tuple(i for i in range(array.ndim) if i != axis)
+    scale = (np.maximum(np.abs(array).max(axis=others, keepdims=True), 1e-12) / 127).astype(np.float32)
+    name = tensor.name
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.rint(array / scale).astype(np.int8), name))
+    graph.initializer.append(onnx.numpy_helper.from_array(scale.ravel(), f"{name}_scale"))
+    inputs, out = [name, f"{name}_scale"], [f"{name}_decoded"]
+    return onnx.helper.make_node("DequantizeLinear", inputs, out, axis=axis)
+
+
 def measured(workload: Workload, macs: float, forms: Sequence[Form], items: int) -> Iterator[Row]:
     """These forms of a workload."""
-    source = workload.fetch(default_cache())
     arrays = {name: np.asarray(array) for name, array in workload.calibration(SAMPLES).items()}
     twin = 0.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        source = modern(workload.fetch(default_cache()), folder / "modern.onnx")
         for form in forms:
             model = quantised(source, form, arrays, folder)
             small = folder / f"{form}.small.onnx"
@@ -139,9 +191,21 @@ def main() -> None:
             print(row, flush=True)
             rows.append(row)
     if options.page is not None:
-        passes = PASSES.format(macs=options.macs)
-        head = HEAD.format(passes=passes, samples=SAMPLES, items=options.items, bar=100 * BAR)
-        options.page.write_text(head + "\n".join(map(str, rows)) + "\n")
+        head = HEAD.format(
+            passes=PASSES.format(macs=options.macs), samples=SAMPLES, items=options.items, bar=100 * BAR
+        )
+        options.page.write_text(head + "\n".join(merged(options.page, [*map(str, rows)])) + "\n")
+
+
+def merged(page: Path, rows: Sequence[str]) -> list[str]:
+    """The rows, and those of the page about models that were not measured now; by model."""
+    now = {_model(row) for row in rows}
+    old = page.read_text().split("|---|")[-1].splitlines()[1:] if page.is_file() else []
+    return sorted([*rows, *(row for row in old if _model(row) not in now)], key=_model)
+
+
+def _model(row: str) -> str:
+    return row.split("|")[1].strip()
 
 
 if __name__ == "__main__":
