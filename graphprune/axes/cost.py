@@ -20,7 +20,7 @@ from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.axes.products import Clones, Counted, Elements, Over, Product, Slots, Total
 from graphprune.errors import ModelError
-from graphprune.ir.arrays import Ids
+from graphprune.ir.arrays import Bools, Ids
 from graphprune.ir.bodies import open_body, trips
 from graphprune.ir.shapes import Sizes
 from graphprune.ir.weights import find_weights, parameters, stored_bytes
@@ -268,7 +268,7 @@ class CostModel:
         for each in self._touched[number]:
             position, leaf, _ = atoms.base(_ids(self._factors.known[each]))
             stays = np.ones(self._dense[each].count, bool)
-            stays[position[np.isin(leaf, removed)]] = False
+            stays[position[_among(leaf, removed)]] = False
             counts[each] = Slots(int(stays.sum()), b"" if stays.all() else stays.tobytes())
             params.update((id(item), item) for item in self._readers[each][0])
             macs.update((id(product), product) for product in self._readers[each][1])
@@ -294,10 +294,17 @@ def require_known(unknown: Sequence[str]) -> None:
 
 
 def _without(group: Group, kept: Iterable[int]) -> Ids:
-    """Atoms of the Units that go."""
+    """Atoms of the Units that go, sorted."""
     gone = np.ones(group.size, bool)
     gone[np.fromiter(kept, np.int64)] = False
-    found: Ids = group.atoms[gone]
+    return np.sort(group.atoms[gone])
+
+
+def _among(atoms: Ids, chosen: Ids) -> Bools:
+    """Which atoms are among sorted ones; np.isin takes ten times as long for this few."""
+    if not len(chosen):
+        return np.zeros(len(atoms), bool)
+    found: Bools = chosen[np.searchsorted(chosen[:-1], atoms)] == atoms
     return found
 
 

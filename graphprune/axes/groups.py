@@ -206,7 +206,8 @@ def _build(state: State, touches: list[_Touch], signature: npt.NDArray[np.uint64
             parts.setdefault(int(numbers[first]), []).append(touch)
     taken: dict[str, int] = {}
     unit_of = np.full(len(group_of), NOTHING, np.int64)
-    return [_group(state, number, mine, group_of, unit_of, taken) for number, mine in parts.items()]
+    floors = _floors(state)
+    return [_group(state, number, mine, group_of, unit_of, floors, taken) for number, mine in parts.items()]
 
 
 def _numbered(keys: Array) -> Ids:
@@ -224,7 +225,13 @@ def _firsts(numbers: Ids) -> Ids:
 
 
 def _group(
-    state: State, number: int, touches: list[_Touch], group_of: Ids, unit_of: Ids, taken: dict[str, int]
+    state: State,
+    number: int,
+    touches: list[_Touch],
+    group_of: Ids,
+    unit_of: Ids,
+    floors: Ids,
+    taken: dict[str, int],
 ) -> Group:
     """One Group; `unit_of` is scratch space, all NOTHING before and after."""
     first = touches[0]
@@ -234,7 +241,6 @@ def _group(
     atoms = unique[np.argsort(starts[where], kind="stable")]
     unit_of[atoms] = np.arange(len(atoms))
     slices = tuple(_slice(state, touch, unit_of) for touch in touches)
-    floor = _floor(state, unit_of)
     unit_of[atoms] = NOTHING
     event = int(state.atoms.pins(atoms[:1])[0])
     return Group(
@@ -244,7 +250,7 @@ def _group(
         pin=None if event == NOTHING else _pin(state.events[event]),
         convolutional=any(_is_conv(s) for s in slices),
         span=slices[0].length // slices[0].span if slices[0].span else 1,
-        floor=floor,
+        floor=int(floors[atoms].max()),
     )
 
 
@@ -288,13 +294,14 @@ def _readers(use: Use) -> Iterator[Use]:
         yield from _readers(Use(node, position))
 
 
-def _floor(state: State, unit_of: Ids) -> int:
-    floor = 1
+def _floors(state: State) -> Ids:
+    """How many Units have to stay, by the atoms of any of them."""
+    floors = np.ones(len(state.atoms), np.int64)
     for label, count in state.facts.floors:
         for factor in label:
-            if factor.atoms is not None and (unit_of[state.atoms.find(factor.atoms)] != NOTHING).any():
-                floor = max(floor, count)
-    return floor
+            if factor.atoms is not None:
+                np.maximum.at(floors, state.atoms.find(factor.atoms), count)
+    return floors
 
 
 def _balance(state: State, groups: list[Group]) -> tuple[tuple[Group, ...], set[tuple[ir.Node, int]]]:

@@ -18,6 +18,7 @@ from onnx_ir import serde
 from graphprune.errors import ModelError
 from graphprune.ir.check import Shapes, check, check_semantics, one_line
 from graphprune.ir.check_view import Dims
+from graphprune.ir.element import is_packed
 from graphprune.ir.lift import lift_constants
 from graphprune.ir.limits import DEFAULT_LIMITS, Limits
 from graphprune.ir.mapped import MappedTensor
@@ -240,8 +241,20 @@ def _number(proto: onnx.TensorProto, index: int) -> None:
 
 def _place(tensor: Tensor, placers: list[Placer]) -> Tensor:
     if not isinstance(tensor, ir.ExternalTensor):
-        return tensor
+        return _read_once(tensor)
     return placers[tensor.offset or 0](tensor)
+
+
+def _read_once(tensor: Tensor) -> Tensor:
+    """A small tensor that need not ask its proto for shape, type and elements whenever somebody asks it."""
+    if not (isinstance(tensor, serde.TensorProtoTensor) and tensor.raw.HasField("raw_data")):
+        return tensor
+    dtype = tensor.dtype
+    if is_packed(dtype) or tensor.nbytes > INLINE_BYTES:
+        return tensor
+    made = ir.Tensor(tensor.numpy(), dtype, name=tensor.name, doc_string=tensor.doc_string)
+    made.metadata_props.update(tensor.metadata_props)
+    return made
 
 
 def _mapped(data: mmap.mmap, span: tuple[int, int], path: Path) -> Placer:

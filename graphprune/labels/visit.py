@@ -277,15 +277,18 @@ class Visit:
         """Says what an axis of a weight is to its node; the roles are those of Slice."""
         chain = self._chain(position)
         if chain is not None and chain.axes:
-            at = chain.axes[axis % len(chain.axes)]
-            if at is not None:
-                self.state.roles[(chain.use(Use(self.node, position)), at)] = role
+            self._note(position, chain, chain.axes[axis % len(chain.axes)], role)
 
     def roles(self, position: int, role: str) -> None:
         """The same role for every axis of a weight."""
         chain = self._chain(position)
-        for axis in range(len(chain.axes)) if chain is not None else ():
-            self.role(position, axis, role)
+        if chain is not None:
+            for at in chain.axes:
+                self._note(position, chain, at, role)
+
+    def _note(self, position: int, chain: Chain, at: int | None, role: str) -> None:
+        if at is not None:
+            self.state.roles[(chain.use(Use(self.node, position)), at)] = role
 
     def _chain(self, position: int) -> Chain | None:
         return chain_of(self.value(position), self._shapes) if self.has(position) else None
