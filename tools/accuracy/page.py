@@ -38,7 +38,8 @@ the calibration data. Times are medians; speed-ups stand with the interval of th
 Each model names the last commit that changed the code that its rows were measured with; rows marked † are of
 an earlier state. Rows of *0a3bb11 or before* have no intervals, and are from before an eighth of the inputs
 was held back from repair, layers that are applied twice shared their slots, and steps became finer near a
-budget.
+budget. Up to *ed67113* the loss that obs and obspa foresee was damped alike however few rows there were, so
+wide layers were emptied first: on 448 of the 512 inputs, obspa at 0.2 left deepcut at .805 instead of .890.
 """
 
 
