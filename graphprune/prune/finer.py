@@ -145,7 +145,7 @@ class Landing:
                 found = some(before, ladders)
                 fine += [each for each in found if each[1] <= SLACK and self._lost(each[2]) <= most]
                 beyond = [*([best] if best else []), *((over, gone) for _, over, gone in found)]
-                best = min(beyond, key=lambda each: each[0], default=None)
+                best = min(beyond, key=self._nearer, default=None)
             if fine:
                 return Landed(min(fine, key=lambda each: each[0])[2])
         if best is None:
@@ -153,6 +153,11 @@ class Landing:
         moved = [n for n in best[1] if best[1][n] != before.get(n, 0)]
         words = (self.steps.words(n, self._previous(n, before, best[1]), best[1][n]) for n in moved)
         return Landed(best[1], forced=" and ".join(words))
+
+    def _nearer(self, beyond: tuple[float, Gone]) -> tuple[float, float, float]:
+        """Order of cuts that lose more than the wide step: near the budget, then by what they lose."""
+        over, gone = beyond
+        return max(over - SLACK, 0.0), self._lost(gone), over
 
     def _previous(self, number: int, before: Gone, after: Gone) -> int:
         """Units of a Group that go one step earlier, in the finest steps there are."""

@@ -166,3 +166,21 @@ def test_a_default_step_that_meets_the_budget_is_taken_though_another_group_has_
 def test_of_groups_that_step_at_once_the_one_whose_own_step_costs_least_goes_first() -> None:
     """Down to 40 one of them is enough: the second step of g1 costs 3, that of g0 costs 9."""
     assert landing(40, (1.0, 9.0), (2.0, 3.0)).land({0: 8, 1: 8}, {0: 16, 1: 16}) == Landed({0: 8, 1: 16})
+
+
+def test_no_group_is_emptied_so_that_a_budget_is_met_to_the_digit() -> None:
+    """190 of 1460 are to go: 16 of A's 32 are 480, so 4 of A and 14 of B, rather than 38 of B alone."""
+    groups = [
+        Group("a", np.arange(32), (), None, convolutional=True),
+        Group("b", np.arange(100), (), None, convolutional=False),
+    ]
+    scores = {group.id: np.ones(group.size) for group in groups}
+    own = [
+        ladder(n, group, scores[group.id], alignment(group, "auto"), 0.1) for n, group in enumerate(groups)
+    ]
+
+    def count(cuts: dict[str, tuple[int, ...]]) -> int:
+        return 30 * len(cuts.get("a", range(32))) + 5 * len(cuts.get("b", range(100)))
+
+    landed = Landing(Steps(groups, scores, own, "auto", 0.1), count, 1460 - 190, 1460).land({}, {0: 16})
+    assert landed.gone == {0: 4, 1: 14}
