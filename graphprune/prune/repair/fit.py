@@ -58,7 +58,7 @@ def fit(
         biased: whether a bias may be added.
     """
     total = reduce(add, folds)
-    cut = weight * keep[:, None]
+    cut = weight if keep.all() else weight * keep[:, None]
     none = np.zeros(weight.shape[:2])
     found, bias = cut, total.offset(cut) if biased else none
     damping = DAMPING

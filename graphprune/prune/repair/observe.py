@@ -52,9 +52,9 @@ class Part:
         """The part of a whole matrix."""
         return matrix[:, self.rows[:, None], self.columns]
 
-    def put(self, part: Floats, like: Floats) -> Floats:
+    def put(self, part: Floats, shape: tuple[int, ...], dtype: np.dtype) -> Floats:
         """A whole matrix, zero where rows or columns are gone; a few rows at a time."""
-        whole = np.zeros(like.shape, like.dtype)
+        whole: Floats = np.zeros(shape, dtype)
         step = max(1, CHUNK**2 // max(1, part.shape[0] * part.shape[2]))
         plain = bool(self.live.all() and self.keep.all())
         for start in range(0, len(self.rows), step):

@@ -66,7 +66,7 @@ class Samples:
         """
         means = self._means(self.x, biased)
         parts = [(block, _kernel(self.x[block], means[block], keep[block])) for block in range(len(self.x))]
-        missing = self._missing(weight * keep[:, None], biased)
+        missing = self._missing(weight if keep.all() else weight * keep[:, None], biased)
         for damping in dampings:
             found = weight * keep[:, None]
             for block, (inner, diagonal) in parts:

@@ -319,7 +319,7 @@ def audible(array: Floats) -> Floats:
 def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str], work: Work) -> None:
     """Solves for the weight of Sites and puts the result into the model, if every number is one."""
     left = every[0]
-    site, part, whole = left.site, Part.of(left), left.weight
+    site, part = left.site, Part.of(left)
     if not all(fold.finite for fold in folds):
         work.notes.append(f"{site.name}: not repaired, because what it reads or gives is not finite")
         return
@@ -327,7 +327,9 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
         work.still.append(site.name)
     if "refit" in how:
         work.fitted[site.name] = int(sum(fold.count for fold in folds)), int(part.keep.sum(axis=1).max())
-    found = fit(part.take(whole), folds, part.keep, part.live, how, left.biased)
+    dense = part.take(left.weight)
+    found, dtype = fit(dense, folds, part.keep, part.live, how, left.biased), dense.dtype
+    del dense  # as large as what was found
     lattice, growth, scales = Lattice.of(site), np.ones(site.outputs), dict[str, Array]()
     if lattice is not None and found.finite and how != {"bias"}:
         wanted, found = found, on_grid(found, lattice.at(part.rows, part.columns), folds, left.biased)
@@ -337,11 +339,12 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
             if missed(wide, folds, part.live) < missed(found, folds, part.live):
                 found, lattice, growth, scales = wide, room.lattice, room.growth, room.scales
     with np.errstate(over="ignore"):
-        weight = put_back(left, found.weight, lattice)
-        bias = np.zeros(whole.shape[:2])
+        weight = put_back(left, found.weight, lattice, dtype)
+        bias = np.zeros(left.rows.shape)
         bias[:, part.rows] = audible(found.bias * part.live)
         finite = all(
-            np.isfinite(each).all() for each in (weight.astype(np.float32), bias.astype(_type_of(site)))
+            np.isfinite(each).all()
+            for each in (weight.astype(np.float32, copy=False), bias.astype(_type_of(site)))
         )
     if not found.finite or not finite:
         work.notes.append(f"{site.name}: left as it is, because its repair has {OVERFLOW}")
@@ -356,9 +359,9 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
         work.replace(site.held.value.name or "", moved(site, np.zeros(site.outputs), growth))
 
 
-def put_back(left: Remains, part: Floats, lattice: Lattice | None) -> Array:
+def put_back(left: Remains, part: Floats, lattice: Lattice | None, dtype: np.dtype) -> Array:
     """The contents of the initializer for the part of W that was solved for; zero where Units are gone."""
-    whole = Part.of(left).put(audible(part), left.weight)
+    whole = Part.of(left).put(audible(part), (*left.rows.shape, left.keep.shape[1]), dtype)
     if lattice is None:
         return left.site.restore(whole)
     return left.site.stored.write(left.site.shaped(lattice.nearest(np.asarray(whole, np.float64))))
