@@ -116,6 +116,9 @@ def test_a_search_may_only_tip_between_ties() -> None:
     assert not unexplained(decision, a, {scores: values, picks: np.array([1])}, 1e-4)
     assert "not at ties" in unexplained(decision, a, {scores: values, picks: np.array([2])}, 1e-4)
     assert "not there" in unexplained(decision, a, {scores: values, picks: np.array([7])}, 1e-4)
+    for apart, tied in ((1.5, True), (2.5, False)):  # each of the two may be off by the gap
+        near = {scores: np.array([[1.0, 1.0 - apart * 1e-4, 0.0]]), picks: np.array([0])}
+        assert tied == (not unexplained(decision, near, {**near, picks: np.array([1])}, 1e-4))
 
 
 JUMPS = {

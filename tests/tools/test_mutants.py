@@ -85,6 +85,16 @@ def test_the_most_specific_test_of_every_file_comes_first() -> None:
     ]
 
 
+def test_files_share_the_time_and_not_the_number_of_tests() -> None:
+    mutant = Mutant("a.py", 7, 7, 0, 1, "kept", "comparison", "<", ">")
+    calls = frozenset({"a.py:kept"})
+    quick = [drawing.Test(f"quick.py::{number}", 0.1, 0.1, calls) for number in range(9)]
+    slow = [drawing.Test(f"slow.py::{number}", 1.0, 1.0, calls) for number in range(9)]
+    chosen = drawing.tests_of(mutant, [*slow, *quick], most=3.0)
+    assert {test.name for test in chosen} >= {test.name for test in quick}
+    assert sum(test.file == "slow.py" for test in chosen) == 2
+
+
 def test_what_is_excused_does_not_count() -> None:
     mutant = Mutant("a.py", 7, 7, 0, 1, "kept", "comparison", "<", ">")
     made = [("killed", ""), ("timeout", ""), ("survived", ""), ("survived", "the same")]

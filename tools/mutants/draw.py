@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 
 from tools.mutants.operators import Mutant, differs, mutants
@@ -92,8 +92,8 @@ def read_tests(reach: Path) -> list[Test]:
 def tests_of(mutant: Mutant, tests: Iterable[Test], most: float = CPU_S) -> list[Test]:
     """Tests that call the mutated function (or any of the module), the likely killers first.
 
-    The most specific test of every file comes first, then the second of every file, and so on: a test that
-    calls little says more about it than one that compiles a model, and files differ in what they look at.
+    The most specific tests of every file come first, and all files get the same time: a test that calls
+    little says more about it than one that compiles a model, and files differ in what they look at.
     """
     place = f"{mutant.path}:{mutant.function}"
     able = [test for test in tests if any(reaches(call, place) for call in test.calls)]
@@ -101,7 +101,9 @@ def tests_of(mutant: Mutant, tests: Iterable[Test], most: float = CPU_S) -> list
     for test in sorted(able, key=lambda test: (len(test.calls) * max(test.cpu, 0.1), test.name)):
         files[test.file].append(test)
     turns = [
-        (turn, len(test.calls), test.name, test) for of in files.values() for turn, test in enumerate(of)
+        (before, len(test.calls), test.name, test)
+        for of in files.values()
+        for before, test in zip(accumulate((test.cpu for test in of), initial=0.0), of, strict=False)
     ]
     ordered = [test for *_, test in sorted(turns, key=lambda each: each[:3])]
     chosen, spent = [], 0.0
