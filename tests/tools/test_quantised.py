@@ -21,10 +21,10 @@ def test_a_row_that_drops_too_far_beyond_its_twin_is_marked() -> None:
 
 
 def test_rows_of_other_models_stay(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
+    page = tmp_path / "table"
     page.write_text("head\n| model |\n|---|---:|\n| a | float |\n| b | old |\n")
     assert merged(page, ["| b | new |"]) == ["| a | float |", "| b | new |"]
-    assert merged(tmp_path / "none.md", ["| b | new |"]) == ["| b | new |"]
+    assert merged(tmp_path / "none", ["| b | new |"]) == ["| b | new |"]
 
 
 def test_weights_are_coded_per_output_and_give_nearly_the_same(tmp_path: Path) -> None:
