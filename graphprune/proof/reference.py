@@ -145,9 +145,11 @@ class _Masks:
 
 
 def _filler(fill: str, dtype: ir.DataType) -> float:
+    """A float for a float, exact integers for the rest: the largest of 64 bits has no float."""
     if fill == "zero":
-        return 0.0
-    lowest = float(dtype.min)
+        return 0
+    exact = float if dtype in FLOATS else int
+    lowest, highest = (0, 1) if dtype == ir.DataType.BOOL else (exact(dtype.min), exact(dtype.max))
     if fill == "-inf":
-        return max(MINUS_INFINITY, lowest)
-    return lowest if fill == "lowest" else float(dtype.max)
+        return max(exact(MINUS_INFINITY), lowest)
+    return lowest if fill == "lowest" else highest

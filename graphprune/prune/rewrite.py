@@ -92,7 +92,7 @@ def _taken(array: Array, kept: Sequence[Ids | None]) -> Array:
 
 def _rows(array: Array, rows: Ids) -> Array:
     """`np.take`, which would first copy all of an array that is not aligned, as weights in a file are."""
-    if array.flags.aligned or not array.flags.c_contiguous or not array.size:
+    if array.flags.aligned or not array.flags.c_contiguous:
         return np.take(array, rows, axis=0)
     taken = np.take(array.reshape(len(array), -1).view(np.uint8), rows, axis=0)  # bytes are always aligned
     return taken.view(array.dtype).reshape(len(rows), *array.shape[1:])

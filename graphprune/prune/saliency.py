@@ -217,11 +217,7 @@ def _random(seed: int) -> Callable[[Group, Weights], Scores]:
 
 def batch_norm_slices(group: Group) -> list[Slice]:
     """The gammas of unfolded BatchNormalization nodes that a Group owns."""
-    return [
-        s
-        for s in group.slices
-        if s.role == "scale" and s.use.node.op_type == "BatchNormalization" and s.use.position == 1
-    ]
+    return [s for s in group.slices if s.use.node.op_type == "BatchNormalization" and s.use.position == 1]
 
 
 def _batch_norm(group: Group, weights: Weights) -> Scores:

@@ -206,3 +206,21 @@ def test_replaced_weights_make_a_model_swayable() -> None:
     value = reference.model.graph.initializers["w1"].const_value
     assert isinstance(value, ir.Tensor) and np.array_equal(value.numpy(), np.ones((6, 8)))
     assert case.dense.graph.initializers["w1"].const_value is not value
+
+
+@pytest.mark.parametrize(("apart", "tied"), [(0.0, True), (0.5, True), (0.625, False)])
+@pytest.mark.parametrize("kind", ["comparison", "search"])
+def test_a_decision_may_tip_up_to_twice_the_gap_and_no_further(kind: str, apart: float, tied: bool) -> None:
+    """Each side of a tie may be off by the gap, here a quarter: numbers without rounding."""
+    case = gated() if kind == "comparison" else routed()
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    (decision,), _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
+    given, result = decision.inputs[0].reference, decision.outputs[0].reference
+    if kind == "comparison":
+        decision = replace(decision, constants=(np.zeros(()),))
+        values, one, two = np.array([-apart]), np.array([False]), np.array([True])
+    else:
+        values, one, two = np.array([[0.0, -apart]]), np.array([0]), np.array([1])
+    found = unexplained(decision, {given: values, result: one}, {given: values, result: two}, 0.25)
+    assert (not found) == tied

@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.errors import DataError
-from graphprune.prune.divergence import Judge, Kind, targets
+from graphprune.prune.divergence import DEPTH, Judge, Kind, targets
 from graphprune.runtime.session import Feeds, Outputs, open_session
-from tests.proof.building import model
+from tests.proof.building import model, parsed
 
 KINDS: dict[str, tuple[str, Kind]] = {
     "softmax over the last axis": ("h = MatMul(x, w)\n y = Softmax <axis = -1> (h)", "probabilities"),
@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[str, Kind]] = {
     "a product": ("y = MatMul(x, w)", "logits"),
     "a product with bias and cap": ("h = MatMul(x, w)\n b = Add(h, c)\n t = Tanh(b)\n y = Mul(t, k)",
                                      "logits"),
+    "a product of two columns": ("y = MatMul(x, two)", "logits"),
     "a product of one column": ("y = MatMul(x, one)", "numbers"),
     "a product behind a nonlinearity": ("h = MatMul(x, w)\n y = Relu(h)", "numbers"),
     "a product far away": ("h = MatMul(x, w)" + "".join(
@@ -34,8 +35,8 @@ KINDS: dict[str, tuple[str, Kind]] = {
 
 def built(name: str) -> ir.Model:
     body = KINDS[name][0]
-    width = 6 if "an input" in name else 1 if "one column" in name else 5
-    weights = {"w": (6, 5), "one": (6, 1), "c": (5,), "k": np.array(3.0, np.float32)}
+    width = 6 if "an input" in name else 1 if "one column" in name else 2 if "two columns" in name else 5
+    weights = {"w": (6, 5), "one": (6, 1), "two": (6, 2), "c": (5,), "k": np.array(3.0, np.float32)}
     used = {key: value for key, value in weights.items() if f" {key})" in body}
     return model(f"(float[n,4,6] x) => (float[n,4,{width}] y) {{ {body} }}", **used)
 
@@ -46,8 +47,34 @@ def test_an_output_is_compared_as_what_it_is(name: str) -> None:
     assert target.kind == KINDS[name][1]
     (target,) = targets(built(name), "l2")
     assert target.kind == "numbers"
-    (target,) = targets(built(name), "kl")
-    assert target.kind in ("logits", KINDS[name][1])
+    for metric in ("kl", "jsd"):  # everything is a distribution, and what no Softmax gives is taken as logits
+        (target,) = targets(built(name), metric)  # type: ignore[arg-type]
+        assert target.kind == {"numbers": "logits"}.get(KINDS[name][1], KINDS[name][1])
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("(float[n,6] x) => (float[n,5] y) { y = MatMul(x, w) }", "logits"),
+        ("(float[5,6] x) => (float[5] y) { y = MatMul(x, v) }", "numbers"),
+        ("(float[n,6] x) => (float[n,c] y) { y = MatMul(x, w) }", "numbers"),
+    ],
+)
+def test_classes_are_the_last_of_two_or_more_axes_and_their_number_is_known(body: str, kind: Kind) -> None:
+    (target,) = targets(sized(body))
+    assert target.kind == kind
+
+
+def sized(body: str) -> ir.Model:
+    return parsed(body, **({"v": (6,)} if "v)" in body else {"w": (6, 5)}))
+
+
+@pytest.mark.parametrize(("between", "kind"), [(DEPTH - 1, "logits"), (DEPTH, "numbers")])
+def test_a_product_is_looked_for_so_many_nodes_back(between: int, kind: Kind) -> None:
+    chain = "".join(f"\n h{n + 1} = Tanh(h{n})" for n in range(between - 1))
+    body = f"h0 = MatMul(x, w){chain}\n y = Tanh(h{between - 1})"
+    (target,) = targets(model(f"(float[n,6] x) => (float[n,5] y) {{ {body} }}", w=(6, 5)))
+    assert target.kind == kind
 
 
 PAIR = "(float[n,6] x) => (float[n,5] y, float[n,3] z) { y = MatMul(x, v)\n h = MatMul(x, w)\n z = Relu(h) }"

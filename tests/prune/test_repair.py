@@ -444,6 +444,25 @@ def test_norms_follow_the_change_and_stay_where_there_is_none() -> None:
     np.testing.assert_allclose(wider["m"], stored[0] * np.sqrt(2), rtol=1e-5)
 
 
+def test_a_channel_that_never_varied_keeps_its_variance_and_the_others_follow() -> None:
+    """Nothing says by what factor it changed; its mean moves with what is measured."""
+    node = next(n for n in cnn().model.graph if n.op_type == "BatchNormalization")
+    mean, variance = (np.asarray(node.inputs[p].const_value.numpy()) for p in (3, 4))  # type: ignore[union-attr]
+    still = np.arange(12) < 3
+    for after in (0.0, 4.0):
+        new = refreshed([node], wide(0.5, np.where(still, 0.0, 2.0)), wide(1.5, np.where(still, after, 4.0)))
+        np.testing.assert_allclose(new["v"], np.where(still, 1, 2) * variance, rtol=1e-4)
+        np.testing.assert_allclose(new["m"][still], mean[still] + 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("factor", "bounded"), [(5.0, 4.0), (4.0, 4.0), (0.2, 0.25), (0.25, 0.25)])
+def test_a_variance_is_not_refreshed_by_more_than_a_factor_of_four(factor: float, bounded: float) -> None:
+    node = next(n for n in cnn().model.graph if n.op_type == "BatchNormalization")
+    variance = np.asarray(node.inputs[4].const_value.numpy())  # type: ignore[union-attr]
+    new = refreshed([node], wide(0.0, 2.0), wide(0.0, 2.0 * factor))
+    np.testing.assert_allclose(new["v"], bounded * variance, rtol=1e-3)
+
+
 @pytest.mark.parametrize("epsilon", [1e-5, 0.5])
 def test_a_refreshed_norm_gives_what_the_dense_one_gave(epsilon: float) -> None:
     """Mean and spread behind it, with an epsilon that is small beside the variance or is not."""
@@ -457,7 +476,7 @@ def test_a_refreshed_norm_gives_what_the_dense_one_gave(epsilon: float) -> None:
     np.testing.assert_allclose(after, before, rtol=1e-5)
 
 
-def wide(mean: float, variance: float) -> Vector:
+def wide(mean: float, variance: float | np.ndarray) -> Vector:
     one = np.ones(12)
     return Vector(1.0, mean * one, (variance + mean**2) * one, one, one, one)
 

@@ -124,3 +124,21 @@ def test_a_slice_of_two_axes_keeps_the_bounds_of_the_one_that_is_whole() -> None
     (node,) = (node for node in model.graph if node.op_type == "Slice")
     starts, ends = (node.inputs[at].const_value.numpy().tolist() for at in (1, 2))  # type: ignore[union-attr]
     assert (starts, ends) == ([1, 0], [3, 3])
+
+
+def misaligned(array: Array) -> Array:
+    """The same numbers one byte further on, as a tensor in a mapped file may lie."""
+    room = np.zeros(array.nbytes + 1, np.uint8)
+    room[1:] = np.frombuffer(array.tobytes(), np.uint8)
+    return room[1:].view(array.dtype).reshape(array.shape)
+
+
+@pytest.mark.parametrize("way", [np.array, misaligned, np.asfortranarray, lambda a: misaligned(a.T.copy()).T])
+@pytest.mark.parametrize("shape", [(4, 6), (4, 0)])
+def test_rows_are_those_of_the_array_however_it_lies_in_memory(way: object, shape: tuple[int, int]) -> None:
+    dense = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    given, rows = way(dense), np.array([True, False, True, True])  # type: ignore[operator]
+    for columns in (None, np.arange(shape[1]) % 2 == 0):
+        found = Cut((rows, columns)).apply(given)
+        np.testing.assert_array_equal(found, dense[rows] if columns is None else dense[rows][:, columns])
+        assert found.flags.aligned and found.flags.c_contiguous

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphprune.errors import ArgumentError, ModelError
-from graphprune.prune.saliency import score_groups
+from graphprune.prune.saliency import batch_norm_slices, score_groups
 from tests.axes.claims import sketch
 
 from .widths import NORMED, rows, scores
@@ -44,6 +44,20 @@ def test_batch_norm_scale_is_the_score() -> None:
         w2=(2, 4, 1, 1),
     )
     np.testing.assert_allclose(scores(found, "bn-scale"), [2, 3, 0, 1])
+
+
+def test_scales_of_other_norms_are_no_scales_of_a_batch_norm() -> None:
+    """Nor are its other vectors: one gamma is found beside a LayerNormalization's and an InstanceNorm's."""
+    found = sketch(
+        """(float[n,3,6,6] x) => (float[n,2,6,6] y) { a = Conv(x, w1)\n b = BatchNormalization(a, g, s, m, v)
+        i = InstanceNormalization(b, gi, si)\n t = Transpose <perm = [0, 2, 3, 1]> (i)
+        l = LayerNormalization(t, gl, sl)\n r = Transpose <perm = [0, 3, 1, 2]> (l)\n y = Conv(r, w2) }""",
+        w1=(4, 3, 1, 1), g=(4,), s=(4,), m=(4,), v=np.ones(4, np.float32), gi=(4,), si=(4,), gl=(4,), sl=(4,),
+        w2=(2, 4, 1, 1),
+    )  # fmt: skip
+    (group,) = (group for group in found.groups if group.size == 4)
+    assert {"g", "gi", "gl"} <= {each.initializer for each in group.slices}
+    assert [each.initializer for each in batch_norm_slices(group)] == ["g"]
 
 
 def test_batch_norm_scale_needs_a_batch_norm() -> None:
