@@ -57,7 +57,7 @@ def ladder(number: int, group: Group, scores: Scores, multiple: int, min_keep: f
     below the Group's floor or `min_keep` of its Units.
     """
     rows = _rows(group, scores)
-    floor = max(1, group.floor, int(np.ceil(min_keep * group.size)))
+    floor = max(1, group.floor, int(np.ceil(min_keep * group.size - 1e-9)))
     removed = np.arange(1, len(rows)) * rows.shape[1]
     kept = group.size - removed
     removed = removed[(kept >= floor) & (kept % multiple == 0)]

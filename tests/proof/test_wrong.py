@@ -156,6 +156,20 @@ def test_a_compensated_weight_may_be_off_by_its_two_roundings_and_no_more(steps:
     assert failed(case.prove(), "'gamma'", "1 of 4 elements", "[1]")
 
 
+def test_a_compensated_weight_of_zero_stays_zero() -> None:
+    gamma = np.arange(8, dtype=np.float32)
+    case = cut(model(RMS, opset=23, w1=(6, 8), gamma=gamma - gamma[case_kept()[0]], w2=(8, 4)))
+    assert case.prove().ok
+    case.tensor("gamma", lambda a: a + np.where(a == 0, np.float32(1e-30), np.float32(0)))
+    assert failed(case.prove(), "'gamma'", "1 of 4 elements")
+
+
+def case_kept() -> tuple[int, ...]:
+    """The Units that such a cut keeps."""
+    (kept,) = cut(model(RMS, opset=23, w1=(6, 8), gamma=(8,), w2=(8, 4))).plan.cuts.values()
+    return kept
+
+
 LAYERNORM = """(float[n,6] x) => (float[n,4] y) {
     [wide] a = MatMul(x, w1)
     [m1] m = ReduceMean <axes = [1]> (a)

@@ -45,6 +45,8 @@ def test_an_allowance_above_the_total_is_refused() -> None:
     with pytest.raises(ArgumentError, match="tau must be more than"):
         growth(3, 0.2, 1.1)
     with pytest.raises(ArgumentError, match="tau must be more than"):
+        growth(1, 0.25, 1.25)
+    with pytest.raises(ArgumentError, match="tau must be more than"):
         graphprune.compile(TWO, "pagcp(delta0=0.5, tau=1.2)", calibration=DATA)
 
 
@@ -90,6 +92,17 @@ def test_the_search_stops_at_the_budget_with_the_smallest_step() -> None:
     over = lambda cuts: (31 - len(cuts.get("w:1", range(40)))) / 40  # noqa: E731
     found = search({"w:1": 0.1, "v:1": 0.1}, 0.05, 1.0, over=over).run()
     assert [(c.group, len(c.kept)) for c in found] == [("w:1", 30)]
+
+
+def test_a_budget_that_is_met_exactly_is_met() -> None:
+    over = lambda cuts: (32 - len(cuts.get("w:1", range(40)))) / 40  # noqa: E731
+    found = search({"w:1": 0.1, "v:1": 0.1}, 0.05, 1.0, over=over).run()
+    assert [(c.group, len(c.kept)) for c in found] == [("w:1", 32)]
+
+
+def test_a_share_of_the_cuts_is_rounded_up_but_not_above_a_whole_number() -> None:
+    commits = [Commit(f"g{n}", (0,), 0.1, 1) for n in range(100)]
+    assert [len(efficient(commits, share)) for share in (0.07, 0.071, 0.29, 1.0)] == [7, 8, 29, 100]
 
 
 def test_the_cheapest_cuts_per_multiply_add_are_kept() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphprune.errors import ArgumentError
+from graphprune.prune.fits import require_fit
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
 from tests.properties.nets import net
@@ -21,6 +22,8 @@ GROUP = FOUND.prunable[0]
         (Plan(cuts={"nobody:0": (0,)}), "there is no group 'nobody:0'"),
         (Plan(cuts={GROUP.id: ()}), "keeps nothing"),
         (Plan(cuts={GROUP.id: (0, GROUP.size)}), f"not among its {GROUP.size}"),
+        (Plan(cuts={GROUP.id: (0, GROUP.size - 1, GROUP.size)}), f"not among its {GROUP.size}"),
+        (Plan(cuts={GROUP.id: (-1, 0)}), f"not among its {GROUP.size}"),
         (Plan(cuts={GROUP.id: (1, 1)}), f"not among its {GROUP.size}"),
         (Plan(cuts={GROUP.id: (0,)}, widths={GROUP.id: 10**6}), "not 1000000"),
         (Plan(masks={"nobody": np.ones(3, bool)}), "there is no tensor 'nobody'"),
@@ -31,3 +34,9 @@ def test_a_plan_that_does_not_fit(plan: Plan, what: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         rewrite(FOUND.model, FOUND, plan)
     assert what in caught.value.message and "fits the model" in (caught.value.hint or "")
+
+
+def test_the_first_and_the_last_unit_may_stay() -> None:
+    kept = {GROUP.id: (0, GROUP.size - 1)}
+    require_fit(FOUND, Plan(cuts=kept))
+    require_fit(FOUND, Plan(cuts=kept, widths={GROUP.id: GROUP.size}))

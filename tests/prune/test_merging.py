@@ -113,6 +113,13 @@ def test_a_chain_is_not_one_cluster() -> None:
     assert len(set(linked(np.abs(line[:, None] - line[None]), 1.5).tolist())) == 2
 
 
+@pytest.mark.parametrize(("threshold", "clusters"), [(-1.5, 3), (-1.0, 2), (2.5, 2), (3.0, 1)])
+def test_a_pair_that_is_exactly_as_far_as_the_threshold_joins(threshold: float, clusters: int) -> None:
+    """Also where experts that are chosen together are at less than no distance."""
+    distances = np.array([[0.0, -1.0, 2.0], [-1.0, 0.0, 3.0], [2.0, 3.0, 0.0]])
+    assert linked(distances, threshold).tolist() == {3: [0, 1, 2], 2: [0, 0, 1], 1: [0, 0, 0]}[clusters]
+
+
 def test_one_threshold_for_all_layers_hits_the_total() -> None:
     loose = GAPS * 10
     for total in range(2, 11):

@@ -63,6 +63,18 @@ def test_a_document_that_is_not_a_plan_is_refused(break_it: object) -> None:
         Plan.from_json(document)
 
 
+def test_the_first_and_the_last_unit_may_stay() -> None:
+    document = json.loads(json.dumps(PLAN.to_json()))
+    document["groups"]["w:0"].update(kept=[5, 0])
+    assert Plan.from_json(document).cuts == {"w:0": (0, 5)}
+
+
+@pytest.mark.parametrize("part", ["replaced", "masks", "biases"])
+def test_a_plan_that_only_changes_numbers_is_not_empty(part: str) -> None:
+    assert not Plan(**{part: {"w": np.ones(2)}}).empty  # type: ignore[arg-type]
+    assert not Plan(bypassed=("y",)).empty and Plan().empty
+
+
 def test_a_whole_plan_is_empty() -> None:
     assert Plan(cuts={"w:0": (0, 1)}, widths={"w:0": 2}).empty
     assert not PLAN.empty

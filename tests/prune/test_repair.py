@@ -418,6 +418,27 @@ def test_a_weight_with_other_readers_keeps_its_values_and_says_so() -> None:
     assert any("v@" in note and "other readers" in note for note in once.notes)
 
 
+@pytest.mark.parametrize("driver", ["sequential", "oneshot"])
+def test_a_product_that_adds_what_is_computed_keeps_its_values_and_says_so(driver: str) -> None:
+    """What is wanted of it is not its weight times its input alone; as a vector it is repaired."""
+    for third, why in (("c", True), ("k", False)):
+        analysis = sketch(
+            f"""(float[n,8] x) => (float[n,4] y, float[n,4] c) {{ a = MatMul(x, w)\n b = Relu(a)
+            c = MatMul(x, u)\n y = Gemm(b, v, {third}) }}""",
+            w=(8, 12),
+            v=(12, 4),
+            u=(8, 4),
+            **({"k": (4,)} if third == "k" else {}),
+        )
+        cuts = {g.id: tuple(range(6)) for g in analysis.prunable if g.size == 12}
+        seen = batches(analysis)
+        grams = collect(analysis.model, seen, wanted_grams(analysis)) if driver == "oneshot" else None
+        data = {"statistics": grams} if driver == "oneshot" else {"batches": seen}
+        made = repair(analysis, cuts, driver=driver, **data)
+        assert ("v" not in made.replaced) == why
+        assert any("no constant vector" in note for note in made.notes) == why
+
+
 def test_a_product_that_loses_nothing_gets_no_new_add() -> None:
     analysis = sketch(
         """(float[n,8] x) => (float[n,4] y) { a = MatMul(x, w)\n b = Relu(a)\n c = MatMul(b, v)\n d = Tanh(c)

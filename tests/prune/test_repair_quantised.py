@@ -233,6 +233,7 @@ def test_codes_that_bring_the_whole_model_no_closer_are_not_taken() -> None:
     spoiled = {name: np.zeros_like(array) + 7 for name, array in made.replaced.items()}
     assert helps(analysis, cuts, made.replaced, {}, data[:2])
     assert not helps(analysis, cuts, spoiled, {}, data[:2])
+    assert not helps(analysis, cuts, {}, {}, data[:2]), "as near is no nearer"
 
 
 def test_weights_become_floats_on_request_and_so_they_are_replayed(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +14,7 @@ import graphprune
 from graphprune.axes import analyse
 from graphprune.axes.groups import Group
 from graphprune.errors import PromiseError
-from graphprune.prune.select import alignment, in_order, ladder, take_ratio
+from graphprune.prune.select import Scope, alignment, in_order, ladder, take_ratio
 
 from .widths import convs, deep, grouped, params, plan_of, widths
 
@@ -94,6 +97,39 @@ def test_a_tenth_of_every_group_stays() -> None:
 def test_min_keep_is_kept() -> None:
     kept = widths(plan_of(deep(), "prune(ratio=0.9, scope=local, min-keep=0.5)"))
     assert kept == {"w1:1": 10, "w2:1": 20, "w3:1": 6}
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.28, 28), (0.55, 55), (0.281, 29), (0.0, 1), (1.0, 100)])
+def test_a_share_that_stays_is_rounded_up_but_not_above_a_whole_number(share: float, count: int) -> None:
+    """In binary, 0.28 * 100 is a little more than 28."""
+    group = Group("g", np.arange(100), (), None)
+    removed = ladder(0, group, np.arange(100.0), 1, share).removed
+    assert 100 - max(removed, default=0) == count
+
+
+@pytest.mark.parametrize("scope", ["global", "local", "isomorphic"])
+def test_a_ratio_is_rounded_down_but_not_below_a_whole_number(scope: Scope) -> None:
+    """In binary, 1 - 0.9 is a little less than a tenth."""
+    group = Group("g", np.arange(10), (), None)
+    order = in_order([ladder(0, group, np.arange(10.0), 1, 0.0)], [group], scope)
+    taken = [take_ratio(order, [group], ratio, scope) for ratio in (1 - 0.9, 0.19, 0.2, 0.7, 1.0)]
+    assert taken == [1, 1, 2, 7, 9]
+
+
+@pytest.mark.parametrize(("per", "multiple"), [(1, 12), (2, 6), (3, 4), (8, 3), (12, 1), (24, 1)])
+def test_units_of_several_channels_are_aligned_by_their_channels(per: int, multiple: int) -> None:
+    """The least number of Units whose channels are a multiple of twelve."""
+    assert min(n for n in range(1, 13) if n * per % 12 == 0) == multiple
+    node = ir.node("Conv", [ir.val("x"), ir.val("w")])
+    touched = SimpleNamespace(count=10 * per, use=SimpleNamespace(node=node))
+    group = Group("g", np.arange(10), (touched,), None, convolutional=True)  # type: ignore[arg-type]
+    assert alignment(group, 12) == multiple
+
+
+@pytest.mark.parametrize(("width", "wanted"), [(15, 4), (16, 8), (31, 8), (32, 16)])
+def test_automatic_alignment_is_wider_from_16_and_from_32_channels_on(width: int, wanted: int) -> None:
+    assert alignment(Group("g", np.arange(width), (), None, convolutional=True), "auto") == wanted
+    assert alignment(Group("g", np.arange(width), (), None), "auto") == 1
 
 
 @pytest.mark.parametrize("g", [2, 4, 8])
