@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from graphprune.prune.repair import repair, sequential
-from graphprune.prune.repair.fit import DAMPINGS, Fit, choose_damping, fit
+from graphprune.prune.repair.fit import DAMPINGS, ROWS, WIDE, Fit, choose_damping, fit
 from graphprune.prune.repair.solve import Moments, observed
 from tests.axes.claims import sketch
 
@@ -154,3 +154,34 @@ def test_matching_scales_rows_to_the_spread_they_had_within_bounds() -> None:
     got = x[0] @ found.weight[0].T + found.bias[0]
     np.testing.assert_allclose(got.std(axis=0), wanted, rtol=1e-5)
     np.testing.assert_allclose(got.mean(axis=0), y[0].mean(axis=0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("columns", "held"), [(WIDE, 4), (WIDE + 1, 1)])
+@pytest.mark.parametrize(
+    ("outputs", "blocks", "used"), [(ROWS, 1, ROWS), (ROWS + 1, 1, ROWS), (ROWS + 1, 2, ROWS + 1)]
+)
+def test_where_solutions_are_dear_fewer_folds_and_rows_choose_the_ridge(
+    columns: int, held: int, outputs: int, blocks: int, used: int
+) -> None:
+    """Up to the limits all of them do; rows are left out of a single block only, and never the last one."""
+    asked: list[tuple[int, ...]] = []
+
+    class Fold:
+        def __add__(self, other: Fold) -> Fold:
+            return self
+
+        def some(self, rows: np.ndarray) -> Fold:
+            assert used < outputs and rows[0] == 0 and rows[-1] == outputs - 1
+            return self
+
+        def refits(self, weight: Doubles, keep: Doubles, dampings: Sequence[float], biased: bool) -> object:
+            return (weight for _ in dampings)
+
+        def loss(self, weight: Doubles, bias: Doubles) -> Doubles:
+            asked.append(weight.shape)
+            return np.zeros(weight.shape[:2])
+
+    weight = np.zeros((blocks, outputs, columns), np.float32)
+    live, keep = np.ones((blocks, outputs), bool), np.ones((blocks, columns), bool)
+    assert choose_damping(weight, [Fold() for _ in range(4)], keep, live, False) == DAMPINGS[0]  # type: ignore[type-var]
+    assert asked == [(blocks, used, columns)] * (held * len(DAMPINGS))

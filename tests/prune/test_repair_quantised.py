@@ -123,6 +123,14 @@ def test_scales_grow_where_new_weights_leave_the_grid_and_biases_follow() -> Non
     assert prove(analysis.model, analysis, plan, small, data[2:]).ok
 
 
+def test_scales_stay_where_wider_ones_are_no_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    analysis, data = qdq_net()
+    cuts = {g.id: tuple(range(2)) for g in analysis.prunable}
+    monkeypatch.setattr("graphprune.prune.repair.sequential.missed", lambda found, folds, live: 1.0)
+    made = repair(analysis, cuts, batches=data[:2])
+    assert "w3" in made.replaced and not {"sw2", "tw2", "sw3", "tw3"} & set(made.replaced)
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_quantised_net_is_repaired_on_its_own_grid(bits: int) -> None:
     analysis, data = qdq_net(bits)

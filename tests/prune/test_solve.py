@@ -11,6 +11,7 @@ from graphprune.prune.repair.solve import (
     matched,
     observed,
     refit,
+    ridge,
 )
 
 Doubles = np.ndarray
@@ -217,3 +218,23 @@ def test_a_block_without_a_unique_solution_gets_the_smallest_and_the_others_thei
     cross = np.array([[[2.0, 2.0]], [[2.0, 8.0]]])
     found = refit(np.zeros((2, 1, 2)), gram, cross, np.ones((2, 2), bool), 0.0)
     np.testing.assert_allclose(found, [[[1.0, 1.0]], [[1.0, 2.0]]], atol=1e-9)
+
+
+def test_a_ridge_is_a_share_of_the_mean_and_something_where_nothing_varies() -> None:
+    assert ridge(np.array([1.0, 3.0]), 0.25) == 0.5
+    assert ridge(np.array([1.0, 0.0]), 0.25) == 0.125
+    assert ridge(np.zeros(2), 0.25) == ridge(np.zeros(0), 0.25) == 1.0
+
+
+def test_a_row_that_never_varies_is_not_scaled() -> None:
+    """There is nothing to scale, and nothing to scale it to; the others get their spread back."""
+    x = samples(0)
+    weight, _ = layer(0)
+    y = 1.5 * x @ weight.transpose(0, 2, 1)
+    y[:, :, 2] = 4.0
+    still = weight.copy()
+    still[0, 2] = 0
+    found, bias = matched(still, observed(x, y))
+    np.testing.assert_array_equal(found[0, 2], 0)
+    assert bias[0, 2] == pytest.approx(4.0)
+    np.testing.assert_allclose(np.delete(found, 2, axis=1), 1.5 * np.delete(weight, 2, axis=1), rtol=1e-9)
