@@ -13,6 +13,7 @@ from graphprune.ir.defaults import is_constant
 from graphprune.ir.domains import is_default
 from graphprune.ir.element import UNSIZED, is_packed
 from graphprune.ir.evaluate import Attributes, CannotEvaluateError, Evaluator, Inputs, evaluator, integer
+from graphprune.ir.shapes import Shape
 
 FOLDABLE = frozenset(
     [
@@ -43,20 +44,25 @@ FOLDABLE = frozenset(
         "ScatterND",  # Swin v2 zeroes the bias of its keys
     ]
 )
+Shapes = Mapping[ir.Value, Shape | None]
 SMALL = 64
 """Bytes that a folded result may always cost."""
 WORK = 2**32
 """Most multiplications of a product that is folded."""
 
 
-def fold_weights(graph: ir.Graph) -> dict[ir.Value, Array]:
+def fold_weights(graph: ir.Graph, shapes: Shapes) -> dict[ir.Value, Array]:
     """Evaluates every foldable part of a graph.
+
+    Args:
+        graph: to look at.
+        shapes: of its values.
 
     Returns:
         Values that other nodes read, with their contents. The caller replaces them and sweeps the dead nodes.
     """
     results: dict[ir.Value, Array] = {}
-    for part in _parts(graph):
+    for part in _parts(graph, shapes):
         inside = set(part)
         frontier = [out for node in part for out in node.outputs if _leaves(out, inside)]
         if any(out.is_graph_output() for node in part for out in node.outputs):
@@ -69,14 +75,18 @@ def fold_weights(graph: ir.Graph) -> dict[ir.Value, Array]:
     return results
 
 
-def _parts(graph: ir.Graph) -> Iterator[list[ir.Node]]:
+def _parts(graph: ir.Graph, shapes: Shapes) -> Iterator[list[ir.Node]]:
     """Connected weight-only nodes, in topological order."""
     constant: set[ir.Value] = set()
     links: list[tuple[ir.Node, ir.Node]] = []
     order: dict[ir.Node, int] = {}
     for index, node in enumerate(graph):
         inputs = [value for value in node.inputs if value is not None]
-        if not inputs or not _is_foldable(node) or not all(_is_weight(v) or v in constant for v in inputs):
+        if (
+            not inputs
+            or not _is_foldable(node, shapes)
+            or not all(_is_weight(v) or v in constant for v in inputs)
+        ):
             continue
         constant.update(node.outputs)
         order[node] = index
@@ -92,10 +102,16 @@ def _parts(graph: ir.Graph) -> Iterator[list[ir.Node]]:
         yield sorted(part, key=lambda node: order[node])
 
 
-def _is_foldable(node: ir.Node) -> bool:
-    if not is_default(node.domain):
+def _is_foldable(node: ir.Node, shapes: Shapes) -> bool:
+    if not is_default(node.domain) or (node.op_type == "MatMul" and not _is_by_vector(node, shapes)):
         return False
     return node.op_type in FOLDABLE or node.op_type in PRODUCTS or _is_standardisation(node)
+
+
+def _is_by_vector(node: ir.Node, shapes: Shapes) -> bool:
+    """A product of two matrices is a layer (DeBERTa's positions by its keys), whose widths may be cut."""
+    found = shapes.get(node.outputs[0])
+    return found is not None and (len(found) < 2 or (1, 1) in found[-2:])
 
 
 def _is_standardisation(node: ir.Node) -> bool:

@@ -174,7 +174,7 @@ def _sweep(nodes: Iterable[ir.Node]) -> None:
 
 def _fold_weights(graph: ir.Graph, sizes: Sizes) -> None:
     producers = []
-    for out, array in fold_weights(graph).items():
+    for out, array in fold_weights(graph, sizes.shapes).items():
         sizes.data[out] = constant(array)
         producers.append(out.producer())
         _materialise(graph, out, sizes)

@@ -14,13 +14,13 @@ import numpy as np
 
 from graphprune.axes.groups import Group, Slice
 from graphprune.errors import ModelError
-from graphprune.ir.arrays import Bools, Doubles, Floats, Ids
+from graphprune.ir.arrays import Doubles, Floats, Ids
 from graphprune.ir.names import quote
 from graphprune.prune.dual import RowSheet
 from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
 from graphprune.prune.kinds import Kind
 from graphprune.prune.saliency import Weights, batch_norm_slices, per_unit, scored_slices
-from graphprune.prune.shrink import damping
+from graphprune.prune.shrink import damping_of, inverted, varying
 from graphprune.prune.surgeon import CHUNK, ColumnSheet, Sheet, alike, eliminate
 from graphprune.statistics.measures import Rows, Second, Statistics, Wanted
 
@@ -200,50 +200,8 @@ def _sheets(sink: Sink, evidence: Evidence) -> Iterator[Sheet]:
         if moves[columns].any():
             covariance *= moves
             covariance *= moves[:, None]
-            inverse = inverted(covariance, _damping(covariance, second.count, evidence.damping))
+            inverse = inverted(covariance, damping_of(covariance, second.count, evidence.damping))
             yield ColumnSheet(matrix[block] * (moves / unit), inverse, units, columns)
-
-
-def _damping(covariance: Doubles, rows: float, given: float | None) -> float:
-    if given is not None:
-        return given
-    columns, trace = int(np.count_nonzero(covariance.diagonal())), float(np.trace(covariance))
-    return damping(rows, columns, trace, float(np.vdot(covariance, covariance)))
-
-
-STILL = 1e-11
-"""Share of its second moment below which a column's variance is rounding: it is constant."""
-HARDER = 10.0
-"""Factor of a ridge that did not make a matrix positive."""
-
-
-def varying(variance: Doubles, mean: Doubles) -> Bools:
-    """Which columns vary, beyond what single precision makes of a constant."""
-    return np.asarray(variance > STILL * (variance + mean**2))
-
-
-def inverted(second: Doubles, damping: float) -> Doubles:
-    """(H + damping * mean diagonal)^-1; columns that are always zero count as independent.
-
-    H was summed in single precision: where it is not positive even so, the damping grows until it is.
-    """
-    from scipy.linalg.lapack import dpotrf, dpotri
-
-    diagonal = np.diagonal(second)
-    mean = float(diagonal.mean())
-    level = damping * mean
-    while True:
-        damped = np.array(second, order="F")
-        damped[np.diag_indices_from(damped)] += np.where(diagonal > 0, level, 1.0)
-        factor, failed = dpotrf(damped, lower=1, overwrite_a=1)
-        if not failed:
-            break
-        level = HARDER * max(level, float(np.finfo(np.float32).eps) * mean)
-    half, _ = dpotri(factor, lower=1, overwrite_c=1)
-    lower = np.tril(half, -1)
-    lower += lower.T
-    lower[np.diag_indices_from(lower)] = np.diagonal(half)
-    return np.asarray(lower)
 
 
 def _thinet(group: Group, evidence: Evidence) -> Doubles | None:

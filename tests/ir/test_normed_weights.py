@@ -144,3 +144,24 @@ def test_a_product_of_two_thin_weights_that_would_grow_the_file_stays() -> None:
     model = ir.from_proto(helper.make_model(thin, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     normalise(model)
     assert [node.op_type for node in model.graph] == ["MatMul", "MatMul"]
+
+
+def test_a_table_by_a_weight_is_a_layer_and_stays() -> None:
+    """Positions by keys, of a relative attention: folded, the file is smaller, and nothing can be cut."""
+    shapes = {"table": (8, 64), "keys": (64, 16), "out": (16, 64)}
+    weights = {name: DRAW.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    layer = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["table", "keys"], ["k"]),
+            helper.make_node("MatMul", ["k", "out"], ["t"]),
+            helper.make_node("Add", ["x", "t"], ["y"]),
+        ],
+        "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8, 64])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = ir.from_proto(helper.make_model(layer, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    normalise(model)
+    assert [node.op_type for node in model.graph] == ["MatMul", "MatMul", "Add"]
+    assert [group.size for group in analyse(model).prunable] == [16]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
-from graphprune.prune.criteria import CRITERIA, greedy, inverted, wanted
+from graphprune.prune.criteria import CRITERIA, greedy, wanted
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.normalise import normalised
+from graphprune.prune.shrink import inverted
 from graphprune.prune.surgeon import ColumnSheet, eliminate
 from tests.axes.claims import sketch
 

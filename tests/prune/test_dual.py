@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphprune.prune.criteria import inverted
 from graphprune.prune.dual import RowSheet
 from graphprune.prune.repair.fit import choose_damping, fit
 from graphprune.prune.repair.samples import Samples
 from graphprune.prune.repair.solve import Moments, observed
+from graphprune.prune.shrink import inverted
 from graphprune.prune.surgeon import ColumnSheet, Sheet, eliminate
 
 Array = np.ndarray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphprune.prune.criteria import _products, inverted
+from graphprune.prune.criteria import _products
 from graphprune.prune.divergence import _chunks
 from graphprune.prune.dual import RowSheet, kernel
 from graphprune.prune.masks.patterns import Pattern, keep_groups, keep_rows
@@ -14,6 +14,7 @@ from graphprune.prune.repair.samples import Samples
 from graphprune.prune.repair.sequential import FAINT, audible
 from graphprune.prune.rewrite import _taken
 from graphprune.prune.saliency import _both_sums
+from graphprune.prune.shrink import inverted
 from graphprune.prune.surgeon import ColumnSheet, eliminate
 from tests.axes.claims import sketch
 

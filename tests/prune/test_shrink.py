@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphprune.prune.criteria import inverted
 from graphprune.prune.dual import RowSheet
-from graphprune.prune.shrink import LEAST, damping
+from graphprune.prune.shrink import LEAST, damping, inverted
 from graphprune.prune.surgeon import ColumnSheet, eliminate
 
 Array = np.ndarray

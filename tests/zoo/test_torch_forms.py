@@ -170,7 +170,7 @@ def _calibration(shapes: Shapes) -> dict[str, np.ndarray]:
 def test_all_commands_count_alike(form: tuple[Path, Shapes]) -> None:
     counted = inspect(form[0], Settings()).size
     assert counted == graphprune.bench([form[0]]).models[0].size
-    assert counted.macs and counted.params > 4000
+    assert counted.macs and counted.params >= 3428  # of the smallest net, whose weights are computed
     assert graphprune.validate(form[0], form[0]).ok
 
 

@@ -266,14 +266,14 @@ def outputs(member: Member) -> Violations:
 def barrier(member: Member) -> Violations:
     """16: an unknown operator is a barrier, and what is left is still proved."""
     analyse = importlib.import_module("graphprune.axes.analyse")
-    known = analyse.row_for
+    known = analyse.record_for
     before = {slot for units in relations.partition(member.analysis) for unit in units for slot in unit}
     for name in sorted({node.op_type for node in member.analysis.model.graph} - set(_COMMON))[:2]:
 
         def unknown(domain: str, op_type: str, name: str = name) -> object:
             return None if op_type == name else known(domain, op_type)
 
-        with mock.patch.object(analyse, "row_for", unknown):
+        with mock.patch.object(analyse, "record_for", unknown):
             after = relations.analysed(member.model)
         if not {s for units in relations.partition(after) for unit in units for s in unit} <= before:
             yield f"Units appear where {name} is unknown"
