@@ -81,7 +81,14 @@ def grid_of(use: Use) -> Grid | None:
     shape, axis = tuple(tensor.shape.numpy()), _axis(node, len(tensor.shape))
     scale = reduce(_times, (_aligned(v, shape, axis, 1) for v in scales), np.ones((), np.float32))
     zero = _aligned(zeros[0] if zeros else None, shape, axis, 0)
+    if not all(_fits(each, shape) for each in (scale, zero)):
+        return None  # ONNX Runtime's quantiser gives a bias [1, n] a scale per row; only its fusions run that
     return Grid(scale, zero, *_span(np.asarray(tensor.numpy()), tensor.dtype, zero))
+
+
+def _fits(numbers: Singles, shape: tuple[int, ...]) -> bool:
+    """Whether there is one number for all, or one per slot of every axis that has several."""
+    return all(n in (1, size) for n, size in zip(numbers.shape[::-1], shape[::-1], strict=False))
 
 
 def _times(one: Singles, two: Singles) -> Singles:

@@ -164,4 +164,4 @@ def test_a_table_by_a_weight_is_a_layer_and_stays() -> None:
     model = ir.from_proto(helper.make_model(layer, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     normalise(model)
     assert [node.op_type for node in model.graph] == ["MatMul", "MatMul", "Add"]
-    assert [group.size for group in analyse(model).prunable] == [16]
+    assert [group.size for group in analyse(model).prunable] == [64, 16]

@@ -13,12 +13,14 @@ import graphprune
 from graphprune.axes import Analysis, analyse
 from graphprune.errors import PromiseError
 from graphprune.ir.normalise import normalise
+from graphprune.labels.state import Use
 from graphprune.proof import prove
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.plan import Plan
 from graphprune.prune.repair import Repaired, repair
 from graphprune.prune.repair.worth import helps
 from graphprune.prune.rewrite import rewrite
+from graphprune.statistics.stored import grid_of
 from tests.axes.claims import sketch
 from tests.ops.exotic_graphs import Case, NodeRow, floats, unsigned
 from tests.prune.test_repair import distance, twin
@@ -287,3 +289,21 @@ def test_weights_behind_a_cast_are_repaired_as_they_are_stored() -> None:
         distance(analysis.model, twin(analysis, cuts, each), [unseen]) for each in (Repaired({}, {}), made)
     )
     assert after < 0.8 * before
+
+
+def test_a_scale_that_does_not_fit_its_codes_is_no_grid() -> None:
+    """A bias [1, n] with a scale per row: ONNX Runtime's static quantiser writes it, its fusions read it."""
+    analysis = sketch(
+        """(float[n,4] x) => (float[n,3] y) {
+            f = DequantizeLinear <axis = 0> (w, s)
+            c = DequantizeLinear <axis = 0> (b, t)
+            y = Gemm <transB = 1> (x, f, c)
+        }""",
+        w=np.ones((3, 4), np.int8),
+        s=np.ones(3, np.float32),
+        b=np.ones((1, 3), np.int32),
+        t=np.ones(3, np.float32),
+    )
+    weight, bias = (next(iter(analysis.model.graph.initializers[name].uses())) for name in "wb")
+    assert grid_of(Use(*weight)) is not None
+    assert grid_of(Use(*bias)) is None
