@@ -101,6 +101,7 @@ def quantised(dense: Path, form: Form, arrays: dict[str, np.ndarray], folder: Pa
         return coded_weights(dense, folder / "weights.onnx")
     ready, target = folder / "ready.onnx", folder / f"{form}.onnx"
     quant_pre_process(str(dense), str(ready), skip_symbolic_shape=True)
+    _flatten_biases(ready)
     if form == "dynamic":
         quantize_dynamic(str(ready), str(target), weight_type=QuantType.QUInt8)
     else:
@@ -112,6 +113,16 @@ def quantised(dense: Path, form: Form, arrays: dict[str, np.ndarray], folder: Pa
             extra_options={"QDQDisableWeightAdjustForInt32Bias": True},  # it fails on weights of products
         )  # fmt: skip
     return target
+
+
+def _flatten_biases(path: Path) -> None:
+    """Biases [1, n] of a Gemm as [n]: the quantiser gives them a scale per row, which runs only fused."""
+    model = onnx.load(path)
+    biases = {node.input[2] for node in model.graph.node if node.op_type == "Gemm" and len(node.input) > 2}
+    for tensor in model.graph.initializer:
+        if tensor.name in biases and len(tensor.dims) == 2 and tensor.dims[0] == 1:
+            del tensor.dims[0]
+    onnx.save(model, path)
 
 
 def modern(source: Path, target: Path) -> Path:
