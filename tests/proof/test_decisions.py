@@ -224,3 +224,16 @@ def test_a_decision_may_tip_up_to_twice_the_gap_and_no_further(kind: str, apart:
         values, one, two = np.array([[0.0, -apart]]), np.array([0]), np.array([1])
     found = unexplained(decision, {given: values, result: one}, {given: values, result: two}, 0.25)
     assert (not found) == tied
+
+
+def test_all_that_differs_must_be_at_ties() -> None:
+    """One tie among two results that differ excuses itself alone."""
+    case = gated()
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    (decision,), _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
+    given, result = decision.inputs[0].reference, decision.outputs[0].reference
+    decision = replace(decision, constants=(np.zeros(()),))
+    values, one, two = np.array([0.0, 3.0]), np.array([False, True]), np.array([True, False])
+    found = unexplained(decision, {given: values, result: one}, {given: values, result: two}, 0.25)
+    assert "not at ties" in found
