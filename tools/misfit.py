@@ -18,6 +18,7 @@ import graphprune
 from graphprune.ir.load import load
 from graphprune.pipeline.compile import Result
 from graphprune.runtime.session import open_session
+from tools.command import ended
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "digits_cnn"
 SAMPLES, REAL = 160, 64
@@ -89,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -29,6 +29,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import graphprune
+from tools.command import ended
 from tools.real_models.registry import workload_named
 from tools.real_models.store import default_cache
 from tools.real_models.workload import Workload
@@ -220,4 +221,4 @@ def _model(row: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tools.mutants import draw as drawing
 from tools.mutants.operators import Mutant, differs, mutants
 from tools.mutants.page import Outcome, score
@@ -100,3 +102,8 @@ def test_what_is_excused_does_not_count() -> None:
     made = [("killed", ""), ("timeout", ""), ("survived", ""), ("survived", "the same")]
     found = [Outcome(mutant, Verdict("x", how, "", 1, 1.0), excuse) for how, excuse in made]
     assert score(found) == (2, 3, 1)
+
+
+def test_a_commit_that_is_not_there_is_told_in_a_line() -> None:
+    with pytest.raises(SystemExit, match="no commit named 'nosuch'"):
+        drawing.commit_of(Path(__file__).parent, "nosuch")

@@ -51,8 +51,15 @@ def git(root: Path, *arguments: str) -> bytes:
 
 
 def commit_of(root: Path, name: str) -> str:
-    """The full hash of a commit."""
-    return git(root, "rev-parse", f"{name}^{{commit}}").decode().strip()
+    """The full hash of a commit.
+
+    Raises:
+        SystemExit: there is none of this name.
+    """
+    try:
+        return git(root, "rev-parse", f"{name}^{{commit}}").decode().strip()
+    except subprocess.CalledProcessError:
+        raise SystemExit(f"error: no commit named '{name}'") from None
 
 
 def draw(root: Path, areas: Iterable[str] = AREAS, share: float = 1.0, seed: str = "0") -> list[Mutant]:
