@@ -21,6 +21,7 @@ TITLES = {
     "select": "Joining, parting, picking",
     "recurrent": "Recurrent",
     "attention": "Fused attention",
+    "packed_attention": "Fused attention with its projection",
     "rotary": "Rotary position embedding",
     "linear_attention": "Linear attention and caches",
     "quantised": "Quantised",

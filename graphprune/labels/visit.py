@@ -309,17 +309,16 @@ class Visit:
     def kernel(self, position: int) -> None:
         """Axes 2 and on of a convolution's weight are kernel positions, never removed."""
         chain = self._chain(position)
-        if chain is None or None in chain.axes[2:]:
-            for label in self.axes(position)[2:]:
-                self.fix(label, "it is a kernel position")
-            return
-        self.axes(position)
-        use = chain.use(Use(self.node, position))
-        labels, sizes = list(self.state.uses[use]), self._shapes.get(chain.value) or ()
-        for axis in chain.axes[2:]:
-            if axis is not None:
-                labels[axis] = self.fixed(sizes[axis])
-        self.state.uses[use] = tuple(labels)
+        if chain is not None and None not in chain.axes[2:]:
+            self.axes(position)
+            use = chain.use(Use(self.node, position))
+            labels, sizes = list(self.state.uses[use]), self._shapes.get(chain.value) or ()
+            for axis in chain.axes[2:]:
+                if axis is not None:
+                    labels[axis] = self.fixed(sizes[axis])
+            self.state.uses[use] = tuple(labels)
+        for label in self.axes(position)[2:]:
+            self.fix(label, "it is a position of the kernel")
 
     def contract(self, position: int, axis: int, fill: str = "zero") -> None:
         """This edge's axis is contracted, reduced or normalised: the reference masks removed slots here."""

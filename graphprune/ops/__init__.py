@@ -16,6 +16,7 @@ MODULES = (
     "select",
     "recurrent",
     "attention",
+    "packed_attention",
     "rotary",
     "linear_attention",
     "quantised",

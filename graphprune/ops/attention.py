@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from math import prod
 
 from graphprune.labels.algebra import ONE, Label
-from graphprune.labels.edits import AttributeCount, AttributeCounts
+from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
+from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.heads import (
+    UNKNOWN,
     Heads,
+    Packed,
     cache,
     default_scale,
     divided,
@@ -23,8 +26,6 @@ from graphprune.ops.heads import (
 )
 from graphprune.ops.operands import per_slot
 from graphprune.ops.record import Record, ops
-
-UNKNOWN = "its numbers of heads are not known"
 
 
 def attention(visit: Visit) -> None:
@@ -77,88 +78,6 @@ def _attention_outputs(visit: Visit, q: Heads, k: Heads, v: Heads) -> None:
     if len(visit.node.outputs) > 3:
         shape = visit.out_shape(3) or (ONE,) * 4
         visit.out([batch, q.heads, queries, visit.fixed(shape[-1])], 3)
-
-
-@dataclass(frozen=True)
-class Packed:
-    """Q, K and V side by side on one axis of a weight or activation."""
-
-    q: Heads
-    k: Heads
-    v: Heads
-    sizes: tuple[int, int, int]
-
-
-def _packed(visit: Visit, label: Label, sizes: list[int], heads: int) -> Packed | None:
-    found = [
-        divided(visit, part, size, heads)
-        for part, size in zip(pieces(visit, label, sizes, "qkv"), sizes, strict=True)
-    ]
-    if found[0] is None or found[1] is None or found[2] is None:
-        visit.fix(label, UNKNOWN)
-        return None
-    q, k, v = found[0], found[1], found[2]
-    visit.equal(q.heads, k.heads)
-    visit.equal(q.heads, v.heads)
-    visit.equal(q.dims, k.dims)
-    return Packed(q, k, v, (sizes[0], sizes[1], sizes[2]))
-
-
-def packed_attention(visit: Visit) -> None:
-    """com.microsoft Attention: x.W with W = [Wq Wk Wv], then attention over `num_heads` heads."""
-    width, heads = static(visit, 1, 1), visit.int_attr("num_heads", 0)
-    sizes = list(visit.ints_attr("qkv_hidden_sizes") or [(width or 0) // 3] * 3)
-    found = _packed(visit, visit.axis(1, 1), sizes, heads) if width == sum(sizes) and width else None
-    if found is None:
-        visit.fix_all(UNKNOWN)
-        return
-    visit.equal(visit.axis(0, -1), visit.axis(1, 0))
-    visit.contract(0, -1)
-    visit.roles(1, "source")
-    visit.role(1, 0, "sink")
-    for position in (1, 2):
-        if visit.has(position):
-            visit.contract(position, -1)
-    per_slot(visit, 2, visit.axis(1, 1), "bias")
-    visit.edit(AttributeCount(visit.node, "num_heads", found.q.heads))
-    visit.edit(
-        AttributeCounts(visit.node, "qkv_hidden_sizes", (found.q.packed, found.k.packed, found.v.packed))
-    )
-    _packed_tail(visit, found, heads, bias=5, past=4)
-
-
-def quantised_attention(visit: Visit) -> None:
-    """QAttention: as Attention with an integer weight; the three widths are equal."""
-    width, heads = static(visit, 1, 1) or 0, visit.int_attr("num_heads", 0)
-    found = _packed(visit, visit.axis(1, 1), [width // 3] * 3, heads) if width and width % 3 == 0 else None
-    if found is None:
-        visit.fix_all(UNKNOWN)
-        return
-    for label in (visit.axis(0, -1), visit.axis(1, 0), found.q.dims, found.v.dims):
-        visit.fix(label, "QAttention has integer operands, whose masked form differs")
-    visit.roles(1, "source")
-    visit.role(1, 0, "sink")
-    for position, role in ((2, "bias"), (4, "scale"), (7, "table")):
-        per_slot(visit, position, visit.axis(1, 1), role)
-    visit.edit(AttributeCount(visit.node, "num_heads", found.q.heads))
-    _packed_tail(visit, found, heads, bias=9, past=8)
-
-
-def _packed_tail(visit: Visit, found: Packed, heads: int, bias: int, past: int) -> None:
-    """What follows the projection: scale, masks, rotation, cache and result."""
-    batch = visit.axis(0, 0)
-    queries = tokens(visit, 0, 1)
-    default_scale(visit, found.sizes[0] // heads, found.q.dims, zero_is_default=True)
-    mask_heads(visit, bias, found.q.heads)
-    mask = 3 if bias == 5 else 5
-    for label in visit.axes(mask) if visit.has(mask) else ():
-        visit.fix(label, "it masks tokens")
-    if visit.int_attr("do_rotary", 0):
-        visit.fix(found.q.dims, "its head dims are rotated inside the operator")
-    if visit.has(past) or len(visit.node.outputs) > 1:
-        visit.equal(found.k.dims, found.v.dims)
-        cache(visit, past, 1, [(), batch, found.k.heads, (), found.k.dims])
-    visit.out([batch, queries, (*found.q.heads, *found.v.dims)])
 
 
 def multi_head_attention(visit: Visit) -> None:
@@ -312,6 +231,42 @@ def opaque(visit: Visit) -> None:
     visit.fix_all(f"{visit.node.op_type} is kept whole")
 
 
+def attention_macs(at: At) -> list[Term]:
+    """Attention of ai.onnx: [B, S, H x D] or [B, H, S, D]; a past of [B, H, P, D] comes before the keys."""
+    query, out = at.input(0), at.output()
+    keys = at.input(1)[-2] + (at.input(4)[-2] if at.has(4) else 0)
+    axes = (2,) if len(query) == 3 else (1, 3)
+    return [
+        Term(prod(query) * keys, tuple(Place.input(0, axis) for axis in axes)),
+        Term(prod(out) * keys, tuple(Place.output(axis) for axis in axes)),
+    ]
+
+
+def multi_head_attention_macs(at: At) -> list[Term]:
+    """Q, K and V apart or packed ([B, S, H, 3, D], [B, T, H, 2, D]); K also as [B, H, T, D]."""
+    query = at.input(0)
+    batch, queries = query[:2]
+    packed = len(query) == 5
+    width = query[2] * query[4] if packed else query[2]
+    heads: tuple[Place, ...] = (Place.input(0, 2), Place.input(0, 4)) if packed else (Place.input(0, 2),)
+    keys = queries
+    if not packed:
+        key = at.input(1)
+        keys = key[2] if len(key) == 4 else key[1]
+    if at.has(6):
+        keys += at.input(6)[2]
+    pairs = batch * queries * keys
+    return [Term(pairs * width, heads), Term(pairs * at.output()[2], (Place.output(2),))]
+
+
+def group_query_attention_macs(at: At) -> list[Term]:
+    """Every query head meets the keys of its group, past ones included; one head dim for Q, K and V."""
+    batch, queries, width = at.output()
+    keys = (at.input(1)[1] if at.has(1) else queries) + (at.input(3)[2] if at.has(3) else 0)
+    term = Term(batch * queries * keys * width, (Place.output(2),))
+    return [term, term]
+
+
 ROWS = (
     Record(
         ops("Attention"),
@@ -319,23 +274,7 @@ ROWS = (
         "H = Hkv x repeats; Q.D = K.D; out = H x Dv",
         "contraction",
         "`q_num_heads`, `kv_num_heads`, `scale`, caches",
-        macs.attention,
-    ),
-    Record(
-        ops("Attention", "com.microsoft"),
-        packed_attention,
-        "W.1 = [H x D; H x D; H x Dv]; x.2 = W.0",
-        "contraction",
-        "W, bias, `num_heads`, `qkv_hidden_sizes`, `scale`, cache",
-        macs.packed_attention(past=4),
-    ),
-    Record(
-        ops("QAttention", "com.microsoft"),
-        quantised_attention,
-        "as Attention; x.2 and head dims fixed",
-        "contraction",
-        "W, scale, bias, `num_heads`",
-        macs.packed_attention(past=8),
+        attention_macs,
     ),
     Record(
         ops("MultiHeadAttention", "com.microsoft"),
@@ -343,7 +282,7 @@ ROWS = (
         "Q, K = H x D, V = H x Dv; out = H x Dv",
         "contraction",
         "bias, `num_heads`, `scale`, caches",
-        macs.multi_head_attention,
+        multi_head_attention_macs,
     ),
     Record(
         ops("GroupQueryAttention", "com.microsoft"),
@@ -351,7 +290,7 @@ ROWS = (
         "H = Hkv x repeats; one D, in blocks of 8 (rotary: 16)",
         "contraction",
         "`num_heads`, `kv_num_heads`, `scale`, rotary caches, caches",
-        macs.group_query_attention,
+        group_query_attention_macs,
     ),
     Record(
         ops("FlexAttention", "ai.onnx.preview")

@@ -147,7 +147,7 @@ ROWS = (
         "N as MatMul; K in whole blocks",
         "contraction",
         "B, scales, zero points, bias, `N`, `K`",
-        macs.matmul(),
+        macs.matmul,
     ),
     Record(
         ops("GatherBlockQuantized", "com.microsoft"),
@@ -161,7 +161,7 @@ ROWS = (
         prepacked,
         "all axes fixed",
         "frozen",
-        macs=macs.matmul(),
+        macs=macs.matmul,
     ),
     Record(
         ops(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from graphprune.labels.algebra import Label
 from graphprune.labels.visit import Visit
-from graphprune.ops import counting as macs
+from graphprune.ops.counting import At, Counter, Place, Term
 from graphprune.ops.heads import divided, static
 from graphprune.ops.record import Record, ops
 
@@ -113,6 +114,31 @@ def quantised_experts(visit: Visit) -> None:
     visit.out([*out, visit.fixed((visit.shape(0) or ())[-1], "QMoE packs it")])
 
 
+def mixture_macs(fc1: int, fc2: int, fc3: int, bits: str = "") -> Counter:
+    """Every token goes through k experts: fc1 and fc3 from the stream, fc2 back to it."""
+
+    def count(at: At) -> list[Term]:
+        stream = at.input(0)
+        width = stream[-1]
+        chosen = prod(stream[:-1]) * at.number("k", 1)
+        packing = 8 // at.number(bits, 4) if bits else 1
+        back = at.input(fc2)
+        terms = [
+            Term(
+                chosen * at.input(position)[1] * width,
+                (Place.input(0, len(stream) - 1), Place.input(position, 1)),
+            )
+            for position in (fc1, fc3)
+            if at.has(position)
+        ]
+        return [
+            *terms,
+            Term(chosen * back[1] * back[2] * packing, (Place.input(fc2, 1), Place.input(fc2, 2))),
+        ]
+
+    return count
+
+
 ROWS = (
     Record(
         ops("MoE", "com.microsoft"),
@@ -120,7 +146,7 @@ ROWS = (
         "router.1 = W.0 = e; x.2 = fc1.2 = fc3.2; fc1.1 = fc3.1 = fc2.2 = f; out = fc2.1",
         "contraction",
         "stacked weights and biases",
-        macs.mixture(*PLAIN.weights),
+        mixture_macs(*PLAIN.weights),
     ),
     Record(
         ops("QMoE", "com.microsoft"),
@@ -128,6 +154,6 @@ ROWS = (
         "router.1 = W.0 = e; widths fixed",
         "contraction",
         "stacked weights, scales, zero points, biases",
-        macs.mixture(*QUANTISED.weights, bits="expert_weight_bits"),
+        mixture_macs(*QUANTISED.weights, bits="expert_weight_bits"),
     ),
 )

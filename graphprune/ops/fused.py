@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from graphprune.labels.algebra import ONE, Label, is_fixed, is_static
 from graphprune.labels.edits import AttributeCount, RmsCompensation
 from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
+from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.elementwise import broadcast, elementwise, scan
 from graphprune.ops.linear import gemm
 from graphprune.ops.norm import admit
@@ -244,6 +247,11 @@ def opaque(visit: Visit) -> None:
     visit.fix_all(f"{visit.node.op_type} is kept whole")
 
 
+def causal_conv_macs(at: At) -> list[Term]:
+    """Depthwise: a window in time per element."""
+    return [Term(prod(at.output()) * at.input(1)[-1], (Place.output(1),))]
+
+
 ROWS = (
     Record(
         ops("FusedMatMul TransposeMatMul FusedMatMulActivation", "com.microsoft"),
@@ -251,16 +259,16 @@ ROWS = (
         "as MatMul with transpositions",
         "contraction",
         "the constant operand",
-        macs.matmul(),
+        macs.matmul,
     ),
-    Record(ops("FusedGemm", "com.microsoft"), gemm, "as Gemm", "contraction", "B, C", macs.gemm()),
+    Record(ops("FusedGemm", "com.microsoft"), gemm, "as Gemm", "contraction", "B, C", macs.gemm),
     Record(
         ops("GemmFastGelu", "com.microsoft"),
         matmul_bias,
         "as MatMul with bias",
         "contraction",
         "B, bias",
-        macs.matmul(),
+        macs.matmul,
     ),
     Record(ops("BiasGelu FastGelu BiasAdd", "com.microsoft"), biased, "as Add", "parallel", "bias"),
     Record(
@@ -320,7 +328,7 @@ ROWS = (
         "x.1 = W.0 = bias = state.1",
         "parallel",
         "W, bias, state",
-        macs.causal_conv,
+        causal_conv_macs,
     ),
     Record(
         ops(

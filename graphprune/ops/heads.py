@@ -11,6 +11,8 @@ from graphprune.labels.edits import AttributeFloat
 from graphprune.labels.visit import Visit
 from graphprune.ops.select import picked
 
+UNKNOWN = "its numbers of heads are not known"
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -23,6 +25,16 @@ class Heads:
     def packed(self) -> Label:
         """The label of one axis that holds both."""
         return (*self.heads, *self.dims)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Q, K and V side by side on one axis of a weight or activation."""
+
+    q: Heads
+    k: Heads
+    v: Heads
+    sizes: tuple[int, int, int]
 
 
 def static(visit: Visit, position: int, axis: int) -> int | None:

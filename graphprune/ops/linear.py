@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 from graphprune.labels.algebra import ONE, Label, is_fixed, is_static
 from graphprune.labels.edits import AttributeCount, OldPlaces
 from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
+from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.operands import fix_positions
 from graphprune.ops.record import Record, ops
 
@@ -110,8 +114,6 @@ def conv(visit: Visit) -> None:
     groups = visit.int_attr("group", 1)
     channels, outputs = shape[1][0], weight[0][0]
     visit.kernel(1)
-    for label in visit.axes(1)[2:]:
-        visit.fix(label, "it is a position of the kernel")
     visit.roles(1, "source")
     if groups == 1:
         out = _conv_dense(visit)
@@ -141,8 +143,6 @@ def _reads_channels(visit: Visit) -> bool:
 def _along_channels(visit: Visit) -> None:
     visit.kernel(1)
     visit.roles(1, "source")
-    for label in visit.axes(1)[2:]:
-        visit.fix(label, "it is a position of the kernel")
     label = visit.axis(0, 2)
     visit.contract(0, 2)
     visit.edit(OldPlaces(visit.node, 2, label))
@@ -236,8 +236,6 @@ def conv_transpose(visit: Visit) -> None:
         return
     groups = visit.int_attr("group", 1)
     visit.kernel(1)
-    for label in visit.axes(1)[2:]:
-        visit.fix(label, "it is a position of the kernel")
     visit.roles(1, "source")
     if groups == 1:
         visit.equal(visit.axis(0, 1), visit.axis(1, 0))
@@ -255,6 +253,46 @@ def conv_transpose(visit: Visit) -> None:
     visit.out([visit.axis(0, 0), out, *visit.top()[2:]])
 
 
+def conv_transpose_macs(at: At) -> list[Term]:
+    """Every element of the input is spread over a window of the output channels of its group."""
+    return [Term(prod(at.input(0)) * prod(at.input(1)[1:]), (Place.input(0, 1), Place.input(1, 1)))]
+
+
+def einsum_macs(at: At) -> list[Term]:
+    """Operands are contracted from left to right, as ONNX Runtime does; a letter goes once none needs it."""
+    left, arrow, right = at.text("equation").replace(" ", "").partition("->")
+    shapes = [at.input(position) for position in range(len(at.node.inputs))]
+    terms = [_letters(term, len(shape)) for term, shape in zip(left.split(","), shapes, strict=True)]
+    letters = [letter for term in terms for letter in term]
+    kept = [letter for letter in letters if letter.isdigit()]  # of ellipses, which always stay
+    wanted = {*kept, *(right if arrow else _once(letters))}
+    sizes: dict[str, int] = {}
+    places: dict[str, Place] = {}
+    for position, term in enumerate(terms):
+        for axis, letter in enumerate(term):
+            if shapes[position][axis] > sizes.get(letter, -1):
+                sizes[letter], places[letter] = shapes[position][axis], Place.input(position, axis)
+    found, held = [], set(terms[0])
+    for position, term in enumerate(terms[1:], 1):
+        joint = sorted(held | set(term))
+        found.append(Term(prod(sizes[x] for x in joint), tuple(places[x] for x in joint)))
+        held = set(joint) & wanted.union(*terms[position + 1 :])
+    return found
+
+
+def _letters(term: str, rank: int) -> list[str]:
+    """Letters of an operand, an ellipsis as digits that count from the right."""
+    if "..." not in term:
+        return list(term)
+    head, _, tail = term.partition("...")
+    return [*head, *(str(axis) for axis in range(rank - len(head) - len(tail), 0, -1)), *tail]
+
+
+def _once(letters: Sequence[str]) -> list[str]:
+    """What an equation without an arrow keeps: letters that come once."""
+    return [letter for letter in letters if letters.count(letter) == 1]
+
+
 ROWS = (
     Record(
         ops("MatMul"),
@@ -262,7 +300,7 @@ ROWS = (
         "A.K = B.K; batch axes broadcast; M and N pass",
         "contraction",
         "slices the constant operand",
-        macs.matmul(),
+        macs.matmul,
     ),
     Record(
         ops("Gemm"),
@@ -270,14 +308,14 @@ ROWS = (
         "A.K = B.K after transposition; C broadcasts to (M, N)",
         "contraction",
         "slices B and C",
-        macs.gemm(),
+        macs.gemm,
     ),
     Record(
         ops("Einsum"),
         einsum,
         "one label per letter; letters absent from the output are contracted",
         "contraction",
-        macs=macs.einsum,
+        macs=einsum_macs,
     ),
     Record(
         ops("Conv") + ops("FusedConv", "com.microsoft"),
@@ -293,6 +331,6 @@ ROWS = (
         "x.1 = W.0, out.1 = W.1; grouped: equal counts per block",
         "contraction",
         "W, bias, `group`",
-        macs.conv_transpose,
+        conv_transpose_macs,
     ),
 )

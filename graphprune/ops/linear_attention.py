@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
-from graphprune.ops import counting as macs
-from graphprune.ops.attention import UNKNOWN, head_axes
-from graphprune.ops.heads import Heads, default_scale, grouped, static, tokens
+from graphprune.ops.attention import head_axes
+from graphprune.ops.counting import At, Place, Term
+from graphprune.ops.heads import UNKNOWN, Heads, default_scale, grouped, static, tokens
 from graphprune.ops.record import Record, ops
 
 
@@ -66,6 +66,22 @@ def tensor_scatter(visit: Visit) -> None:
     visit.out(out)
 
 
+DELTA = ("delta", "gated_delta")
+
+
+def linear_attention_macs(at: At) -> list[Term]:
+    """A token writes k v' into the state of every key head, and every query head reads it by q."""
+    (batch, tokens, _), keys, values = at.input(0), at.input(1)[2], at.input(2)[2]
+    heads, groups = at.number("q_num_heads", 1), at.number("kv_num_heads", 1)
+    state = batch * tokens * (keys // groups) * (values // groups)
+    writes = 2 if at.text("update_rule", "gated_delta") in DELTA else 1  # delta rules read by k as well
+    values_in = Place("in", 2, 2, inner=True)
+    return [
+        Term(state * groups * writes, (Place.input(1, 2), values_in)),
+        Term(state * max(heads, groups), (Place.input(0 if heads >= groups else 1, 2), values_in)),
+    ]
+
+
 ROWS = (
     Record(
         ops("LinearAttention") + ops("LinearAttention", "com.microsoft"),
@@ -73,7 +89,7 @@ ROWS = (
         "H = Hkv x repeats; Q.Dk = K.Dk = state.2; out = H x Dv",
         "contraction",
         "`q_num_heads`, `kv_num_heads`, `scale`, state",
-        macs.linear_attention,
+        linear_attention_macs,
     ),
     Record(ops("TensorScatter"), tensor_scatter, "written axis fixed; others tied", "structural"),
 )

@@ -145,10 +145,6 @@ class Convolution:
             return None
         groups, channels = visit.int_attr("group", 1), shape[self.channel][0]
         visit.kernel(self.w)
-        for label in visit.axes(self.w)[2:]:
-            visit.fix(label, "it is a kernel position")
-        for label in visit.axes(self.w)[2:]:
-            visit.fix(label, "it is a position of the kernel")
         visit.roles(self.w, "source")
         x, rows = visit.axis(self.x, self.channel), visit.axis(self.w, 0)
         if groups == 1:

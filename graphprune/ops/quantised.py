@@ -241,14 +241,14 @@ ROWS = (
         "W, scale, zero point, bias, `group`",
         macs.conv(weight=3),
     ),
-    Record(ops("MatMulInteger"), matmul_integer, "as MatMul", "contraction", "B, zero point", macs.matmul()),
+    Record(ops("MatMulInteger"), matmul_integer, "as MatMul", "contraction", "B, zero point", macs.matmul),
     Record(
         ops("QLinearMatMul"),
         qlinear_matmul,
         "as MatMul",
         "contraction",
         "B, scale, zero point",
-        macs.matmul(),
+        macs.matmul,
     ),
     Record(
         ops("MatMulIntegerToFloat", "com.microsoft"),
@@ -256,7 +256,7 @@ ROWS = (
         "as MatMul",
         "contraction",
         "B, scale, zero point, bias",
-        macs.matmul(),
+        macs.matmul,
     ),
     Record(
         ops("DynamicQuantizeMatMul", "com.microsoft"),
@@ -264,7 +264,7 @@ ROWS = (
         "as MatMul; removed slots of A are masked before its range is taken",
         "contraction",
         "B, scale, bias",
-        macs.matmul(),
+        macs.matmul,
     ),
     Record(
         ops("QGemm", "com.microsoft"),
@@ -272,7 +272,7 @@ ROWS = (
         "as Gemm",
         "contraction",
         "B, scale, zero point, bias",
-        macs.gemm(),
+        macs.gemm,
     ),
     Record(
         ops("DynamicQuantizeLinear"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from graphprune.labels.algebra import ONE, Label
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
-from graphprune.ops import counting as macs
+from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.record import Record, ops
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -123,6 +124,24 @@ def dynamic_quantize_lstm(visit: Visit) -> None:
         visit.out(visit.top(position), position)
 
 
+def recurrent_macs(at: At) -> list[Term]:
+    """At every step, W on the input and R on the hidden state: [directions, gates x hidden, ..]."""
+    steps = prod(at.input(0)[:2])
+    return [
+        Term(steps * prod(at.input(1)), (Place.input(0, 2), Place.input(2, 2))),
+        Term(steps * prod(at.input(2)), (Place.input(2, 2), Place.input(2, 2))),
+    ]
+
+
+def dynamic_lstm_macs(at: At) -> list[Term]:
+    """As LSTM with W and R transposed: [directions, input, 4 x hidden]; the hidden width is fixed."""
+    steps = prod(at.input(0)[:2])
+    return [
+        Term(steps * prod(at.input(1)), (Place.input(0, 2),)),
+        Term(steps * prod(at.input(2)), ()),
+    ]
+
+
 ROWS = (
     Record(
         ops("LSTM GRU RNN"),
@@ -130,7 +149,7 @@ ROWS = (
         "X.2 = W.2; W.1, R.1, B.1 = gates x h; R.2 = Y.h = Y_h = Y_c = h",
         "contraction",
         "`hidden_size`; W, R, B, P, initial states",
-        macs.recurrent,
+        recurrent_macs,
     ),
     Record(
         ops("DynamicQuantizeLSTM", "com.microsoft"),
@@ -138,6 +157,6 @@ ROWS = (
         "X.2 = W.1; hidden axis fixed",
         "contraction",
         "W",
-        macs.dynamic_lstm,
+        dynamic_lstm_macs,
     ),
 )
