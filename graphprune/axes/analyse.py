@@ -12,7 +12,7 @@ from graphprune.axes.caches import cache_pairs, token_axis
 from graphprune.axes.groups import Group, form_groups
 from graphprune.axes.positions import carry
 from graphprune.axes.regions import find_regions
-from graphprune.axes.routers import find_routers
+from graphprune.axes.routing import find_routers
 from graphprune.axes.shared import tied_uses
 from graphprune.axes.shuffles import find_shuffles
 from graphprune.ir.defaults import is_constant

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import onnx_ir as ir
 
-from graphprune.axes.routed import routed_rows
+from graphprune.axes.routing import routed_rows
 from graphprune.ir.shapes import Shape, Size, Sizes, infer
 
 SPATIAL = 224

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.ir.arrays import Array, Ids
+from graphprune.ir.arrays import Array, Ids, Scores
 from graphprune.labels.algebra import Label, is_fixed
 from graphprune.labels.atoms import NOTHING
 from graphprune.labels.state import Event, State, Use
@@ -107,6 +107,18 @@ class Group:
     def sources(self) -> tuple[Slice, ...]:
         """The slices whose weights make the Units."""
         return tuple(s for s in self.slices if s.role == "source")
+
+    def removals(self, scores: Scores) -> Ids:
+        """Units in the order in which they go, least first, [steps, Units at a time].
+
+        With blocks, row j holds the j-th least of every block.
+        """
+        order = np.argsort(scores, kind="stable")
+        if self.block is None:
+            return order[:, None]
+        blocks = self.block[order]
+        columns = np.stack([order[blocks == block] for block in np.unique(blocks)], axis=1)
+        return columns[np.argsort(scores[columns].mean(axis=1), kind="stable")]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from graphprune.axes import Group
-from graphprune.axes.mixtures import Mixture
 from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import ArgumentError
+from graphprune.experts.mixtures import Mixture
 
 Item = TypeVar("Item")
 Names = Callable[[Item], set[str]]

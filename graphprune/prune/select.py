@@ -56,7 +56,7 @@ def ladder(number: int, group: Group, scores: Scores, multiple: int, min_keep: f
     Balanced Groups lose one Unit of every block at a time; kept counts are multiples of `multiple`, and never
     below the Group's floor or `min_keep` of its Units.
     """
-    rows = _rows(group, scores)
+    rows = group.removals(scores)
     floor = max(1, group.floor, int(np.ceil(min_keep * group.size - 1e-9)))
     removed = np.arange(1, len(rows)) * rows.shape[1]
     kept = group.size - removed
@@ -66,16 +66,6 @@ def ladder(number: int, group: Group, scores: Scores, multiple: int, min_keep: f
     starts = np.concatenate([[0], removed[:-1]])
     means = (total[removed] - total[starts]) / (removed - starts) if removed.size else np.empty(0)
     return Ladder(number, order, removed, np.maximum.accumulate(means))
-
-
-def _rows(group: Group, scores: Scores) -> Ids:
-    """Units in the order of removal, one per row; with blocks, the j-th least of every block in row j."""
-    order = np.argsort(scores, kind="stable")
-    if group.block is None:
-        return order[:, None]
-    blocks = group.block[order]
-    columns = np.stack([order[blocks == block] for block in np.unique(blocks)], axis=1)
-    return columns[np.argsort(scores[columns].mean(axis=1), kind="stable")]
 
 
 @dataclass(frozen=True, eq=False)

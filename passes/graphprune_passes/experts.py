@@ -15,14 +15,8 @@ from typing import ClassVar, Literal
 
 from graphprune.axes import Analysis
 from graphprune.axes.cost import CostModel
-from graphprune.axes.mixtures import Mixture, Mixtures, find_mixtures
 from graphprune.errors import ArgumentError, PromiseError
-from graphprune.pipeline.bounds import require_kept, require_one
-from graphprune.pipeline.globs import filtered, mixture_names, require_named
-from graphprune.pipeline.passes import Context, Pass, Subject
-from graphprune.pipeline.ratios import Ratio, of_units
-from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
-from graphprune.prune.experts import (
+from graphprune.experts.keep import (
     Arrays,
     Clusters,
     Cuts,
@@ -33,8 +27,14 @@ from graphprune.prune.experts import (
     kept_within,
     require_fewer,
 )
+from graphprune.experts.mixtures import Mixture, Mixtures, find_mixtures
+from graphprune.experts.routes import Routes, collect_routes
+from graphprune.pipeline.bounds import require_kept, require_one
+from graphprune.pipeline.globs import filtered, mixture_names, require_named
+from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.ratios import Ratio, of_units
+from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
 from graphprune.prune.plan import Plan
-from graphprune.statistics.routes import Routes, collect_routes
 
 DEFAULT_RATIO = 0.25
 

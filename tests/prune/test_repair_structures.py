@@ -10,9 +10,9 @@ import pytest
 
 import graphprune
 from graphprune.axes import Analysis, analyse
-from graphprune.axes.mixtures import find_mixtures
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import ArgumentError
+from graphprune.experts.mixtures import find_mixtures
 from graphprune.pipeline.report import plain
 from graphprune.prune.plan import Plan
 from graphprune.prune.repair import repair
@@ -23,10 +23,10 @@ from graphprune.report.compiled import tables
 from graphprune.report.html import render
 from graphprune.runtime.session import open_session
 from tests.axes.test_experts import FORMS, LOGITS, OUT, UNROLLED, WEIGHTS, built, comparisons, graph
+from tests.experts.test_merging import E, X, mixture, twins
 from tests.proof.building import model
 from tests.prune.test_allowance import DATA as TASKS
 from tests.prune.test_allowance import TWO
-from tests.prune.test_merging import E, X, mixture, twins
 
 Array = np.ndarray
 C, F, LAYERS = 12, 16, 4

@@ -11,8 +11,8 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
-from graphprune.axes.mixtures import find_mixtures
 from graphprune.axes.sublayers import Sublayer, gone_with
+from graphprune.experts.mixtures import find_mixtures
 from graphprune.ir.arrays import Array, Bools, Floats, Singles
 from graphprune.labels.edits import BranchRemoval
 from graphprune.prune.bias import BIAS_INPUT, place_of

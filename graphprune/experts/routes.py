@@ -14,9 +14,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.mixtures import Mixture
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import DataError
+from graphprune.experts.mixtures import Mixture
 from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.ir.clone import copy_model
 from graphprune.run import USUAL, Run

@@ -11,12 +11,18 @@ import numpy as np
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
-from graphprune.axes.mixtures import Mixture
 from graphprune.errors import ArgumentError, PromiseError
+from graphprune.experts.merging import (
+    Editor,
+    members_of,
+    representative,
+    spectral,
+    stun_distances,
+    thresholds,
+)
+from graphprune.experts.mixtures import Mixture
+from graphprune.experts.routes import Routes
 from graphprune.ir.arrays import Array, Ids, Scores
-from graphprune.prune.merging import Editor, members_of, representative, spectral, stun_distances, thresholds
-from graphprune.prune.select import ladder
-from graphprune.statistics.routes import Routes
 
 Cuts = Mapping[str, tuple[int, ...]]
 Arrays = Mapping[str, Array]
@@ -131,10 +137,9 @@ def require_fewer(layers: Sequence[Mixture], cuts: Cuts) -> None:
 
 def best(item: Mixture, scores: Scores, count: int) -> tuple[int, ...]:
     """The experts that stay; balanced blocks lose the same number each."""
-    steps = ladder(0, item.group, scores, 1, 0.0)
-    taken = steps.removed[steps.removed <= item.group.size - count]
-    gone = int(taken[-1]) if taken.size else 0
-    return tuple(np.sort(steps.order[gone:]).tolist())
+    removals = item.group.removals(scores)
+    gone = (item.group.size - count) // removals.shape[1]
+    return tuple(np.sort(removals[gone:].ravel()).tolist())
 
 
 @dataclass(frozen=True)

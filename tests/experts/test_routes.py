@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphprune.statistics.routes import Routes, summed
+from graphprune.experts.routes import Routes, summed
 
 INDEX = np.array([[0, 1], [0, 2]])
 GATES = np.array([[0.9, 0.1], [0.6, 0.4]])

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
-from graphprune.axes.mixtures import find_mixtures
-from graphprune.statistics.routes import collect_routes
-
-from .test_experts import FORMS, TOP, UNROLLED, WEIGHTS, E, graph
+from graphprune.experts.mixtures import find_mixtures
+from graphprune.experts.routes import collect_routes
+from tests.axes.test_experts import FORMS, TOP, UNROLLED, WEIGHTS, E, graph
 
 
 @pytest.fixture(scope="module")

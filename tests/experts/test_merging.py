@@ -8,9 +8,9 @@ import pytest
 
 import graphprune
 from graphprune.axes import Analysis, analyse
-from graphprune.axes.mixtures import find_mixtures
 from graphprune.errors import ArgumentError, PromiseError
-from graphprune.prune.merging import Editor, linked, spectral, stun_distances, thresholds
+from graphprune.experts.merging import Editor, linked, spectral, stun_distances, thresholds
+from graphprune.experts.mixtures import find_mixtures
 from graphprune.runtime.session import open_session
 from tests.proof.building import model
 

@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Slice
-from graphprune.axes.mixtures import Mixture
 from graphprune.errors import PromiseError
+from graphprune.experts.mixtures import Mixture
 from graphprune.ir.arrays import Array, Doubles, Ids
 
 RESTARTS = 20
