@@ -19,7 +19,6 @@ Kind = Literal["classes", "tokens", "scores", "exact", "values"]
 """Distributions over classes, next-token logits, numbers in [0, 1] with a threshold at one half, what is
 right or wrong (whole numbers, strings), and all else."""
 UserKind = Literal["classes", "scores", "values"]
-USER_KINDS: tuple[UserKind, ...] = ("classes", "scores", "values")
 """What a user may say of an output."""
 Scale = Literal["logits", "probabilities", "log"]
 

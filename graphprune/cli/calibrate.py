@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 import click
 
 from graphprune.cli import options
+from graphprune.cli.output import Show
 from graphprune.errors import ArgumentError
+from graphprune.pipeline.settings import Choosing
 
 if TYPE_CHECKING:
     from graphprune.statistics.data.images import Preparation
@@ -31,14 +33,6 @@ class _Given(TypedDict):
     order: Literal["rgb", "bgr"]
     window: int | None
     token_type: str
-    seed: int
-    jobs: int | None
-    timeout: float
-    max_bytes: int | None
-    allow_external_links: bool
-    force: bool
-    form: str
-    quiet: bool
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -126,47 +120,30 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     show_default=True,
     help="Integers in a .bin of token ids.",
 )
-@options.seed()
-@options.jobs()
-@options.timeout()
-@options.limits()
-@click.option("--force", is_flag=True, help="Replace the output if it exists.")
-@options.output_format()
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-def command(model: str, pool: str, **given: Unpack[_Given]) -> None:
+@options.of(Choosing)
+@options.printing("Print nothing but errors.")
+def command(
+    model: str, pool: str, chosen: options.Chosen[Choosing], show: Show, **given: Unpack[_Given]
+) -> None:
     """Choose calibration samples for MODEL from POOL and write them for --calibration.
 
     POOL is an .npz, an .npy or a folder of them, a folder of pictures, or with --window a file of token
     ids. Every choice but a random one is compared with ten random draws.
     """
-    from graphprune.cli.output import Progress, after, say, show_json, show_tables
-    from graphprune.ir.names import escape
+    from graphprune.cli.output import after
     from graphprune.pipeline import choosing
-    from graphprune.pipeline.settings import Settings
     from graphprune.report.chosen import tables
 
     wish = choosing.Wish(
         given["samples"], given["select"], _preparation(given), given["window"], given["token_type"]
     )
-    with Progress(given["quiet"]) as progress:
-        settings = Settings(
-            seed=given["seed"],
-            jobs=given["jobs"],
-            timeout=given["timeout"],
-            overwrite=given["force"],
-            max_bytes=given["max_bytes"],
-            allow_external_links=given["allow_external_links"],
-            progress=progress,
-        )
-        chosen = choosing.run(model, Path(pool), Path(given["output"]), wish, settings)
-    with after(chosen.files):
-        if given["form"] == "json":
-            show_json(chosen.to_json())
-        elif not given["quiet"]:
-            show_tables(tables(chosen))
-    if given["form"] != "json" and not given["quiet"]:
-        for name in chosen.files:
-            say(f"wrote {escape(name)}")
+    with show.progress() as progress:
+        settings = chosen.settings(progress=progress)
+        found = choosing.run(model, Path(pool), Path(given["output"]), wish, settings)
+    with after(found.files):
+        show.result(found, tables, found.to_json())
+    if show.form != "json":
+        show.files(found.files)
 
 
 def _preparation(given: _Given) -> Preparation | None:

@@ -8,50 +8,28 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from graphprune.cli import options
+from graphprune.cli.output import Show
 from graphprune.errors import ArgumentError, OutputError
 from graphprune.ir.names import quote
-from graphprune.run import Progress
+from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from graphprune.pipeline.compile import Job, Result
     from graphprune.pipeline.recipe import Recipe
     from graphprune.pipeline.report import Report
-    from graphprune.pipeline.settings import Settings
 
 
 class _Given(TypedDict):
-    """What the command line gave; None where it gave nothing and a recipe may."""
+    """What the command line gave besides settings."""
 
     output: options.Outputs
     pipeline: str | None
     recipe: str | None
     plan: str | None
-    calibration: str | None
-    statistics: str | None
-    inputs: str | None
-    shapes: dict[str, tuple[int, ...]]
-    fix: dict[str, object]
-    verify_each: bool | None
-    allow_short: bool | None
-    max_drop: float | None
-    strict: bool | None
-    tolerance: float | None
-    force: bool
-    sparse_initializers: bool
-    keep_initializer_inputs: bool
-    bench: bool | None
+    calibration: Path | None
+    inputs: Path | None
     print_plan: bool
     report_file: str | None
-    reproducer: str | None
-    seed: int | None
-    threads: int | None
-    jobs: int | None
-    timeout: float
-    max_bytes: int | None
-    allow_external_links: bool
-    form: str
-    quiet: bool
-    verbose: bool
 
 
 @click.command("compile")
@@ -73,49 +51,8 @@ class _Given(TypedDict):
 @click.option(
     "--plan", type=options.path, metavar="PLAN.json", help="Repeat the decisions of an earlier compile."
 )
-@click.option(
-    "--calibration",
-    type=options.path,
-    metavar="DATA",
-    help="Samples for criteria and repair; some are held back.",
-)
-@options.statistics()
+@options.data("--calibration", "Samples for criteria and repair; some are held back.")
 @options.inputs("prove, time and judge the result on")
-@options.shapes()
-@options.fix()
-@click.option(
-    "--verify-each", is_flag=True, default=None, help="Check the graph after every pass, not only the last."
-)
-@click.option("--allow-short", is_flag=True, default=None, help="Write a model that misses its budget.")
-@click.option(
-    "--max-drop",
-    type=float,
-    callback=options.share,
-    metavar="X",
-    help="Largest drop of any output against the dense model, in [0, 1]; more is a missed budget.",
-)
-@click.option(
-    "--strict", is_flag=True, default=None, help="Exit 1 where the samples cannot decide about --max-drop."
-)
-@click.option(
-    "--tolerance",
-    type=float,
-    callback=options.positive,
-    metavar="X",
-    help="Bound of the proof, relative to the largest output.  [default: 1e-4]",
-)
-@click.option("--force", is_flag=True, help="Replace the output if it exists.")
-@click.option(
-    "--sparse-initializers",
-    is_flag=True,
-    help="Write weights as sparse tensors where that is smaller; few tools beside ONNX Runtime read them.",
-)
-@click.option(
-    "--keep-initializer-inputs",
-    is_flag=True,
-    help="Leave weights that are inputs as well on the list of inputs; runtimes then fold less.",
-)
-@click.option("--no-bench", "bench", flag_value=False, default=None, help="Do not measure latency.")
 @click.option(
     "--print-plan", is_flag=True, help="Print the plan as JSON instead of the report; -o is then optional."
 )
@@ -126,70 +63,55 @@ class _Given(TypedDict):
     metavar="FILE",
     help="Also write the report: .html or .json.",
 )
-@click.option(
-    "--reproducer", type=options.path, metavar="DIR", help="If the compile fails, store how to repeat it."
-)
-@click.option(
-    "--seed",
-    type=int,
-    callback=options.at_least(0),
-    metavar="N",
-    help="Seed of everything random.  [default: 0]",
-)
-@click.option(
-    "--threads",
-    type=int,
-    callback=options.at_least(1),
-    metavar="N",
-    help="Threads of ONNX Runtime where latency is measured.  [default: 1]",
-)
-@options.jobs()
-@options.timeout()
-@options.limits()
-@options.output_format()
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Name the phases on stderr, and show pinned groups.")
-def command(model: str, **given: Unpack[_Given]) -> None:
+@options.of(Settings)
+@options.printing("Print nothing but errors.", "Name the phases on stderr, and show pinned groups.")
+def command(model: str, chosen: options.Chosen[Settings], show: Show, **given: Unpack[_Given]) -> None:
     """Run a pipeline of passes over MODEL, prove that it did what it says, and save the result.
 
     The plan goes beside the output as NAME.plan.json. An empty pipeline (--passes "") copies the
     model, or writes it with what --fix fixes.
     """
-    from graphprune.cli.output import Progress, after
+    from graphprune.cli.output import after
     from graphprune.pipeline.compile import run
 
+    _require_one(given)
     report = _report_path(model, given)
-    with Progress(given["quiet"], given["verbose"]) as progress:
-        job, settings = _job(model, given), _settings(given, progress)
+    with show.progress() as progress:
+        recipe = _recipe(given)
+        job = _job(model, recipe, given)
+        kinds = {"outputs": given["output"].kinds} if given["output"].kinds else {}
+        settings = chosen.settings({"bench": True, **recipe.options}, **kinds, progress=progress)
         result = run(job, settings)
     with after(result.report.files):
         if report is not None:
             _write_report(report, result.report)
-        if not given["quiet"]:
-            _show(result, given)
+        if not show.quiet:
+            _show(result, given["print_plan"], show)
 
 
-def _job(model: str, given: _Given) -> Job:
-    from graphprune.pipeline import planfile, registry
-    from graphprune.pipeline.compile import Job
-
+def _require_one(given: _Given) -> None:
     wanted = [name for name in ("pipeline", "recipe", "plan") if given[name] is not None]
     if len(wanted) != 1:
         problem = "say what to do" if not wanted else "give only one"
         hint = 'for instance --passes "prune(ratio=0.5)"; `graphprune passes` lists the passes'
         raise ArgumentError(f"{problem}: --passes, --recipe or --plan", hint)
+
+
+def _job(model: str, recipe: Recipe, given: _Given) -> Job:
+    from graphprune.pipeline import planfile, registry
+    from graphprune.pipeline.compile import Job
+
     if given["output"].file is None and not given["print_plan"]:
         raise ArgumentError(
             "no output: -o FILE says where the compiled model goes", "--print-plan works without"
         )
-    recipe = _recipe(given)
     return Job(
         model=model,
         passes=registry.read(recipe.pipeline),
         plan=planfile.read(Path(given["plan"])) if given["plan"] is not None else None,
         output=Path(given["output"].file) if given["output"].file is not None else None,
-        calibration=Path(given["calibration"]) if given["calibration"] is not None else None,
-        inputs=Path(given["inputs"]) if given["inputs"] is not None else None,
+        calibration=given["calibration"],
+        inputs=given["inputs"],
         also_read=tuple(Path(name) for name in (given["plan"], given["recipe"]) if name is not None),
     )
 
@@ -202,45 +124,15 @@ def _recipe(given: _Given) -> Recipe:
     return recipe.Recipe(given["pipeline"] or "")
 
 
-def _settings(given: _Given, progress: Progress) -> Settings:
-    """The command line over the recipe over the defaults."""
-    from graphprune.pipeline.recipe import OPTIONS
-    from graphprune.pipeline.settings import Settings
-
-    chosen = dict(_recipe(given).options)
-    for name in OPTIONS.keys() - {"outputs"}:
-        value = given[name]  # type: ignore[literal-required]
-        if value is not None and value != {}:
-            chosen[name] = value
-    if given["output"].kinds:
-        chosen["outputs"] = {**chosen.get("outputs", {}), **given["output"].kinds}  # type: ignore[dict-item]
-    return Settings(
-        **chosen,  # type: ignore[arg-type]
-        overwrite=given["force"],
-        sparse_initializers=given["sparse_initializers"],
-        keep_initializer_inputs=given["keep_initializer_inputs"],
-        timeout=given["timeout"],
-        max_bytes=given["max_bytes"],
-        allow_external_links=given["allow_external_links"],
-        reproducer=Path(given["reproducer"]) if given["reproducer"] is not None else None,
-        statistics=Path(given["statistics"]) if given["statistics"] is not None else None,
-        progress=progress,
-    )
-
-
-def _show(result: Result, given: _Given) -> None:
-    from graphprune.cli.output import say, show_json, show_tables
-    from graphprune.ir.names import escape
+def _show(result: Result, plan: bool, show: Show) -> None:
+    from graphprune.cli.output import show_json
     from graphprune.report.compiled import tables
 
-    if given["print_plan"]:
+    if plan:
         show_json(result.plan_file.to_json())
-    elif given["form"] == "json":
-        show_json(result.report.to_json())
     else:
-        show_tables(tables(result.report, given["verbose"]))
-    for name in result.report.files:
-        say(f"wrote {escape(name)}")
+        show.result(result.report, lambda report: tables(report, show.verbose))
+    show.files(result.report.files)
 
 
 def _report_path(model: str, given: _Given) -> Path | None:

@@ -1,65 +1,96 @@
-"""Options that several commands share, each written once."""
+"""Options of commands: those of the settings, and the few that only a command line has."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 import click
 
+from graphprune.cli.output import Show
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.names import escape, quote
+from graphprune.pipeline.option import KINDS, Option
+from graphprune.pipeline.option import options as of_settings
 
 if TYPE_CHECKING:
-    from graphprune.axes import Options
-    from graphprune.axes.outputs import UserKind
     from graphprune.labels.options import LayerNorm
+    from graphprune.pipeline.settings import Looking
 
-F = TypeVar("F", bound=Callable[..., object])
+    S = TypeVar("S", bound=Looking)
+else:
+    S = TypeVar("S")
+R = TypeVar("R")
 
 path = click.Path(path_type=str)
 
 
-def _shapes(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    return dict(_shape(value) for value in values)
+class Wrap(Protocol):
+    """Adds options to a command, and hands it what they make."""
+
+    def __call__(self, function: Callable[..., R], /) -> Callable[..., R]:
+        """The command with them."""
+        ...
 
 
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    name, equals, dims = text.rpartition("=")
-    try:
-        shape = tuple(int(dim) for dim in dims.lower().split("x")) if dims else ()
-    except ValueError:
-        shape = (-1,)
-    if not equals or not name or any(dim < 0 for dim in shape):
-        raise ArgumentError(
-            f"--shape '{text}' is not name=1x3x224x224", "an empty list of dims is a scalar: name="
-        )
-    return name, shape
+@dataclass(frozen=True)
+class Chosen(Generic[S]):
+    """The options that a command line gave, of those that a class of settings has."""
+
+    kind: Callable[..., S]
+    given: Mapping[str, object]
+
+    def settings(self, below: Mapping[str, object] | None = None, **more: object) -> S:
+        """The command line over what a recipe or the command says, over the defaults.
+
+        Mappings are joined name by name.
+        """
+        chosen = dict(below or {})
+        for name, value in {**self.given, **more}.items():
+            old = chosen.get(name)
+            joined = isinstance(value, Mapping) and isinstance(old, Mapping)
+            chosen[name] = {**old, **value} if joined else value  # type: ignore[dict-item]
+        return self.kind(**chosen)
 
 
-def _contents(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, object]:
-    return dict(_content(value) for value in values)
+def of(kind: type[S]) -> Wrap:
+    """The options that a class of settings has; the command gets them as `chosen`."""
+    known = [each for each in of_settings(kind) if each.flag]
+
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        @wraps(function)
+        def command(**given: object) -> R:
+            mine = {each.name: given.pop(each.name) for each in known}
+            said = {name: value for name, value in mine.items() if value is not None and value != ()}
+            return function(chosen=Chosen(kind, said), **given)
+
+        decorated: Callable[..., R] = command
+        for each in reversed(known):
+            decorated = _click_option(each)(decorated)
+        return decorated
+
+    return decorate
 
 
-def _content(text: str) -> tuple[str, object]:
-    """A number, true or false, or lists of them as JSON writes them."""
-    name, equals, written = text.rpartition("=")
-    try:
-        content = json.loads(written)
-    except (ValueError, RecursionError):
-        content = None
-    if not equals or not name or not isinstance(content, bool | int | float | list):
-        raise ArgumentError(f"--fix '{text}' is not name=16000, name=true or name=[1,2]")
-    return name, content
+def _click_option(item: Option) -> Wrap:
+    assert item.accepts is not None
+    if not item.accepts.metavar:
+        return click.option(item.flag, item.name, is_flag=True, default=None, help=item.command_help)
+    read = partial(_read, item)
+    several, metavar = item.accepts.several, item.accepts.metavar
+    return click.option(
+        item.flag, item.name, multiple=several, callback=read, metavar=metavar, help=item.command_help
+    )
 
 
-KINDS: tuple[UserKind, ...] = ("classes", "scores", "values")
-"""How an output of the model may be judged."""
+def _read(item: Option, ctx: click.Context, param: click.Parameter, given: object) -> object:
+    assert item.accepts is not None
+    if isinstance(given, tuple):
+        return dict(cast("tuple[str, object]", item.accepts.text(item.flag, text)) for text in given) or None
+    return None if given is None else item.accepts.text(item.flag, str(given))
 
 
 @dataclass(frozen=True)
@@ -67,18 +98,17 @@ class Outputs:
     """What `--output` said: where the result goes, and how outputs of the model are judged."""
 
     file: str | None
-    kinds: Mapping[str, UserKind]
+    kinds: Mapping[str, str]
 
 
 def outputs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Outputs:
     """A callback that tells FILE from NAME=KIND; of a name the last counts, of files there is one."""
-    kinds: dict[str, UserKind] = {}
+    kinds: dict[str, str] = {}
     files = []
     for value in values:
         name, _, kind = value.rpartition("=")
-        found = next((each for each in KINDS if name and kind == each), None)
-        if found is not None:
-            kinds[name] = found
+        if name and kind in KINDS:
+            kinds[name] = kind
         elif name and kind.isalpha():  # a file has a suffix
             hint = did_you_mean(kind, KINDS) or f"kinds are {', '.join(KINDS)}"
             raise ArgumentError(f"--output '{escape(value)}' names no kind of output", hint)
@@ -102,137 +132,54 @@ def at_least(bound: int) -> Callable[[click.Context, click.Parameter, int | None
     return check
 
 
-def positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """A callback that refuses zero, negative numbers, NaN and infinity."""
-    if value is not None and not 0 < value < math.inf:
-        raise ArgumentError(f"{param.opts[0]} must be a positive number, got {value}")
-    return value
+def printing(quiet: str = "", verbose: str = "") -> Wrap:
+    """How results are printed; the command gets it as `show`. Without a text there is no -q or no -v."""
 
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        @wraps(function)
+        def command(
+            form: str, as_json: bool, quiet: bool = False, verbose: bool = False, **given: object
+        ) -> R:
+            return function(show=Show("json" if as_json else form, quiet, verbose), **given)
 
-def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Bytes from 500MB, 2GiB or a plain number."""
-    if value is None:
-        return None
-    units = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "b": 1}
-    text = value.strip().lower()
-    unit = next((unit for unit in units if text.endswith(unit)), "")
-    try:
-        number = float(text.removesuffix(unit)) * units.get(unit, 1)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < 2**63:
-        raise ArgumentError(
-            f"--max-bytes '{value}' is not a size", "write bytes, or a number with a unit: 500MB, 2GiB"
-        )
-    return int(number)
-
-
-def share(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """A callback that refuses what is not in [0, 1]."""
-    if value is not None and not 0 <= value <= 1:
-        raise ArgumentError(f"{param.opts[0]} must be in [0, 1], got {value}")
-    return value
-
-
-def output_format() -> Callable[[F], F]:
-    """Text for people or JSON for programs."""
-    choice = click.Choice(["text", "json"])
-    return click.option("--format", "form", type=choice, default="text", help="How results are printed.")
-
-
-def shapes() -> Callable[[F], F]:
-    """Concrete shapes for graph inputs."""
-    text = "Concrete shape of a graph input, e.g. image=1x3x224x224; repeat for several."
-    return click.option("--shape", "shapes", multiple=True, callback=_shapes, metavar="NAME=DIMS", help=text)
-
-
-def fix() -> Callable[[F], F]:
-    """Inputs that become constants."""
-    text = "Make an input a constant, e.g. sr=16000, and take the branches it decides; repeat for several."
-    return click.option("--fix", multiple=True, callback=_contents, metavar="NAME=VALUE", help=text)
-
-
-def inputs(what: str) -> Callable[[F], F]:
-    """A file or folder of inputs."""
-    text = f"Inputs to {what}: an .npz, an .npy or a folder of them."
-    return click.option("--inputs", type=path, metavar="DATA", help=text)
-
-
-def statistics() -> Callable[[F], F]:
-    """Where measures on calibration data are kept."""
-    text = "Keep what is measured on --calibration here, and use what an earlier compile measured."
-    return click.option("--statistics", type=path, metavar="FILE", help=text)
-
-
-def seed() -> Callable[[F], F]:
-    """Of everything random."""
-    return click.option(
-        "--seed",
-        default=0,
-        callback=at_least(0),
-        metavar="N",
-        help="Seed of everything random.",
-        show_default=True,
-    )
-
-
-def threads() -> Callable[[F], F]:
-    """Threads of ONNX Runtime."""
-    text = "Threads of ONNX Runtime."
-    return click.option(
-        "--threads", default=1, callback=at_least(1), metavar="N", help=text, show_default=True
-    )
-
-
-def jobs() -> Callable[[F], F]:
-    """How much our own work takes of the machine; the result is the same for any number."""
-    text = "Batches of calibration data that run side by side.  [default: the number of cores]"
-    return click.option("--jobs", type=int, callback=at_least(1), metavar="N", help=text)
-
-
-def timeout() -> Callable[[F], F]:
-    """How long a model may run before it is given up."""
-    text = "Seconds that the first runs of the model may take."
-    return click.option(
-        "--timeout",
-        type=float,
-        callback=positive,
-        metavar="SECONDS",
-        default=120.0,
-        show_default=True,
-        help=text,
-    )
-
-
-def analysis() -> Callable[[F], F]:
-    """What the analysis may assume, as for a pass that prunes."""
-
-    def decorate(function: F) -> F:
-        inexact = "Also show cuts that change what a normalisation computes."
-        function = click.option("--allow-inexact", is_flag=True, help=inexact)(function)
-        text = "Widths under LayerNorm."
-        choice = click.Choice(["refuse", "expand", "slice"])
-        return click.option("--layernorm", type=choice, default="refuse", show_default=True, help=text)(
-            function
-        )
+        if verbose:
+            command = click.option("-v", "--verbose", is_flag=True, help=verbose)(command)
+        if quiet:
+            command = click.option("-q", "--quiet", is_flag=True, help=quiet)(command)
+        command = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")(command)
+        choice = click.Choice(["text", "json"])
+        text = "How results are printed."
+        return click.option("--format", "form", type=choice, default="text", help=text)(command)
 
     return decorate
 
 
-def analysis_options(layernorm: LayerNorm, allow_inexact: bool) -> Options:
-    """The same as a value."""
-    from graphprune.axes import Options
-
-    return Options(layernorm=layernorm, allow_inexact=allow_inexact)
+def inputs(what: str) -> Wrap:
+    """A file or folder of inputs; the command gets its path, or None."""
+    return data("--inputs", f"Inputs to {what}: an .npz, an .npy or a folder of them.")
 
 
-def limits() -> Callable[[F], F]:
-    """What a model file may be."""
+def data(flag: str, text: str) -> Wrap:
+    """A file or folder of samples; the command gets its path, or None."""
+    return click.option(flag, type=click.Path(path_type=Path), metavar="DATA", help=text)
 
-    def decorate(function: F) -> F:
-        links = "Accept external data behind symbolic or hard links (for caches you trust)."
-        size = "Refuse model files larger than this, e.g. 500MB."
-        function = click.option("--allow-external-links", is_flag=True, help=links)(function)
-        return click.option("--max-bytes", callback=_bytes, metavar="SIZE", help=size)(function)
+
+def analysis() -> Wrap:
+    """What the analysis may assume, as for a pass that prunes; the command gets it as `assumed`."""
+
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        @wraps(function)
+        def command(layernorm: LayerNorm, allow_inexact: bool, **given: object) -> R:
+            from graphprune.axes import Options
+
+            return function(assumed=Options(layernorm=layernorm, allow_inexact=allow_inexact), **given)
+
+        inexact = "Also show cuts that change what a normalisation computes."
+        command = click.option("--allow-inexact", is_flag=True, help=inexact)(command)
+        text = "Widths under LayerNorm."
+        choice = click.Choice(["refuse", "expand", "slice"])
+        return click.option("--layernorm", type=choice, default="refuse", show_default=True, help=text)(
+            command
+        )
 
     return decorate

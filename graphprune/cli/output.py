@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from graphprune.report.table import Table
+
+T = TypeVar("T")
 
 
 class UnshownError(GraphpruneError):
@@ -138,3 +141,36 @@ class Progress:
         elif self.lines and what != self.last:
             say(what)
         self.last = what
+
+
+@dataclass(frozen=True)
+class Show:
+    """How a command shows what it found.
+
+    Attributes:
+        form: text for people, or json.
+        quiet: print nothing but errors.
+        verbose: name the phases, and show more.
+    """
+
+    form: str = "text"
+    quiet: bool = False
+    verbose: bool = False
+
+    def progress(self) -> Progress:
+        """What is told how far the work is."""
+        return Progress(self.quiet, self.verbose)
+
+    def result(self, value: T, tables: Callable[[T], Iterable[Table]], document: object = None) -> None:
+        """A result on stdout; `document` is its JSON where that is not all of the value."""
+        if self.quiet:
+            return
+        if self.form == "json":
+            show_json(value if document is None else document)
+        else:
+            show_tables(tables(value))
+
+    def files(self, names: Iterable[str]) -> None:
+        """Which files were written."""
+        for name in () if self.quiet else names:
+            say(f"wrote {escape(name)}")

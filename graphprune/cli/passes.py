@@ -5,19 +5,17 @@ from __future__ import annotations
 import click
 
 from graphprune.cli import options
+from graphprune.cli.output import Show
 
 
 @click.command("passes")
 @click.argument("name", required=False)
-@options.output_format()
-def command(name: str | None, form: str) -> None:
+@options.printing()
+def command(name: str | None, show: Show) -> None:
     """List the installed passes, or describe the pass NAME: what it does and its arguments."""
-    from graphprune.cli.output import show_json, show_tables
     from graphprune.pipeline import catalogue
     from graphprune.report.described import listing, pass_tables
 
     if name is None:
-        lines = catalogue.lines()
-        return show_json({"passes": lines}) if form == "json" else show_tables([listing(lines)])
-    described = catalogue.describe(name)
-    return show_json(described) if form == "json" else show_tables(pass_tables(described))
+        return show.result({"passes": catalogue.lines()}, lambda each: [listing(each["passes"])])
+    return show.result(catalogue.describe(name), pass_tables)

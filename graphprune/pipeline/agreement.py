@@ -15,7 +15,7 @@ from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
 from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.samples import Arrays, Feeds, Given, feeds_for
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Comparing
 
 if TYPE_CHECKING:
     from graphprune.runtime.compare import Agreement
@@ -77,7 +77,7 @@ def compare(
     models: tuple[object, object],
     names: tuple[str, str],
     inputs: Given,
-    settings: Settings,
+    settings: Comparing,
 ) -> Comparison:
     """Run both models, the reference first, on given inputs or on generated ones.
 
@@ -111,7 +111,7 @@ def _verdict(agreed: Agreement) -> bool:
     return agreed.ok and agreed.proves
 
 
-def judge(first: ir.Model, second: ir.Model, feeds: Feeds, settings: Settings) -> Judged:
+def judge(first: ir.Model, second: ir.Model, feeds: Feeds, settings: Comparing) -> Judged:
     """The agreement of two models as people get it, with the exact one beside it."""
     from graphprune.runtime.exact import has_products
 
@@ -127,7 +127,7 @@ def judge(first: ir.Model, second: ir.Model, feeds: Feeds, settings: Settings) -
     return Judged(native, exact, f"in exact arithmetic they {how} (error {error:.2g}): {why}")
 
 
-def saturation(models: Sequence[ir.Model], feeds: Iterable[Arrays], settings: Settings) -> str:
+def saturation(models: Sequence[ir.Model], feeds: Iterable[Arrays], settings: Comparing) -> str:
     """That this CPU saturates products of bytes, and in which weights of these models; empty if in none."""
     from graphprune.runtime.saturation import MOST, saturated_factors
 
@@ -152,7 +152,7 @@ def agree(
     first: ir.Model | Path,
     second: ir.Model | Path,
     feeds: Feeds,
-    settings: Settings,
+    settings: Comparing,
     optimise: bool = True,
     fixed: Arrays = NOTHING,
     exact: bool = False,
@@ -182,7 +182,7 @@ def agree(
 
 
 def _outputs(
-    model: ir.Model | Path, feeds: Feeds, settings: Settings, optimise: bool = True, exact: bool = False
+    model: ir.Model | Path, feeds: Feeds, settings: Comparing, optimise: bool = True, exact: bool = False
 ) -> list[Outputs]:
     from graphprune.runtime.session import open_session
 

@@ -9,7 +9,7 @@ from graphprune.pipeline import measure
 from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.report import Size
 from graphprune.pipeline.samples import Given, feeds_for, with_shapes
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Timing
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def bench(
     models: Sequence[object],
     names: Sequence[str],
     inputs: Given,
-    settings: Settings,
+    settings: Timing,
 ) -> Bench:
     """Measure models against the first.
 

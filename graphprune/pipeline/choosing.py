@@ -14,7 +14,7 @@ from graphprune.errors import ArgumentError, DataError, OutputError, did_you_mea
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
 from graphprune.pipeline.samples import Arrays, Given
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Choosing
 
 if TYPE_CHECKING:
     from graphprune.ir.shapes import Sizes
@@ -91,7 +91,7 @@ class Chosen:
         }
 
 
-def run(source: object, given: Given, output: Path | None, wish: Wish, settings: Settings) -> Chosen:
+def run(source: object, given: Given, output: Path | None, wish: Wish, settings: Choosing) -> Chosen:
     """Choose, compare, and write the samples if there is an output.
 
     Raises:
@@ -137,12 +137,12 @@ def open_pool(given: Given, model: ir.Model, wish: Wish, constants: Arrays = NOT
     return array_pool(given, model, constants)
 
 
-def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Settings) -> Chosen:
+def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Choosing) -> Chosen:
     from graphprune.ir.normalise import normalise
     from graphprune.statistics.data.judge import judge
 
     own = model.clone()
-    sizes = normalise(own)
+    sizes = normalise(own, settings.shapes)
     choice, judgement = _pick(own, sizes, pool, wish, settings), None
     if wish.select != "random":
         judgement = judge(own, sizes, pool, choice.numbers, run=settings.run)
@@ -158,7 +158,7 @@ def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Settings) -> Chos
     )
 
 
-def _pick(model: ir.Model, sizes: Sizes, pool: Pool, wish: Wish, settings: Settings) -> Choice:
+def _pick(model: ir.Model, sizes: Sizes, pool: Pool, wish: Wish, settings: Choosing) -> Choice:
     from graphprune.statistics.data.choose import Choice, choose, draw
     from graphprune.statistics.data.features import measure
 
@@ -183,7 +183,7 @@ def _require_free(output: Path | None, source: object, given: Given, overwrite: 
         raise OutputError(f"the output {quote(str(output))} exists", "choose another name, or use --force")
 
 
-def _written(chosen: Chosen, output: Path, settings: Settings) -> Chosen:
+def _written(chosen: Chosen, output: Path, settings: Choosing) -> Chosen:
     from graphprune.ir.publish import create, publish, temporaries, unwritable
 
     settings.progress(0, 0, "writing")

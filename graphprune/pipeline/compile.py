@@ -105,14 +105,15 @@ def run(job: Job, settings: Settings) -> Result:
     Raises:
         GraphpruneError: bad input, a promise that could not be kept, or an output that cannot be written.
     """
-    if settings.reproducer is not None:
-        reproducer.require_free(settings.reproducer)
+    folder = None if settings.reproducer is None else Path(settings.reproducer)
+    if folder is not None:
+        reproducer.require_free(folder)
     try:
         with one_blas_thread():
             return _Compile(job, settings).run()
     except Exception as error:
-        if settings.reproducer is not None:
-            reproducer.store(settings.reproducer, job.source, job.pipeline, settings, error)
+        if folder is not None:
+            reproducer.store(folder, job.source, job.pipeline, settings, error)
         raise
 
 
@@ -215,7 +216,9 @@ class _Compile:
             require_free(self.job.output, source, self.job.files, self.settings.overwrite)
         if self.settings.statistics is not None:
             inputs = (source.path, *source.external_files, *self.job.files)
-            require_apart(self.settings.statistics, self.job.output, [p for p in inputs if p is not None])
+            require_apart(
+                Path(self.settings.statistics), self.job.output, [p for p in inputs if p is not None]
+            )
         return source
 
     def _finish(

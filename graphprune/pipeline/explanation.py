@@ -14,7 +14,7 @@ from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.names import quote
 from graphprune.pipeline.opened import open_model
 from graphprune.pipeline.samples import Given
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Looking
 
 if TYPE_CHECKING:
     import networkx
@@ -66,7 +66,7 @@ def explain(
     model: object,
     first: str,
     second: str | None,
-    settings: Settings,
+    settings: Looking,
     options: Options | None = None,
     inputs: Given = None,
 ) -> tuple[Explanation, ...]:

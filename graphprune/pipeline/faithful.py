@@ -11,11 +11,11 @@ from graphprune.ir.names import escape
 from graphprune.pipeline.agreement import agree
 from graphprune.pipeline.manager import ProofError
 from graphprune.pipeline.samples import Arrays, Feeds
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Comparing
 
 
 def require_faithful(
-    source: Path | ir.Model, normal: ir.Model, feeds: Feeds, settings: Settings, fixed: Arrays
+    source: Path | ir.Model, normal: ir.Model, feeds: Feeds, settings: Comparing, fixed: Arrays
 ) -> str:
     """Run the model as it was given, with what is fixed, and its normal form, on the same inputs.
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from graphprune.pipeline.opened import open_model
 from graphprune.pipeline.report import Size
 from graphprune.pipeline.samples import Given
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Looking
 
 if TYPE_CHECKING:
     from graphprune.axes import Analysis, Group, Options
@@ -60,7 +60,7 @@ class Inspection:
 
 
 def inspect(
-    model: object, settings: Settings, options: Options | None = None, inputs: Given = None
+    model: object, settings: Looking, options: Options | None = None, inputs: Given = None
 ) -> Inspection:
     """Look at a model.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphprune.errors import GraphpruneError, PromiseError
@@ -105,7 +106,8 @@ class Manager:
         return tuple(steps)
 
     def _context(self) -> Context:
-        self.collector = self.collector or Collector(self.settings.statistics)
+        kept = self.settings.statistics
+        self.collector = self.collector or Collector(None if kept is None else Path(kept))
         return Context(
             calibration=self.samples.batches,
             shapes=self.settings.shapes,

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from graphprune.pipeline.report import LatencyReport, Size
 from graphprune.pipeline.samples import feeds_for
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Timing
 
 if TYPE_CHECKING:
     from graphprune.ir.shapes import Sizes
@@ -33,7 +33,7 @@ def size_as_given(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Siz
 
 
 def latency(
-    before: ir.Model, after: ir.Model, feed: Mapping[str, np.ndarray], settings: Settings
+    before: ir.Model, after: ir.Model, feed: Mapping[str, np.ndarray], settings: Timing
 ) -> LatencyReport:
     """Interleaved runs of two models on one input, or on one each where a cut changed its shape."""
     from graphprune.runtime.latency import Subject, measure

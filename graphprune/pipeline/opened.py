@@ -13,7 +13,7 @@ from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.ir.shapes import Sizes
 from graphprune.pipeline.samples import Given, with_shapes
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Looking
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Opened:
     source: Source
     model: ir.Model
     sizes: Sizes
-    settings: Settings
+    settings: Looking
     operators: Counter[str]
     ir_version: int
     defaults: Defaults
 
 
-def open_model(model: object, settings: Settings, inputs: Given = None, *, lift: bool = False) -> Opened:
+def open_model(model: object, settings: Looking, inputs: Given = None, *, lift: bool = False) -> Opened:
     """Loads and normalises a model; what was given in memory stays as it is.
 
     Raises:
@@ -58,7 +58,7 @@ def open_model(model: object, settings: Settings, inputs: Given = None, *, lift:
     return Opened(source, own, sizes, settings, operators, version, defaults)
 
 
-def load_to_run(model: object, settings: Settings) -> tuple[ir.Model, Held]:
+def load_to_run(model: object, settings: Looking) -> tuple[ir.Model, Held]:
     """A checked model as it is, but for fixed inputs and open sizes that its weights fix; its constants."""
     source = load(model, settings.limits)
     own, given = source.model, {value.name for value in source.model.graph.inputs}
@@ -73,7 +73,7 @@ def load_to_run(model: object, settings: Settings) -> tuple[ir.Model, Held]:
     return own, constants
 
 
-def _require_fits(model: ir.Model, settings: Settings) -> None:
+def _require_fits(model: ir.Model, settings: Looking) -> None:
     """A shape that names no input, or contradicts one, is a mistake also where nothing is run."""
     from graphprune.runtime.dimensions import Sizes as Guess
     from graphprune.runtime.dimensions import resolve

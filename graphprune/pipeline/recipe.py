@@ -25,27 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from graphprune.errors import ArgumentError, did_you_mean
-
-OptionValue = bool | int | float | Mapping[str, object]
-
-OPTIONS: dict[str, type] = {
-    "seed": int,
-    "threads": int,
-    "jobs": int,
-    "tolerance": float,
-    "verify_each": bool,
-    "allow_short": bool,
-    "bench": bool,
-    "max_drop": float,
-    "strict": bool,
-    "shapes": dict,
-    "fix": dict,
-    "outputs": dict,
-}
-"""What a recipe may set beside the pipeline, and the type of each."""
-
-KINDS = ("classes", "scores", "values")
-"""How an output may be judged."""
+from graphprune.ir.fixed import as_lists
+from graphprune.pipeline.option import Option, options
+from graphprune.pipeline.settings import Settings
 
 _LIMIT = 2**20
 
@@ -55,7 +37,7 @@ class Recipe:
     """A pipeline text and the options to run it with."""
 
     pipeline: str
-    options: dict[str, OptionValue] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
 
 
 def read(path: Path) -> Recipe:
@@ -97,40 +79,25 @@ def parse(text: str, where: str = "recipe") -> Recipe:
     return Recipe(pipeline, {key: _option(key, value, where) for key, value in options.items()})
 
 
-def _option(key: str, value: object, where: str) -> OptionValue:
-    if key not in OPTIONS:
-        raise ArgumentError(f"'{where}' has an unknown option '{key}'", did_you_mean(key, OPTIONS))
-    wanted = OPTIONS[key]
-    if wanted is dict and isinstance(value, dict):
-        item = {"shapes": _shape, "fix": _content, "outputs": _kind}[key]
-        return {str(name): item(name, each, where) for name, each in value.items()}
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted or not isinstance(value, bool | int | float):
-        raise ArgumentError(f"option '{key}' of '{where}' is not a {wanted.__name__}")
-    return value
+def _option(key: str, value: object, where: str) -> object:
+    known = settable()
+    if key not in known:
+        raise ArgumentError(f"'{where}' has an unknown option '{key}'", did_you_mean(key, known))
+    return known[key].checked(f"option '{key}' of '{where}'", value)
 
 
-def _shape(name: str, shape: object, where: str) -> tuple[int, ...]:
-    if not isinstance(shape, list) or not all(type(dim) is int and dim >= 0 for dim in shape):
-        raise ArgumentError(f"shape of '{name}' in '{where}' is not a list of dims")
-    return tuple(shape)
+def settable() -> dict[str, Option]:
+    """What a recipe may set beside the pipeline, by name."""
+    return {each.name: each for each in options(Settings) if each.recipe}
 
 
-def _content(name: str, content: object, where: str) -> object:
-    """Numbers of an input, as a number or nested lists of them."""
-    if isinstance(content, list):
-        return [_content(name, each, where) for each in content]
-    if not isinstance(content, bool | int | float):
-        raise ArgumentError(f"fix of '{name}' in '{where}' is neither a number nor a list of numbers")
-    return content
-
-
-def _kind(name: str, kind: object, where: str) -> str:
-    """How an output is judged."""
-    if kind not in KINDS:
-        raise ArgumentError(f"output '{name}' in '{where}' is none of {', '.join(KINDS)}")
-    return str(kind)
+def of(pipeline: str, settings: Settings) -> Recipe:
+    """The recipe that repeats a compile."""
+    found = {name: getattr(settings, name) for name in settable()}
+    found["fix"] = as_lists(settings.fix)
+    return Recipe(
+        pipeline, {name: value for name, value in found.items() if value is not None and value != {}}
+    )
 
 
 def write(recipe: Recipe) -> str:
@@ -139,7 +106,7 @@ def write(recipe: Recipe) -> str:
     tables = {key: value for key, value in recipe.options.items() if isinstance(value, Mapping)}
     plain = {key: value for key, value in recipe.options.items() if not isinstance(value, Mapping)}
     if plain:
-        lines += ["", "[options]", *(f"{key} = {_plain(value)}" for key, value in plain.items())]
+        lines += ["", "[options]", *(f"{key} = {_content_text(value)}" for key, value in plain.items())]
     for key, table in tables.items():
         lines += [
             "",

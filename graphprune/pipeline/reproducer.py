@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 
 from graphprune.errors import OutputError
-from graphprune.ir.fixed import as_lists
 from graphprune.ir.names import escape, quote
-from graphprune.pipeline.recipe import OptionValue, Recipe, write
+from graphprune.pipeline import recipe
 from graphprune.pipeline.report import installed_versions
 from graphprune.pipeline.settings import Settings
 
@@ -41,7 +39,7 @@ def store(folder: Path, source: str, pipeline: str, settings: Settings, error: B
         OutputError: the folder cannot be written.
     """
     files = {
-        "recipe.toml": write(recipe(pipeline, settings)),
+        "recipe.toml": recipe.write(recipe.of(pipeline, settings)),
         "model.txt": escape(source) + "\n",
         "error.txt": "".join(traceback.format_exception(error)),
         "versions.json": json.dumps({"python": platform.python_version(), **installed_versions()}, indent=2)
@@ -57,30 +55,6 @@ def store(folder: Path, source: str, pipeline: str, settings: Settings, error: B
             (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as problem:
         raise OutputError(f"cannot write the reproducer folder '{folder}': {problem.strerror}") from error
-
-
-def recipe(pipeline: str, settings: Settings) -> Recipe:
-    """The recipe that repeats a compile."""
-    options: dict[str, OptionValue] = {
-        "seed": settings.seed,
-        "threads": settings.threads,
-        "tolerance": settings.tolerance,
-        "verify_each": settings.verify_each,
-        "allow_short": settings.allow_short,
-        "bench": settings.bench,
-        "strict": settings.strict,
-    }
-    if settings.max_drop is not None:
-        options["max_drop"] = settings.max_drop
-    tables: dict[str, Mapping[str, object]] = {
-        "shapes": dict(settings.shapes),
-        "fix": as_lists(settings.fix),
-        "outputs": dict(settings.outputs),
-    }
-    for key, table in tables.items():
-        if table:
-            options[key] = table
-    return Recipe(pipeline, options)
 
 
 _README = """Repeat with:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -14,8 +14,9 @@ import onnx_ir as ir
 from graphprune.errors import DataError
 from graphprune.ir.defaults import settings
 from graphprune.ir.fixed import NOTHING
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Looking, Running
 
+L = TypeVar("L", bound=Looking)
 PROOF_ROWS = 4
 """Calibration samples that a proof runs on, besides its generated inputs."""
 
@@ -52,7 +53,7 @@ class Samples:
     model: ir.Model
     inputs: Given
     calibration: Given
-    settings: Settings
+    settings: Running
     lost: frozenset[str] = frozenset()
     fixed: Arrays = field(default_factory=dict)
     narrow: tuple[Narrow, ...] = ()
@@ -163,7 +164,7 @@ class Judging:
         return (feed for arrays in self.sets for feed in batches(arrays, self.model, size))
 
 
-def feeds_for(model: ir.Model, inputs: Given, settings: Settings, fixed: Arrays = NOTHING) -> Feeds:
+def feeds_for(model: ir.Model, inputs: Given, settings: Running, fixed: Arrays = NOTHING) -> Feeds:
     """Batches of the given inputs, or one generated batch that the model runs on.
 
     Raises:
@@ -203,7 +204,7 @@ def read_sets(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed:
     return load_inputs(given, model, fixed) if isinstance(given, Path) else as_sets(given, model, fixed)
 
 
-def with_shapes(settings: Settings, inputs: Given, model: ir.Model, fixed: Arrays) -> Settings:
+def with_shapes(settings: L, inputs: Given, model: ir.Model, fixed: Arrays) -> L:
     """Settings that know the shapes of one sample of the given inputs; those that the user gave win.
 
     Raises:

@@ -1,12 +1,28 @@
-"""How a compile runs, apart from what it does to the model."""
+"""How commands run: each field is one option, of the command line, of Python and mostly of recipes.
+
+A command takes one of these classes, and with it the options that it heeds; a class that is a kind of another
+heeds that one's, too.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from graphprune.pipeline.option import (
+    Bytes,
+    Contents,
+    File,
+    Flag,
+    Kinds,
+    Number,
+    Shapes,
+    Whole,
+    option,
+    options,
+)
 from graphprune.run import Progress, Run, silent
 
 if TYPE_CHECKING:
@@ -15,62 +31,47 @@ if TYPE_CHECKING:
     from graphprune.ir.limits import Limits
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Options of one compile.
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """What is said about a model file and its inputs; enough to look at it.
 
-    Args:
-        shapes: concrete shapes of graph inputs.
-        fix: contents of inputs that become constants.
-        seed: of generated inputs and of everything random in a pass.
-        threads: of ONNX Runtime where a latency is measured; everything else runs with one.
-        jobs: batches that our own work takes side by side; None for the cores there are.
-        tolerance: of a proof, relative to the largest output.
-        verify_each: run the structural check after every pass, not only after the last.
-        allow_short: write a model that misses its budget.
-        overwrite: replace an output that exists.
-        bench: measure latency before and after.
-        max_drop: largest drop of any output against the dense model, in [0, 1]; None for any.
-        strict: refuse what the samples cannot decide, too.
-        outputs: how outputs are judged, by name, where the graph does not tell it right.
-        timeout: seconds that the first runs of the model may take.
-        max_bytes: refuse larger model files.
-        allow_external_links: accept external data behind links.
-        reproducer: folder that receives everything needed to repeat a compile that failed.
-        statistics: file that keeps what was measured on calibration data for the next compile.
-        sparse_initializers: write initializers as sparse tensors where that is smaller.
-        keep_initializer_inputs: list weights that were inputs as well as inputs again.
-        progress: called with (done, total, what).
+    Raises:
+        ArgumentError: a value is none that its option takes.
     """
 
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    fix: Fixed = field(default_factory=dict)
-    seed: int = 0
-    threads: int = 1
-    jobs: int | None = None
-    tolerance: float = 1e-4
-    verify_each: bool = False
-    allow_short: bool = False
-    overwrite: bool = False
-    bench: bool = True
-    max_drop: float | None = None
-    strict: bool = False
-    outputs: Mapping[str, UserKind] = field(default_factory=dict)
-    timeout: float = 120.0
-    max_bytes: int | None = None
-    allow_external_links: bool = False
-    reproducer: Path | None = None
-    statistics: Path | None = None
-    sparse_initializers: bool = False
-    keep_initializer_inputs: bool = False
-    progress: Progress = silent
+    shapes: Mapping[str, tuple[int, ...]] = option(
+        {},
+        Shapes(),
+        "Concrete shape of a graph input.",
+        usage="e.g. image=1x3x224x224; repeat for several",
+        flag="--shape",
+    )
+    fix: Fixed = option(
+        {},
+        Contents(),
+        "Make an input a constant, and take the branches it decides.",
+        usage="e.g. sr=16000; repeat for several",
+    )
+    max_bytes: int | None = option(
+        None, Bytes(), "Refuse model files larger than this.", usage="e.g. 500MB", recipe=False, rare=True
+    )
+    allow_external_links: bool = option(
+        False,
+        Flag(),
+        "Accept external data behind symbolic or hard links (for caches you trust).",
+        recipe=False,
+        rare=True,
+    )
 
-    @property
-    def run(self) -> Run:
-        """How our own work is done."""
-        from graphprune.runtime.jobs import cores
-
-        return Run(self.seed, cores() if self.jobs is None else self.jobs, self.timeout, self.progress)
+    def __post_init__(self) -> None:
+        defaults = {each.name: each for each in fields(self)}
+        for each in options(type(self)):
+            value, default = getattr(self, each.name), defaults[each.name]
+            if value is None and isinstance(default.default_factory, type):
+                value = default.default_factory()
+            if value is not None or default.default is not None:
+                value = each.checked(each.name, value)
+            object.__setattr__(self, each.name, value)
 
     @property
     def limits(self) -> Limits:
@@ -79,3 +80,96 @@ class Settings:
 
         limits = Limits(allow_external_links=self.allow_external_links)
         return limits if self.max_bytes is None else replace(limits, max_bytes=self.max_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running(Looking):
+    """How models are run."""
+
+    seed: int = option(0, Whole(least=0), "Seed of everything random.")
+    timeout: float = option(120.0, Number("SECONDS"), "Seconds that the first runs of the model may take.")
+    progress: Progress = option(silent, None, "Called with (done, total, what).", flag="", recipe=False)
+
+    @property
+    def run(self) -> Run:
+        """How our own work is done."""
+        return Run(self.seed, timeout=self.timeout, progress=self.progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing(Running):
+    """How models are run against a clock (`bench`)."""
+
+    threads: int = option(
+        1, Whole(least=1), "Threads of ONNX Runtime; in a compile, where latency is measured."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparing(Timing):
+    """How two models are compared (`validate`)."""
+
+    tolerance: float = option(
+        1e-4, Number(), "Largest difference that passes, relative to the largest output.", shown="1e-4"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choosing(Running):
+    """How samples are chosen (`calibrate`)."""
+
+    jobs: int | None = option(
+        None,
+        Whole(least=1),
+        "Batches of calibration data that run side by side.",
+        shown="the number of cores",
+    )
+    overwrite: bool = option(False, Flag(), "Replace the output if it exists.", flag="--force", recipe=False)
+
+    @property
+    def run(self) -> Run:
+        """How our own work is done."""
+        from graphprune.runtime.jobs import cores
+
+        return replace(super().run, jobs=cores() if self.jobs is None else self.jobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Comparing, Choosing):
+    """How a compile runs, apart from what it does to the model (`compile`)."""
+
+    statistics: str | os.PathLike[str] | None = option(
+        None,
+        File(),
+        "Keep what is measured on --calibration here, and use what an earlier compile measured.",
+        recipe=False,
+    )
+    max_drop: float | None = option(
+        None,
+        Number(share=True),
+        "Largest drop of any output against the dense model, in [0, 1]; more is a missed budget.",
+    )
+    strict: bool = option(False, Flag(), "Exit 1 where the samples cannot decide about --max-drop.")
+    allow_short: bool = option(False, Flag(), "Write a model that misses its budget.")
+    outputs: Mapping[str, UserKind] = option(
+        {},
+        Kinds(),
+        "Judge an output of the model as classes, scores or values, where the report takes it for something "
+        "else.",
+        flag="",
+    )
+    bench: bool = option(False, Flag(), "Measure latency before and after.", flag="--bench/--no-bench")
+    verify_each: bool = option(False, Flag(), "Check the graph after every pass, not only the last.")
+    sparse_initializers: bool = option(
+        False,
+        Flag(),
+        "Write weights as sparse tensors where that is smaller; few tools beside ONNX Runtime read them.",
+    )
+    keep_initializer_inputs: bool = option(
+        False,
+        Flag(),
+        "Leave weights that are inputs as well on the list of inputs; runtimes then fold less.",
+    )
+    reproducer: str | os.PathLike[str] | None = option(
+        None, File("DIR"), "If the compile fails, store how to repeat it.", recipe=False, rare=True
+    )

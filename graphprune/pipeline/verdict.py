@@ -41,17 +41,14 @@ def how_judged(model: ir.Model, sizes: Sizes, settings: Settings) -> tuple[Judge
     """What each output is, with what the user said of some.
 
     Raises:
-        ArgumentError: there is no output of that name, or no such kind.
+        ArgumentError: there is no output of that name.
     """
-    from graphprune.axes.outputs import USER_KINDS, judged
+    from graphprune.axes.outputs import judged
 
     names = [value.name or "" for value in model.graph.outputs]
-    for name, kind in settings.outputs.items():
+    for name in settings.outputs:
         if name not in names:
             raise ArgumentError(f"the model has no output {quote(name)}", did_you_mean(name, names))
-        if kind not in USER_KINDS:
-            message = f"output {quote(name)} cannot be judged as {quote(str(kind))}"
-            raise ArgumentError(message, did_you_mean(str(kind), USER_KINDS))
     return judged(model, sizes, settings.outputs)
 
 

@@ -41,8 +41,8 @@ BAD = {
     'pipelin = "prune"': "unknown key 'pipelin'",
     'pipeline = ""\noptions = 3': "is not a table",
     'pipeline = ""\n[options]\nsede = 1': "unknown option 'sede'",
-    'pipeline = ""\n[options]\nseed = true': "'seed' of 'recipe' is not a int",
-    'pipeline = ""\n[options]\nbench = 1': "'bench' of 'recipe' is not a bool",
+    'pipeline = ""\n[options]\nseed = true': "'seed' of 'recipe' must be a whole number, got true",
+    'pipeline = ""\n[options]\nbench = 1': "'bench' of 'recipe' must be true or false, got 1",
     'pipeline = ""\n[options.shapes]\nx = [1, "n"]': "shape of 'x'",
     'pipeline = ""\n[options.fix]\nx = ' + 9999 * "[" + 9999 * "]": "nested too deeply",
 }
