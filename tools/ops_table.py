@@ -10,6 +10,7 @@ from pathlib import Path
 from graphprune import ops as rules
 from graphprune.ops import BY_OP, MODULES
 from graphprune.ops.record import Record
+from graphprune.ops.traits import Trait
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ops.md"
 TITLES = {
@@ -41,7 +42,8 @@ to it. An operator that is not here, whatever its domain, is a barrier: every ax
 
 **Rule** says which axes shrink together: `x.1` is axis 1 of input x, `W.0` axis 0 of the weight, `=` ties
 two axes slot by slot, `a x b` is an axis made of two factors, *fixed* never shrinks. **Edits** says what the
-rewriter changes besides slicing the weights that the rule names.
+rewriter changes besides slicing the weights that the rule names. **Traits** say what an operator is to all
+other parts of graphprune, which ask for them and not for its name (`graphprune/ops/traits.py`).
 
 **Exactness** says why the cut model computes what the masked one does:
 
@@ -71,11 +73,16 @@ def _rows(module: str) -> tuple[Record, ...]:
 
 
 def _section(title: str, rows: tuple[Record, ...]) -> str:
-    lines = [f"## {title}", "", "| operators | rule | exactness | edits |", "|---|---|---|---|"]
-    lines += [
-        f"| {'; '.join(_operators(row.ops))} | {_cell(row.labels)} | {row.exactness} | {_cell(row.edits)} |"
-        for row in rows
-    ]
+    lines = [f"## {title}", "", "| operators | rule | exactness | edits | traits |", "|---|---|---|---|---|"]
+    for row in rows:
+        cells = (
+            "; ".join(_operators(row.ops)),
+            _cell(row.labels),
+            row.exactness,
+            _cell(row.edits),
+            _traits(row),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -84,6 +91,10 @@ def _operators(ops: tuple[str, ...]) -> Iterator[str]:
     for domain, members in groupby(ops, key=lambda op: op.rpartition(":")[0]):
         names = " ".join(f"`{op.rpartition(':')[2]}`" for op in members)
         yield f"{domain}: {names}" if domain else names
+
+
+def _traits(row: Record) -> str:
+    return ", ".join(trait.name.lower().replace("_", " ") for trait in Trait if trait in row.traits)
 
 
 def _cell(text: str) -> str:

@@ -16,7 +16,6 @@ from graphprune.axes.routing import find_routers
 from graphprune.axes.shared import tied_uses
 from graphprune.axes.shuffles import find_shuffles
 from graphprune.ir.defaults import is_constant
-from graphprune.ir.domains import is_default
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.labels.algebra import Label, fixed, is_fixed
 from graphprune.labels.edits import Edit
@@ -24,7 +23,8 @@ from graphprune.labels.options import Options
 from graphprune.labels.state import Axes, Contraction, Event, Facts, State, Use
 from graphprune.labels.structures import VarianceRegion
 from graphprune.labels.visit import Visit
-from graphprune.ops import record_for
+from graphprune.ops import contracts, has, record_of
+from graphprune.ops.traits import Trait
 
 PASS_LIMIT = 24
 
@@ -110,7 +110,7 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
     state.branches = find_branches(model.graph, sizes)
     state.routers = find_routers(nodes, sizes, state.branches)
     if options.share == "tie":
-        state.shared = tied_uses((model.graph, *model.graph.subgraphs()), _contracts)
+        state.shared = tied_uses((model.graph, *model.graph.subgraphs()), contracts)
     pairs = cache_pairs(model.graph) if options.io == "auto" else {}
     passes = 0
     while True:
@@ -155,7 +155,7 @@ def walk(graph: ir.Graph) -> Iterator[ir.Node]:
             owner = closing.pop()
             if owner is not None:
                 yield owner
-        elif node.op_type == "If" and is_default(node.domain):
+        elif has(node, Trait.BRANCHES):
             work.append(_branches(node))
             closing.append(node)
         else:
@@ -205,7 +205,7 @@ def _pin_uses(state: State, value: ir.Value, why: int) -> None:
 
 def _transfer(state: State, node: ir.Node) -> None:
     visit = Visit(state, node)
-    row = record_for(node.domain, node.op_type)
+    row = record_of(node)
     if row is None:
         name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
         visit.fix_all(f"operator {name} is not known", "add a row for it (CONTRIBUTING.md)")
@@ -217,18 +217,10 @@ def _transfer(state: State, node: ir.Node) -> None:
     _spread(state, node, "" if row is None else row.exactness)
 
 
-def _contracts(node: ir.Node) -> bool:
-    row = record_for(node.domain, node.op_type)
-    return row is not None and row.exactness == "contraction"
-
-
-BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-
-
 def _unknown(sizes: Sizes, node: ir.Node) -> bool:
     """Whether the rule would miss a shape; rules of nodes with bodies only freeze, and must always run."""
     shapes = sizes.shapes
-    if node.op_type in BODIES:
+    if has(node, Trait.BODY):
         return False
     inputs = any(value is not None and shapes.get(value) is None for value in node.inputs)
     return inputs or any(out.uses() and shapes.get(out) is None for out in node.outputs)
@@ -254,7 +246,7 @@ def _spread_means(state: State, node: ir.Node) -> None:
         if value is None or value not in means:
             continue
         for out in node.outputs:
-            scales = node.op_type == "Mul" or (node.op_type == "Div" and position == 1)
+            scales = has(node, Trait.MULTIPLY) or (position == 1 and has(node, Trait.SCALE))
             widened = _widens(state, value, out)
             if widened and scales and not means[value]:
                 continue

@@ -19,6 +19,8 @@ from graphprune.axes.effects import effect_on
 from graphprune.axes.picks import find_picks
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.structures import Branch, Branches, Effect, Pick, Sink
+from graphprune.ops import has, multiplies
+from graphprune.ops.traits import Trait
 
 LIMIT = 600
 """Nodes that one expert may consist of."""
@@ -110,7 +112,7 @@ def _root(sink: Sink) -> ir.Node:
     node = sink.node
     while sink.kind == "sum":
         users = [user for user, _ in node.outputs[0].uses()]
-        if len(users) != 1 or users[0].op_type not in ("Add", "Sum") or node.outputs[0].is_graph_output():
+        if len(users) != 1 or not has(users[0], Trait.SUM) or node.outputs[0].is_graph_output():
             break
         node = users[0]
     return node
@@ -150,7 +152,7 @@ def _holds_weights(branch: Branch) -> bool:
     """Whether a branch computes with weights of its own: a slot without any is a gate, not an expert."""
     if branch.others:
         return True
-    weighted = (node for node in branch.nodes if node.op_type in ("MatMul", "Gemm", "Conv", "Einsum"))
+    weighted = (node for node in branch.nodes if multiplies(node))
     return any(
         v is not None and v.const_value is not None and v.producer() is None
         for n in weighted

@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.analyse import BODIES, Analysis, walk
+from graphprune.axes.analyse import Analysis, walk
 from graphprune.axes.assumed import concrete_sizes
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
@@ -28,8 +28,9 @@ from graphprune.labels.algebra import Factor, Label, is_fixed
 from graphprune.labels.atoms import NOTHING
 from graphprune.labels.edits import BranchRemoval
 from graphprune.labels.state import Axes, Use
-from graphprune.ops import record_for
+from graphprune.ops import has, multiplies, record_of
 from graphprune.ops.counting import Place, Term, terms
+from graphprune.ops.traits import Trait
 
 
 @dataclass(frozen=True)
@@ -67,20 +68,20 @@ def cost(model: ir.Model, shapes: Mapping[str, Sequence[int]], sizes: Sizes | No
 
 def node_terms(node: ir.Node, sizes: Sizes) -> list[Term] | None:
     """The multiply-adds of a node, None where they are not known: a body runs who knows how often."""
-    if node.op_type in BODIES:
-        return [] if node.op_type == "If" else _repeated(node, sizes)
-    row = record_for(node.domain, node.op_type)
+    if has(node, Trait.BODY):
+        return [] if has(node, Trait.BRANCHES) else _repeated(node, sizes)
+    row = record_of(node)
     return [] if row is None else terms(row.macs, node, sizes)
 
 
 def _repeated(node: ir.Node, sizes: Sizes) -> list[Term] | None:
     """The multiply-adds of all runs of a body; the branch of an If in it is not known to be taken."""
     inner = [each for attribute in node.attributes.values() for each in _nodes_in(attribute)]
-    if not any(_multiplies(each) for each in inner):
+    if not any(multiplies(each) for each in inner):
         return []
     body = open_body(node)
     count = None if body is None else trips(body, sizes.shapes, sizes.data)
-    if body is None or count is None or any(each.op_type == "If" for each in inner):
+    if body is None or count is None or any(has(each, Trait.BRANCHES) for each in inner):
         return None
     found = [node_terms(each, sizes) for each in body.graph]
     known = [sum(term.macs for term in terms) for terms in found if terms is not None]
@@ -89,11 +90,6 @@ def _repeated(node: ir.Node, sizes: Sizes) -> list[Term] | None:
 
 def _nodes_in(attribute: ir.Attr) -> Iterable[ir.Node]:
     return attribute.as_graph().all_nodes() if attribute.type == ir.AttributeType.GRAPH else ()
-
-
-def _multiplies(node: ir.Node) -> bool:
-    row = record_for(node.domain, node.op_type)
-    return row is not None and row.macs is not None
 
 
 @dataclass

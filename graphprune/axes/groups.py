@@ -15,6 +15,8 @@ from graphprune.ir.arrays import Array, Ids, Scores
 from graphprune.labels.algebra import Label, is_fixed
 from graphprune.labels.atoms import NOTHING
 from graphprune.labels.state import Event, State, Use
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 
 
 @dataclass(frozen=True)
@@ -288,18 +290,17 @@ def _pin(event: Event) -> Pin:
     return Pin(event.reason, event.node, event.unblock)
 
 
-CONVOLUTIONS = frozenset(["Conv", "ConvTranspose", "FusedConv", "QLinearConv", "ConvInteger"])
-BETWEEN = frozenset(["DequantizeLinear", "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"])
+BETWEEN = (Trait.LAYOUT, Trait.CAST, Trait.DEQUANTISE)
 """Operators behind which a stored weight is the weight of the next one."""
 
 
 def _is_conv(touched: Slice) -> bool:
-    return any(use.node.op_type in CONVOLUTIONS and use.position in (1, 3) for use in _readers(touched.use))
+    return any(has(use.node, Trait.CONVOLUTION) and use.position in (1, 3) for use in _readers(touched.use))
 
 
 def _readers(use: Use) -> Iterator[Use]:
     """What reads a weight in the end."""
-    if use.node.op_type not in BETWEEN or use.position:
+    if use.position or not has(use.node, *BETWEEN):
         yield use
         return
     for node, position in use.node.outputs[0].uses():

@@ -14,6 +14,8 @@ import onnx_ir as ir
 
 from graphprune.axes.caches import cache_pairs
 from graphprune.ir.shapes import Shape, Size, Sizes, infer
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 
 Kind = Literal["classes", "tokens", "scores", "exact", "values"]
 """Distributions over classes, next-token logits, numbers in [0, 1] with a threshold at one half, what is
@@ -22,26 +24,7 @@ UserKind = Literal["classes", "scores", "values"]
 """What a user may say of an output."""
 Scale = Literal["logits", "probabilities", "log"]
 
-PRODUCTS = frozenset({
-    "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulNBits", "MatMulInteger", "QLinearMatMul", "QGemm",
-    "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "GemmFloat8",
-})  # fmt: skip
-CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
-"""Convolutions, and which of their inputs is the weight."""
-SOFTMAX: Mapping[str, Scale] = {
-    "Softmax": "probabilities",
-    "QLinearSoftmax": "probabilities",
-    "LogSoftmax": "log",
-}
-SIGMOIDS = frozenset({"Sigmoid", "HardSigmoid", "QLinearSigmoid"})
-CLASSIFIERS = frozenset({"LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"})
-SAME = frozenset(
-    {"Identity", "Cast", "CastLike", "Dropout", "QuantizeLinear", "DequantizeLinear", "Resize", "Upsample"}
-)
-SHIFTS = frozenset({"Add", "Sub", "Mul", "Div", "QLinearAdd", "QLinearMul"})
-RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
-PICKS = frozenset({"Slice", "Split", "Gather", "GatherElements", "GatherND", "TopK", "ReduceMax", "Clip"})
-JOINS = frozenset({"Concat", "Max", "Min", "Where"})
+SAME = (Trait.COPY, Trait.CAST, Trait.DROPOUT, Trait.QUANTISE, Trait.DEQUANTISE, Trait.RESIZE)
 DEPTH = 32
 ONE: Size = (1, 1)
 
@@ -123,8 +106,8 @@ class _Walk:
         node = value.producer() if value is not None else None
         if value is None or node is None or self.sizes.shapes.get(value) is None or self.depth > DEPTH:
             return None
-        for operators, reader in READERS:
-            if node.op_type in operators:
+        for traits, reader in READERS:
+            if has(node, *traits):
                 self.depth += 1
                 found = reader(self, node, value)
                 self.depth -= 1
@@ -148,7 +131,7 @@ def _softmax(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
     axis = _integer(node, "axis", 1 if old else -1) % max(1, len(shape))
     if old and any(size != ONE for size in shape[axis + 1 :]):
         return None  # before opset 13 all axes behind are classes together
-    return _Read("classes", SOFTMAX[node.op_type], axis)
+    return _Read("classes", "log" if has(node, Trait.LOG_PROBABILITIES) else "probabilities", axis)
 
 
 def _product(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
@@ -156,7 +139,8 @@ def _product(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
 
 
 def _convolution(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
-    kernel = walk.shape(node.inputs[CONVOLUTIONS[node.op_type]])[2:]
+    shapes = [walk.shape(other) for other in node.inputs[1:]]
+    kernel = next((shape[2:] for shape in shapes if len(shape) == len(walk.shape(value))), ())
     return walk.classes(value, 1) if all(size == ONE for size in kernel) else None
 
 
@@ -175,8 +159,8 @@ def _same(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
 def _soft_cap(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
     """Tanh between two scalings, cap x tanh(logits / cap), keeps the order; any other squashes to values."""
     before = node.inputs[0].producer() if node.inputs[0] is not None else None
-    scaled = before is not None and before.op_type in ("Div", "Mul")
-    if not scaled or any(user.op_type != "Mul" for user, _ in value.uses()) or value.is_graph_output():
+    scaled = before is not None and has(before, Trait.SCALE)
+    if not scaled or value.is_graph_output() or not all(has(u, Trait.MULTIPLY) for u, _ in value.uses()):
         return None
     found = walk.read(node.inputs[0])
     return found if found is not None and found.scale == "logits" else None
@@ -190,7 +174,7 @@ def _shifted(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
     if len(found) == 1:
         return found[0] if found[0] is not None and found[0].scale == "logits" else None
     scores = found and all(each is not None and each.kind == "scores" for each in found)
-    return found[0] if scores and "Mul" in node.op_type else None
+    return found[0] if scores and has(node, Trait.MULTIPLY) else None
 
 
 def _transposed(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
@@ -213,7 +197,7 @@ def _reshaped(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
 
 def _picked(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
     """Some of the numbers: of probabilities over classes, scores are left where the classes are not whole."""
-    if node.op_type == "TopK" and value is not node.outputs[0]:
+    if has(node, Trait.SELECT) and value is not node.outputs[0]:
         return None
     found = walk.read(node.inputs[0])
     if found is None or found.kind != "classes":
@@ -231,24 +215,24 @@ def _joined(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
     if first is None or any(each != first for each in found):
         return None
     rank = max(1, len(walk.shape(value)))
-    along = _integer(node, "axis", 0) % rank if node.op_type == "Concat" else -1
+    along = _integer(node, "axis", 0) % rank if has(node, Trait.CONCAT) else -1
     return None if first.kind == "classes" and along == first.axis else first
 
 
 Reader = Callable[[_Walk, ir.Node, ir.Value], _Read | None]
-READERS: tuple[tuple[frozenset[str] | Mapping[str, object], Reader], ...] = (
-    (SOFTMAX, _softmax),
-    (PRODUCTS, _product),
-    (CONVOLUTIONS, _convolution),
-    (CLASSIFIERS, _classifier),
-    (SIGMOIDS, _sigmoid),
+READERS: tuple[tuple[tuple[Trait, ...], Reader], ...] = (
+    ((Trait.PROBABILITIES, Trait.LOG_PROBABILITIES), _softmax),
+    ((Trait.PRODUCT,), _product),
+    ((Trait.CONVOLUTION,), _convolution),
+    ((Trait.CLASSIFIER,), _classifier),
+    ((Trait.SIGMOID,), _sigmoid),
     (SAME, _same),
-    (frozenset({"Tanh"}), _soft_cap),
-    (SHIFTS, _shifted),
-    (frozenset({"Transpose"}), _transposed),
-    (RESHAPES, _reshaped),
-    (PICKS, _picked),
-    (JOINS, _joined),
+    ((Trait.TANH,), _soft_cap),
+    ((Trait.AFFINE,), _shifted),
+    ((Trait.TRANSPOSE,), _transposed),
+    ((Trait.RESHAPE,), _reshaped),
+    ((Trait.PICK, Trait.CLIP), _picked),
+    ((Trait.JOIN,), _joined),
 )
 
 
@@ -268,10 +252,10 @@ def _tokens(graph: ir.Graph, value: ir.Value, read: _Read, walk: _Walk) -> str:
 def _looks_up(ids: ir.Value, rows: Size, walk: _Walk, depth: int = 4) -> bool:
     """Whether ids index a table of so many rows, directly or through casts and reshapes."""
     for node, position in ids.uses():
-        gathers = "Gather" in node.op_type or "Embed" in node.op_type
+        gathers = has(node, Trait.GATHER, Trait.LOOKUP)
         if gathers and any(len(walk.shape(v)) == 2 and walk.shape(v)[0] == rows for v in node.inputs):
             return True
-        passes = position == 0 and node.op_type in SAME | RESHAPES and depth > 0
+        passes = position == 0 and depth > 0 and has(node, *SAME, Trait.RESHAPE)
         if passes and _looks_up(node.outputs[0], rows, walk, depth - 1):
             return True
     return False

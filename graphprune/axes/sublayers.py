@@ -15,10 +15,9 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.caches import cache_pairs
 from graphprune.axes.tried import parted
-from graphprune.ir.domains import is_default
-from graphprune.ops import record_for
+from graphprune.ops import has, multiplies
+from graphprune.ops.traits import Trait
 
-SUMS = frozenset({"Add", "Sum"})
 SUM_LIMIT = 8
 """Sums behind sums that are followed for blocks that lie side by side."""
 
@@ -87,7 +86,7 @@ def _is_sum_of(item: Sublayer, names: set[str]) -> bool:
     producer = item.branch.producer()
     return (
         producer is not None
-        and producer.op_type in SUMS
+        and has(producer, Trait.SUM)
         and all(value is not None and value.name in names for value in producer.inputs)
     )
 
@@ -132,7 +131,7 @@ class _Search:
     def operands(self) -> Iterator[tuple[ir.Node, int]]:
         """Operands of sums that nothing else reads and without which the sum keeps its shape."""
         for node in self.order:
-            if node.op_type not in SUMS or not is_default(node.domain):
+            if not has(node, Trait.SUM):
                 continue
             for position, value in enumerate(node.inputs):
                 if self._is_extra(node, position, value):
@@ -179,7 +178,7 @@ class _Search:
                     return value
             out = node.outputs[0]
             user = next((u for u, _ in out.uses()), None)
-            if user is None or len(out.uses()) != 1 or user.op_type not in SUMS or out.is_graph_output():
+            if user is None or len(out.uses()) != 1 or not has(user, Trait.SUM) or out.is_graph_output():
                 return None
             if self.sizes.shapes.get(user.outputs[0]) != self.sizes.shapes.get(out):
                 return None
@@ -201,7 +200,7 @@ class _Search:
             maker = work.pop().producer()
             if maker is None or self.order.get(maker, -1) <= start:
                 continue
-            if maker not in nodes and _multiplies(maker):
+            if maker not in nodes and multiplies(maker):
                 continue
             for value in maker.inputs:
                 if value is first:
@@ -241,18 +240,13 @@ def _leaves(values: Iterable[ir.Value | None]) -> Iterator[ir.Value]:
             continue
         yield value
         producer = value.producer()
-        if producer is not None and producer.op_type in (*SUMS, "Cast") and len(value.uses()) == 1:
+        if producer is not None and has(producer, Trait.SUM, Trait.CAST) and len(value.uses()) == 1:
             yield from _leaves(producer.inputs)
-
-
-def _multiplies(node: ir.Node) -> bool:
-    row = record_for(node.domain, node.op_type)
-    return row is not None and row.macs is not None
 
 
 def _weighted(node: ir.Node) -> bool:
     """Whether a node multiplies by weights; a branch without such a node is arithmetic, not a layer."""
-    return _multiplies(node) and any(_learned(value) for value in node.inputs)
+    return multiplies(node) and any(_learned(value) for value in node.inputs)
 
 
 def _learned(value: ir.Value | None) -> bool:
@@ -263,15 +257,13 @@ def _learned(value: ir.Value | None) -> bool:
         producer = value.producer()
         if producer is None:
             return value.const_value is not None
-        if len(producer.inputs) == 0 or producer.op_type not in UNPACKING:
+        if len(producer.inputs) == 0 or not has(producer, *UNPACKING):
             return False
         value = producer.inputs[0]
     return False
 
 
-UNPACKING = frozenset(
-    {"DequantizeLinear", "Cast", "Transpose", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
-)
+UNPACKING = (Trait.LAYOUT, Trait.CAST, Trait.DEQUANTISE)
 
 
 def _bodies(node: ir.Node) -> bool:

@@ -16,9 +16,9 @@ from graphprune.ir.arrays import Ids
 from graphprune.labels.algebra import Label
 from graphprune.labels.edits import BranchRemoval
 from graphprune.labels.state import Contraction
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 
-CHOOSERS = frozenset({"TopK", "ArgMax", "Softmax", "MoE", "QMoE"})
-SELECTORS = frozenset({"TopK", "ArgMax"})
 LOSING = frozenset({"-inf", "lowest"})
 """What a removed expert's score reads as, so that it is never chosen."""
 
@@ -111,13 +111,14 @@ class _Search:
         self.selectors: dict[Group, ir.Node] = {}
         for contraction in self.analysis.contractions:
             node = contraction.node
-            if node.op_type not in CHOOSERS or contraction.fill not in LOSING or node not in self.order:
+            chooses = has(node, Trait.SELECT, Trait.PROBABILITIES, Trait.MIXTURE)
+            if not chooses or contraction.fill not in LOSING or node not in self.order:
                 continue
             for group in {owner[0] for owner in self._scored(contraction).values()}:
                 if group not in first or self.order[node] < self.order[first[group].node]:
                     first[group] = contraction
                 last = self.order.get(self.selectors.get(group, node), -1)
-                if node.op_type in SELECTORS and last <= self.order[node]:
+                if has(node, Trait.SELECT) and last <= self.order[node]:
                     self.selectors[group] = node
         return [(group, first[group]) for group in self.analysis.groups if group in first]
 
@@ -209,7 +210,7 @@ class _Search:
     def _last_use(self, value: ir.Value) -> int:
         if value.is_graph_output():
             return len(self.order)
-        users = [user for user, _ in value.uses() if user.op_type != "Shape"]
+        users = [user for user, _ in value.uses() if not has(user, Trait.SIZES)]
         return max((self.order.get(user, len(self.order)) for user in users), default=-1)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 
+import onnx_ir as ir
+
 from graphprune.ir.domains import is_default
 from graphprune.ops.record import Record
+from graphprune.ops.traits import Trait
 
 MODULES = (
     "elementwise",
@@ -35,3 +38,26 @@ def record_for(domain: str, op_type: str) -> Record | None:
     """The row of an operator, None when it is unknown."""
     plain = is_default(domain)
     return BY_OP.get(op_type if plain else f"{domain}:{op_type}")
+
+
+def record_of(node: ir.Node) -> Record | None:
+    """The row of a node's operator, None when it is unknown."""
+    return record_for(node.domain, node.op_type)
+
+
+def has(node: ir.Node, *traits: Trait) -> bool:
+    """Whether a node's operator has any of these traits; an unknown one has none."""
+    row = record_of(node)
+    return row is not None and not row.traits.isdisjoint(traits)
+
+
+def contracts(node: ir.Node) -> bool:
+    """Whether removed slots contribute nothing to the sums of products that a node computes."""
+    row = record_of(node)
+    return row is not None and row.exactness == "contraction"
+
+
+def multiplies(node: ir.Node) -> bool:
+    """Whether a node takes multiply-adds."""
+    row = record_of(node)
+    return row is not None and row.macs is not None

@@ -25,7 +25,8 @@ from graphprune.ops.heads import (
     tokens,
 )
 from graphprune.ops.operands import per_slot
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 
 def attention(visit: Visit) -> None:
@@ -275,6 +276,7 @@ ROWS = (
         "contraction",
         "`q_num_heads`, `kv_num_heads`, `scale`, caches",
         attention_macs,
+        traits=traits(Trait.ATTENTION),
     ),
     Record(
         ops("MultiHeadAttention", "com.microsoft"),
@@ -283,6 +285,7 @@ ROWS = (
         "contraction",
         "bias, `num_heads`, `scale`, caches",
         multi_head_attention_macs,
+        traits=traits(Trait.ATTENTION),
     ),
     Record(
         ops("GroupQueryAttention", "com.microsoft"),
@@ -291,13 +294,24 @@ ROWS = (
         "contraction",
         "`num_heads`, `kv_num_heads`, `scale`, rotary caches, caches",
         group_query_attention_macs,
+        traits=traits(Trait.ATTENTION),
     ),
     Record(
         ops("FlexAttention", "ai.onnx.preview")
         + ops(
             "DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention DecoderAttention PackedAttention "
             "PackedMultiHeadAttention PagedAttention SparseAttention SparsePagedAttention "
-            "LongformerAttention DynamicSparseAttention QOrderedAttention QOrderedLongformerAttention "
+            "LongformerAttention DynamicSparseAttention QOrderedAttention QOrderedLongformerAttention",
+            "com.microsoft",
+        ),
+        opaque,
+        "all axes fixed",
+        "frozen",
+        macs=macs.unknown,
+        traits=traits(Trait.ATTENTION),
+    ),
+    Record(
+        ops(
             "GatedRelativePositionBias RelativePositionBias RemovePadding RestorePadding "
             "SparseAttentionIndexer PackedSparseAttentionIndexer GatedDeltaNet EngramGate "
             "LinearAttentionGate",

@@ -7,7 +7,8 @@ from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
 from graphprune.ops.operands import per_slot, whole_blocks
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Indices, Record, ops, traits
+from graphprune.ops.traits import Trait
 
 PACKED = "its values are packed across rows"
 
@@ -148,6 +149,7 @@ ROWS = (
         "contraction",
         "B, scales, zero points, bias, `N`, `K`",
         macs.matmul,
+        traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
         ops("GatherBlockQuantized", "com.microsoft"),
@@ -155,6 +157,8 @@ ROWS = (
         "rows fixed; columns in whole blocks",
         "structural",
         "data, scales, zero points",
+        indices=(Indices(1, 0, 0),),
+        traits=traits(Trait.GATHER, Trait.LOOKUP, Trait.CODES),
     ),
     Record(
         ops("MatMulBnb4 MatMulFpQ4", "com.microsoft"),
@@ -162,16 +166,25 @@ ROWS = (
         "all axes fixed",
         "frozen",
         macs=macs.matmul,
+        traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
         ops(
-            "MatMulNBitsMlp MatMulNBitsQkv MatMulBlockQuantizedFp4Weight "
-            "MatMulBlockQuantizedFp8Weight GemmFloat8 QOrderedMatMul",
+            "MatMulBlockQuantizedFp4Weight MatMulBlockQuantizedFp8Weight GemmFloat8 QOrderedMatMul",
             "com.microsoft",
         ),
         prepacked,
         "all axes fixed",
         "frozen",
         macs=macs.unknown,
+        traits=traits(Trait.PRODUCT, Trait.CODES),
+    ),
+    Record(
+        ops("MatMulNBitsMlp MatMulNBitsQkv", "com.microsoft"),
+        prepacked,
+        "all axes fixed",
+        "frozen",
+        macs=macs.unknown,
+        traits=traits(Trait.CODES),
     ),
 )

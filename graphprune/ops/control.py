@@ -12,7 +12,8 @@ from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
 from graphprune.ops.elementwise import scan, unary
 from graphprune.ops.operands import all_fixed, fix_positions, per_slot
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
@@ -177,8 +178,20 @@ def search(visit: Visit) -> None:
 
 
 ROWS = (
-    Record(ops("If"), branch, "branches are analysed; their results are fixed", "frozen"),
-    Record(ops("Loop Scan SequenceMap"), loop, "inputs and captured values are fixed", "frozen"),
+    Record(
+        ops("If"),
+        branch,
+        "branches are analysed; their results are fixed",
+        "frozen",
+        traits=traits(Trait.BODY, Trait.BRANCHES),
+    ),
+    Record(
+        ops("Loop Scan SequenceMap"),
+        loop,
+        "inputs and captured values are fixed",
+        "frozen",
+        traits=traits(Trait.BODY),
+    ),
     Record(ops("ReverseSequence"), reverse_sequence, "time axis fixed; others pass", "parallel"),
     Record(ops("Compress"), compress, "chosen axis fixed; others pass", "parallel"),
     Record(ops("Det"), determinant, "matrix fixed; batch passes", "frozen"),
@@ -238,13 +251,20 @@ ROWS = (
     Record(
         ops(
             "ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer Imputer "
-            "LabelEncoder LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier "
-            "SVMRegressor TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap",
+            "LabelEncoder LinearRegressor Normalizer OneHotEncoder SVMRegressor TreeEnsemble "
+            "TreeEnsembleRegressor ZipMap",
             "ai.onnx.ml",
         ),
         classical,
         "all axes fixed",
         "frozen",
+    ),
+    Record(
+        ops("LinearClassifier SVMClassifier TreeEnsembleClassifier", "ai.onnx.ml"),
+        classical,
+        "all axes fixed",
+        "frozen",
+        traits=traits(Trait.CLASSIFIER),
     ),
     Record(ops("Scaler", "ai.onnx.ml"), tabular, "out = in; fixed", "frozen"),
     Record(

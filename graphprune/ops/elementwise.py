@@ -9,17 +9,38 @@ from graphprune.labels.algebra import ONE, Label, is_fixed, size_of
 from graphprune.labels.edits import DenseShape, IndexMap
 from graphprune.labels.visit import Visit
 from graphprune.ops.branching import single_slot
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
-UNARY = ops(
-    "Relu Sigmoid Tanh Erf Gelu Exp Log Sqrt Neg Abs Clip Identity HardSigmoid HardSwish LeakyRelu Elu Selu "
-    "Celu Softplus Softsign Mish Not Floor Ceil Round Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
-    "Acosh Atanh Sign IsNaN IsInf Swish Shrink ThresholdedRelu Cast CastLike BitwiseNot"
-) + ops("QuickGelu Gelu", "com.microsoft")
-BINARY = ops(
-    "Add Sub Mul Div Pow Min Max Sum Mean And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual Where Mod "
-    "BitShift BitwiseAnd BitwiseOr BitwiseXor"
-)
+UNARY = {
+    ops("Relu LeakyRelu Elu Selu Celu ThresholdedRelu Shrink Softplus Softsign Mish Swish HardSwish Gelu Erf")
+    + ops("QuickGelu Gelu", "com.microsoft"): traits(Trait.ACTIVATION),
+    ops("Sigmoid HardSigmoid"): traits(Trait.ACTIVATION, Trait.SIGMOID),
+    ops("Tanh"): traits(Trait.ACTIVATION, Trait.TANH),
+    ops("Clip"): traits(Trait.ACTIVATION, Trait.CLIP),
+    ops("Identity"): traits(Trait.COPY, Trait.LAYOUT),
+    ops("Cast CastLike"): traits(Trait.CAST),
+    ops(
+        "Exp Log Sqrt Neg Abs Sign Floor Ceil Round Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
+        "Acosh Atanh Not BitwiseNot IsNaN IsInf"
+    ): traits(),
+}
+BINARY = {
+    ops("Add Sum"): traits(Trait.SUM, Trait.ADDS, Trait.AFFINE),
+    ops("Sub"): traits(Trait.ADDS, Trait.AFFINE),
+    ops("Mul"): traits(Trait.MULTIPLY, Trait.SCALE, Trait.AFFINE),
+    ops("Div"): traits(Trait.SCALE, Trait.AFFINE),
+    ops("Min Max Where"): traits(Trait.JOIN),
+    ops(
+        "Pow Mean Mod And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd BitwiseOr "
+        "BitwiseXor"
+    ): traits(),
+}
+SOFTMAX = {
+    "Softmax": traits(Trait.PROBABILITIES),
+    "LogSoftmax": traits(Trait.LOG_PROBABILITIES),
+    "Hardmax": traits(),
+}
 CONSTANT_ROLE = {"Add": "bias", "Sub": "bias", "Sum": "bias", "Mul": "scale", "Div": "scale"}
 
 
@@ -202,20 +223,35 @@ def random_like(visit: Visit) -> None:
 
 
 ROWS = (
-    Record(UNARY, unary, "out = in on all axes", "parallel"),
-    Record(
-        BINARY,
-        elementwise,
-        "right-aligned axes of equal size are tied; size 1 broadcasts",
-        "parallel",
-        "slices constant operands",
+    *(Record(names, unary, "out = in on all axes", "parallel", traits=what) for names, what in UNARY.items()),
+    *(
+        Record(
+            names,
+            elementwise,
+            "right-aligned axes of equal size are tied; size 1 broadcasts",
+            "parallel",
+            "slices constant operands",
+            traits=what,
+        )
+        for names, what in BINARY.items()
     ),
-    Record(ops("PRelu"), prelu, "the slope broadcasts to x", "parallel", "slices the slope"),
     Record(
-        ops("Softmax LogSoftmax Hardmax"),
-        softmax,
-        "out = in; the normalised axis is fixed unless it chooses experts",
-        "normaliser",
+        ops("PRelu"),
+        prelu,
+        "the slope broadcasts to x",
+        "parallel",
+        "slices the slope",
+        traits=traits(Trait.ACTIVATION),
+    ),
+    *(
+        Record(
+            ops(name),
+            softmax,
+            "out = in; the normalised axis is fixed unless it chooses experts",
+            "normaliser",
+            traits=what,
+        )
+        for name, what in SOFTMAX.items()
     ),
     Record(ops("LRN"), channel_window, "out = in; channels are fixed", "frozen"),
     Record(ops("LpNormalization"), lp_norm, "out = in", "reduction"),
@@ -227,9 +263,16 @@ ROWS = (
         "read again at run time",
         "structural",
         "original sizes where they are computed with",
+        traits=traits(Trait.SIZES),
     ),
     Record(ops("Range EyeLike RandomNormal RandomUniform"), generated, "new fixed axes", "parallel"),
-    Record(ops("Dropout"), dropout, "out = in on all axes; all fixed in training mode", "parallel"),
+    Record(
+        ops("Dropout"),
+        dropout,
+        "out = in on all axes; all fixed in training mode",
+        "parallel",
+        traits=traits(Trait.DROPOUT),
+    ),
     Record(
         ops("RandomNormalLike RandomUniformLike Multinomial Bernoulli"),
         random_like,

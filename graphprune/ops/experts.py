@@ -9,7 +9,8 @@ from graphprune.labels.algebra import Label
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import At, Counter, Place, Term
 from graphprune.ops.heads import divided, static
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ ROWS = (
         "contraction",
         "stacked weights and biases",
         mixture_macs(*PLAIN.weights),
+        traits=traits(Trait.MIXTURE),
     ),
     Record(
         ops("QMoE", "com.microsoft"),
@@ -155,5 +157,6 @@ ROWS = (
         "contraction",
         "stacked weights, scales, zero points, biases",
         mixture_macs(*QUANTISED.weights, bits="expert_weight_bits"),
+        traits=traits(Trait.MIXTURE, Trait.CODES),
     ),
 )

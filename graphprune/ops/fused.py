@@ -13,7 +13,8 @@ from graphprune.ops.elementwise import broadcast, elementwise, scan
 from graphprune.ops.linear import gemm
 from graphprune.ops.norm import admit
 from graphprune.ops.operands import Convolution, Product, all_fixed, fix_positions, per_slot
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Indices, Record, ops, traits
+from graphprune.ops.traits import Trait
 
 
 def fused_matmul(visit: Visit) -> None:
@@ -252,16 +253,29 @@ def causal_conv_macs(at: At) -> list[Term]:
     return [Term(prod(at.output()) * at.input(1)[-1], (Place.output(1),))]
 
 
+PRODUCTS = {"FusedMatMul TransposeMatMul": traits(Trait.PRODUCT), "FusedMatMulActivation": traits()}
 ROWS = (
-    Record(
-        ops("FusedMatMul TransposeMatMul FusedMatMulActivation", "com.microsoft"),
-        fused_matmul,
-        "as MatMul with transpositions",
-        "contraction",
-        "the constant operand",
-        macs.matmul,
+    *(
+        Record(
+            ops(names, "com.microsoft"),
+            fused_matmul,
+            "as MatMul with transpositions",
+            "contraction",
+            "the constant operand",
+            macs.matmul,
+            traits=what,
+        )
+        for names, what in PRODUCTS.items()
     ),
-    Record(ops("FusedGemm", "com.microsoft"), gemm, "as Gemm", "contraction", "B, C", macs.gemm),
+    Record(
+        ops("FusedGemm", "com.microsoft"),
+        gemm,
+        "as Gemm",
+        "contraction",
+        "B, C",
+        macs.gemm,
+        traits=traits(Trait.PRODUCT),
+    ),
     Record(
         ops("GemmFastGelu", "com.microsoft"),
         matmul_bias,
@@ -270,7 +284,15 @@ ROWS = (
         "B, bias",
         macs.matmul,
     ),
-    Record(ops("BiasGelu FastGelu BiasAdd", "com.microsoft"), biased, "as Add", "parallel", "bias"),
+    Record(
+        ops("BiasGelu FastGelu", "com.microsoft"),
+        biased,
+        "as Add",
+        "parallel",
+        "bias",
+        traits=traits(Trait.ACTIVATION),
+    ),
+    Record(ops("BiasAdd", "com.microsoft"), biased, "as Add", "parallel", "bias"),
     Record(
         ops("BiasDropout BitmaskBiasDropout", "com.microsoft"), bias_dropout, "as Add", "parallel", "bias"
     ),
@@ -291,6 +313,7 @@ ROWS = (
         "input = skip = scale = bias; output 3 is the sum",
         "normaliser",
         "vectors; inexact only",
+        traits=traits(Trait.ADDS),
     ),
     Record(
         ops("SkipSimplifiedLayerNormalization", "com.microsoft"),
@@ -298,6 +321,7 @@ ROWS = (
         "input = skip = scale = bias; output 3 is the sum",
         "count",
         "scale x sqrt(n/n'), epsilon x n/n'",
+        traits=traits(Trait.ADDS),
     ),
     Record(
         ops("EmbedLayerNormalization", "com.microsoft"),
@@ -305,6 +329,8 @@ ROWS = (
         "table columns = scale = bias",
         "normaliser",
         "tables, vectors; inexact only",
+        indices=(Indices(0, 2, 0), Indices(1, 4, 0), Indices(7, 3, 0)),
+        traits=traits(Trait.LOOKUP),
     ),
     Record(
         ops("NhwcConv NhwcFusedConv", "com.microsoft"),

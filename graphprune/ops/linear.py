@@ -11,7 +11,8 @@ from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
 from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.operands import fix_positions
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 BLOCKS = "group=1, or blocks on both sides that the rest of the graph does not tie crosswise"
 
@@ -293,6 +294,10 @@ def _once(letters: Sequence[str]) -> list[str]:
     return [letter for letter in letters if letters.count(letter) == 1]
 
 
+CONV = {
+    ops("Conv"): traits(Trait.CONVOLUTION),
+    ops("FusedConv", "com.microsoft"): traits(Trait.CONVOLUTION, Trait.ADDS),
+}
 ROWS = (
     Record(
         ops("MatMul"),
@@ -301,6 +306,7 @@ ROWS = (
         "contraction",
         "slices the constant operand",
         macs.matmul,
+        traits=traits(Trait.PRODUCT),
     ),
     Record(
         ops("Gemm"),
@@ -309,6 +315,7 @@ ROWS = (
         "contraction",
         "slices B and C",
         macs.gemm,
+        traits=traits(Trait.PRODUCT),
     ),
     Record(
         ops("Einsum"),
@@ -316,14 +323,19 @@ ROWS = (
         "one label per letter; letters absent from the output are contracted",
         "contraction",
         macs=einsum_macs,
+        traits=traits(Trait.EINSUM),
     ),
-    Record(
-        ops("Conv") + ops("FusedConv", "com.microsoft"),
-        conv,
-        "x.1 = W.1, out.1 = W.0; depthwise x.1 = W.0; grouped: equal counts per block; ECA: out.2 = x.2",
-        "contraction",
-        "W, bias, `group`; a Gather on either side along channels",
-        macs.conv(),
+    *(
+        Record(
+            names,
+            conv,
+            "x.1 = W.1, out.1 = W.0; depthwise x.1 = W.0; grouped: equal counts per block; ECA: out.2 = x.2",
+            "contraction",
+            "W, bias, `group`; a Gather on either side along channels",
+            macs.conv(),
+            traits=what,
+        )
+        for names, what in CONV.items()
     ),
     Record(
         ops("ConvTranspose"),
@@ -332,5 +344,6 @@ ROWS = (
         "contraction",
         "W, bias, `group`",
         conv_transpose_macs,
+        traits=traits(Trait.CONVOLUTION),
     ),
 )

@@ -6,7 +6,8 @@ from graphprune.labels.algebra import Label, is_fixed, is_static
 from graphprune.labels.edits import AttributeCount, LayerNormExpansion, RmsCompensation
 from graphprune.labels.visit import Visit
 from graphprune.ops.operands import fix_positions
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 UNBLOCK = (
     "layernorm=expand keeps the function; layernorm=slice with allow-inexact=true keeps the fused operator"
@@ -160,6 +161,7 @@ ROWS = (
         "x.1 = scale = bias = mean = variance",
         "parallel",
         "four vectors",
+        traits=traits(Trait.BATCH_NORM, Trait.CHANNEL_NORM),
     ),
     Record(
         ops("InstanceNormalization"),
@@ -167,6 +169,7 @@ ROWS = (
         "x.1 = scale = bias; normalised axes are fixed, or sliced as a LayerNorm's",
         "parallel",
         "two vectors",
+        traits=traits(Trait.CHANNEL_NORM),
     ),
     Record(
         ops("GroupNormalization"),
@@ -181,6 +184,7 @@ ROWS = (
         "out = in; normalised axes = scale = bias",
         "normaliser",
         "`layernorm=expand`: primitives that keep n",
+        traits=traits(Trait.WIDTH_NORM),
     ),
     Record(
         ops("RMSNormalization SimplifiedLayerNormalization")
@@ -189,5 +193,6 @@ ROWS = (
         "out = in; last axis = scale",
         "count",
         "scale x sqrt(n/n'), epsilon x n/n'",
+        traits=traits(Trait.WIDTH_NORM),
     ),
 )

@@ -18,7 +18,8 @@ from graphprune.ops.heads import (
     tokens,
 )
 from graphprune.ops.operands import per_slot
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 
 def _packed(visit: Visit, label: Label, sizes: list[int], heads: int) -> Packed | None:
@@ -118,6 +119,7 @@ ROWS = (
         "contraction",
         "W, bias, `num_heads`, `qkv_hidden_sizes`, `scale`, cache",
         packed_attention_macs(past=4),
+        traits=traits(Trait.ATTENTION),
     ),
     Record(
         ops("QAttention", "com.microsoft"),
@@ -126,5 +128,6 @@ ROWS = (
         "contraction",
         "W, scale, bias, `num_heads`",
         packed_attention_macs(past=8),
+        traits=traits(Trait.ATTENTION, Trait.CODES),
     ),
 )

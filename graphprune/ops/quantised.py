@@ -16,7 +16,8 @@ from graphprune.ops.operands import (
     per_slot,
     whole_blocks,
 )
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 
 def conv_integer(visit: Visit) -> None:
@@ -224,6 +225,10 @@ def qlinear_concat(visit: Visit) -> None:
     visit.out(out)
 
 
+QUANTISERS = {
+    "QuantizeLinear": traits(Trait.QUANTISE),
+    "DequantizeLinear": traits(Trait.DEQUANTISE, Trait.CODES),
+}
 ROWS = (
     Record(
         ops("ConvInteger"),
@@ -232,6 +237,7 @@ ROWS = (
         "contraction",
         "W, zero point, `group`",
         macs.conv(),
+        traits=traits(Trait.CONVOLUTION, Trait.CODES),
     ),
     Record(
         ops("QLinearConv") + ops("QLinearConv", "com.microsoft"),
@@ -240,8 +246,17 @@ ROWS = (
         "contraction",
         "W, scale, zero point, bias, `group`",
         macs.conv(weight=3),
+        traits=traits(Trait.CONVOLUTION, Trait.CODES),
     ),
-    Record(ops("MatMulInteger"), matmul_integer, "as MatMul", "contraction", "B, zero point", macs.matmul),
+    Record(
+        ops("MatMulInteger"),
+        matmul_integer,
+        "as MatMul",
+        "contraction",
+        "B, zero point",
+        macs.matmul,
+        traits=traits(Trait.PRODUCT, Trait.CODES),
+    ),
     Record(
         ops("QLinearMatMul"),
         qlinear_matmul,
@@ -249,6 +264,7 @@ ROWS = (
         "contraction",
         "B, scale, zero point",
         macs.matmul,
+        traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
         ops("MatMulIntegerToFloat", "com.microsoft"),
@@ -257,6 +273,7 @@ ROWS = (
         "contraction",
         "B, scale, zero point, bias",
         macs.matmul,
+        traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
         ops("DynamicQuantizeMatMul", "com.microsoft"),
@@ -265,6 +282,7 @@ ROWS = (
         "contraction",
         "B, scale, bias",
         macs.matmul,
+        traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
         ops("QGemm", "com.microsoft"),
@@ -273,6 +291,7 @@ ROWS = (
         "contraction",
         "B, scale, zero point, bias",
         macs.gemm,
+        traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
         ops("DynamicQuantizeLinear"),
@@ -280,21 +299,46 @@ ROWS = (
         "out = in; removed slots are masked before the range is taken",
         "reduction",
     ),
-    Record(
-        ops("QuantizeLinear DequantizeLinear") + ops("QuantizeLinear DequantizeLinear", "com.microsoft"),
-        quantize,
-        "out = in; scale = zero point = x.axis, blocked: whole blocks",
-        "parallel",
-        "x, scale, zero point",
+    *(
+        Record(
+            ops(name) + ops(name, "com.microsoft"),
+            quantize,
+            "out = in; scale = zero point = x.axis, blocked: whole blocks",
+            "parallel",
+            "x, scale, zero point",
+            traits=what,
+        )
+        for name, what in QUANTISERS.items()
     ),
-    Record(ops("QLinearAdd QLinearMul", "com.microsoft"), qlinear_binary, "as Add", "parallel"),
+    Record(
+        ops("QLinearAdd", "com.microsoft"),
+        qlinear_binary,
+        "as Add",
+        "parallel",
+        traits=traits(Trait.AFFINE),
+    ),
+    Record(
+        ops("QLinearMul", "com.microsoft"),
+        qlinear_binary,
+        "as Add",
+        "parallel",
+        traits=traits(Trait.MULTIPLY, Trait.SCALE, Trait.AFFINE),
+    ),
     Record(ops("QLinearWhere", "com.microsoft"), qlinear_where, "as Where", "parallel"),
-    Record(ops("QLinearLeakyRelu QLinearSigmoid", "com.microsoft"), qlinear_unary, "out = in", "parallel"),
+    Record(ops("QLinearLeakyRelu", "com.microsoft"), qlinear_unary, "out = in", "parallel"),
+    Record(
+        ops("QLinearSigmoid", "com.microsoft"),
+        qlinear_unary,
+        "out = in",
+        "parallel",
+        traits=traits(Trait.SIGMOID),
+    ),
     Record(
         ops("QLinearSoftmax", "com.microsoft"),
         qlinear_softmax,
         "out = in; the normalised axis is fixed",
         "normaliser",
+        traits=traits(Trait.PROBABILITIES),
     ),
     Record(
         ops("QLinearAveragePool QLinearGlobalAveragePool", "com.microsoft"),

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import Counter
+from graphprune.ops.traits import LAYERS, Trait
 
 Exactness = Literal["parallel", "contraction", "structural", "reduction", "count", "normaliser", "frozen"]
+
+
+class Indices(NamedTuple):
+    """An input whose elements are places along an axis of another input, the table.
+
+    Attributes:
+        position: of the input.
+        table: position of the table; of OneHot, of the number of slots.
+        axis: of the table; None where the attribute `axis` says it.
+    """
+
+    position: int
+    table: int
+    axis: int | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,8 @@ class Record:
             (docs/theory.md#exactness).
         edits: what the rewriter changes besides slicing initializers.
         macs: counts the multiply-adds; None where there are none to speak of. A contraction has one.
+        indices: which inputs hold places in a table.
+        traits: what the operators are, for all who read a graph.
     """
 
     ops: tuple[str, ...]
@@ -33,12 +50,20 @@ class Record:
     exactness: Exactness
     edits: str = ""
     macs: Counter | None = None
+    indices: tuple[Indices, ...] = ()
+    traits: frozenset[Trait] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.exactness == "contraction" and self.macs is None:
+        layers = self.traits & LAYERS
+        if (self.exactness == "contraction" or layers) and self.macs is None:
             raise TypeError(f"the row of {', '.join(self.ops)} is a contraction and counts no multiply-adds")
 
 
 def ops(names: str, domain: str = "") -> tuple[str, ...]:
     """Splits a list of operator names, with an optional domain for all of them."""
     return tuple(f"{domain}:{name}" if domain else name for name in names.split())
+
+
+def traits(*names: Trait) -> frozenset[Trait]:
+    """The traits of a record."""
+    return frozenset(names)

@@ -9,7 +9,8 @@ from graphprune.labels.algebra import ONE, Label
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import At, Place, Term
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 GATES_FIXED = "gates are kept whole"
@@ -150,6 +151,7 @@ ROWS = (
         "contraction",
         "`hidden_size`; W, R, B, P, initial states",
         recurrent_macs,
+        traits=traits(Trait.RECURRENT),
     ),
     Record(
         ops("DynamicQuantizeLSTM", "com.microsoft"),
@@ -158,5 +160,6 @@ ROWS = (
         "contraction",
         "W",
         dynamic_lstm_macs,
+        traits=traits(Trait.RECURRENT, Trait.CODES),
     ),
 )

@@ -9,7 +9,8 @@ from graphprune.labels.structures import VarianceRegion
 from graphprune.labels.visit import Visit
 from graphprune.ops.norm import admit
 from graphprune.ops.operands import fix_positions
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 SUMS = ops("ReduceSum ReduceSumSquare ReduceL1 ReduceL2")
 
@@ -165,6 +166,7 @@ ROWS = (
         reduce,
         "reduced axes vanish; removed slots lose every comparison",
         "reduction",
+        traits=traits(Trait.PICK),
     ),
     Record(ops("ReduceProd ReduceLogSum ReduceLogSumExp"), reduce, "reduced axes are fixed", "frozen"),
     Record(
@@ -186,6 +188,7 @@ ROWS = (
         "batch and channels pass; resampled axes are fixed",
         "parallel",
         "channel entry of `sizes`",
+        traits=traits(Trait.RESIZE),
     ),
     Record(ops("GridSample RoiAlign MaxRoiPool"), sample, "channels pass", "parallel"),
 )

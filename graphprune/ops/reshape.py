@@ -24,7 +24,8 @@ from graphprune.labels.edits import PadCounts, ShapeInput, ShuffleGather, Squeez
 from graphprune.labels.structures import Shuffle
 from graphprune.labels.visit import Visit, factor_of
 from graphprune.ops.operands import fix_positions
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.traits import Trait
 
 
 def reshape(visit: Visit) -> None:
@@ -323,15 +324,49 @@ ROWS = (
         "both sides are one chain of factors, re-bracketed; a channel shuffle is a permutation",
         "structural",
         "target shape; a Gather in place of a shuffle",
+        traits=traits(Trait.RESHAPE, Trait.LAYOUT),
     ),
-    Record(ops("Transpose"), transpose, "permutes labels", "structural"),
-    Record(ops("Squeeze"), squeeze, "drops size-1 axes", "structural", "writes implicit axes down"),
-    Record(ops("Unsqueeze"), unsqueeze, "inserts size-1 axes", "structural"),
-    Record(ops("Expand"), expand, "size 1 to n: fresh atoms; others pass", "structural", "target shape"),
+    Record(
+        ops("Transpose"),
+        transpose,
+        "permutes labels",
+        "structural",
+        traits=traits(Trait.TRANSPOSE, Trait.LAYOUT),
+    ),
+    Record(
+        ops("Squeeze"),
+        squeeze,
+        "drops size-1 axes",
+        "structural",
+        "writes implicit axes down",
+        traits=traits(Trait.RESHAPE, Trait.LAYOUT),
+    ),
+    Record(
+        ops("Unsqueeze"),
+        unsqueeze,
+        "inserts size-1 axes",
+        "structural",
+        traits=traits(Trait.RESHAPE, Trait.LAYOUT),
+    ),
+    Record(
+        ops("Expand"),
+        expand,
+        "size 1 to n: fresh atoms; others pass",
+        "structural",
+        "target shape",
+        traits=traits(Trait.REPEAT),
+    ),
     Record(
         ops("ConstantOfShape"), constant_of_shape, "fresh atoms on static axes", "structural", "target shape"
     ),
-    Record(ops("Tile"), tile, "out = fresh repeats x in", "structural", "repeats"),
+    Record(
+        ops("Tile"),
+        tile,
+        "out = fresh repeats x in",
+        "structural",
+        "repeats",
+        traits=traits(Trait.REPEAT),
+    ),
     Record(ops("Pad"), pad, "out = fresh slots, in, fresh slots", "structural", "pads"),
     Record(
         ops("DepthToSpace"),

@@ -10,7 +10,8 @@ from graphprune.labels.algebra import Label, is_fixed, is_static, size_of
 from graphprune.labels.edits import ClampCount, IndexMap, ShapeInput, SliceBounds, SplitSizes
 from graphprune.labels.visit import Visit, factor_of
 from graphprune.ops.branching import piece, single_slot, why_not
-from graphprune.ops.record import Record, ops
+from graphprune.ops.record import Indices, Record, ops, traits
+from graphprune.ops.traits import Trait
 
 
 def picked(visit: Visit, label: Label, indices: Ids, tag: object) -> Label:
@@ -348,13 +349,20 @@ def one_hot(visit: Visit) -> None:
 
 
 ROWS = (
-    Record(ops("Concat"), concat, "out.a = slots of the inputs in turn; other axes tied", "structural"),
+    Record(
+        ops("Concat"),
+        concat,
+        "out.a = slots of the inputs in turn; other axes tied",
+        "structural",
+        traits=traits(Trait.CONCAT, Trait.JOIN),
+    ),
     Record(
         ops("Split"),
         split,
         "outputs are contiguous stretches; an expert goes with its slot",
         "structural",
         "split sizes",
+        traits=traits(Trait.PART, Trait.PICK),
     ),
     Record(
         ops("Slice"),
@@ -362,6 +370,7 @@ ROWS = (
         "a strided stretch",
         "structural",
         "starts and ends; a Gather where a stride breaks",
+        traits=traits(Trait.PART, Trait.PICK),
     ),
     Record(
         ops("Gather"),
@@ -369,14 +378,24 @@ ROWS = (
         "constant indices pick slots (an expert goes with its own); others fix the axis unless index-typed",
         "structural",
         "constant indices",
+        indices=(Indices(1, 0),),
+        traits=traits(Trait.GATHER, Trait.LOOKUP, Trait.PICK),
     ),
     Record(
         ops("GatherElements"),
         gather_elements,
         "indexed axis fixed unless index-typed; others tied",
         "structural",
+        indices=(Indices(1, 0),),
+        traits=traits(Trait.GATHER, Trait.PICK),
     ),
-    Record(ops("GatherND"), gather_nd, "addressed axes fixed; others pass", "structural"),
+    Record(
+        ops("GatherND"),
+        gather_nd,
+        "addressed axes fixed; others pass",
+        "structural",
+        traits=traits(Trait.GATHER, Trait.PICK),
+    ),
     Record(ops("ScatterND"), scatter_nd, "addressed axes fixed; others tied", "structural"),
     Record(
         ops("ScatterElements Scatter"),
@@ -384,7 +403,29 @@ ROWS = (
         "written axis fixed unless index-typed; others tied",
         "structural",
     ),
-    Record(ops("ArgMax ArgMin"), arg_extreme, "the result is index-typed", "reduction"),
-    Record(ops("TopK"), top_k, "indices are index-typed; k slots at least are kept", "reduction", "k"),
-    Record(ops("OneHot"), one_hot, "the new axis is the one the indices point into", "structural", "depth"),
+    Record(
+        ops("ArgMax"),
+        arg_extreme,
+        "the result is index-typed",
+        "reduction",
+        traits=traits(Trait.SELECT),
+    ),
+    Record(ops("ArgMin"), arg_extreme, "the result is index-typed", "reduction"),
+    Record(
+        ops("TopK"),
+        top_k,
+        "indices are index-typed; k slots at least are kept",
+        "reduction",
+        "k",
+        traits=traits(Trait.SELECT, Trait.PICK),
+    ),
+    Record(
+        ops("OneHot"),
+        one_hot,
+        "the new axis is the one the indices point into",
+        "structural",
+        "depth",
+        indices=(Indices(0, 1),),
+        traits=traits(Trait.ONE_HOT),
+    ),
 )

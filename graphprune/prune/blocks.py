@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from graphprune.axes.groups import Group
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.prune.evidence import SiteIndex
 
-PASSING = frozenset({"Add", "Mul", "Dropout", "Identity", "Cast", "Reshape", "Transpose"})
-THROUGH = frozenset(
-    {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "Cast", "Identity", "Dropout"}
-)
+SAME = (Trait.COPY, Trait.CAST, Trait.DROPOUT)
 
 
 def blocks(groups: Sequence[Group], places: SiteIndex) -> dict[str, tuple[str, str]]:
@@ -41,11 +40,11 @@ def _to_stream(value: ir.Value) -> tuple[ir.Value, ir.Value] | None:
     skip: ir.Value | None = None
     while True:
         readers = list(dict.fromkeys(node for node, _ in value.uses()))
-        if len(readers) != 1 or readers[0].op_type not in PASSING:
+        if len(readers) != 1 or not has(readers[0], *SAME, Trait.LAYOUT, Trait.SUM, Trait.MULTIPLY):
             return None if skip is None else (skip, value)
         node = readers[0]
         other = next((v for v in node.inputs if v is not None and v is not value), None)
-        if node.op_type == "Add" and other is not None and _is_shared(other):
+        if has(node, Trait.SUM) and other is not None and _is_shared(other):
             skip = other
         value = node.outputs[0]
 
@@ -60,9 +59,9 @@ def _block_start(value: ir.Value, ends: set[ir.Value]) -> ir.Value:
         node = value.producer()
         if node is None:
             return value
-        if node.op_type in THROUGH and node.inputs[0] is not None:
+        if has(node, *SAME, Trait.WIDTH_NORM) and node.inputs[0] is not None:
             above: ir.Value | None = node.inputs[0]
-        elif node.op_type == "Add":
+        elif has(node, Trait.SUM):
             above = next((v for v in node.inputs if v is not None and (_is_shared(v) or v in ends)), None)
         else:
             above = None

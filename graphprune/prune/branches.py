@@ -8,6 +8,8 @@ from graphprune.axes.sublayers import Sublayer, find_sublayers, gone_with
 from graphprune.labels.edits import BranchRemoval
 from graphprune.labels.state import Use
 from graphprune.labels.structures import Branch, Sink
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.prune.rewriting import INSERTED, Chain, Rewriting, graph_of
 
 
@@ -60,7 +62,7 @@ def _shorten(rewriting: Rewriting, sinks: list[Sink]) -> None:
         positions = dropped.get(node, set())
         left = [p for p in range(len(node.inputs)) if p not in positions]
         copy = rewriting.node(node)
-        if node.op_type == "Concat" or len(left) > 1:
+        if has(node, Trait.CONCAT) or len(left) > 1:
             _keep_inputs(copy, left)
         elif left:
             _bypass(rewriting, node, left[0])
@@ -75,8 +77,8 @@ def _closure(dropped: dict[ir.Node, set[int]]) -> set[ir.Node]:
     work = list(dropped)
     while work:
         node = work.pop()
-        if node.op_type in ("Add", "Sum"):
-            fresh = {u for u, _ in node.outputs[0].uses() if u.op_type in ("Add", "Sum")} - found
+        if has(node, Trait.SUM):
+            fresh = {user for user, _ in node.outputs[0].uses() if has(user, Trait.SUM)} - found
             found |= fresh
             work.extend(fresh)
     return found
@@ -97,7 +99,7 @@ def _sweep(
     """Removes the branches' nodes and whatever an edit inserted around them, readers first."""
     dense = {node for branch in gone for node in branch.nodes}
     dense |= gone_with(bypassed)
-    dense |= {p.node for b in gone for p in (b.pick, *b.others) if p.node.op_type != "Split"}
+    dense |= {p.node for b in gone for p in (b.pick, *b.others) if len(p.node.outputs) == 1}
     dense |= _closure({sink.node: set() for sink in sinks})
     mortal = {rewriting.node(node) for node in dense}
     for node in reversed(list(rewriting.copy.model.graph)):

@@ -12,6 +12,8 @@ import onnx_ir as ir
 from graphprune.axes.caches import cache_pairs
 from graphprune.errors import DataError
 from graphprune.ir.arrays import Array, Bools, Doubles
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.runtime.data import batches, layout
 from graphprune.runtime.gaps import real_tokens
 from graphprune.runtime.session import Feeds, Outputs
@@ -26,9 +28,8 @@ JUDGED_BYTES, JUDGED_SAMPLES = 1 << 30, 8
 """Candidates are judged on samples whose outputs together are no larger, but on so many in any case."""
 CHUNK = 1 << 16
 """Elements that are compared at a time: they stay in the cache."""
-THROUGH = frozenset({"Identity", "Cast", "Add", "Mul", "Div", "Tanh", "Reshape", "Squeeze"})
+THROUGH = (Trait.COPY, Trait.CAST, Trait.RESHAPE, Trait.AFFINE, Trait.TANH)
 """What may stand between a classifier's product and the output (bias, temperature, soft cap)."""
-PRODUCTS = frozenset({"MatMul", "Gemm", "FusedMatMul", "MatMulNBits"})
 DEPTH = 6
 
 
@@ -56,9 +57,11 @@ def _kind(value: ir.Value, metric: Metric) -> Kind:
     if metric == "l2":
         return "numbers"
     producer = value.producer()
-    squashed: dict[str, Kind] = {"Softmax": "probabilities", "LogSoftmax": "log"}
-    if producer is not None and producer.op_type in squashed and _last_axis(producer, value):
-        return squashed[producer.op_type]
+    if producer is not None and _last_axis(producer, value):
+        if has(producer, Trait.PROBABILITIES):
+            return "probabilities"
+        if has(producer, Trait.LOG_PROBABILITIES):
+            return "log"
     return "logits" if metric in ("jsd", "kl") or _classifies(value) else "numbers"
 
 
@@ -75,10 +78,10 @@ def _classifies(value: ir.Value) -> bool:
         producer = value.producer()
         if producer is None:
             return False
-        if producer.op_type in PRODUCTS:
+        if has(producer, Trait.PRODUCT):
             return True
         computed = [v for v in producer.inputs if v is not None and v.producer() is not None]
-        if producer.op_type not in THROUGH or len(computed) != 1:
+        if not has(producer, *THROUGH) or len(computed) != 1:
             return False
         value = computed[0]
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -12,17 +12,14 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group, Slice
 from graphprune.ir.arrays import Doubles, Floats, Ids
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.statistics.measures import Second, Statistics, Vector, added, summed
 from graphprune.statistics.sites import Site, find_sites
 
-ACTIVATIONS = frozenset(
-    {
-        "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Clip", "ThresholdedRelu", "Softplus", "Mish",
-        "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Tanh", "Erf", "Gelu", "FastGelu", "QuickGelu",
-        "BatchNormalization", "InstanceNormalization", "Add", "Identity", "Dropout",
-    }
-)  # fmt: skip
-"""Elementwise operators between a source and the value that is read further on."""
+SETTLING = (Trait.ACTIVATION, Trait.CHANNEL_NORM, Trait.SUM, Trait.COPY, Trait.DROPOUT)
+"""What is between a source and the value that is read further on."""
+JOINING = (Trait.SUM, Trait.COPY, Trait.DROPOUT, Trait.CAST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,22 +149,19 @@ class SiteIndex:
         return [replace(each, value=value) for value, each in found.items()]
 
 
-JOINING = frozenset({"Add", "Identity", "Dropout", "Cast"})
-
-
 def joined(value: ir.Value) -> ir.Value:
     """Where a result has joined what it is added to: a bias, and the residual stream."""
-    while True:
-        readers = list(dict.fromkeys(node for node, _ in value.uses()))
-        if len(readers) != 1 or readers[0].op_type not in JOINING or value.is_graph_output():
-            return value
-        value = readers[0].outputs[0]
+    return _behind(value, JOINING)
 
 
 def settled(value: ir.Value) -> ir.Value:
     """A value behind the activations that follow it, as long as each is read by one node."""
+    return _behind(value, SETTLING)
+
+
+def _behind(value: ir.Value, passing: Sequence[Trait]) -> ir.Value:
     while True:
         readers = list(dict.fromkeys(node for node, _ in value.uses()))
-        if len(readers) != 1 or readers[0].op_type not in ACTIVATIONS or value.is_graph_output():
+        if len(readers) != 1 or not has(readers[0], *passing) or value.is_graph_output():
             return value
         value = readers[0].outputs[0]

@@ -12,14 +12,12 @@ from graphprune.axes.analyse import Analysis, walk
 from graphprune.axes.groups import Group
 from graphprune.labels.algebra import Label
 from graphprune.labels.edits import BranchRemoval
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 
 Kind = Literal["heads", "dims", "experts", "stream", "neurons", "channels"]
 Chosen = Literal["all", "inner", "stream", "neurons", "heads", "dims", "experts", "channels"]
 
-JOINS = ("Add", "Sum", "Sub", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "FusedConv")
-PRODUCTS = ("MatMul", "Gemm", "Einsum", "FusedMatMul", "FusedGemm")
-FUSED = ("Attention", "MultiHeadAttention", "GroupQueryAttention", "QAttention", "FlexAttention")
-RECURRENT = ("LSTM", "GRU", "RNN")
 Units = frozenset[int]
 
 
@@ -60,7 +58,7 @@ def _joins(analysis: Analysis, constant: frozenset[ir.Value], order: Mapping[ir.
     """Where each atom is last carried by a sum of two computed values."""
     last: dict[int, int] = {}
     for node, index in order.items():
-        if node.op_type in JOINS and len(_computed(node, constant)) > 1:
+        if has(node, Trait.ADDS) and len(_computed(node, constant)) > 1:
             last.update(dict.fromkeys(_all_leaves(analysis, node.outputs[0]), index))
     return last
 
@@ -82,8 +80,7 @@ def _from_weights(analysis: Analysis) -> frozenset[ir.Value]:
 
 def _is_hidden(group: Group) -> bool:
     """Written and read by products with weights: neither convolutions nor recurrences."""
-    operators = {s.use.node.op_type for s in group.slices}
-    return not group.convolutional and not operators & set(RECURRENT)
+    return not group.convolutional and not any(has(s.use.node, Trait.RECURRENT) for s in group.slices)
 
 
 def _experts(analysis: Analysis) -> Units:
@@ -96,9 +93,9 @@ def _attention(analysis: Analysis, constant: frozenset[ir.Value]) -> tuple[Units
     heads: set[int] = set()
     every: set[int] = set()
     for node in walk(analysis.model.graph):
-        if node.op_type in FUSED:
+        if has(node, Trait.ATTENTION):
             mine, others = _fused(analysis, node)
-        elif node.op_type in PRODUCTS:
+        elif has(node, Trait.PRODUCT, Trait.EINSUM):
             mine, others = _product(analysis, node, constant)
         else:
             continue

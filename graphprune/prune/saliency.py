@@ -15,6 +15,8 @@ from graphprune.axes.groups import Group, Slice
 from graphprune.errors import ArgumentError, ModelError
 from graphprune.ir.arrays import Floats, Scores
 from graphprune.ir.mapped import in_place
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.statistics.stored import grid_of
 
 
@@ -102,7 +104,7 @@ def batch_norm_factor(touched: Slice) -> Scores | None:
         ModelError: a variance is negative.
     """
     norm = _only_reader(touched.use.node)
-    if touched.role != "source" or norm is None or norm.op_type != "BatchNormalization":
+    if touched.role != "source" or norm is None or not has(norm, Trait.BATCH_NORM):
         return None
     gamma, variance = norm.inputs[1], norm.inputs[4]
     if gamma is None or variance is None or gamma.const_value is None or variance.const_value is None:
@@ -123,7 +125,7 @@ def batch_norm_factor(touched: Slice) -> Scores | None:
 def _only_reader(node: ir.Node) -> ir.Node | None:
     """The one node that reads a node's result, through Identity nodes; None when there are several."""
     users = list(node.outputs[0].uses())
-    while len(users) == 1 and users[0][0].op_type == "Identity":
+    while len(users) == 1 and has(users[0][0], Trait.COPY):
         users = list(users[0][0].outputs[0].uses())
     return users[0][0] if len(users) == 1 else None
 
@@ -217,7 +219,7 @@ def _random(seed: int) -> Callable[[Group, Weights], Scores]:
 
 def batch_norm_slices(group: Group) -> list[Slice]:
     """The gammas of unfolded BatchNormalization nodes that a Group owns."""
-    return [s for s in group.slices if s.use.node.op_type == "BatchNormalization" and s.use.position == 1]
+    return [s for s in group.slices if s.use.position == 1 and has(s.use.node, Trait.BATCH_NORM)]
 
 
 def _batch_norm(group: Group, weights: Weights) -> Scores:

@@ -11,6 +11,8 @@ import numpy as np
 
 from graphprune.axes.groups import Group, Slice
 from graphprune.ir.arrays import Ids, Scores
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 
 Scope = Literal["global", "local", "isomorphic"]
 
@@ -46,7 +48,7 @@ def alignment(group: Group, align: int | str) -> int:
 
 def _per_conv(group: Group) -> int:
     """Slots of a convolution's width that one Unit owns."""
-    counts = [s.count // group.size for s in group.slices if s.use.node.op_type in ("Conv", "ConvTranspose")]
+    counts = [s.count // group.size for s in group.slices if has(s.use.node, Trait.CONVOLUTION)]
     return max(1, min(counts, default=1))
 
 

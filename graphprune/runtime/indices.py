@@ -6,21 +6,13 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-# Operators whose output holds nothing but values of the given inputs.
-MOVES = frozenset(
-    {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Transpose", "Expand", "Slice"}
-    | {"Concat", "Split", "Tile", "Where", "Clip", "Max", "Min"}
-)
-# (operator, position of the indices) -> position of the table, and its axis (None: attribute `axis`).
-LOOKUPS: dict[tuple[str, int], tuple[int, int | None]] = {
-    ("Gather", 1): (0, None),
-    ("GatherElements", 1): (0, None),
-    ("GatherBlockQuantized", 1): (0, 0),
-    ("EmbedLayerNormalization", 0): (2, 0),
-    ("EmbedLayerNormalization", 1): (4, 0),
-    ("EmbedLayerNormalization", 7): (3, 0),
-}
-SAME_SHAPE = frozenset({"DequantizeLinear", "Cast", "Identity"})
+from graphprune.ops import has, record_of
+from graphprune.ops.record import Indices
+from graphprune.ops.traits import Trait
+
+MOVES = (Trait.CAST, Trait.LAYOUT, Trait.REPEAT, Trait.PART, Trait.JOIN, Trait.CLIP)
+"""The output holds nothing but values of the inputs."""
+SAME_SHAPE = (Trait.DEQUANTISE, Trait.CAST, Trait.COPY)
 
 
 def index_bound(value: ir.Value) -> int | None:
@@ -29,26 +21,27 @@ def index_bound(value: ir.Value) -> int | None:
     return min(sizes, default=None)
 
 
-def _lookups(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
+def _lookups(value: ir.Value) -> Iterator[tuple[ir.Node, Indices]]:
     """Every use of the value that looks something up, through operators that only move values."""
     pending, seen = [value], {value}
     while pending:
         for node, position in pending.pop().uses():
-            if (node.op_type, position) in LOOKUPS or (node.op_type == "OneHot" and position == 0):
-                yield node, position
-            elif node.op_type in MOVES or (node.op_type == "Gather" and position == 0):
+            row = record_of(node)
+            found = [each for each in row.indices if each.position == position] if row is not None else []
+            if found:
+                yield node, found[0]
+            elif has(node, *MOVES) or (position == 0 and has(node, Trait.GATHER)):
                 fresh = [output for output in node.outputs if output not in seen]
                 seen.update(fresh)
                 pending.extend(fresh)
 
 
-def _rows(use: tuple[ir.Node, int]) -> int | None:
-    node, position = use
-    if node.op_type == "OneHot":
-        depth = ir.convenience.get_const_tensor(node.inputs[1]) if node.inputs[1] is not None else None
-        return int(depth.numpy().item()) if depth is not None and depth.size == 1 else None
-    table, axis = LOOKUPS[node.op_type, position]
+def _rows(use: tuple[ir.Node, Indices]) -> int | None:
+    node, (_, table, axis) = use
     data = node.inputs[table] if table < len(node.inputs) else None
+    if has(node, Trait.ONE_HOT):
+        depth = ir.convenience.get_const_tensor(data) if data is not None else None
+        return int(depth.numpy().item()) if depth is not None and depth.size == 1 else None
     shape = _shape(data)
     if axis is None:
         axis = node.attributes.get_int("axis", 0)
@@ -61,7 +54,7 @@ def _rows(use: tuple[ir.Node, int]) -> int | None:
 def _shape(value: ir.Value | None) -> ir.Shape | None:
     while value is not None and value.shape is None and value.const_value is None:
         node = value.producer()
-        if node is None or node.op_type not in SAME_SHAPE:
+        if node is None or not has(node, *SAME_SHAPE):
             return None
         value = node.inputs[0]
     if value is None:

@@ -22,6 +22,8 @@ KINDS: dict[str, tuple[str, Kind]] = {
     "a product": ("y = MatMul(x, w)", "logits"),
     "a product with bias and cap": ("h = MatMul(x, w)\n b = Add(h, c)\n t = Tanh(b)\n y = Mul(t, k)",
                                      "logits"),
+    "a product less an offset": ("h = MatMul(x, w)\n y = Sub(h, c)", "logits"),
+    "a fused product": ("y = com.microsoft.FusedMatMul(x, w)", "logits"),
     "a product of two columns": ("y = MatMul(x, two)", "logits"),
     "a product of one column": ("y = MatMul(x, one)", "numbers"),
     "a product behind a nonlinearity": ("h = MatMul(x, w)\n y = Relu(h)", "numbers"),

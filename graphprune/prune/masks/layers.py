@@ -11,33 +11,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools, Doubles
+from graphprune.ops import has, multiplies
+from graphprune.ops.traits import Trait
 from graphprune.prune.masks.patterns import Pattern
 from graphprune.prune.repair.grid import Lattice
 from graphprune.statistics.sites import Site
 
 Matrix = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
-
-LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
-QUANTISED = frozenset(
-    {
-        "DequantizeLinear",
-        "QLinearConv",
-        "QLinearMatMul",
-        "MatMulInteger",
-        "ConvInteger",
-        "MatMulNBits",
-        "MatMulBnb4",
-        "GatherBlockQuantized",
-        "QAttention",
-        "QGemm",
-    }
-)
-OTHERS = frozenset(
-    {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "FusedMatMul", "FusedConv"}
-    | {"DeformConv", "Attention", "MultiHeadAttention", "DynamicQuantizeLSTM", "MoE", "QMoE", "FusedGemm"}
-)
-"""Operators that contract a constant weight; one that is no Site is worth a word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,17 +153,17 @@ def _unwanted(sites: list[Site], choice: Choice) -> str:
 def _looked_up(weight: ir.Value, sites: list[Site], choice: Choice) -> str:
     nodes = {node for site in sites for node in (site.node, *site.stored.chain.steps)}
     ways = {weight, *(step.outputs[0] for site in sites for step in site.stored.chain.steps)}
-    others = sorted({node.op_type for way in ways for node, _ in way.uses() if node not in nodes})
+    others = {node for way in ways for node, _ in way.uses() if node not in nodes}
     if not others and not weight.is_graph_output():
         return ""
-    if set(others) <= LOOKUPS and not weight.is_graph_output():
+    if not weight.is_graph_output() and all(has(node, Trait.GATHER, Trait.LOOKUP) for node in others):
         return "" if choice.embeddings else "tied to an embedding (embeddings=true masks both)"
-    return f"also read by {', '.join(others) or 'the graph output'}"
+    return f"also read by {', '.join(sorted({node.op_type for node in others})) or 'the graph output'}"
 
 
 def _misfit(sites: list[Site], pattern: Pattern) -> str:
     first = sites[0]
-    views = {(s.blocks, s.kernel, s.transposed, s.node.op_type == "ConvTranspose", s.scale) for s in sites}
+    views = {(s.blocks, s.kernel, s.transposed, s.scale) for s in sites}
     if len(views) > 1:
         return "its readers see different matrices"
     channels = first.columns // first.column_span
@@ -215,7 +196,9 @@ def no_sites(model: ir.Model, known: Collection[ir.Value]) -> Iterator[Left]:
     seen: set[ir.Value] = set()
     for node, value in _others(model):
         # Behind a DequantizeLinear the quantised tensor is told of already.
-        if value not in known and value not in seen and _maker(value) != "DequantizeLinear":
+        maker = value.producer()
+        decoded = maker is not None and has(maker, Trait.DEQUANTISE)
+        if value not in known and value not in seen and not decoded:
             seen.add(value)
             yield Left(value.name or "", _why_no_site(node, value, model))
 
@@ -224,7 +207,7 @@ def _others(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Value]]:
     """Every operator that contracts weights, with each of its weights."""
     constant = _computed(model)
     for node in model.graph.all_nodes():
-        if node.op_type not in QUANTISED and node.op_type not in OTHERS:
+        if not (multiplies(node) or has(node, Trait.CODES)):
             continue
         for value in node.inputs:
             if value is not None and (_is_matrix(value) or value in constant):
@@ -244,9 +227,9 @@ def _computed(model: ir.Model) -> frozenset[ir.Value]:
 
 
 def _why_no_site(node: ir.Node, value: ir.Value, model: ir.Model) -> str:
-    if node.op_type == "DequantizeLinear":
+    if has(node, Trait.DEQUANTISE):
         return "quantised with zero points that a zero is none of; dequantize it first"
-    if node.op_type in QUANTISED:
+    if has(node, Trait.CODES):
         return f"quantised, and multiplied so by {node.op_type}; masks reach what DequantizeLinear decodes"
     if value.const_value is None:
         return f"computed by {_maker(value)}"

@@ -12,6 +12,8 @@ from graphprune.axes.analyse import Analysis
 from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.prune.repair.oneshot import run_oneshot
 from graphprune.prune.repair.remains import Change, Cuts, beyond
 from graphprune.prune.repair.sequential import Feed, Running, Work, run_sequential
@@ -155,7 +157,7 @@ def _methods(how: str) -> frozenset[str]:
 
 
 def _has_norms(analysis: Analysis) -> bool:
-    return any(node.op_type == "BatchNormalization" for node in analysis.model.graph)
+    return any(has(node, Trait.BATCH_NORM) for node in analysis.model.graph)
 
 
 def _repaired(work: Work) -> Repaired:

@@ -12,6 +12,8 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.ir.arrays import Array, Floats
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.prune.repair.codes import missed, on_grid
 from graphprune.prune.repair.fit import Known, fit
 from graphprune.prune.repair.grid import Lattice
@@ -99,7 +101,7 @@ def run_sequential(
     norms: set[ir.Node] = set()
     if refresh:
         changed = changed_nodes(analysis, change)
-        norms = {n for n in analysis.model.graph if n.op_type == "BatchNormalization" and n in changed}
+        norms = {n for n in analysis.model.graph if n in changed and has(n, Trait.BATCH_NORM)}
     there = {node.outputs[0].name: node for node in stage.model.graph}
     bundles = [[there[node.outputs[0].name] for node in nodes] for nodes in _bundles(left, norms)]
     stage = beside(stage, bundles)

@@ -1,0 +1,71 @@
+"""What an operator is stands in its record: other code asks for traits, and few files name operators."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from graphprune.ops import BY_OP, TABLE
+from graphprune.ops.traits import LAYERS, Trait
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = frozenset(op.rpartition(":")[2] for op in BY_OP) | {"Constant"}
+BUILDERS = frozenset(["node", "Node", "_node", "_early", "chain", "before", "after", "self", "sum", "output"])
+"""Calls that make a node of an operator, which is no comparison."""
+LIMIT = 46
+"""Only ever lower it."""
+
+
+def comparing() -> Iterator[str]:
+    """Files outside `ops` and the proof whose code compares an operator's name with one of its own."""
+    for tree in ("graphprune", "passes"):
+        for path in sorted((ROOT / tree).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if not name.startswith(("graphprune/ops/", "graphprune/proof/")) and any(_named(path)):
+                yield name
+
+
+def _named(path: Path) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    made = {id(part) for node in tree.body if _exports(node) for part in ast.walk(node)}
+    made |= {id(arg) for call in ast.walk(tree) if isinstance(call, ast.Call) for arg in _made(call)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in made:
+            domain, _, name = node.value.rpartition(":")
+            if name in NAMES and " " not in domain:
+                yield node.value
+
+
+def _exports(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and any(getattr(each, "id", "") == "__all__" for each in node.targets)
+
+
+def _made(call: ast.Call) -> list[ast.expr]:
+    """The operator that a call makes a node of."""
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return [arg for arg in call.args if isinstance(arg, ast.Constant)] if name in BUILDERS else []
+
+
+def test_few_files_compare_names_of_operators() -> None:
+    found = list(comparing())
+    assert len(found) <= LIMIT, found
+
+
+def test_every_trait_is_somebodys_and_asked_for() -> None:
+    assert set(Trait) == {trait for row in TABLE for trait in row.traits}
+    files = [path for tree in ("graphprune", "passes") for path in (ROOT / tree).rglob("*.py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files if path.parent.name != "ops")
+    assert [trait.name for trait in Trait if not re.search(rf"Trait\.{trait.name}\b", text)] == []
+
+
+@pytest.mark.parametrize("trait", sorted(LAYERS, key=lambda trait: trait.name))
+def test_a_layer_counts_its_multiply_adds(trait: Trait) -> None:
+    relu = BY_OP["Relu"]
+    with pytest.raises(TypeError, match="counts no multiply-adds"):
+        replace(relu, traits=frozenset([trait]))
