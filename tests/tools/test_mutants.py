@@ -65,6 +65,22 @@ def test_a_seed_draws_the_same_anywhere() -> None:
     root = Path(__file__).parents[2]
     one, two, other = (drawing.draw(root, ["counts"], 0.5, seed) for seed in ("ab", "ab", "cd"))
     assert one == two != other and len(one) == 14 and len({mutant.id for mutant in one}) == 14
+    assert {drawing.area_of(mutant) for mutant in one} == {"counts"}
+    assert any("/ops/" in mutant.path and "_macs" in mutant.function for mutant in one)
+
+
+def test_an_area_is_of_files_or_of_functions_in_them() -> None:
+    def at(path: str, function: str) -> Mutant:
+        return Mutant(path, 7, 7, 0, 1, function, "comparison", "<", ">")
+
+    for path, function, inside in (
+        ("ops/linear.py", "conv_macs", True),
+        ("ops/linear.py", "conv_macs.count", True),
+        ("ops/linear.py", "conv", False),
+        ("axes/linear.py", "conv_macs", False),
+    ):
+        assert drawing.is_in(at(path, function), "ops/*:*_macs*") == inside
+    assert drawing.is_in(at("ops/linear.py", ""), "ops/*")
 
 
 def test_the_most_specific_test_of_every_file_comes_first() -> None:

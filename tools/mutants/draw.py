@@ -15,11 +15,21 @@ from pathlib import Path
 from tools.mutants.operators import Mutant, differs, mutants
 
 AREAS: dict[str, tuple[tuple[str, ...], int]] = {
-    "counts": (("graphprune/axes/cost.py", "graphprune/ops/counting.py", "graphprune/axes/kept.py"), 28),
-    "prune": (("graphprune/prune/*",), 60),
+    "counts": (
+        (
+            "graphprune/axes/cost.py",
+            "graphprune/axes/kept.py",
+            "graphprune/ops/counting.py",
+            "graphprune/ops/*:*_macs*",
+            "graphprune/ops/linear.py:_letters",
+            "graphprune/ops/linear.py:_once",
+        ),
+        28,
+    ),
+    "prune": (("graphprune/prune/*", "graphprune/experts/keep.py", "graphprune/experts/merging.py"), 60),
     "proof": (("graphprune/proof/*",), 32),
 }
-"""Files of each area, and how many mutants are drawn from it."""
+"""Files of each area (behind a colon: functions, where not all are meant), and how many are drawn."""
 CPU_S = 20.0
 """Tests worth this much are run against a mutant; those that are left over are the least specific."""
 
@@ -75,10 +85,10 @@ def draw(root: Path, areas: Iterable[str] = AREAS, share: float = 1.0, seed: str
     for area in areas:
         patterns, count = AREAS[area]
         paths = sorted(str(path.relative_to(root)) for path in (root / "graphprune").rglob("*.py"))
-        files = {
-            path: (root / path).read_bytes() for path in paths if any(fnmatch(path, p) for p in patterns)
-        }
-        every = [mutant for path, source in files.items() for mutant in mutants(path, source)]
+        own = [path for path in paths if any(fnmatch(path, p.partition(":")[0]) for p in patterns)]
+        files = {path: (root / path).read_bytes() for path in own}
+        made = (mutant for path, source in files.items() for mutant in mutants(path, source))
+        every = [mutant for mutant in made if any(is_in(mutant, pattern) for pattern in patterns)]
         random.Random(int(seed, 16)).shuffle(every)
         able = (mutant for mutant in every if differs(mutant, files[mutant.path]))
         found += sorted(islice(able, round(count * share)))
@@ -87,7 +97,13 @@ def draw(root: Path, areas: Iterable[str] = AREAS, share: float = 1.0, seed: str
 
 def area_of(mutant: Mutant) -> str:
     """The area that a mutant was drawn from."""
-    return next(a for a, (patterns, _) in AREAS.items() if any(fnmatch(mutant.path, p) for p in patterns))
+    return next(a for a, (patterns, _) in AREAS.items() if any(is_in(mutant, p) for p in patterns))
+
+
+def is_in(mutant: Mutant, pattern: str) -> bool:
+    """Whether a mutant is of these files, and of these functions where the pattern names some."""
+    path, _, function = pattern.partition(":")
+    return fnmatch(mutant.path, path) and fnmatch(mutant.function, function or "*")
 
 
 def read_tests(reach: Path) -> list[Test]:
