@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 import onnx_ir as ir
@@ -137,7 +138,7 @@ def make_inputs(model: ir.Model, names: Iterable[str]) -> None:
             graph.inputs.append(graph.initializers[name])
 
 
-def is_constant(value: ir.Value | None) -> bool:
+def is_constant(value: ir.Value | None) -> TypeGuard[ir.Value]:
     """Whether this value is an initializer that no caller can override."""
     return (
         value is not None

@@ -235,7 +235,7 @@ def opaque(visit: Visit) -> None:
 def attention_macs(at: At) -> list[Term]:
     """Attention of ai.onnx: [B, S, H x D] or [B, H, S, D]; a past of [B, H, P, D] comes before the keys."""
     query, out = at.input(0), at.output()
-    keys = at.input(1)[-2] + (at.input(4)[-2] if at.has(4) else 0)
+    keys = at.input(1)[-2] + (at.input(4)[2] if at.has(4) else 0)
     axes = (2,) if len(query) == 3 else (1, 3)
     return [
         Term(prod(query) * keys, tuple(Place.input(0, axis) for axis in axes)),

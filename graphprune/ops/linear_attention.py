@@ -72,7 +72,7 @@ DELTA = ("delta", "gated_delta")
 def linear_attention_macs(at: At) -> list[Term]:
     """A token writes k v' into the state of every key head, and every query head reads it by q."""
     (batch, tokens, _), keys, values = at.input(0), at.input(1)[2], at.input(2)[2]
-    heads, groups = at.number("q_num_heads", 1), at.number("kv_num_heads", 1)
+    heads, groups = at.number("q_num_heads"), at.number("kv_num_heads")
     state = batch * tokens * (keys // groups) * (values // groups)
     writes = 2 if at.text("update_rule", "gated_delta") in DELTA else 1  # delta rules read by k as well
     values_in = Place("in", 2, 2, inner=True)

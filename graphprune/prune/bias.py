@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array, Doubles
+from graphprune.ir.defaults import is_constant
 from graphprune.ir.names import quote
 
 PREFIX = "graphprune/bias"
@@ -145,9 +146,7 @@ def place_of(node: ir.Node) -> tuple[ir.Node, int] | None:
 
 
 def _constant(value: ir.Value | None) -> bool:
-    if value is None or value.const_value is None or value.producer() is not None:
-        return False
-    return not (value.is_graph_input() or value.is_graph_output())
+    return is_constant(value) and not value.is_graph_output()
 
 
 def channel_axis(node: ir.Node) -> int:

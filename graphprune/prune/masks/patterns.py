@@ -99,14 +99,13 @@ def keep_all_but(scores: Scores, count: int) -> Keep:
 
 def keep_groups(scores: Scores, pattern: Pattern) -> Keep:
     """Of every m consecutive columns of a row, the n highest stay; the columns are a multiple of m."""
-    n, m = pattern.n, pattern.m
-    rows, columns = scores.shape
-    keep = np.empty((rows, columns // m, m), dtype=bool)
-    step = max(1, _CHUNK // max(1, columns))
-    for start in range(0, rows, step):
-        part = scores[start : start + step].reshape(-1, columns // m, m)
-        keep[start : start + step] = _highest_of_few(part, n)
-    return keep.reshape(rows, columns)
+    keep = np.empty(scores.shape, dtype=bool)
+    step = max(1, _CHUNK // max(1, scores.shape[1]))
+    for start in range(0, len(scores), step):
+        part = scores[start : start + step]
+        kept = _highest_of_few(part.reshape(-1, pattern.m), pattern.n)
+        keep[start : start + step] = kept.reshape(part.shape)
+    return keep
 
 
 def _highest_of_few(groups: Scores, n: int) -> Keep:

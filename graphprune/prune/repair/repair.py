@@ -161,5 +161,5 @@ def _has_norms(analysis: Analysis) -> bool:
 
 
 def _repaired(work: Work) -> Repaired:
-    biases = {name: array for name, array in sorted(work.biases.items()) if np.any(array)}
-    return Repaired(dict(sorted(work.replaced.items())), biases, tuple(work.notes))
+    biases = {name: array for name, array in work.biases.items() if np.any(array)}
+    return Repaired(work.replaced, biases, tuple(work.notes))
