@@ -116,13 +116,16 @@ def gemm(a: int = 0, b: int = 1) -> list[tuple[Sizes, Sizes, dict[str, object]]]
 
 
 def linear(update: str, heads: int, groups: int) -> Callable[[], Iterator[object]]:
-    """Per token and key head: k v' into the state, for delta rules k on the state; per query head q on it."""
+    """Per token and key head: k v' into the state, for delta rules k on the state; per query head q on it.
+
+    Where key heads are more than query heads, all of them are read.
+    """
 
     def run() -> Iterator[object]:
         for token in loops(B, S, D, V):
             writes = ("write", "recall") if "delta" in update else ("write",)
             yield from ((token, group, write) for group in range(groups) for write in writes)
-            yield from ((token, head, "read") for head in range(heads))
+            yield from ((token, head, "read") for head in range(max(heads, groups)))
 
     return run
 
@@ -222,6 +225,12 @@ CASES = [
         {"equation": "sc,ct,td,dh->sh"},
     ),
     Case("Einsum", ((B, S, C), (B, C, T)), rows(B, S, C, T), {"equation": "bsc,bct"}),
+    Case(
+        "Einsum",
+        ((S, C), (C, T), (T, D)),
+        both(rows(S, C, T), rows(S, T, D)),
+        {"equation": "sc,ct,td"},
+    ),
     Case("Einsum", ((S, C),), lambda: iter(()), {"equation": "sc->cs"}),
     *(
         Case(
@@ -293,7 +302,21 @@ CASES = [
             output=(B, S, H * V),
         )
         for op in ("LinearAttention", f"{MS}:LinearAttention")
-        for update in ("linear", "gated_delta")
+        for update in ("linear", "gated", "delta", "gated_delta")
+    ),
+    Case(
+        "LinearAttention",
+        (Q, (B, S, G * D), (B, S, G * V)),
+        linear("gated_delta", H, G),
+        HEADS3,
+        output=(B, S, H * V),
+    ),
+    Case(
+        "LinearAttention",
+        ((B, S, G * D), Q, (B, S, H * V)),
+        linear("linear", G, H),
+        {"q_num_heads": G, "kv_num_heads": H, "update_rule": "linear"},
+        output=(B, S, H * V),
     ),
     Case(
         f"{MS}:MoE",

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from graphprune.labels import edits
 from graphprune.labels.structures import Branch, Pick, Sink
 from graphprune.proof.declared import Declared, declare
-from graphprune.proof.gone import Gone, without
+from graphprune.proof.gone import Gone, _sums, without
 
 from .building import model
 
@@ -77,3 +78,88 @@ def test_a_bypassed_value_stands_for_what_the_last_bypassed_node_reads() -> None
     gone = Gone(aliases={scatter.outputs[0]: (scatter, 2), mul.outputs[0]: (mul, 1)})
     assert gone.stands_for(scatter.outputs[0]) is gather.outputs[0]
     assert gone.stands_for(None) is None
+
+
+def counters() -> list[ir.Node]:
+    """Three stretches of numbers, each from where the one before it ends."""
+    return list(
+        model(
+            """(int64 a, int64 b, int64 c, int64 d, int64 one) => (int64[n] y) {
+            r = Range(a, b, one)\n s = Range(b, c, one)\n t = Range(c, d, one)
+            y = Concat <axis = 0> (r, s, t) }""",
+        ).graph
+    )
+
+
+def piece(node: ir.Node, concat: ir.Node, position: int, after: ir.Node | None = None) -> Branch:
+    sinks = [Sink(concat, position, "piece"), *([Sink(after, 0, "start", node)] if after is not None else [])]
+    return Branch(Pick(node, 0, 0, 0, position, "empty"), frozenset({node}), tuple(sinks))
+
+
+def test_what_counts_on_from_a_stretch_that_is_gone_starts_where_that_did() -> None:
+    first, second, third, concat = counters()
+    gone = without([piece(second, concat, 1, third)])
+    assert gone.nodes == {second} and gone.dropped == {concat: {1}}
+    assert gone.moved == {(third, 0): (second, 0)}
+    assert gone.inputs(third) == [second.inputs[0], *third.inputs[1:]]
+    assert gone.inputs(concat) == [first.outputs[0], third.outputs[0]]
+
+
+def test_the_first_of_several_stretches_that_are_gone_says_where_to_start() -> None:
+    """In whatever order they are named."""
+    first, second, third, concat = counters()
+    branches = [piece(first, concat, 0, second), piece(second, concat, 1, third)]
+    for order in (branches, branches[::-1]):
+        gone = without(order)
+        assert gone.read(third, 0) == (first, 0) and gone.inputs(concat) == [third.outputs[0]]
+
+
+def test_picks_go_but_for_a_split_which_others_read() -> None:
+    split, relu, gather, tanh, total = model(
+        """(float[n,4] x, float[3,4] t) => (float[n,2] y) { a, b = Split <axis = 1> (x)\n r = Relu(a)
+        g = Gather <axis = 0> (t, zero)\n h = Tanh(b)\n y = Sum(r, h) }""",
+        zero=np.array(0),
+    ).graph
+    pick, other = Pick(split, 0, 0, 1, 0, "zero"), Pick(gather, 0, 0, 0, 0, "any")
+    gone = without([Branch(pick, frozenset({relu}), (Sink(total, 0, "sum"),), (other,))])
+    assert gone.nodes == {relu, gather, total} and gone.stands_for(total.outputs[0]) is tanh.outputs[0]
+
+
+def sums() -> list[ir.Node]:
+    return list(
+        model(
+            """(float[4] a, float[4] b, float[4] c, float[4] d) => (float[4] y) {
+            l = Add(a, b)\n r = Sum(c, d, a)\n s = Add(l, r)\n y = Relu(s) }""",
+        ).graph
+    )
+
+
+@pytest.mark.parametrize(
+    ("lost", "read"),
+    [
+        ({0: {0}}, "b"),
+        ({0: {1}}, "a"),
+        ({1: {0}}, None),
+        ({1: {0, 2}}, None),
+        ({0: {0, 1}}, "r"),
+        ({0: {0, 1}, 1: {0, 1}}, "a"),
+        ({0: {0, 1}, 1: {1, 2}}, "c"),
+        ({1: {0, 1, 2}}, "l"),
+    ],
+)
+def test_a_sum_with_one_operand_left_is_that_operand(lost: dict[int, set[int]], read: str | None) -> None:
+    """A sum with none left is an operand that is lost; one with several stays a sum."""
+    nodes = sums()
+    left, right, total, relu = nodes
+    gone = Gone(dropped={nodes[number]: set(positions) for number, positions in lost.items()})
+    _sums(gone)
+    names = [value.name for value in gone.inputs(total) if value is not None]
+    whole = {0: ["l", "r"], 1: ["l", "r"]}
+    if total in gone.nodes:  # one operand is left of it
+        assert [value.name for value in gone.inputs(relu) if value is not None] == [read]
+        assert gone.stands_for(total.outputs[0]) is gone.inputs(relu)[0]
+    elif read is None:
+        assert gone.nodes == ({right} if len(lost[1]) == 2 else set()) and len(names) == len(whole[0])
+        assert names[1] == ("d" if len(lost[1]) == 2 else "r")
+    else:
+        assert gone.nodes == {left} and names == [read, "r"]

@@ -111,6 +111,20 @@ CASES: dict[str, tuple[str, dict[str, object], str, Array, int]] = {
         B,
         0,
     ),
+    "an addend that is returned": (
+        "(float[n,6] x) => (float[n,4] y, float[4] b) { a = MatMul(x, w)\n y = Add(a, b) }",
+        {"w": (6, 4), "b": (4,)},
+        "a",
+        B,
+        1,
+    ),
+    "a number that a caller may set": (
+        "(float[n,6] x, float c) => (float[n,4] y) { a = MatMul(x, w)\n y = Add(a, c) }",
+        {"w": (6, 4), "c": np.float32(2)},
+        "a",
+        B,
+        1,
+    ),
     "half precision": (
         "(float16[n,6] x) => (float16[n,4] y) { y = Gemm(x, w, b) }",
         {"w": np.ones((6, 4), np.float16), "b": np.ones(4, np.float16)},

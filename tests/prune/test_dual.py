@@ -100,3 +100,18 @@ def test_units_that_own_unequally_many_columns(seed: int) -> None:
     units = np.sort(np.random.default_rng(seed).integers(0, 9, 60))
     primal, dual = (eliminate([side], 9) for side in sheets(seed, units, np.arange(60), 6))
     np.testing.assert_allclose(dual, primal, rtol=0.01, atol=1e-12)
+
+
+def test_rows_far_from_zero_are_judged_as_exactly_as_rows_about_it() -> None:
+    """Numbers that single precision holds, in a sum that it does not: what is common to all rows cancels."""
+    draw = np.random.default_rng(0)
+    about = draw.integers(-64, 64, (1, 50, 40)) / 1024
+    weight = draw.integers(-7, 8, (1, 6, 40)).astype(np.float32)
+    weight[..., 0] -= weight.sum(axis=-1)  # a shift of all inputs changes no result
+    y = about @ weight.transpose(0, 2, 1)
+    seen = Samples((about + 1024).astype(np.float32), y.astype(np.float32))
+    np.testing.assert_array_equal(seen.x, about + 1024)
+    best = seen.offset(weight)
+    np.testing.assert_allclose(seen.loss(weight, best), 0, atol=1e-9)
+    np.testing.assert_allclose(seen.loss(weight, best + 0.5), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(seen.spread(weight), y.var(axis=1), rtol=1e-4)

@@ -63,6 +63,37 @@ def test_the_block_of_a_hidden_layer_begins_and_ends_in_the_stream(qkv: str) -> 
     assert list(blocks(hidden, SiteIndex(analysis)).values()) == [("x", "z")]
 
 
+STREAM = """(int64[2,5] t, float[2,5,6] other) => (float[2,5,7] y) {{ x = Gather(e, t)
+    n = RMSNormalization(x, g)\n up = MatMul(n, wu)\n h = Relu(up)\n d = MatMul(h, wd)\n {joins}
+    n3 = RMSNormalization(z, g)\n y = MatMul(n3, head) }}"""
+
+
+@pytest.mark.parametrize(
+    ("joins", "found"),
+    [
+        ("z = Add(x, d)", [("x", "z")]),
+        ("b = Add(d, bias)\n z = Add(b, x)", [("x", "z")]),
+        ("r = Relu(other)\n b = Add(r, d)\n z = Add(x, b)", [("x", "z")]),
+        ("r = Relu(other)\n z = Add(r, d)", []),
+        ("z = Add(d, bias)", []),
+    ],
+    ids=[
+        "a skip",
+        "a bias before it",
+        "a value that nothing else reads before it",
+        "only that",
+        "only a bias",
+    ],
+)
+def test_a_stream_is_what_others_read_as_well(joins: str, found: list[tuple[str, str]]) -> None:
+    weights = {"e": (20, 6), "g": (6,), "wu": (6, 9), "wd": (9, 6), "head": (6, 7)}
+    analysis = sketch(
+        STREAM.format(joins=joins), opset=23, **weights, **({"bias": (6,)} if "bias" in joins else {})
+    )
+    hidden = [g for g in analysis.prunable if g.size == 9]
+    assert list(blocks(hidden, SiteIndex(analysis)).values()) == found
+
+
 def test_fused_attention_has_heads_and_dims() -> None:
     body = """(float[2,5,6] x) => (float[2,5,6] y) { q = MatMul(x, wq)\n k = MatMul(x, wk)\n v = MatMul(x, wv)
         a = Attention <q_num_heads = 4, kv_num_heads = 2> (q, k, v)\n y = MatMul(a, wo) }"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,29 +39,82 @@ def test_json_round_trip_with_tensors() -> None:
     assert not again.empty
 
 
+UNITS, OBJECTS, LISTS = "keeps units that it does not have", "must be objects", "must be lists"
+
+
 @pytest.mark.parametrize(
-    "break_it",
+    ("break_it", "words"),
     [
-        lambda d: d.pop("groups"),
-        lambda d: d["groups"]["w:0"].update(kept=[0, 6]),
-        lambda d: d["groups"]["w:0"].update(kept=[-1]),
-        lambda d: d["groups"]["w:0"].update(kept=[]),
-        lambda d: d["groups"]["w:0"].update(kept=[0, 0, 1]),
-        lambda d: d["groups"]["w:0"].update(kept="all"),
-        lambda d: d.update(groups=[]),
-        lambda d: d.update(options={"colour": "red"}),
-        lambda d: d.update(replaced=["w"]),
-        lambda d: d.update(replaced={}),
-        lambda d: d.update(masks="w"),
-        lambda d: d.update(bypassed="w"),
-        lambda d: d.update(options=[]),
+        (lambda d: d.pop("groups"), "groups"),
+        (lambda d: d.pop("options"), "options"),
+        (lambda d: d["groups"]["w:0"].pop("kept"), "kept"),
+        (lambda d: d["groups"]["w:0"].pop("width"), "width"),
+        (lambda d: d["groups"]["w:0"].update(kept=[0, 6]), UNITS),
+        (lambda d: d["groups"]["w:0"].update(kept=[-1]), UNITS),
+        (lambda d: d["groups"]["w:0"].update(kept=[]), UNITS),
+        (lambda d: d["groups"]["w:0"].update(kept=[0, 0, 1]), UNITS),
+        (lambda d: d["groups"]["w:0"].update(kept="all"), "invalid literal"),
+        (lambda d: d["groups"]["w:0"].update(width="wide"), "invalid literal"),
+        (lambda d: d["groups"]["w:0"].update(scores=["high"]), "could not convert"),
+        (lambda d: d.update(groups=[]), OBJECTS),
+        (lambda d: d.update(options=[]), OBJECTS),
+        (lambda d: d.update(options={"colour": "red"}), "colour"),
+        (lambda d: d.update(replaced=["w"]), "replaced/w"),
+        (lambda d: d.update(masks=["w"]), "masks/w"),
+        (lambda d: d.update(biases=["w"]), "biases/w"),
+        (lambda d: d.update(replaced={}), LISTS),
+        (lambda d: d.update(masks="w"), LISTS),
+        (lambda d: d.update(biases=0), LISTS),
+        (lambda d: d.update(bypassed="w"), LISTS),
     ],
 )
-def test_a_document_that_is_not_a_plan_is_refused(break_it: object) -> None:
+def test_a_document_that_is_not_a_plan_is_refused_and_says_why(break_it: object, words: str) -> None:
     document = json.loads(json.dumps(PLAN.to_json()))
     break_it(document)  # type: ignore[operator]
-    with pytest.raises(ArgumentError, match="the plan cannot be read"):
+    with pytest.raises(ArgumentError, match=f"the plan cannot be read: .*{words}") as caught:
         Plan.from_json(document)
+    assert "written by this version" in caught.value.hint
+
+
+def test_what_an_older_version_did_not_write_is_nothing() -> None:
+    document = json.loads(json.dumps(PLAN.to_json()))
+    for name in ("replaced", "masks", "biases", "bypassed"):
+        del document[name]
+    del document["groups"]["w:0"]["scores"]
+    assert Plan.from_json(document) == replace(PLAN, scores={"w:0": ()})
+
+
+def test_what_a_plan_holds_comes_back() -> None:
+    """In every field, several of a kind, and the tensors under their own names."""
+    draw = np.random.default_rng(0)
+    arrays = {name: draw.standard_normal(3) for name in "abcdef"}
+    plan = Plan(
+        Options(
+            layernorm="expand", allow_inexact=True, share="split", io="fixed", shuffle="keep", dequantize=True
+        ),
+        {"w:0": (0, 2, 5), "v:1": (1,)},
+        {"w:0": 6, "v:1": 2},
+        {"w:0": (1.0, 0.25, 3.0, 0.0, 1e-9, 7.0), "v:1": (2.0, 0.5)},
+        replaced={name: arrays[name] for name in "ab"},
+        masks={name: arrays[name] > 0 for name in "cd"},
+        biases={name: arrays[name] for name in "ef"},
+        bypassed=("z", "y"),
+    )
+    again = Plan.from_json(json.loads(json.dumps(plan.to_json())), plan.tensors)
+    for field in ("options", "cuts", "widths", "scores", "bypassed"):
+        assert getattr(again, field) == getattr(plan, field)
+    for field in ("replaced", "masks", "biases"):
+        one, two = getattr(plan, field), getattr(again, field)
+        assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole"), [("INT4", np.int8), ("UINT4", np.uint8), ("INT8", np.int8), ("UINT8", np.uint8)]
+)
+def test_small_integers_are_stored_in_whole_bytes(kind: str, whole: type) -> None:
+    array = np.array([1, 7, 0]).astype(ir.DataType[kind].numpy())
+    stored = Plan(replaced={"w": array}).tensors["replaced/w"]
+    assert stored.dtype == whole and stored.tolist() == [1, 7, 0]
 
 
 def test_the_first_and_the_last_unit_may_stay() -> None:

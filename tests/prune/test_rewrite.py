@@ -15,7 +15,8 @@ from graphprune.axes import Options
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import Cut, rewrite
 from graphprune.runtime.session import open_session
-from tests.axes.claims import cut, sketch
+from tests.axes.claims import cut, proves, sketch
+from tests.ops.exotic_graphs import plans
 
 from .widths import Array, grouped
 
@@ -124,6 +125,38 @@ def test_a_slice_of_two_axes_keeps_the_bounds_of_the_one_that_is_whole() -> None
     (node,) = (node for node in model.graph if node.op_type == "Slice")
     starts, ends = (node.inputs[at].const_value.numpy().tolist() for at in (1, 2))  # type: ignore[union-attr]
     assert (starts, ends) == ([1, 0], [3, 3])
+
+
+@pytest.mark.parametrize(
+    ("given", "width"),
+    [
+        ({"from": [0, 1, 0], "to": [9, 3, 6]}, 6),
+        ({"from": [2], "to": [8], "axes": [-1]}, 6),
+        ({"from": [2, 1], "to": [8, 3], "axes": [2, 1]}, 6),
+        ({"from": [1, 0], "to": [3, 8], "axes": [1, -1], "by": [1, 2]}, 4),
+        ({"from": [0, 4], "to": [8, 0], "axes": [2, 1], "by": [3, -1]}, 3),
+        ({"from": [-1], "to": [-9], "axes": [2], "by": [-1]}, 8),
+    ],
+    ids=["no axes", "from the end", "two axes", "every other", "every third", "backwards"],
+)
+def test_a_slice_of_a_cut_axis_takes_what_is_left_and_leaves_other_axes_alone(
+    given: dict[str, list[int]], width: int
+) -> None:
+    names = ", ".join(["from", "to", *(name for name in ("axes", "by") if name in given)])
+    analysis = sketch(
+        f"""(float[2,5,4] x) => (float[2,m,3] y) {{ a = MatMul(x, u)\n b = Slice(a, {names})\n c = Relu(b)
+        y = MatMul(c, v) }}""",
+        u=(4, 8),
+        v=(width, 3),
+        **{name: np.array(numbers) for name, numbers in given.items()},
+    )
+    proves(analysis)
+    others = [at for at, axis in enumerate(given.get("axes", [0, 1, 2])) if axis not in (2, -1)]
+    for plan in plans(analysis):
+        (node,) = (node for node in rewrite(analysis.model, analysis, plan).graph if node.op_type == "Slice")
+        for value, name in zip(node.inputs[1:], ("from", "to", "axes", "by"), strict=False):
+            found = value.const_value.numpy().tolist()  # type: ignore[union-attr]
+            assert [found[at] for at in others] == [given[name][at] for at in others]
 
 
 def misaligned(array: Array) -> Array:

@@ -132,6 +132,30 @@ def test_a_shared_weight_counts_once() -> None:
     np.testing.assert_allclose(scores(sketch(body, u=u, v=v, w=(3, 2)), "l1"), [1, 1, 1])
 
 
+JOINED = """(float[n,4] x) => (float[m,3] y) { a = MatMul(x, u)\n s = Shape(a)\n e = Expand(v, s)
+    b = Concat <axis = 0> (a, e)\n y = MatMul(b, w) }"""
+
+
+def test_a_vector_among_the_sources_says_nothing_beside_a_matrix() -> None:
+    u = np.array([[1, 2, 3], *np.zeros((3, 3))], np.float32)
+    found = sketch(JOINED, u=u, v=np.array([9, 1, 1], np.float32), w=(3, 3))
+    assert {(each.initializer, each.role) for each in found.prunable[0].slices} >= {
+        ("u", "source"),
+        ("v", "source"),
+    }
+    np.testing.assert_allclose(scores(found, "l1"), [0.5, 1, 1.5])
+
+
+def test_a_vector_is_scored_where_it_is_the_only_source_and_all_slices_where_there_is_none() -> None:
+    v, w = np.array([1, -2, 3], np.float32), np.array([[9, 0], [0, -5], [1, 1]], np.float32)
+    joined = """(float[n,4] x, float[n,3] o) => (float[m,2] y) { s = Shape(o)\n e = Expand(v, s)
+        b = Concat <axis = 0> (e, e)\n y = MatMul(b, w) }"""
+    np.testing.assert_allclose(scores(sketch(joined, v=v, w=w), "l1"), [0.5, 1, 1.5])
+    scaled = "(float[n,1] x) => (float[n,2] y) { a = Mul(x, v)\n b = Relu(a)\n y = MatMul(b, w) }"
+    wanted = np.abs(v) / 2, np.abs(w).sum(axis=1) / (16 / 3)
+    np.testing.assert_allclose(scores(sketch(scaled, v=v, w=w), "l1"), sum(wanted) / 2)
+
+
 def test_a_unit_of_a_flattened_axis_sums_over_all_its_slots() -> None:
     found = sketch(
         """(float[n,4] x) => (float[n,5] y) { a = MatMul(x, w1)\n r = Reshape(a, shape)\n m = MatMul(r, w2)
