@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from graphprune.axes import Group, Options
     from graphprune.pipeline.agreement import Comparison
     from graphprune.pipeline.benchmark import Bench
-    from graphprune.pipeline.choosing import Chosen
     from graphprune.pipeline.compile import Result
     from graphprune.pipeline.passes import Pass
     from graphprune.pipeline.planfile import PlanFile
     from graphprune.pipeline.samples import Given
-    from graphprune.statistics.data.images import Preparation
+    from graphprune.sampling.calibrate import Chosen
+    from graphprune.sampling.images import Preparation
 
 ModelLike: TypeAlias = Union[
     str, "os.PathLike[str]", "onnx.ModelProto", "onnx_ir.Model", "onnx_graphsurgeon.Graph"
@@ -110,11 +110,11 @@ def calibrate(asked: _Calibrate) -> Chosen:
     Raises:
         GraphpruneError: the model does not load or run, or the pool does not fit it.
     """
-    from graphprune.pipeline import choosing
+    from graphprune.sampling.calibrate import Wish, run
 
-    wish = choosing.Wish(asked.samples, asked.select, asked.preparation, asked.window)
+    wish = Wish(asked.samples, asked.select, asked.preparation, asked.window)
     output = Path(asked.output) if asked.output is not None else None
-    return choosing.run(asked.model, _given(asked.pool), output, wish, asked)
+    return run(asked.model, _given(asked.pool), output, wish, asked)
 
 
 @dataclass(frozen=True)

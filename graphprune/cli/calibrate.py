@@ -13,7 +13,7 @@ from graphprune.errors import ArgumentError
 from graphprune.pipeline.settings import Choosing
 
 if TYPE_CHECKING:
-    from graphprune.statistics.data.images import Preparation
+    from graphprune.sampling.images import Preparation
 
 MODES = ("random", "representative", "easy", "hard", "dbp", "herding", "donod", "eu")
 TOKENS = ("uint16", "int16", "uint32", "int32", "int64")
@@ -131,15 +131,13 @@ def command(
     ids. Every choice but a random one is compared with ten random draws.
     """
     from graphprune.cli.output import after
-    from graphprune.pipeline import choosing
     from graphprune.report.chosen import tables
+    from graphprune.sampling.calibrate import Wish, run
 
-    wish = choosing.Wish(
-        given["samples"], given["select"], _preparation(given), given["window"], given["token_type"]
-    )
+    wish = Wish(given["samples"], given["select"], _preparation(given), given["window"], given["token_type"])
     with show.progress() as progress:
         settings = chosen.settings(progress=progress)
-        found = choosing.run(model, Path(pool), Path(given["output"]), wish, settings)
+        found = run(model, Path(pool), Path(given["output"]), wish, settings)
     with after(found.files):
         show.result(found, tables, found.to_json())
     if show.form != "json":
@@ -148,7 +146,7 @@ def command(
 
 def _preparation(given: _Given) -> Preparation | None:
     """How pictures become inputs; None where nothing was said about pictures."""
-    from graphprune.statistics.data.images import Preparation
+    from graphprune.sampling.images import Preparation
 
     default = Preparation()
     wanted = Preparation(

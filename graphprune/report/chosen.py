@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 
-from graphprune.pipeline.choosing import Chosen
 from graphprune.report.table import Table
+from graphprune.sampling.calibrate import Chosen
 
 
 def tables(chosen: Chosen) -> tuple[Table, ...]:

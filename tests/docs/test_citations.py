@@ -15,7 +15,7 @@ from graphprune.ops.record import Exactness
 from graphprune.pipeline import registry
 from graphprune.pipeline.repairing import Repair
 from graphprune.pipeline.structured import Criterion
-from graphprune.statistics.data.choose import MODES
+from graphprune.sampling.choose import MODES
 from graphprune_passes.experts import Experts
 
 from .pages import ROOT

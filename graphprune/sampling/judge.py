@@ -13,9 +13,9 @@ from graphprune.ir.shapes import Sizes
 from graphprune.run import USUAL, Run
 from graphprune.runtime.data import batches
 from graphprune.runtime.session import open_session
-from graphprune.statistics.data.choose import draw
-from graphprune.statistics.data.features import CHUNK, chunks
-from graphprune.statistics.data.pool import Pool
+from graphprune.sampling.choose import draw
+from graphprune.sampling.features import CHUNK, chunks
+from graphprune.sampling.pool import Pool
 from graphprune.statistics.rows import signature, source
 from graphprune.statistics.sites import Site, find_sites
 

@@ -15,7 +15,7 @@ from graphprune.errors import ArgumentError, DataError
 from graphprune.ir.paths import is_folder
 from graphprune.runtime.data import require_regular
 from graphprune.runtime.dimensions import data_inputs
-from graphprune.statistics.data.pool import Arrays, Pool
+from graphprune.sampling.pool import Arrays, Pool
 
 if TYPE_CHECKING:
     from PIL.Image import Image

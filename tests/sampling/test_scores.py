@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphprune.statistics.data.scores import norms, of_classes, of_tokens, plane, topsis
+from graphprune.sampling.scores import norms, of_classes, of_tokens, plane, topsis
 
 
 def softmax(logits):

@@ -18,10 +18,10 @@ from graphprune.pipeline.settings import Choosing
 
 if TYPE_CHECKING:
     from graphprune.ir.shapes import Sizes
-    from graphprune.statistics.data.choose import Choice
-    from graphprune.statistics.data.images import Preparation
-    from graphprune.statistics.data.judge import Judgement
-    from graphprune.statistics.data.pool import Pool
+    from graphprune.sampling.choose import Choice
+    from graphprune.sampling.images import Preparation
+    from graphprune.sampling.judge import Judgement
+    from graphprune.sampling.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
     """
     from graphprune.pipeline.opened import load_to_run
     from graphprune.runtime.jobs import one_blas_thread
-    from graphprune.statistics.data.choose import MODES
+    from graphprune.sampling.choose import MODES
 
     if wish.select not in MODES:
         raise ArgumentError(f"no selection '{wish.select}'", did_you_mean(wish.select, MODES))
@@ -120,9 +120,9 @@ def open_pool(given: Given, model: ir.Model, wish: Wish, constants: Arrays = NOT
         DataError: the pool holds nothing usable.
     """
     from graphprune.pipeline.samples import as_sets
-    from graphprune.statistics.data.images import Preparation, image_pool, is_image_folder
-    from graphprune.statistics.data.pool import array_pool, pool_of
-    from graphprune.statistics.data.tokens import token_pool
+    from graphprune.sampling.images import Preparation, image_pool, is_image_folder
+    from graphprune.sampling.pool import array_pool, pool_of
+    from graphprune.sampling.tokens import token_pool
 
     if given is None:
         raise DataError("there is no pool to choose from")
@@ -139,7 +139,7 @@ def open_pool(given: Given, model: ir.Model, wish: Wish, constants: Arrays = NOT
 
 def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Choosing) -> Chosen:
     from graphprune.ir.normalise import normalise
-    from graphprune.statistics.data.judge import judge
+    from graphprune.sampling.judge import judge
 
     own = model.clone()
     sizes = normalise(own, settings.shapes)
@@ -159,8 +159,8 @@ def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Choosing) -> Chos
 
 
 def _pick(model: ir.Model, sizes: Sizes, pool: Pool, wish: Wish, settings: Choosing) -> Choice:
-    from graphprune.statistics.data.choose import Choice, choose, draw
-    from graphprune.statistics.data.features import measure
+    from graphprune.sampling.choose import Choice, choose, draw
+    from graphprune.sampling.features import measure
 
     small = (f"the pool holds {pool.count}, all are used",) if pool.count <= wish.samples else ()
     if wish.select == "random" or small:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from graphprune.errors import ArgumentError, DataError
 from graphprune.runtime.data import read_arrays, require_regular
 from graphprune.runtime.dimensions import data_inputs
-from graphprune.statistics.data.pool import Arrays, Pool
+from graphprune.sampling.pool import Arrays, Pool
 
 HINT = "give an .npy, .npz or .bin of integers"
 TYPES = ("uint16", "int16", "uint32", "int32", "int64")

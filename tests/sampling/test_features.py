@@ -7,11 +7,11 @@ import pytest
 
 from graphprune.ir.normalise import normalise
 from graphprune.run import Run
-from graphprune.statistics.data.choose import draw
-from graphprune.statistics.data.features import measure
-from graphprune.statistics.data.judge import Judgement, judge
-from graphprune.statistics.data.pool import pool_of
-from graphprune.statistics.data.scores import of_classes, of_tokens
+from graphprune.sampling.choose import draw
+from graphprune.sampling.features import measure
+from graphprune.sampling.judge import Judgement, judge
+from graphprune.sampling.pool import pool_of
+from graphprune.sampling.scores import of_classes, of_tokens
 
 
 def weight(model, name):

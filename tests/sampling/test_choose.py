@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from graphprune.errors import DataError
-from graphprune.statistics.data.choose import MODES, choose, draw, herd
-from graphprune.statistics.data.clusters import allocate, cluster, distinct, nearest, shares, whole
-from graphprune.statistics.data.features import Features
-from graphprune.statistics.data.scores import of_classes
+from graphprune.sampling.choose import MODES, choose, draw, herd
+from graphprune.sampling.clusters import allocate, cluster, distinct, nearest, shares, whole
+from graphprune.sampling.features import Features
+from graphprune.sampling.scores import of_classes
 
 
 def pool(sizes, dims=6, noise=0.3, seed=0):

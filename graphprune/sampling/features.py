@@ -15,9 +15,9 @@ from graphprune.ir.shapes import Sizes
 from graphprune.run import USUAL, Progress, Run
 from graphprune.runtime.data import batches, layout
 from graphprune.runtime.session import open_session
-from graphprune.statistics.data import scores as score
-from graphprune.statistics.data.pool import Arrays, Pool
-from graphprune.statistics.data.scores import Scores
+from graphprune.sampling import scores as score
+from graphprune.sampling.pool import Arrays, Pool
+from graphprune.sampling.scores import Scores
 from graphprune.statistics.sites import Site, find_products
 
 CHUNK = 32

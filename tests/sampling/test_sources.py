@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from graphprune.errors import ArgumentError, DataError
-from graphprune.statistics.data.images import Preparation, image_pool
-from graphprune.statistics.data.pool import array_pool
-from graphprune.statistics.data.tokens import token_pool
+from graphprune.sampling.images import Preparation, image_pool
+from graphprune.sampling.pool import array_pool
+from graphprune.sampling.tokens import token_pool
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -84,7 +84,7 @@ def test_broken_pictures_are_one_line(classifier, tmp_path):
 
 def test_a_picture_that_claims_too_many_pixels(classifier, tmp_path, monkeypatch):
     save(tmp_path / "x.png", np.zeros((8, 16, 3), np.uint8))
-    monkeypatch.setattr("graphprune.statistics.data.images.PIXEL_CAP", 100)
+    monkeypatch.setattr("graphprune.sampling.images.PIXEL_CAP", 100)
     with pytest.raises(DataError, match="16 x 8 pixels, too many"):
         image_pool(tmp_path, classifier, Preparation()).take([0])
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from graphprune.errors import DataError
 from graphprune.ir.arrays import Floats, Ids
-from graphprune.statistics.data import clusters as groups
-from graphprune.statistics.data import scores
-from graphprune.statistics.data.clusters import Clusters
-from graphprune.statistics.data.features import Features
+from graphprune.sampling import clusters as groups
+from graphprune.sampling import scores
+from graphprune.sampling.clusters import Clusters
+from graphprune.sampling.features import Features
 
 PRODUCTS = 512  # entries of the second moment that herding matches
 
