@@ -10,6 +10,7 @@ import onnx_ir as ir
 import graphprune
 from graphprune.axes import Analysis, Group, Options, analyse
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.prune.plan import Plan
 from graphprune.runtime.session import open_session
 
@@ -21,7 +22,7 @@ LOCAL = "prune(ratio=0.5, scope=local, align=1)"
 def analysed(model: ir.Model, options: Options | None = None) -> Analysis:
     """The analysis of a copy in normal form."""
     own = model.clone()
-    return analyse(own, options, normalise(own))
+    return analyse(own, options, normalise(own, record_of))
 
 
 def decided(model: ir.Model, passes: str = LOCAL, **options: object) -> Plan:

@@ -101,7 +101,7 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
         sizes: what `normalise` returned, if it is at hand.
     """
     options = options or Options()
-    sizes = sizes or infer(model)
+    sizes = sizes or infer(model, record_of)
     state = State(sizes, options, model.opset_imports)
     nodes = list(walk(model.graph))
     regions = find_regions(nodes)

@@ -8,7 +8,9 @@ from itertools import combinations
 import onnx_ir as ir
 
 from graphprune.axes.routing import routed_rows
-from graphprune.ir.shapes import Shape, Size, Sizes, infer
+from graphprune.ir.operators import Shape, Size
+from graphprune.ir.shapes import Sizes, infer
+from graphprune.ops import record_of
 
 SPATIAL = 224
 OTHER = 16
@@ -29,7 +31,7 @@ def concrete_sizes(
     """
     shapes, found = _concrete(model, given, generic)
     rows = routed_rows(model.graph, found)
-    return infer(model, shapes, rows) if rows else found
+    return infer(model, record_of, shapes, rows) if rows else found
 
 
 def _concrete(
@@ -38,12 +40,12 @@ def _concrete(
     """Shapes of the inputs, and the sizes that follow from them."""
     inputs = [value for value in model.graph.inputs if value.const_value is None]
     if all(value.name in given or _static(value) for value in inputs):
-        return given, generic if generic is not None and not given else infer(model, given)
-    generic = generic or infer(model)
+        return given, generic if generic is not None and not given else infer(model, record_of, given)
+    generic = generic or infer(model, record_of)
     best: tuple[Mapping[str, Sequence[int]], Sizes] | None = None
     for factor in LARGER:
         shapes = _shapes(inputs, given, generic, factor)
-        found = infer(model, shapes)
+        found = infer(model, record_of, shapes)
         if best is None or _impossible(found) < _impossible(best[1]):
             best = shapes, found
         if not _impossible(best[1]):

@@ -10,9 +10,9 @@ import onnx_ir as ir
 
 from graphprune.ir.domains import is_default
 from graphprune.ir.evaluate import MOVES as MOVED
-from graphprune.ir.fast_shapes import BROADCAST, ELEMENTWISE
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.structures import Effect
+from graphprune.ops import record_of
 
 Outcome = Effect | Literal["sum", "piece", "updates", "start"] | None
 
@@ -37,13 +37,8 @@ ZERO_STAYS = frozenset(
     ]
 )
 PRODUCTS = frozenset(["Mul", "And", "MatMul", "Einsum", "BitwiseAnd"])
-ROWS = (
-    ELEMENTWISE
-    | BROADCAST
-    | MOVES
-    | frozenset(["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"])
-)
-"""Slot by slot along the rows: no rows in, no rows out."""
+ROWS = MOVES | frozenset(["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"])
+"""As what works element by element: no rows in, no rows out."""
 
 
 def effect_on(node: ir.Node, mine: Mapping[int, Effect], sizes: Sizes) -> Outcome:
@@ -76,7 +71,13 @@ def _empty(node: ir.Node, mine: Mapping[int, Effect]) -> Outcome:
         return "empty" if mine.get(1) == "empty" else None
     if op in ("MatMul", "Gemm"):
         return "empty" if mine.get(0) == "empty" and 1 not in mine else None
-    return "empty" if op in ROWS else None
+    return "empty" if op in ROWS or _is_elementwise(node) else None
+
+
+def _is_elementwise(node: ir.Node) -> bool:
+    row = record_of(node)
+    axes = None if row is None or row.shaping is None else row.shaping.axes
+    return row is not None and row.exactness == "parallel" and axes == "slotwise"
 
 
 def _offset(node: ir.Node, mine: Mapping[int, Effect]) -> Outcome:

@@ -13,8 +13,9 @@ from typing import Literal
 import onnx_ir as ir
 
 from graphprune.axes.caches import cache_pairs
-from graphprune.ir.shapes import Shape, Size, Sizes, infer
-from graphprune.ops import has
+from graphprune.ir.operators import Shape, Size
+from graphprune.ir.shapes import Sizes, infer
+from graphprune.ops import has, record_of
 from graphprune.ops.traits import Trait
 
 Kind = Literal["classes", "tokens", "scores", "exact", "values"]
@@ -64,7 +65,7 @@ def judged(
 ) -> tuple[Judged, ...]:
     """How each output is judged, caches left out; `chosen` is what the user said of some."""
     caches = set(cache_pairs(model.graph).values())
-    walk = _Walk(sizes or infer(model))
+    walk = _Walk(sizes or infer(model, record_of))
     outputs = [value for value in model.graph.outputs if value not in caches]
     found = (_judged(model.graph, value, walk) for value in outputs)
     return tuple(_as_chosen(item, (chosen or {}).get(item.name)) for item in found)

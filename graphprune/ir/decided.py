@@ -10,13 +10,14 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.domains import is_default
+from graphprune.ir.operators import Operators
 from graphprune.ir.shapes import Sizes, infer
 
 BRANCHES = ("else_branch", "then_branch")
 """The branch of an If by its condition."""
 
 
-def take_branches(model: ir.Model) -> set[ir.Node]:
+def take_branches(model: ir.Model, operators: Operators) -> set[ir.Node]:
     """Replaces every If with a static condition by its branch, in place, at every depth.
 
     Values and nodes keep their names unless another graph of the model has one of the same name. Results of
@@ -27,7 +28,7 @@ def take_branches(model: ir.Model) -> set[ir.Node]:
     """
     taking = _Taking(model)
     while ifs := taking.undecided():
-        sizes = infer(model)
+        sizes = infer(model, operators)
         known = {node: taken for node in ifs if (taken := _condition(node, sizes)) is not None}
         if not known:  # else what a branch gives may decide further ones
             break

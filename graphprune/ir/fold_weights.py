@@ -13,7 +13,7 @@ from graphprune.ir.defaults import is_constant
 from graphprune.ir.domains import is_default
 from graphprune.ir.element import UNSIZED, is_packed
 from graphprune.ir.evaluate import Attributes, CannotEvaluateError, Evaluator, Inputs, evaluator, integer
-from graphprune.ir.shapes import Shape
+from graphprune.ir.operators import Shape
 
 FOLDABLE = frozenset(
     [

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.operators import Operators
 from graphprune.ir.shape_data import Data
 from graphprune.ir.shapes import Sizes, infer
 
@@ -25,7 +26,9 @@ def close_inputs(model: ir.Model, sizes: Sizes) -> bool:
     return closed
 
 
-def complete(sizes: Sizes, model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> Sizes:
+def complete(
+    sizes: Sizes, model: ir.Model, operators: Operators, shapes: Mapping[str, Sequence[int]]
+) -> Sizes:
     """Fills what is not known at generic points with sizes at the given input shapes.
 
     They are of one size of the inputs only, so what depends on them is never written down as a constant.
@@ -33,7 +36,7 @@ def complete(sizes: Sizes, model: ir.Model, shapes: Mapping[str, Sequence[int]])
     unknown = [value for value, shape in sizes.shapes.items() if shape is None]
     if not shapes or not unknown:
         return sizes
-    found = infer(model, shapes)
+    found = infer(model, operators, shapes)
     sizes.shapes.update({value: found.shapes.get(value) for value in unknown})
     for value, data in found.data.items():
         if value not in sizes.data:

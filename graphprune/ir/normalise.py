@@ -14,6 +14,7 @@ from graphprune.ir.domains import is_default
 from graphprune.ir.fold_weights import SMALL, fold_weights, freed
 from graphprune.ir.given import close_inputs, complete
 from graphprune.ir.inline import inline
+from graphprune.ir.operators import Operators
 from graphprune.ir.shape_data import constant
 from graphprune.ir.shapes import Sizes, infer
 
@@ -26,7 +27,9 @@ CONSTANT_KINDS = {
 """Attributes of Constant other than `value`, with the element type they stand for."""
 
 
-def normalise(model: ir.Model, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})) -> Sizes:
+def normalise(
+    model: ir.Model, operators: Operators, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})
+) -> Sizes:
     """Brings a model into normal form, in place, and returns the sizes of its values.
 
     Functions are inlined, weights that are inputs as well become constants, Constants are lifted,
@@ -36,6 +39,7 @@ def normalise(model: ir.Model, shapes: Mapping[str, Sequence[int]] = MappingProx
 
     Args:
         model: to change.
+        operators: whose shapes and types are not left to the onnx package.
         shapes: of inputs, for sizes that are not known otherwise.
     """
     inline(model)
@@ -45,16 +49,16 @@ def normalise(model: ir.Model, shapes: Mapping[str, Sequence[int]] = MappingProx
         _lift_constants(graph)
         _resolve_aliases(graph)
     unread = {value for graph in graphs for value in graph.initializers.values() if not value.uses()}
-    _sweep(take_branches(model))
+    _sweep(take_branches(model, operators))
     graphs = [model.graph, *model.graph.subgraphs()]
-    sizes = infer(model)
+    sizes = infer(model, operators)
     close_inputs(model, sizes)
     for graph in graphs:
         _fold_shapes(graph, sizes)
         _fold_weights(graph, sizes)
     for graph in graphs:
         _drop_unread(graph, unread)
-    return complete(sizes, model, shapes)
+    return complete(sizes, model, operators, shapes)
 
 
 def _drop_unread(graph: ir.Graph, already: set[ir.Value]) -> None:

@@ -16,21 +16,13 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
-from graphprune.ir.agree import equal_sizes
 from graphprune.ir.bodies import Body, open_body, trips, values_of
-from graphprune.ir.contrib import contrib_shapes, element_type
-from graphprune.ir.evaluate import MOVES, integer
-from graphprune.ir.fast_shapes import BROADCAST, SAME_AS_FIRST, fast_shape
+from graphprune.ir.evaluate import integer
 from graphprune.ir.learned import Learned, Symbols
+from graphprune.ir.operators import Operators, Shape, Shaping, Size, Sized, UnknownShapeError
 from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
 
-Size = tuple[int, int]
-Shape = tuple[Size, ...]
-
-SLOTWISE = SAME_AS_FIRST | BROADCAST
-WINDOWS = frozenset(["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"])
-"""Operators that may bring two generic sizes to one: 41 and 43 are both 11 after two strides, 48 is 12."""
-CONTRACTIONS = frozenset(["MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose"])
+LEFT_TO_ONNX = Shaping(kind=None)
 NOTHING: Mapping[ir.Value, int] = MappingProxyType({})
 INFERENCE_ERRORS = (
     shape_inference.InferenceError,
@@ -40,6 +32,8 @@ INFERENCE_ERRORS = (
     ValueError,
     KeyError,
 )
+NO_RESULT = (UnknownShapeError, IndexError, ZeroDivisionError, KeyError)
+"""What a shape rule says of inputs that it cannot read."""
 
 
 @dataclass
@@ -61,16 +55,21 @@ class Sizes:
 
 def infer(
     model: ir.Model,
+    operators: Operators,
     shapes: Mapping[str, Sequence[int]] | None = None,
     rows: Mapping[ir.Value, int] = NOTHING,
 ) -> Sizes:
     """Computes sizes for the whole model, at the generic points or at the given input `shapes`.
 
-    `rows` says how many elements NonZero is to find, by its result: the data decide it otherwise.
+    Args:
+        model: only read, but for element types that its values lack.
+        operators: whose shapes and types are not left to the onnx package.
+        shapes: of inputs.
+        rows: how many elements NonZero is to find, by its result: the data decide it otherwise.
     """
     best: Sizes | None = None
     for spatial in (224, 1, 840):
-        sizes = _consistent(model, spatial, shapes or {}, rows)
+        sizes = _consistent(model, operators, spatial, shapes or {}, rows)
         if best is None or len(sizes.failures) < len(best.failures):
             best = sizes
         if not best.failures:
@@ -80,13 +79,17 @@ def infer(
 
 
 def _consistent(
-    model: ir.Model, spatial: int, given: Mapping[str, Sequence[int]], rows: Mapping[ir.Value, int]
+    model: ir.Model,
+    operators: Operators,
+    spatial: int,
+    given: Mapping[str, Sequence[int]],
+    rows: Mapping[ir.Value, int],
 ) -> Sizes:
     """Starts again with what a clash of two sizes says about a symbol (total length = past + present)."""
     known, idle = Learned(), 0
     best: Sizes | None = None
     while True:
-        inference = _Inference(model, spatial, given, known, rows)
+        inference = _Inference(model, operators, spatial, given, known, rows)
         sizes = inference.run()
         idle = idle + 1 if best is not None and len(sizes.failures) >= len(best.failures) else 0
         if best is None or len(sizes.failures) <= len(best.failures):
@@ -106,13 +109,14 @@ class _Inference:
     def __init__(
         self,
         model: ir.Model,
+        operators: Operators,
         spatial: int,
         given: Mapping[str, Sequence[int]],
         known: Learned,
         rows: Mapping[ir.Value, int],
     ) -> None:
         self.model, self.spatial, self.given, self.symbols = model, spatial, given, Symbols(known)
-        self.rows = rows
+        self.operators, self.rows = operators, rows
         self.opsets = dict(model.opset_imports)
         self.sizes = Sizes()
         self.unsure: set[ir.Value] = set()
@@ -225,31 +229,33 @@ class _Inference:
         return None if value is None else self.sizes.shapes.get(value)
 
     def _node(self, node: ir.Node) -> None:
-        self._doubt(node)
+        operator = self.operators(node)
+        shaping = operator.shaping if operator is not None else None
+        self._doubt(node, shaping)
         if self._evaluate(node):
             return
-        shapes = [None if v is None else self.sizes.shapes.get(v) for v in node.inputs]
+        shaping, at = shaping or LEFT_TO_ONNX, Sized(node, self.sizes.shapes, self.sizes.data)
         if node.graph is self.model.graph:  # a branch may be there for another size
-            self.symbols.fix(equal_sizes(node, shapes))
-        known = self._fast(node, shapes)
+            self.symbols.fix(_alike(shaping, at))
+        known = self._ruled(shaping, at)
         if known is None:
-            known = self._slow(node)
+            known = self._slow(shaping, at)
         else:
-            self._type(node)
+            self._type(shaping, at)
         for out, shape in zip(node.outputs, known, strict=False):
             if out in self.rows and shape is not None:
                 shape = (*shape[:-1], (self.rows[out], self.rows[out]))
             self.sizes.shapes[out] = shape if shape is not None else self._declared(out)
-        self._meet(node)
+        self._meet(node, shaping)
         if node.op_type in ("Shape", "Size") and node.domain == "":
-            self._shape_node(node, shapes[0])
+            self._shape_node(node, self._shape_of(node.inputs[0]))
         elif node.op_type == "Slice":
-            self._emptied(node, shapes[0], self.sizes.shapes[node.outputs[0]])
+            self._emptied(node, self._shape_of(node.inputs[0]), self.sizes.shapes[node.outputs[0]])
 
-    def _meet(self, node: ir.Node) -> None:
+    def _meet(self, node: ir.Node, shaping: Shaping) -> None:
         """Keeps which axes look static only because windows brought both points to one size."""
-        windows = node.op_type in WINDOWS
-        if not (windows or self.met) or not (windows or node.op_type in SLOTWISE | {"Concat"}):
+        windows = shaping.axes == "windows"
+        if not (windows or self.met) or shaping.axes is None:
             return
         after = self.sizes.shapes.get(node.outputs[0]) or ()
         for value in node.inputs[:1] if windows else node.inputs:
@@ -295,25 +301,14 @@ class _Inference:
             self.sizes.data[out] = Data(a, b, dynamic, result.decided)
         return True
 
-    def _doubt(self, node: ir.Node) -> None:
+    def _doubt(self, node: ir.Node, shaping: Shaping | None) -> None:
         """Sizes that a comparison decided, and all that is made of such values, are not written down."""
-        shaping = node.op_type not in SLOTWISE
+        reshapes = shaping is None or shaping.axes != "slotwise"
         for value in node.inputs:
             known = None if value is None else self.sizes.data.get(value)
-            if value in self.unsure or (shaping and known is not None and known.doubtful):
+            if value in self.unsure or (reshapes and known is not None and known.doubtful):
                 self.unsure.update(node.outputs)
                 return
-
-    def _broadcast(self, shapes: Sequence[Shape]) -> Shape | None:
-        rank = max(len(s) for s in shapes)
-        out: list[Size] = []
-        for position in range(rank):
-            sizes = {s[position - rank] for s in shapes if rank - position <= len(s)} - {(1, 1)}
-            if len(sizes) > 1:
-                self.symbols.meet(sorted(sizes))
-                return None
-            out.append(sizes.pop() if sizes else (1, 1))
-        return tuple(out)
 
     def _emptied(self, node: ir.Node, before: Shape | None, after: Shape | None) -> None:
         given = node.inputs[1] if len(node.inputs) > 1 else None
@@ -321,42 +316,35 @@ class _Inference:
         if before is not None and after is not None and starts is not None and starts.a.size == 1:
             self.symbols.emptied((int(starts.a.ravel()[0]), int(starts.b.ravel()[0])), before, after)
 
-    def _fast(self, node: ir.Node, shapes: Sequence[Shape | None]) -> list[Shape | None] | None:
-        contrib = contrib_shapes(node, shapes)
-        if contrib is not None:
-            return contrib
-        if node.op_type in SAME_AS_FIRST and shapes and shapes[0] is not None and len(node.outputs) == 1:
-            return [shapes[0]]
-        if node.op_type in BROADCAST and all(s is not None for s in shapes):
-            return [self._broadcast([s for s in shapes if s is not None])]
-        fast = fast_shape(node, shapes, self.sizes.data)
-        if fast is None and node.op_type == "Concat":
-            self._compare_joined(node, [s for s in shapes if s is not None])
-        return None if fast is None else [fast]
-
-    def _compare_joined(self, node: ir.Node, shapes: Sequence[Shape]) -> None:
-        """Concat wants equal sizes on all other axes."""
-        if len({len(shape) for shape in shapes}) != 1:
-            return
-        joined = integer(node.attributes, "axis", 0) % len(shapes[0])
-        for axis, sizes in enumerate(zip(*shapes, strict=True)):
-            if axis != joined and len(set(sizes)) > 1:
-                self.symbols.meet(sorted(set(sizes)))
+    def _ruled(self, shaping: Shaping, at: Sized) -> list[Shape | None] | None:
+        """What the operator's own rule says; None where the onnx package is to be asked."""
+        if shaping.shape is None:
+            return None
+        try:
+            found = shaping.shape(at)
+        except NO_RESULT:
+            found = None
+        for sizes in at.clashes:
+            self.symbols.meet(sizes)
+        nothing: list[Shape | None] = [None] * len(at.node.outputs)
+        if found is not None:
+            return [*found, *nothing][: len(nothing)]
+        return None if onnx.defs.has(at.node.op_type, at.node.domain) else nothing
 
     @staticmethod
-    def _type(node: ir.Node) -> None:
-        for position, out in enumerate(node.outputs):
-            kind = element_type(node, position) if out.dtype is None else None
+    def _type(shaping: Shaping, at: Sized) -> None:
+        for position, out in enumerate(at.node.outputs):
+            kind = shaping.kind(at, position) if out.dtype is None and shaping.kind is not None else None
             if kind is not None:
                 out.dtype = kind
 
-    def _slow(self, node: ir.Node) -> list[Shape | None]:
+    def _slow(self, shaping: Shaping, at: Sized) -> list[Shape | None]:
+        node = at.node
         try:
             a, b = self._infer(node, 0), self._infer(node, 1)
         except INFERENCE_ERRORS:
             self.sizes.failures.append(node.name or node.op_type)
-            if node.op_type in SLOTWISE | CONTRACTIONS | set(MOVES):
-                self._type(node)  # no shape, but a type that follows an input's
+            self._type(shaping, at)  # no shape, but a type that follows an input's
             return [None] * len(node.outputs)
         return [self._joined(out, a.get(out.name), b.get(out.name)) for out in node.outputs]
 
@@ -388,6 +376,14 @@ class _Inference:
             self.symbols.size((out, i)) if x is None or y is None else (x, y)
             for i, (x, y) in enumerate(zip(a, b, strict=True))
         )
+
+
+def _alike(shaping: Shaping, at: Sized) -> list[tuple[Size, Size]]:
+    """Pairs of sizes that must be equal for the node to run; none where a shape or the rule is not known."""
+    try:
+        return [] if shaping.alike is None else list(shaping.alike(at))
+    except NO_RESULT:
+        return []
 
 
 def _dims(kind: onnx.TypeProto) -> list[int | None] | None:

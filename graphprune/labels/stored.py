@@ -9,7 +9,7 @@ from math import prod
 import onnx_ir as ir
 
 from graphprune.ir.domains import is_default
-from graphprune.ir.shapes import Shape
+from graphprune.ir.operators import Shape
 from graphprune.labels.state import Use
 
 SHAPED = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})

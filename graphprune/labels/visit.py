@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Ids
 from graphprune.ir.defaults import is_constant
+from graphprune.ir.operators import Shape
 from graphprune.ir.shape_data import Data
-from graphprune.ir.shapes import Shape
 from graphprune.labels.algebra import (
     ONE,
     Factor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from graphprune.ir.operators import Shape, Shaping, Sized
 from graphprune.labels.algebra import ONE, Label
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
@@ -26,6 +27,7 @@ from graphprune.ops.heads import (
 )
 from graphprune.ops.operands import per_slot
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import plus, scaled
 from graphprune.ops.traits import Trait
 
 
@@ -268,6 +270,34 @@ def group_query_attention_macs(at: At) -> list[Term]:
     return [term, term]
 
 
+def multi_head_attention_shape(at: Sized) -> list[Shape | None]:
+    """The result, both caches, and the scores."""
+    q, heads = at.input(0), at.number("num_heads", 1)
+    if len(q) == 5:
+        size, tokens, width = (q[4], q[4]), q[1], scaled(q[4], heads)
+    elif len(at.input(1)) == 5:
+        k = at.input(1)
+        size, tokens, width = (k[4], k[4]), k[1], q[2]
+    else:
+        k, v = at.input(1), at.input(2)
+        parts = [shape[3] if len(shape) == 4 else scaled(shape[2], 1, heads) for shape in (k, v)]
+        size, tokens = (parts[0], parts[1]), k[2] if len(k) == 4 else k[1]
+        width = scaled(size[1], heads)
+    total = plus(tokens, at.input(6)[2]) if at.has(6) else tokens
+    count = (heads, heads)
+    caches: list[Shape | None] = [(q[0], count, total, part) for part in size]
+    return [(*q[:2], width), *caches, (q[0], count, q[1], total)]
+
+
+def group_query_attention_shape(at: Sized) -> list[Shape | None]:
+    """The result and both caches."""
+    q, heads, groups = at.input(0), at.number("num_heads", 1), at.number("kv_num_heads", 1)
+    size = scaled(q[2], 1, heads if at.has(1) else heads + 2 * groups)
+    past = at.input(3) if at.has(3) else ()
+    cached: Shape | None = (q[0], (groups, groups), plus(past[2], q[1]), size) if past else None
+    return [(*q[:2], scaled(size, heads)), cached, cached]
+
+
 ROWS = (
     Record(
         ops("Attention"),
@@ -285,6 +315,7 @@ ROWS = (
         "contraction",
         "bias, `num_heads`, `scale`, caches",
         multi_head_attention_macs,
+        shaping=Shaping(multi_head_attention_shape),
         traits=traits(Trait.ATTENTION),
     ),
     Record(
@@ -294,6 +325,7 @@ ROWS = (
         "contraction",
         "`num_heads`, `kv_num_heads`, `scale`, rotary caches, caches",
         group_query_attention_macs,
+        shaping=Shaping(group_query_attention_shape),
         traits=traits(Trait.ATTENTION),
     ),
     Record(

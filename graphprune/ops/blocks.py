@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
+from graphprune.ir.operators import Pairs, Shape, Shaping, Sized, follows
 from graphprune.labels.algebra import Label
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
 from graphprune.ops.operands import per_slot, whole_blocks
 from graphprune.ops.record import Indices, Record, ops, traits
+from graphprune.ops.shaping import scaled
 from graphprune.ops.traits import Trait
 
 PACKED = "its values are packed across rows"
@@ -141,6 +145,32 @@ def prepacked(visit: Visit) -> None:
     visit.fix_all(f"{visit.node.op_type} stores its weight as one flat array of blocks")
 
 
+def nbits_shape(at: Sized) -> list[Shape | None] | None:
+    """N columns, as the attribute says."""
+    width = at.number("N")
+    return [(*at.input(0)[:-1], (width, width))] if width else None
+
+
+def nbits_depth(at: Sized) -> Pairs:
+    """K, as the attribute says."""
+    return [(at.input(0)[-1], (at.number("K"),) * 2)]
+
+
+NBITS = Shaping(nbits_shape, alike=nbits_depth)
+
+
+def gather_block_quantized_shape(at: Sized) -> list[Shape | None]:
+    """As Gather, with the elements that a byte holds several of taken apart."""
+    data = at.input(0)
+    axis, quantised = at.number("gather_axis") % len(data), at.number("quantize_axis", 1) % len(data)
+    packed = at.kind(0) == ir.DataType.UINT8
+    whole = [
+        scaled(size, 8 // at.number("bits", 4)) if packed and i == quantised else size
+        for i, size in enumerate(data)
+    ]
+    return [(*whole[:axis], *at.input(1), *whole[axis + 1 :])]
+
+
 ROWS = (
     Record(
         ops("MatMulNBits", "com.microsoft"),
@@ -149,6 +179,7 @@ ROWS = (
         "contraction",
         "B, scales, zero points, bias, `N`, `K`",
         macs.matmul,
+        shaping=NBITS,
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -157,6 +188,7 @@ ROWS = (
         "rows fixed; columns in whole blocks",
         "structural",
         "data, scales, zero points",
+        shaping=Shaping(gather_block_quantized_shape, follows(2)),
         indices=(Indices(1, 0, 0),),
         traits=traits(Trait.GATHER, Trait.LOOKUP, Trait.CODES),
     ),
@@ -166,6 +198,7 @@ ROWS = (
         "all axes fixed",
         "frozen",
         macs=macs.matmul,
+        shaping=NBITS,
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.operators import Attributes
 from graphprune.labels.algebra import ONE, is_static
 from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
 from graphprune.ops.elementwise import scan, unary
 from graphprune.ops.operands import all_fixed, fix_positions, per_slot
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import SAME, always
 from graphprune.ops.traits import Trait
 
 
@@ -177,6 +180,24 @@ def search(visit: Visit) -> None:
     visit.fix_all(f"{visit.node.op_type} holds a whole decoder")
 
 
+ENCODED = {
+    "values_strings": ir.DataType.STRING,
+    "values_int64s": ir.DataType.INT64,
+    "values_floats": ir.DataType.FLOAT,
+}
+"""What a LabelEncoder gives, by the attribute that holds it (since its version 2)."""
+
+
+def encoded_kind(at: Attributes, output: int) -> ir.DataType | None:
+    """Words become numbers and numbers words, unless attributes say more."""
+    if "values_tensor" in at.node.attributes:
+        return at.node.attributes["values_tensor"].as_tensor().dtype
+    for name, kind in ENCODED.items():
+        if name in at.node.attributes:
+            return kind
+    return ir.DataType.INT64 if at.kind(0) == ir.DataType.STRING else ir.DataType.STRING
+
+
 ROWS = (
     Record(
         ops("If"),
@@ -250,14 +271,28 @@ ROWS = (
     ),
     Record(
         ops(
-            "ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer Imputer "
-            "LabelEncoder LinearRegressor Normalizer OneHotEncoder SVMRegressor TreeEnsemble "
-            "TreeEnsembleRegressor ZipMap",
+            "ArrayFeatureExtractor CastMap DictVectorizer FeatureVectorizer LinearRegressor OneHotEncoder "
+            "SVMRegressor TreeEnsemble TreeEnsembleRegressor ZipMap",
             "ai.onnx.ml",
         ),
         classical,
         "all axes fixed",
         "frozen",
+    ),
+    Record(ops("Binarizer Imputer", "ai.onnx.ml"), classical, "all axes fixed", "frozen", shaping=SAME),
+    Record(
+        ops("CategoryMapper LabelEncoder", "ai.onnx.ml"),
+        classical,
+        "all axes fixed",
+        "frozen",
+        shaping=replace(SAME, kind=encoded_kind),
+    ),
+    Record(
+        ops("Normalizer", "ai.onnx.ml"),
+        classical,
+        "all axes fixed",
+        "frozen",
+        shaping=replace(SAME, kind=always(ir.DataType.FLOAT)),
     ),
     Record(
         ops("LinearClassifier SVMClassifier TreeEnsembleClassifier", "ai.onnx.ml"),
@@ -266,7 +301,13 @@ ROWS = (
         "frozen",
         traits=traits(Trait.CLASSIFIER),
     ),
-    Record(ops("Scaler", "ai.onnx.ml"), tabular, "out = in; fixed", "frozen"),
+    Record(
+        ops("Scaler", "ai.onnx.ml"),
+        tabular,
+        "out = in; fixed",
+        "frozen",
+        shaping=replace(SAME, kind=always(ir.DataType.FLOAT)),
+    ),
     Record(
         ops("BeamSearch GreedySearch Sampling WhisperBeamSearch", "com.microsoft"),
         search,

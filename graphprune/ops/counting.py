@@ -7,13 +7,14 @@ Bias, activation and interpolation are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
 import onnx_ir as ir
 
+from graphprune.ir.operators import Attributes
 from graphprune.ir.shapes import Sizes
 
 Dims = tuple[int, ...]
@@ -52,7 +53,7 @@ class UnknownSizeError(Exception):
     """A size that the count needs is not known."""
 
 
-class At:
+class At(Attributes):
     """A node at concrete sizes.
 
     Args:
@@ -61,7 +62,7 @@ class At:
     """
 
     def __init__(self, node: ir.Node, sizes: Sizes) -> None:
-        self.node = node
+        super().__init__(node)
         self._shapes = sizes.shapes
 
     def dims(self, side: str, position: int) -> Dims:
@@ -84,22 +85,6 @@ class At:
     def output(self, position: int = 0) -> Dims:
         """Sizes of an output."""
         return self.dims("out", position)
-
-    def has(self, position: int) -> bool:
-        """Whether an optional input is given."""
-        return position < len(self.node.inputs) and self.node.inputs[position] is not None
-
-    def number(self, name: str, default: int = 0) -> int:
-        """An integer attribute."""
-        return self.node.attributes[name].as_int() if name in self.node.attributes else default
-
-    def numbers(self, name: str) -> Sequence[int]:
-        """A list of integers, empty where it is not given."""
-        return self.node.attributes[name].as_ints() if name in self.node.attributes else ()
-
-    def text(self, name: str, default: str = "") -> str:
-        """A text attribute."""
-        return self.node.attributes[name].as_string() if name in self.node.attributes else default
 
 
 Counter = Callable[[At], list[Term]]

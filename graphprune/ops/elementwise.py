@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.operators import Attributes, Shape, Shaping, Sized, follows
 from graphprune.labels.algebra import ONE, Label, is_fixed, size_of
 from graphprune.labels.edits import DenseShape, IndexMap
 from graphprune.labels.visit import Visit
 from graphprune.ops.branching import single_slot
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import BROADCAST, SAME, always
 from graphprune.ops.traits import Trait
 
 UNARY = {
@@ -19,10 +23,9 @@ UNARY = {
     ops("Tanh"): traits(Trait.ACTIVATION, Trait.TANH),
     ops("Clip"): traits(Trait.ACTIVATION, Trait.CLIP),
     ops("Identity"): traits(Trait.COPY, Trait.LAYOUT),
-    ops("Cast CastLike"): traits(Trait.CAST),
     ops(
         "Exp Log Sqrt Neg Abs Sign Floor Ceil Round Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
-        "Acosh Atanh Not BitwiseNot IsNaN IsInf"
+        "Acosh Atanh BitwiseNot"
     ): traits(),
 }
 BINARY = {
@@ -30,12 +33,10 @@ BINARY = {
     ops("Sub"): traits(Trait.ADDS, Trait.AFFINE),
     ops("Mul"): traits(Trait.MULTIPLY, Trait.SCALE, Trait.AFFINE),
     ops("Div"): traits(Trait.SCALE, Trait.AFFINE),
-    ops("Min Max Where"): traits(Trait.JOIN),
-    ops(
-        "Pow Mean Mod And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd BitwiseOr "
-        "BitwiseXor"
-    ): traits(),
+    ops("Min Max"): traits(Trait.JOIN),
+    ops("Pow Mean Mod BitShift BitwiseAnd BitwiseOr BitwiseXor"): traits(),
 }
+TIED = "right-aligned axes of equal size are tied; size 1 broadcasts"
 SOFTMAX = {
     "Softmax": traits(Trait.PROBABILITIES),
     "LogSoftmax": traits(Trait.LOG_PROBABILITIES),
@@ -222,18 +223,70 @@ def random_like(visit: Visit) -> None:
     visit.fix_all("a random operator depends on its shape")
 
 
+def cast_kind(at: Attributes, output: int) -> ir.DataType | None:
+    """What its attribute says, or that of another tensor."""
+    return ir.DataType(at.number("to")) if at.number("to") else at.kind(1)
+
+
+def rank_of(at: Sized) -> list[Shape | None] | None:
+    """One size per axis, or one number; a stretch of the axes is left to the onnx package."""
+    if "start" in at.node.attributes or "end" in at.node.attributes:
+        return None
+    rank = len(at.input(0))
+    return [((rank, rank),) if at.node.op_type == "Shape" else ()]
+
+
+BOOL = always(ir.DataType.BOOL)
+
+
 ROWS = (
-    *(Record(names, unary, "out = in on all axes", "parallel", traits=what) for names, what in UNARY.items()),
+    *(
+        Record(names, unary, "out = in on all axes", "parallel", shaping=SAME, traits=what)
+        for names, what in UNARY.items()
+    ),
+    Record(
+        ops("Cast CastLike"),
+        unary,
+        "out = in on all axes",
+        "parallel",
+        shaping=replace(SAME, kind=cast_kind),
+        traits=traits(Trait.CAST),
+    ),
+    Record(
+        ops("Not IsNaN IsInf"),
+        unary,
+        "out = in on all axes",
+        "parallel",
+        shaping=replace(SAME, kind=BOOL),
+    ),
     *(
         Record(
             names,
             elementwise,
-            "right-aligned axes of equal size are tied; size 1 broadcasts",
+            TIED,
             "parallel",
             "slices constant operands",
+            shaping=BROADCAST,
             traits=what,
         )
         for names, what in BINARY.items()
+    ),
+    Record(
+        ops("And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual"),
+        elementwise,
+        TIED,
+        "parallel",
+        "slices constant operands",
+        shaping=replace(BROADCAST, kind=BOOL),
+    ),
+    Record(
+        ops("Where"),
+        elementwise,
+        TIED,
+        "parallel",
+        "slices constant operands",
+        shaping=replace(BROADCAST, kind=follows(1)),
+        traits=traits(Trait.JOIN),
     ),
     Record(
         ops("PRelu"),
@@ -241,6 +294,7 @@ ROWS = (
         "the slope broadcasts to x",
         "parallel",
         "slices the slope",
+        shaping=SAME,
         traits=traits(Trait.ACTIVATION),
     ),
     *(
@@ -249,20 +303,46 @@ ROWS = (
             softmax,
             "out = in; the normalised axis is fixed unless it chooses experts",
             "normaliser",
+            shaping=SAME,
             traits=what,
         )
         for name, what in SOFTMAX.items()
     ),
-    Record(ops("LRN"), channel_window, "out = in; channels are fixed", "frozen"),
-    Record(ops("LpNormalization"), lp_norm, "out = in", "reduction"),
-    Record(ops("MeanVarianceNormalization"), mean_variance, "out = in; normalised axes are fixed", "frozen"),
-    Record(ops("Trilu CumSum"), scan, "out = in; the axes of Trilu are fixed", "reduction"),
+    Record(
+        ops("LRN"),
+        channel_window,
+        "out = in; channels are fixed",
+        "frozen",
+        shaping=SAME,
+    ),
+    Record(
+        ops("LpNormalization"),
+        lp_norm,
+        "out = in",
+        "reduction",
+        shaping=SAME,
+    ),
+    Record(
+        ops("MeanVarianceNormalization"),
+        mean_variance,
+        "out = in; normalised axes are fixed",
+        "frozen",
+        shaping=SAME,
+    ),
+    Record(
+        ops("Trilu CumSum"),
+        scan,
+        "out = in; the axes of Trilu are fixed",
+        "reduction",
+        shaping=SAME,
+    ),
     Record(
         ops("Shape Size"),
         shape_of,
         "read again at run time",
         "structural",
         "original sizes where they are computed with",
+        shaping=Shaping(rank_of, always(ir.DataType.INT64)),
         traits=traits(Trait.SIZES),
     ),
     Record(ops("Range EyeLike RandomNormal RandomUniform"), generated, "new fixed axes", "parallel"),
@@ -271,6 +351,7 @@ ROWS = (
         dropout,
         "out = in on all axes; all fixed in training mode",
         "parallel",
+        shaping=SAME,
         traits=traits(Trait.DROPOUT),
     ),
     Record(

@@ -10,6 +10,7 @@ from graphprune.labels.visit import Visit
 from graphprune.ops.counting import At, Counter, Place, Term
 from graphprune.ops.heads import divided, static
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import SAME
 from graphprune.ops.traits import Trait
 
 
@@ -148,6 +149,7 @@ ROWS = (
         "contraction",
         "stacked weights and biases",
         mixture_macs(*PLAIN.weights),
+        shaping=SAME,
         traits=traits(Trait.MIXTURE),
     ),
     Record(
@@ -157,6 +159,7 @@ ROWS = (
         "contraction",
         "stacked weights, scales, zero points, biases",
         mixture_macs(*QUANTISED.weights, bits="expert_weight_bits"),
+        shaping=SAME,
         traits=traits(Trait.MIXTURE, Trait.CODES),
     ),
 )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
+import onnx_ir as ir
+
+from graphprune.ir.operators import Attributes, Shape, Shaping, Sized
 from graphprune.labels.algebra import ONE, Label, is_fixed, is_static
 from graphprune.labels.edits import AttributeCount, RmsCompensation
 from graphprune.labels.visit import Visit
@@ -14,6 +17,9 @@ from graphprune.ops.linear import gemm
 from graphprune.ops.norm import admit
 from graphprune.ops.operands import Convolution, Product, all_fixed, fix_positions, per_slot
 from graphprune.ops.record import Indices, Record, ops, traits
+from graphprune.ops.shaping import BROADCAST, SAME, product, scaled, summed
+from graphprune.ops.shaping import broadcast as broadcast_shape
+from graphprune.ops.shaping import conv as conv_shape
 from graphprune.ops.traits import Trait
 
 
@@ -253,6 +259,52 @@ def causal_conv_macs(at: At) -> list[Term]:
     return [Term(prod(at.output()) * at.input(1)[-1], (Place.output(1),))]
 
 
+def skip_norm_shape(at: Sized) -> list[Shape | None]:
+    """The result, mean and inverse deviation, and the sum."""
+    x = at.input(0)
+    statistics = (*x[:-1], ONE)
+    return [x, statistics, statistics, x]
+
+
+def skip_norm_kind(at: Attributes, output: int) -> ir.DataType | None:
+    """Statistics are taken in single precision."""
+    return ir.DataType.FLOAT if output in (1, 2) else at.kind(0)
+
+
+SKIP = Shaping(skip_norm_shape, skip_norm_kind, axes="slotwise")
+
+
+def embedded_shape(at: Sized) -> list[Shape | None]:
+    """A row of the tables per token, the length of every sequence, and the sum."""
+    tokens = at.input(0)
+    rows = (*tokens, at.input(2)[-1])
+    return [rows, tokens[:1], rows]
+
+
+def embedded_kind(at: Attributes, output: int) -> ir.DataType | None:
+    """As the table of words; lengths are counts."""
+    return ir.DataType.INT32 if output == 1 else at.kind(2)
+
+
+def half_shape(at: Sized) -> list[Shape | None]:
+    """The last axis halved: it is gate and linear part."""
+    x = at.input(0)
+    return [(*x[:-1], scaled(x[-1], 1, 2))]
+
+
+def twice(at: Sized) -> list[Shape | None]:
+    """The result and the sum are like the input."""
+    return [at.input(0)] * 2
+
+
+def causal_conv_shape(at: Sized) -> list[Shape | None]:
+    """As the input, and the end of it that the next window needs."""
+    x, weight = at.input(0), at.input(1)
+    length = (weight[2][0] - 1) * at.number("dilation", 1)
+    plain = not at.number("channels_last") and not at.number("state_window") and len(x) == 3
+    return [x, (x[0], x[1], (length, length)) if plain else None]
+
+
 PRODUCTS = {"FusedMatMul TransposeMatMul": traits(Trait.PRODUCT), "FusedMatMulActivation": traits()}
 ROWS = (
     *(
@@ -263,6 +315,7 @@ ROWS = (
             "contraction",
             "the constant operand",
             macs.matmul,
+            shaping=Shaping(product(), alike=summed()),
             traits=what,
         )
         for names, what in PRODUCTS.items()
@@ -274,6 +327,7 @@ ROWS = (
         "contraction",
         "B, C",
         macs.gemm,
+        shaping=Shaping(product(), alike=summed()),
         traits=traits(Trait.PRODUCT),
     ),
     Record(
@@ -283,6 +337,7 @@ ROWS = (
         "contraction",
         "B, bias",
         macs.matmul,
+        shaping=Shaping(product()),
     ),
     Record(
         ops("BiasGelu FastGelu", "com.microsoft"),
@@ -290,29 +345,61 @@ ROWS = (
         "as Add",
         "parallel",
         "bias",
+        shaping=BROADCAST,
         traits=traits(Trait.ACTIVATION),
     ),
-    Record(ops("BiasAdd", "com.microsoft"), biased, "as Add", "parallel", "bias"),
     Record(
-        ops("BiasDropout BitmaskBiasDropout", "com.microsoft"), bias_dropout, "as Add", "parallel", "bias"
+        ops("BiasAdd", "com.microsoft"),
+        biased,
+        "as Add",
+        "parallel",
+        "bias",
+        shaping=BROADCAST,
+    ),
+    Record(
+        ops("BiasDropout BitmaskBiasDropout", "com.microsoft"),
+        bias_dropout,
+        "as Add",
+        "parallel",
+        "bias",
+        shaping=Shaping(broadcast_shape(0, 1, 2)),
     ),
     Record(
         ops("BiasSoftmax", "com.microsoft"),
         bias_softmax,
         "as Add; the normalised axes are fixed",
         "normaliser",
+        shaping=SAME,
     ),
     Record(
-        ops("BiasSplitGelu", "com.microsoft"), bias_split_gelu, "x.2 = 2 x n, out = n", "structural", "bias"
+        ops("BiasSplitGelu", "com.microsoft"),
+        bias_split_gelu,
+        "x.2 = 2 x n, out = n",
+        "structural",
+        "bias",
+        shaping=Shaping(half_shape),
     ),
-    Record(ops("SwiGLU") + ops("ScaledSiLU", "com.microsoft"), elementwise, "as Mul", "parallel"),
-    Record(ops("Trilu", "com.microsoft"), scan, "out = in; the walked axes are fixed", "frozen"),
+    Record(
+        ops("SwiGLU") + ops("ScaledSiLU", "com.microsoft"),
+        elementwise,
+        "as Mul",
+        "parallel",
+        shaping=BROADCAST,
+    ),
+    Record(
+        ops("Trilu", "com.microsoft"),
+        scan,
+        "out = in; the walked axes are fixed",
+        "frozen",
+        shaping=SAME,
+    ),
     Record(
         ops("SkipLayerNormalization", "com.microsoft"),
         skip_layer_norm,
         "input = skip = scale = bias; output 3 is the sum",
         "normaliser",
         "vectors; inexact only",
+        shaping=SKIP,
         traits=traits(Trait.ADDS),
     ),
     Record(
@@ -321,6 +408,7 @@ ROWS = (
         "input = skip = scale = bias; output 3 is the sum",
         "count",
         "scale x sqrt(n/n'), epsilon x n/n'",
+        shaping=SKIP,
         traits=traits(Trait.ADDS),
     ),
     Record(
@@ -329,6 +417,7 @@ ROWS = (
         "table columns = scale = bias",
         "normaliser",
         "tables, vectors; inexact only",
+        shaping=Shaping(embedded_shape, embedded_kind),
         indices=(Indices(0, 2, 0), Indices(1, 4, 0), Indices(7, 3, 0)),
         traits=traits(Trait.LOOKUP),
     ),
@@ -339,6 +428,7 @@ ROWS = (
         "contraction",
         "W, bias, `group`",
         macs.conv(channel=-1),
+        shaping=Shaping(conv_shape(last=True)),
     ),
     Record(ops("NhwcMaxPool", "com.microsoft"), nhwc_pool, "batch and channels pass", "parallel"),
     Record(
@@ -347,6 +437,7 @@ ROWS = (
         "channels = groups x inner; inner is fixed",
         "parallel",
         "scale, bias, `groups`",
+        shaping=Shaping(twice),
     ),
     Record(
         ops("CausalConvWithState") + ops("CausalConvWithState", "com.microsoft"),
@@ -355,6 +446,7 @@ ROWS = (
         "parallel",
         "W, bias, state",
         causal_conv_macs,
+        shaping=Shaping(causal_conv_shape),
     ),
     Record(
         ops(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+from graphprune.ir.operators import Shape, Shaping, Sized
 from graphprune.labels.algebra import ONE, Label, is_fixed, is_static
 from graphprune.labels.edits import AttributeCount, OldPlaces
 from graphprune.labels.visit import Visit
@@ -12,6 +13,8 @@ from graphprune.ops import counting as macs
 from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.operands import fix_positions
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import axes_of, channels_of, summed
+from graphprune.ops.shaping import conv as conv_shape
 from graphprune.ops.traits import Trait
 
 BLOCKS = "group=1, or blocks on both sides that the rest of the graph does not tie crosswise"
@@ -294,6 +297,22 @@ def _once(letters: Sequence[str]) -> list[str]:
     return [letter for letter in letters if letters.count(letter) == 1]
 
 
+def matmul_shape(at: Sized) -> list[Shape | None] | None:
+    """The usual form; what broadcasts or does not fit is left to the onnx package."""
+    a, b = at.input(0), at.input(1)
+    if len(a) < 2 or len(b) < 2 or a[-1] != b[-2] or (len(b) > 2 and a[:-2] != b[:-2]):
+        return None
+    return [(*a[:-1], b[-1])]
+
+
+def gemm_shape(at: Sized) -> list[Shape | None] | None:
+    """[M, N] of the operands."""
+    a, b = at.input(0), at.input(1)
+    if len(a) != 2 or len(b) != 2:
+        return None
+    return [(a[1 if at.number("transA") == 1 else 0], b[0 if at.number("transB") == 1 else 1])]
+
+
 CONV = {
     ops("Conv"): traits(Trait.CONVOLUTION),
     ops("FusedConv", "com.microsoft"): traits(Trait.CONVOLUTION, Trait.ADDS),
@@ -306,6 +325,7 @@ ROWS = (
         "contraction",
         "slices the constant operand",
         macs.matmul,
+        shaping=Shaping(matmul_shape, alike=summed()),
         traits=traits(Trait.PRODUCT),
     ),
     Record(
@@ -315,6 +335,7 @@ ROWS = (
         "contraction",
         "slices B and C",
         macs.gemm,
+        shaping=Shaping(gemm_shape, alike=summed()),
         traits=traits(Trait.PRODUCT),
     ),
     Record(
@@ -323,6 +344,7 @@ ROWS = (
         "one label per letter; letters absent from the output are contracted",
         "contraction",
         macs=einsum_macs,
+        shaping=Shaping(),
         traits=traits(Trait.EINSUM),
     ),
     *(
@@ -333,6 +355,7 @@ ROWS = (
             "contraction",
             "W, bias, `group`; a Gather on either side along channels",
             macs.conv(),
+            shaping=Shaping(conv_shape(last=False), alike=channels_of(1), axes="windows"),
             traits=what,
         )
         for names, what in CONV.items()
@@ -344,6 +367,7 @@ ROWS = (
         "contraction",
         "W, bias, `group`",
         conv_transpose_macs,
+        shaping=Shaping(alike=axes_of(1, 1, 0), axes="windows"),
         traits=traits(Trait.CONVOLUTION),
     ),
 )

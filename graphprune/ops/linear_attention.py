@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from graphprune.ir.operators import Shape, Shaping, Sized
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops.attention import head_axes
 from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.heads import UNKNOWN, Heads, default_scale, grouped, static, tokens
 from graphprune.ops.record import Record, ops
+from graphprune.ops.shaping import SAME, scaled
 
 
 def linear_attention(visit: Visit) -> None:
@@ -82,6 +84,15 @@ def linear_attention_macs(at: At) -> list[Term]:
     ]
 
 
+def linear_attention_shape(at: Sized) -> list[Shape | None]:
+    """All query heads, and the state of every key head."""
+    q, k, v = (at.input(position) for position in range(3))
+    heads, groups = at.number("q_num_heads", 1), at.number("kv_num_heads", 1)
+    dims, values = scaled(k[2], 1, groups), scaled(v[2], 1, groups)
+    state = None if at.number("state_window") else (q[0], (groups, groups), dims, values)
+    return [(*q[:2], scaled(values, max(heads, groups))), state]
+
+
 ROWS = (
     Record(
         ops("LinearAttention") + ops("LinearAttention", "com.microsoft"),
@@ -90,6 +101,13 @@ ROWS = (
         "contraction",
         "`q_num_heads`, `kv_num_heads`, `scale`, state",
         linear_attention_macs,
+        shaping=Shaping(linear_attention_shape),
     ),
-    Record(ops("TensorScatter"), tensor_scatter, "written axis fixed; others tied", "structural"),
+    Record(
+        ops("TensorScatter"),
+        tensor_scatter,
+        "written axis fixed; others tied",
+        "structural",
+        shaping=SAME,
+    ),
 )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from graphprune.labels.algebra import Label, is_fixed, is_static
+from dataclasses import replace
+
+from graphprune.ir.operators import Pairs, Sized
+from graphprune.labels.algebra import ONE, Label, is_fixed, is_static
 from graphprune.labels.edits import AttributeCount, LayerNormExpansion, RmsCompensation
 from graphprune.labels.visit import Visit
 from graphprune.ops.operands import fix_positions
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import SAME, axes_of
 from graphprune.ops.traits import Trait
 
 UNBLOCK = (
@@ -154,6 +158,12 @@ def rms_width(visit: Visit, start: int, scale: int) -> None:
     visit.edit(RmsCompensation(visit.node, axes[-1], scale, "epsilon", 1e-5))
 
 
+def width_of(at: Sized) -> Pairs:
+    """The last axis, whose scale may be broadcast."""
+    x, scale = at.input(0), at.input(1)
+    return [(x[-1], scale[-1])] if scale[-1] != ONE else []
+
+
 ROWS = (
     Record(
         ops("BatchNormalization"),
@@ -161,6 +171,7 @@ ROWS = (
         "x.1 = scale = bias = mean = variance",
         "parallel",
         "four vectors",
+        shaping=replace(SAME, alike=axes_of(1, 1, 0)),
         traits=traits(Trait.BATCH_NORM, Trait.CHANNEL_NORM),
     ),
     Record(
@@ -169,6 +180,7 @@ ROWS = (
         "x.1 = scale = bias; normalised axes are fixed, or sliced as a LayerNorm's",
         "parallel",
         "two vectors",
+        shaping=replace(SAME, alike=axes_of(1, 1, 0)),
         traits=traits(Trait.CHANNEL_NORM),
     ),
     Record(
@@ -177,6 +189,7 @@ ROWS = (
         "x.1 = groups x inner; inner is fixed",
         "parallel",
         "scale, bias, `num_groups`",
+        shaping=SAME,
     ),
     Record(
         ops("LayerNormalization") + ops("LayerNormalization", "com.microsoft"),
@@ -184,6 +197,7 @@ ROWS = (
         "out = in; normalised axes = scale = bias",
         "normaliser",
         "`layernorm=expand`: primitives that keep n",
+        shaping=replace(SAME, alike=width_of),
         traits=traits(Trait.WIDTH_NORM),
     ),
     Record(
@@ -193,6 +207,7 @@ ROWS = (
         "out = in; last axis = scale",
         "count",
         "scale x sqrt(n/n'), epsilon x n/n'",
+        shaping=replace(SAME, alike=width_of),
         traits=traits(Trait.WIDTH_NORM),
     ),
 )

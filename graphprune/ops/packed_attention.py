@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphprune.ir.operators import Shape, ShapeRule, Shaping, Sized, follows
 from graphprune.labels.algebra import Label
 from graphprune.labels.edits import AttributeCount, AttributeCounts
 from graphprune.labels.visit import Visit
@@ -19,6 +20,7 @@ from graphprune.ops.heads import (
 )
 from graphprune.ops.operands import per_slot
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import axes_of, plus, scaled
 from graphprune.ops.traits import Trait
 
 
@@ -111,6 +113,19 @@ def packed_attention_macs(past: int) -> Counter:
     return count
 
 
+def packed_attention_shape(past: int) -> ShapeRule:
+    """The result, and the cache of keys and values together."""
+
+    def rule(at: Sized) -> list[Shape | None]:
+        x, weight, heads = at.input(0), at.input(1), at.number("num_heads", 1)
+        sizes = at.numbers("qkv_hidden_sizes")
+        value = (sizes[2], sizes[2]) if sizes else scaled(weight[1], 1, 3)
+        total = plus(x[1], at.input(past)[3]) if at.has(past) else x[1]
+        return [(*x[:2], value), ((2, 2), x[0], (heads, heads), total, scaled(value, 1, heads))]
+
+    return rule
+
+
 ROWS = (
     Record(
         ops("Attention", "com.microsoft"),
@@ -119,6 +134,7 @@ ROWS = (
         "contraction",
         "W, bias, `num_heads`, `qkv_hidden_sizes`, `scale`, cache",
         packed_attention_macs(past=4),
+        shaping=Shaping(packed_attention_shape(past=4), alike=axes_of(2, 1, 0)),
         traits=traits(Trait.ATTENTION),
     ),
     Record(
@@ -128,6 +144,7 @@ ROWS = (
         "contraction",
         "W, scale, bias, `num_heads`",
         packed_attention_macs(past=8),
+        shaping=Shaping(packed_attention_shape(past=8), follows(3), axes_of(2, 1, 0)),
         traits=traits(Trait.ATTENTION, Trait.CODES),
     ),
 )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.ir.operators import Attributes, Shape, Shaping, Sized, follows
 from graphprune.labels.algebra import ONE, Label, is_static
 from graphprune.labels.visit import Visit, factor_of
 from graphprune.ops import counting as macs
@@ -17,6 +21,9 @@ from graphprune.ops.operands import (
     whole_blocks,
 )
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import SAME, always, channels_of, global_pool, joined, product, summed
+from graphprune.ops.shaping import broadcast as broadcast_shape
+from graphprune.ops.shaping import conv as conv_shape
 from graphprune.ops.traits import Trait
 
 
@@ -225,10 +232,25 @@ def qlinear_concat(visit: Visit) -> None:
     visit.out(out)
 
 
-QUANTISERS = {
-    "QuantizeLinear": traits(Trait.QUANTISE),
-    "DequantizeLinear": traits(Trait.DEQUANTISE, Trait.CODES),
-}
+def code_kind(at: Attributes, output: int) -> ir.DataType | None:
+    """What the attribute says, else what the zero point is; bytes without one."""
+    if at.number("output_dtype"):
+        return ir.DataType(at.number("output_dtype"))
+    return at.kind(2) if at.has(2) else ir.DataType.UINT8
+
+
+def reduce_shape(at: Sized) -> list[Shape | None]:
+    """Without the reduced axes, or with one slot in them."""
+    x, keep = at.input(0), at.number("keepdims", 1)
+    gone = {axis % len(x) for axis in at.numbers("axes") or range(len(x))}
+    return [tuple(ONE if i in gone else size for i, size in enumerate(x) if keep or i not in gone)]
+
+
+def qlinear_concat_shape(at: Sized) -> list[Shape | None] | None:
+    """As Concat; every part comes with its scale and zero point."""
+    return joined(at, [at.input(position) for position in range(2, len(at.node.inputs), 3)])
+
+
 ROWS = (
     Record(
         ops("ConvInteger"),
@@ -237,6 +259,7 @@ ROWS = (
         "contraction",
         "W, zero point, `group`",
         macs.conv(),
+        shaping=Shaping(kind=always(ir.DataType.INT32), alike=channels_of(1)),
         traits=traits(Trait.CONVOLUTION, Trait.CODES),
     ),
     Record(
@@ -246,6 +269,7 @@ ROWS = (
         "contraction",
         "W, scale, zero point, bias, `group`",
         macs.conv(weight=3),
+        shaping=Shaping(conv_shape(3), follows(7), channels_of(3)),
         traits=traits(Trait.CONVOLUTION, Trait.CODES),
     ),
     Record(
@@ -255,6 +279,7 @@ ROWS = (
         "contraction",
         "B, zero point",
         macs.matmul,
+        shaping=Shaping(kind=always(ir.DataType.INT32), alike=summed()),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -264,6 +289,7 @@ ROWS = (
         "contraction",
         "B, scale, zero point",
         macs.matmul,
+        shaping=Shaping(kind=follows(7), alike=summed(0, 3)),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -273,6 +299,7 @@ ROWS = (
         "contraction",
         "B, scale, zero point, bias",
         macs.matmul,
+        shaping=Shaping(product(), follows(2), summed()),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -282,6 +309,7 @@ ROWS = (
         "contraction",
         "B, scale, bias",
         macs.matmul,
+        shaping=Shaping(product(), alike=summed()),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -291,6 +319,7 @@ ROWS = (
         "contraction",
         "B, scale, zero point, bias",
         macs.gemm,
+        shaping=Shaping(product(0, 3), alike=summed(0, 3)),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -299,22 +328,30 @@ ROWS = (
         "out = in; removed slots are masked before the range is taken",
         "reduction",
     ),
-    *(
-        Record(
-            ops(name) + ops(name, "com.microsoft"),
-            quantize,
-            "out = in; scale = zero point = x.axis, blocked: whole blocks",
-            "parallel",
-            "x, scale, zero point",
-            traits=what,
-        )
-        for name, what in QUANTISERS.items()
+    Record(
+        ops("QuantizeLinear") + ops("QuantizeLinear", "com.microsoft"),
+        quantize,
+        "out = in; scale = zero point = x.axis, blocked: whole blocks",
+        "parallel",
+        "x, scale, zero point",
+        shaping=replace(SAME, kind=code_kind),
+        traits=traits(Trait.QUANTISE),
+    ),
+    Record(
+        ops("DequantizeLinear") + ops("DequantizeLinear", "com.microsoft"),
+        quantize,
+        "as QuantizeLinear",
+        "parallel",
+        "x, scale, zero point",
+        shaping=replace(SAME, kind=follows(1)),
+        traits=traits(Trait.DEQUANTISE, Trait.CODES),
     ),
     Record(
         ops("QLinearAdd", "com.microsoft"),
         qlinear_binary,
         "as Add",
         "parallel",
+        shaping=Shaping(broadcast_shape(0, 3)),
         traits=traits(Trait.AFFINE),
     ),
     Record(
@@ -322,15 +359,29 @@ ROWS = (
         qlinear_binary,
         "as Add",
         "parallel",
+        shaping=Shaping(broadcast_shape(0, 3)),
         traits=traits(Trait.MULTIPLY, Trait.SCALE, Trait.AFFINE),
     ),
-    Record(ops("QLinearWhere", "com.microsoft"), qlinear_where, "as Where", "parallel"),
-    Record(ops("QLinearLeakyRelu", "com.microsoft"), qlinear_unary, "out = in", "parallel"),
+    Record(
+        ops("QLinearWhere", "com.microsoft"),
+        qlinear_where,
+        "as Where",
+        "parallel",
+        shaping=Shaping(broadcast_shape(0, 1, 4), follows(1)),
+    ),
+    Record(
+        ops("QLinearLeakyRelu", "com.microsoft"),
+        qlinear_unary,
+        "out = in",
+        "parallel",
+        shaping=SAME,
+    ),
     Record(
         ops("QLinearSigmoid", "com.microsoft"),
         qlinear_unary,
         "out = in",
         "parallel",
+        shaping=SAME,
         traits=traits(Trait.SIGMOID),
     ),
     Record(
@@ -338,16 +389,29 @@ ROWS = (
         qlinear_softmax,
         "out = in; the normalised axis is fixed",
         "normaliser",
+        shaping=SAME,
         traits=traits(Trait.PROBABILITIES),
     ),
+    Record(ops("QLinearAveragePool", "com.microsoft"), qlinear_pool, "batch and channels pass", "parallel"),
     Record(
-        ops("QLinearAveragePool QLinearGlobalAveragePool", "com.microsoft"),
+        ops("QLinearGlobalAveragePool", "com.microsoft"),
         qlinear_pool,
         "batch and channels pass",
         "parallel",
+        shaping=Shaping(global_pool),
     ),
     Record(
-        ops("QLinearReduceMean", "com.microsoft"), qlinear_reduce_mean, "reduced axes are fixed", "frozen"
+        ops("QLinearReduceMean", "com.microsoft"),
+        qlinear_reduce_mean,
+        "reduced axes are fixed",
+        "frozen",
+        shaping=Shaping(reduce_shape),
     ),
-    Record(ops("QLinearConcat", "com.microsoft"), qlinear_concat, "as Concat", "structural"),
+    Record(
+        ops("QLinearConcat", "com.microsoft"),
+        qlinear_concat,
+        "as Concat",
+        "structural",
+        shaping=Shaping(qlinear_concat_shape, follows(2)),
+    ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from graphprune.ir.operators import Shaping
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import Counter
 from graphprune.ops.traits import LAYERS, Trait
@@ -40,6 +41,7 @@ class Record:
             (docs/theory.md#exactness).
         edits: what the rewriter changes besides slicing initializers.
         macs: counts the multiply-adds; None where there are none to speak of. A contraction has one.
+        shaping: how shapes and types of the results follow; None leaves that to the onnx package.
         indices: which inputs hold places in a table.
         traits: what the operators are, for all who read a graph.
     """
@@ -50,6 +52,7 @@ class Record:
     exactness: Exactness
     edits: str = ""
     macs: Counter | None = None
+    shaping: Shaping | None = None
     indices: tuple[Indices, ...] = ()
     traits: frozenset[Trait] = frozenset()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from graphprune.ir.operators import Shape, Shaping, Sized
 from graphprune.labels.algebra import ONE, Label
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import axes_of
 from graphprune.ops.traits import Trait
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -143,6 +145,13 @@ def dynamic_lstm_macs(at: At) -> list[Term]:
     ]
 
 
+def dynamic_lstm_shape(at: Sized) -> list[Shape | None]:
+    """All hidden states, and the last ones."""
+    x, directions, hidden = at.input(0), at.input(1)[0], at.number("hidden_size")
+    state = (directions, x[1], (hidden, hidden))
+    return [(x[0], *state), state, state]
+
+
 ROWS = (
     Record(
         ops("LSTM GRU RNN"),
@@ -151,6 +160,7 @@ ROWS = (
         "contraction",
         "`hidden_size`; W, R, B, P, initial states",
         recurrent_macs,
+        shaping=Shaping(alike=axes_of(2, 1, 2)),
         traits=traits(Trait.RECURRENT),
     ),
     Record(
@@ -160,6 +170,7 @@ ROWS = (
         "contraction",
         "W",
         dynamic_lstm_macs,
+        shaping=Shaping(dynamic_lstm_shape),
         traits=traits(Trait.RECURRENT, Trait.CODES),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphprune.ir.evaluate import axes_of
+from graphprune.ir.operators import Shaping
 from graphprune.labels.algebra import Label, is_fixed
 from graphprune.labels.edits import MeanCount, ShapeInput, VarianceCount
 from graphprune.labels.structures import VarianceRegion
@@ -10,6 +11,7 @@ from graphprune.labels.visit import Visit
 from graphprune.ops.norm import admit
 from graphprune.ops.operands import fix_positions
 from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.shaping import global_pool
 from graphprune.ops.traits import Trait
 
 SUMS = ops("ReduceSum ReduceSumSquare ReduceL1 ReduceL2")
@@ -170,10 +172,18 @@ ROWS = (
     ),
     Record(ops("ReduceProd ReduceLogSum ReduceLogSumExp"), reduce, "reduced axes are fixed", "frozen"),
     Record(
-        ops("AveragePool MaxPool LpPool GlobalMaxPool GlobalLpPool"),
+        ops("AveragePool MaxPool LpPool"),
         pool,
         "batch and channels pass; spatial axes are fixed",
         "parallel",
+        shaping=Shaping(kind=None, axes="windows"),
+    ),
+    Record(
+        ops("GlobalMaxPool GlobalLpPool"),
+        pool,
+        "batch and channels pass; spatial axes are fixed",
+        "parallel",
+        shaping=Shaping(global_pool),
     ),
     Record(
         ops("GlobalAveragePool"),
@@ -181,6 +191,7 @@ ROWS = (
         "batch and channels pass; spatial axes are fixed, one alone vanishes",
         "count",
         "multiplies by kept/original count",
+        shaping=Shaping(global_pool),
     ),
     Record(
         ops("Resize Upsample"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
 from graphprune.ir.arrays import Ids
 from graphprune.ir.evaluate import axes_of
+from graphprune.ir.operators import Shape, Shaping, Sized
 from graphprune.labels.algebra import (
     ONE,
     Factor,
@@ -317,13 +319,92 @@ def space_to_depth(visit: Visit) -> None:
     visit.out([visit.axis(0, 0), (*blocks, *visit.axis(0, 1)), *visit.top()[2:]])
 
 
+def reshape_shape(at: Sized) -> list[Shape | None] | None:
+    """The target, with what it leaves open worked out at both points."""
+    target = at.elements(1)
+    if at.number("allowzero") == 1 or target is None:
+        return None
+    shape = at.input(0)
+    one, two = (_reshaped([s[point] for s in shape], [t[point] for t in target]) for point in (0, 1))
+    return None if one is None or two is None else [tuple(zip(one, two, strict=True))]
+
+
+def _reshaped(dims: list[int], target: list[int]) -> list[int] | None:
+    out = [dims[at] if size == 0 else size for at, size in enumerate(target)]
+    holes = out.count(-1)
+    if holes > 1 or min(out, default=1) < -1:
+        return None
+    if not holes:
+        return out
+    rest = -prod(out)
+    if rest <= 0 or prod(dims) % rest:
+        return None
+    return [prod(dims) // rest if size == -1 else size for size in out]
+
+
+def flatten_shape(at: Sized) -> list[Shape | None] | None:
+    """Two axes: those before `axis`, and the rest."""
+    shape, axis = at.input(0), at.number("axis", 1)
+    if not 0 <= axis <= len(shape):
+        return None
+    parts = (shape[:axis], shape[axis:])
+    return [tuple((prod(a for a, _ in part), prod(b for _, b in part)) for part in parts)]
+
+
+def transpose_shape(at: Sized) -> list[Shape | None] | None:
+    """The axes in their new order."""
+    shape = at.input(0)
+    perm = at.numbers("perm") if "perm" in at.node.attributes else list(range(len(shape)))[::-1]
+    return [tuple(shape[axis] for axis in perm)] if sorted(perm) == list(range(len(shape))) else None
+
+
+def _axes(at: Sized) -> list[Size] | None:
+    """Of a Squeeze or Unsqueeze: its second input, or the attribute of older opsets."""
+    if at.has(1):
+        return at.elements(1)
+    return [(axis, axis) for axis in at.numbers("axes")] if "axes" in at.node.attributes else None
+
+
+def unsqueeze_shape(at: Sized) -> list[Shape | None] | None:
+    """New axes of size 1."""
+    shape, axes = at.input(0), _axes(at)
+    if axes is None:
+        return None
+    rank = len(shape) + len(axes)
+    new = {a % rank for a, b in axes if a == b and -rank <= a < rank}
+    if len(new) != len(axes):
+        return None
+    rest = iter(shape)
+    return [tuple(ONE if axis in new else next(rest) for axis in range(rank))]
+
+
+def squeeze_shape(at: Sized) -> list[Shape | None] | None:
+    """Without the axes of size 1 that it names."""
+    shape, axes = at.input(0), _axes(at)
+    if axes is None:
+        return None
+    gone = {a % len(shape) for a, b in axes if a == b and -len(shape) <= a < len(shape)}
+    if len(gone) != len(axes) or any(shape[axis] != ONE for axis in gone):
+        return None
+    return [tuple(size for axis, size in enumerate(shape) if axis not in gone)]
+
+
 ROWS = (
     Record(
-        ops("Reshape Flatten"),
+        ops("Reshape"),
         reshape,
         "both sides are one chain of factors, re-bracketed; a channel shuffle is a permutation",
         "structural",
         "target shape; a Gather in place of a shuffle",
+        shaping=Shaping(reshape_shape),
+        traits=traits(Trait.RESHAPE, Trait.LAYOUT),
+    ),
+    Record(
+        ops("Flatten"),
+        reshape,
+        "as Reshape",
+        "structural",
+        shaping=Shaping(flatten_shape),
         traits=traits(Trait.RESHAPE, Trait.LAYOUT),
     ),
     Record(
@@ -331,6 +412,7 @@ ROWS = (
         transpose,
         "permutes labels",
         "structural",
+        shaping=Shaping(transpose_shape),
         traits=traits(Trait.TRANSPOSE, Trait.LAYOUT),
     ),
     Record(
@@ -339,6 +421,7 @@ ROWS = (
         "drops size-1 axes",
         "structural",
         "writes implicit axes down",
+        shaping=Shaping(squeeze_shape),
         traits=traits(Trait.RESHAPE, Trait.LAYOUT),
     ),
     Record(
@@ -346,6 +429,7 @@ ROWS = (
         unsqueeze,
         "inserts size-1 axes",
         "structural",
+        shaping=Shaping(unsqueeze_shape),
         traits=traits(Trait.RESHAPE, Trait.LAYOUT),
     ),
     Record(
@@ -354,6 +438,7 @@ ROWS = (
         "size 1 to n: fresh atoms; others pass",
         "structural",
         "target shape",
+        shaping=Shaping(),
         traits=traits(Trait.REPEAT),
     ),
     Record(

@@ -7,6 +7,7 @@ from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops.heads import Heads, divided, paired, static
 from graphprune.ops.record import Record, ops
+from graphprune.ops.shaping import SAME
 
 
 def rotary(visit: Visit) -> None:
@@ -70,6 +71,7 @@ ROWS = (
         "X = H x D; pairs of D = cos.-1 = sin.-1",
         "parallel",
         "caches, `num_heads`, `rotary_embedding_dim`",
+        shaping=SAME,
     ),
     Record(
         ops("RotaryEmbedding", "com.microsoft"),
@@ -77,6 +79,7 @@ ROWS = (
         "X = H x D; pairs of D = cos.-1 = sin.-1",
         "parallel",
         "caches, `num_heads`, `rotary_embedding_dim`",
+        shaping=SAME,
     ),
     Record(
         ops("GemmaRotaryEmbedding MRotaryEmbedding", "com.microsoft"),

@@ -6,11 +6,13 @@ import numpy as np
 
 from graphprune.ir.arrays import Array, Ids
 from graphprune.ir.evaluate import slice_bounds
+from graphprune.ir.operators import Shape, Shaping, Sized
 from graphprune.labels.algebra import Label, is_fixed, is_static, size_of
 from graphprune.labels.edits import ClampCount, IndexMap, ShapeInput, SliceBounds, SplitSizes
 from graphprune.labels.visit import Visit, factor_of
 from graphprune.ops.branching import piece, single_slot, why_not
 from graphprune.ops.record import Indices, Record, ops, traits
+from graphprune.ops.shaping import SAME, joined
 from graphprune.ops.traits import Trait
 
 
@@ -348,12 +350,27 @@ def one_hot(visit: Visit) -> None:
     visit.out([*axes[:axis], label, *axes[axis:]])
 
 
+def concat_shape(at: Sized) -> list[Shape | None] | None:
+    """Sizes along `axis` add up; others agree."""
+    return joined(at, at.inputs())
+
+
+def gather_shape(at: Sized) -> list[Shape | None] | None:
+    """The axes of the index, in place of the one that is indexed."""
+    data, index, axis = at.input(0), at.input(1), at.number("axis")
+    if not -len(data) <= axis < len(data):
+        return None
+    axis %= len(data)
+    return [(*data[:axis], *index, *data[axis + 1 :])]
+
+
 ROWS = (
     Record(
         ops("Concat"),
         concat,
         "out.a = slots of the inputs in turn; other axes tied",
         "structural",
+        shaping=Shaping(concat_shape, axes="joined"),
         traits=traits(Trait.CONCAT, Trait.JOIN),
     ),
     Record(
@@ -370,6 +387,7 @@ ROWS = (
         "a strided stretch",
         "structural",
         "starts and ends; a Gather where a stride breaks",
+        shaping=Shaping(),
         traits=traits(Trait.PART, Trait.PICK),
     ),
     Record(
@@ -378,6 +396,7 @@ ROWS = (
         "constant indices pick slots (an expert goes with its own); others fix the axis unless index-typed",
         "structural",
         "constant indices",
+        shaping=Shaping(gather_shape),
         indices=(Indices(1, 0),),
         traits=traits(Trait.GATHER, Trait.LOOKUP, Trait.PICK),
     ),
@@ -396,12 +415,19 @@ ROWS = (
         "structural",
         traits=traits(Trait.GATHER, Trait.PICK),
     ),
-    Record(ops("ScatterND"), scatter_nd, "addressed axes fixed; others tied", "structural"),
+    Record(
+        ops("ScatterND"),
+        scatter_nd,
+        "addressed axes fixed; others tied",
+        "structural",
+        shaping=SAME,
+    ),
     Record(
         ops("ScatterElements Scatter"),
         scatter_elements,
         "written axis fixed unless index-typed; others tied",
         "structural",
+        shaping=SAME,
     ),
     Record(
         ops("ArgMax"),

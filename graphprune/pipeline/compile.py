@@ -15,6 +15,7 @@ from graphprune.ir.defaults import Defaults, held, make_constant, make_inputs
 from graphprune.ir.fixed import Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.pipeline import budgets, measure, registry, reproducer, verdict
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
@@ -152,7 +153,7 @@ class _Compile:
             self.fixed = fix_inputs(dense, self._fix)
             self.held = held(dense)
             self.settings = with_shapes(self.settings, self.job.inputs, dense, self.held)
-            sizes = normalise(dense, self.settings.shapes)
+            sizes = normalise(dense, record_of, self.settings.shapes)
         samples = self._samples(dense)
         samples.check()
         outputs = verdict.how_judged(dense, sizes, self.settings)

@@ -14,6 +14,7 @@ from graphprune.ir.given import complete
 from graphprune.ir.names import escape, quote
 from graphprune.ir.normalise import normalise
 from graphprune.ir.shapes import Sizes, infer
+from graphprune.ops import record_of
 from graphprune.pipeline import summary
 from graphprune.pipeline.agreement import agree
 from graphprune.pipeline.bisect import smallest_failing
@@ -102,7 +103,7 @@ class Manager:
             model = step.model
             if at + 1 < len(passes):
                 with self.clock.phase("normalise"):
-                    sizes = complete(infer(model), model, self.settings.shapes)
+                    sizes = complete(infer(model, record_of), model, record_of, self.settings.shapes)
         return tuple(steps)
 
     def _context(self) -> Context:
@@ -149,7 +150,7 @@ class Manager:
         floats = model.clone()
         with self.clock.phase("rewrite"):
             count = dequantise(floats)
-            sizes = normalise(floats, self.settings.shapes)
+            sizes = normalise(floats, record_of, self.settings.shapes)
         if not count:
             hint = "leave dequantize=true out; weights of integer operators cannot be made floats one by one"
             raise PromiseError(f"{item}: no weight is behind a DequantizeLinear", hint)
@@ -179,7 +180,7 @@ class Manager:
 
         with self.clock.phase("rewrite"):
             model = with_biases(subject.model, plan.biases)
-            sizes = complete(infer(model), model, self.settings.shapes)
+            sizes = complete(infer(model, record_of), model, record_of, self.settings.shapes)
         with self.clock.phase("prove"):
             wrong = undeclared(subject.model, model, plan.biases)
         if wrong:

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.ir.names import quote
+from graphprune.ops import record_of
 from graphprune.pipeline.passes import Context, Pass, Subject
 from graphprune.prune.masks.patterns import Keep, Pattern, Scores, keep_groups, keep_rows, read_pattern
 from graphprune.prune.plan import Plan
@@ -281,7 +282,7 @@ class _Work:
         from graphprune.ir.shapes import infer
         from graphprune.statistics.segments import Layout
 
-        layout = Layout(self.subject.model, self.subject.sizes or infer(self.subject.model))
+        layout = Layout(self.subject.model, self.subject.sizes or infer(self.subject.model, record_of))
         by_site = {layer.sites[0].name: layer for layer in layers}
         found = [
             [by_site[site.name] for site in segment.sites if site.name in by_site]
@@ -295,7 +296,7 @@ class _Work:
         from graphprune.statistics.segments import Layout
         from graphprune.statistics.stream import Stream
 
-        given, sizes = self.context, self.subject.sizes or infer(self.subject.model)
+        given, sizes = self.context, self.subject.sizes or infer(self.subject.model, record_of)
         if not given.calibration:
             raise ArgumentError(
                 f"{self.item} needs calibration data", "--calibration FILE gives samples of the inputs"

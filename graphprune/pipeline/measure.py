@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ops import record_of
 from graphprune.pipeline.report import LatencyReport, Size
 from graphprune.pipeline.samples import feeds_for
 from graphprune.pipeline.settings import Timing
@@ -29,7 +30,7 @@ def size_as_given(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Siz
     from graphprune.ir.normalise import normalise
 
     own = model.clone()
-    return size(own, shapes, normalise(own))
+    return size(own, shapes, normalise(own, record_of))
 
 
 def latency(

@@ -12,6 +12,7 @@ from graphprune.ir.fixed import fix_inputs
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.ir.shapes import Sizes
+from graphprune.ops import record_of
 from graphprune.pipeline.samples import Given, with_shapes
 from graphprune.pipeline.settings import Looking
 
@@ -53,7 +54,7 @@ def open_model(model: object, settings: Looking, inputs: Given = None, *, lift: 
     version, defaults = own.ir_version or 0, make_constant(own)
     fix_inputs(own, settings.fix)
     settings = with_shapes(settings, inputs, own, held(own))
-    sizes = normalise(own, settings.shapes)
+    sizes = normalise(own, record_of, settings.shapes)
     _require_fits(own, settings)
     return Opened(source, own, sizes, settings, operators, version, defaults)
 
@@ -91,7 +92,7 @@ def _is_open(model: ir.Model) -> bool:
 
 def _close(model: ir.Model) -> None:
     look = model.clone()
-    normalise(look)
+    normalise(look, record_of)
     found = {value.name: value.shape for value in look.graph.inputs}
     for value in model.graph.inputs:
         if value.name in found:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from graphprune.errors import ArgumentError, DataError, OutputError, did_you_mean
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
+from graphprune.ops import record_of
 from graphprune.pipeline.samples import Arrays, Given
 from graphprune.pipeline.settings import Choosing
 
@@ -142,7 +143,7 @@ def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Choosing) -> Chos
     from graphprune.sampling.judge import judge
 
     own = model.clone()
-    sizes = normalise(own, settings.shapes)
+    sizes = normalise(own, record_of, settings.shapes)
     choice, judgement = _pick(own, sizes, pool, wish, settings), None
     if wish.select != "random":
         judgement = judge(own, sizes, pool, choice.numbers, run=settings.run)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools
 from graphprune.ir.shapes import Sizes, infer
+from graphprune.ops import record_of
 from graphprune.run import USUAL, Run
 from graphprune.runtime.session import Session
 from graphprune.statistics.held import Held
@@ -52,7 +53,7 @@ class Calibration:
         run: Run = USUAL,
     ) -> None:
         self.batches = batches
-        self.sizes = sizes or infer(model)
+        self.sizes = sizes or infer(model, record_of)
         self.sites = tuple(sites) if sites is not None else find_sites(model, self.sizes)
         self.places = Places(model, self.sizes, self.sites, batches, axes)
         self.masks = [self.places.mask(feed) for feed in batches]
@@ -126,7 +127,7 @@ def sufficient(
     if not batches or not needs:
         return batches
     shapes = {name: np.shape(array) for name, array in batches[0].items()}
-    sizes = infer(model, shapes)
+    sizes = infer(model, record_of, shapes)
     shares = [SPREAD * enough(columns, each) / max(1, _rows(site, sizes)) for site, columns in needs]
     samples = max((shape[0] for shape in shapes.values() if shape), default=1)
     count = int(np.ceil(max(*shares, LEAST_SAMPLES / samples)))

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from graphprune.errors import DataError
 from graphprune.ir.shapes import Sizes, infer
+from graphprune.ops import record_of
 from graphprune.run import USUAL, Progress, Run
 from graphprune.runtime.session import Session
 from graphprune.statistics import held
@@ -179,7 +180,7 @@ class _Collecting:
         if not self.calibration.batches:
             return Sizes()
         shapes = {name: np.shape(array) for name, array in self.calibration.batches[0].items()}
-        return infer(self.model, shapes)
+        return infer(self.model, record_of, shapes)
 
 
 def _bytes(shape: tuple[tuple[int, int], ...] | None) -> int:

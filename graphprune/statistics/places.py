@@ -11,7 +11,8 @@ import onnx_ir as ir
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.arrays import Bools
 from graphprune.ir.names import quote
-from graphprune.ir.shapes import Shape, Sizes
+from graphprune.ir.operators import Shape
+from graphprune.ir.shapes import Sizes
 from graphprune.statistics.reductions import Place
 from graphprune.statistics.sites import Site
 

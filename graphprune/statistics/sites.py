@@ -12,6 +12,7 @@ import onnx_ir as ir
 from graphprune.ir.domains import is_default
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.labels.state import Use
+from graphprune.ops import record_of
 from graphprune.statistics.products import OPERANDS, WEIGHT_TYPES, product_of
 from graphprune.statistics.site import INTEGER, RECURRENT, WHOLE_COLUMNS, Site, number_of
 from graphprune.statistics.stored import Stored, stored_of
@@ -21,7 +22,7 @@ __all__ = ["INTEGER", "RECURRENT", "WHOLE_COLUMNS", "Site", "find_maskable", "fi
 
 def find_sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
     """Every Site of the main graph, in its order; subgraphs have none."""
-    sizes = sizes or infer(model)
+    sizes = sizes or infer(model, record_of)
     found = [site for node in model.graph for site in _sites(model.graph, node, sizes)]
     readers = Counter(site.weight for site in found)
     return tuple(_named(site, readers[site.weight]) for site in found)

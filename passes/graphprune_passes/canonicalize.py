@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from graphprune.errors import ArgumentError
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.pipeline.passes import Context, Pass
 
 
@@ -25,7 +26,7 @@ class Canonicalize(Pass):
 
     def transform(self, model: ir.Model, context: Context) -> ir.Model:
         """The model in normal form."""
-        normalise(model)
+        normalise(model, record_of)
         if self.optimizer == "onnxscript":
             _optimize(model)
         return model

@@ -9,6 +9,7 @@ import pytest
 
 from graphprune.axes import Analysis, Options, analyse
 from graphprune.ir.shapes import infer
+from graphprune.ops import record_of
 from graphprune.pipeline.summary import resized
 
 from .claims import cut, pins, proves, sketch, units
@@ -257,4 +258,4 @@ def test_a_mask_is_as_long_as_past_and_present_together() -> None:
     found = sketch(text, None, 17, wk=(C, K * D), wk2=(C, K * D), table=(7, C), **constants)
     assert not found.sizes.failures
     assert C in units(found)
-    assert analyse(found.model, None, infer(found.model)).groups
+    assert analyse(found.model, None, infer(found.model, record_of)).groups

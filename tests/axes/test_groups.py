@@ -11,6 +11,7 @@ import pytest
 
 from graphprune.axes import Options, analyse
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from tests.proof.building import model
 
 from .claims import cut, pins, proves, sketch, touched, units, weight
@@ -203,7 +204,7 @@ def test_the_cost_is_near_linear(
     build: Callable[[int], ir.Model], size: int, groups: int, bound: float
 ) -> None:
     dense = build(size)
-    sizes = normalise(dense)
+    sizes = normalise(dense, record_of)
     start = time.process_time()
     found = analyse(dense, Options(), sizes)
     spent = time.process_time() - start

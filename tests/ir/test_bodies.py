@@ -9,6 +9,7 @@ from onnx import numpy_helper
 import graphprune
 from graphprune.ir.load import load
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.pipeline.inspection import inspect
 from graphprune.pipeline.settings import Settings
 
@@ -86,7 +87,7 @@ def test_a_state_that_grows_is_of_open_length() -> None:
         {"n": np.array(3), "yes": np.array(True), **_weights(w=(4, 2))},
     )
     model = load(proto).model
-    sizes = normalise(model)
+    sizes = normalise(model, record_of)
     rows, width = sizes.shapes[model.graph.node(0).outputs[0]] or ()
     assert rows[0] != rows[1]  # not the one row that it starts with
     assert width == (4, 4)
@@ -102,7 +103,7 @@ def test_a_scan_runs_once_per_element_and_collects_what_it_makes() -> None:
         }""",
         _weights(w=(4, 6), r=(6, 6), c=(6, 3)),
     )
-    sizes = normalise(load(proto).model)
+    sizes = normalise(load(proto).model, record_of)
     shape = next(found for value, found in sizes.shapes.items() if value.name == "all")
     assert shape == ((7, 7), (2, 2), (6, 6))
     assert inspect(proto, Settings()).size.macs == 7 * 2 * INSIDE + 7 * 2 * 6 * 3

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 import graphprune
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 
 RNG = np.random.default_rng(0)
 
@@ -32,7 +33,7 @@ def _fourier() -> ir.Model:
 
 def test_a_basis_made_from_vectors_is_not_written_out() -> None:
     model = _fourier()
-    normalise(model)
+    normalise(model, record_of)
     assert [node.op_type for node in model.graph][:2] == ["Mul", "Cos"]
     report = graphprune.compile(_fourier(), "prune(params=0.5)").report
     assert report.before.params == 64 + 64 + 64 * 32 + 32 * 8
@@ -48,5 +49,5 @@ def test_shape_arithmetic_and_what_frees_its_source_is_written_out() -> None:
         two=np.array(2), four=np.array([4]), rest=np.array([-1]),
         big=np.ones((4, 4), np.float32), c=np.array(3, np.float32),
     )  # fmt: skip
-    normalise(model)
+    normalise(model, record_of)
     assert [node.op_type for node in model.graph] == ["Reshape", "Add"]

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphprune.ir.load import load
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 
 
 def _constant(name: str, size: int = 4) -> onnx.NodeProto:
@@ -54,7 +55,7 @@ def test_a_lifted_model_is_what_normalising_makes_of_it(tmp_path: Path) -> None:
     )
     lifted, plain = load(path, lift=True).model, load(path).model
     assert [node.op_type for node in lifted.graph] == ["Sum", "Identity"]
-    normalise(plain)
+    normalise(plain, record_of)
     assert list(lifted.graph.initializers) == list(plain.graph.initializers) == ["w", "a", "b", "c"]
     for name, value in plain.graph.initializers.items():
         found = lifted.graph.initializers[name].const_value
@@ -73,7 +74,7 @@ def test_order_holds_where_a_constant_has_another_form(tmp_path: Path) -> None:
     path = _saved(tmp_path / "m.onnx", [_constant("a"), floats, _constant("c"), _sum("a", "b", "c")])
     model = load(path, lift=True).model
     assert list(model.graph.initializers) == ["w", "a"]
-    normalise(model)
+    normalise(model, record_of)
     assert list(model.graph.initializers) == ["w", "a", "b", "c"]
 
 

@@ -12,6 +12,7 @@ import graphprune
 from graphprune.axes import analyse
 from graphprune.ir.normalise import normalise
 from graphprune.ir.weights import parameters
+from graphprune.ops import record_of
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.repair import Repaired, repair
 from graphprune.runtime.session import open_session
@@ -103,7 +104,7 @@ KINDS = ["weight norm", "MatMul", "Mul"]
 def test_normed_weights_are_weights_and_repaired_as_such(kind: str) -> None:
     source = ir.from_proto(net(kind))
     before = open_session(source).run(images(8, 1))["y"]
-    normalise(source)
+    normalise(source, record_of)
     assert {node.op_type for node in source.graph} == {"Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm"}
     np.testing.assert_allclose(open_session(source).run(images(8, 1))["y"], before, rtol=1e-4, atol=1e-5)
     assert parameters(source) == 16 * 27 + 16 * 144 + 5 * 16 + 16 + 16 + 5
@@ -142,7 +143,7 @@ def test_a_product_of_two_thin_weights_that_would_grow_the_file_stays() -> None:
         ],
     )
     model = ir.from_proto(helper.make_model(thin, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
-    normalise(model)
+    normalise(model, record_of)
     assert [node.op_type for node in model.graph] == ["MatMul", "MatMul"]
 
 
@@ -162,6 +163,6 @@ def test_a_table_by_a_weight_is_a_layer_and_stays() -> None:
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = ir.from_proto(helper.make_model(layer, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
-    normalise(model)
+    normalise(model, record_of)
     assert [node.op_type for node in model.graph] == ["MatMul", "MatMul", "Add"]
     assert [group.size for group in analyse(model).prunable] == [64, 16]

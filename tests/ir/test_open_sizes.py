@@ -12,6 +12,7 @@ import pytest
 
 import graphprune
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.pipeline.inspection import inspect
 from graphprune.pipeline.settings import Settings
 
@@ -88,7 +89,7 @@ def test_each_operator_says_what_its_weight_fixes(
 ) -> None:
     model = _model(f"({inputs}) => (float y) {{ {nodes} }}", **weights)
     model.graph.outputs[0].shape = None
-    normalise(model)
+    normalise(model, record_of)
     found = {
         v.name: tuple(d if isinstance(d, int) else d.value for d in v.shape or ()) for v in model.graph.inputs
     }
@@ -105,7 +106,7 @@ def test_a_weight_in_a_branch_fixes_nothing() -> None:
                         else_branch = e () => (float[N,O] q) {{ q = MatMul(x, v) }}>
         }}"""
     )
-    normalise(model)
+    normalise(model, record_of)
     shape = model.graph.inputs[0].shape
     assert shape is not None
     assert not isinstance(shape[1], int)
@@ -153,5 +154,5 @@ def test_a_batch_that_attention_reads_stays_open() -> None:
         wq=(8, 8), wk=(8, 8), wv=(8, 8),
     )  # fmt: skip
     model.opset_imports[""] = 23
-    normalise(model)
+    normalise(model, record_of)
     assert str(model.graph.inputs[0].shape) == "[N,4,8]"

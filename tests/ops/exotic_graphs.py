@@ -12,6 +12,7 @@ from graphprune.axes import Analysis, Options, analyse
 from graphprune.axes.cost import CostModel, cost
 from graphprune.axes.kept import Kept
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.proof.prove import prove
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
@@ -100,7 +101,7 @@ def _node(row: NodeRow, index: int, values: dict[str, ir.Value]) -> ir.Node:
 
 def analysed(case: Case) -> Analysis:
     model = case.model()
-    return analyse(model, case.options, normalise(model))
+    return analyse(model, case.options, normalise(model, record_of))
 
 
 def plans(analysis: Analysis, share: float = 0.4) -> Iterator[Plan]:

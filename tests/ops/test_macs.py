@@ -12,7 +12,7 @@ import pytest
 
 from graphprune.axes.cost import cost, node_terms
 from graphprune.ir.shapes import infer
-from graphprune.ops import TABLE
+from graphprune.ops import TABLE, record_of
 from graphprune.ops.record import Record
 from tests.axes.claims import sketch
 
@@ -396,5 +396,5 @@ def test_a_shape_given_for_one_input_holds_for_its_symbols_elsewhere() -> None:
 def test_a_convolution_of_channels_last_shrinks_with_the_last_axis_of_its_result(op: str) -> None:
     model = Case(f"{MS}:{op}", (NHWC, W), rows()).model()
     (node,) = model.graph
-    (term,) = node_terms(node, infer(model)) or ()
+    (term,) = node_terms(node, infer(model, record_of)) or ()
     assert [(place.side, place.axis) for place in term.places] == [("out", 3), ("in", 1)]

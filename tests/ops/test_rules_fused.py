@@ -8,7 +8,7 @@ import pytest
 
 from graphprune.axes import Options, analyse
 from graphprune.ir.normalise import normalise
-from graphprune.ops import TABLE, record_for
+from graphprune.ops import TABLE, record_for, record_of
 from tests.ops.exotic_graphs import Case, NodeRow, analysed, floats, holds, reasons, scales, unsigned
 
 MS = "com.microsoft:"
@@ -325,7 +325,7 @@ def with_weights(model: ir.Model, shapes: dict[str, tuple[int, ...]]) -> ir.Mode
 
 def test_a_loop_pins_what_it_captures_and_nothing_else() -> None:
     model = with_weights(text_model(LOOP), {"w": (3, 4), "u": (3, 5), "v": (5, 2)})
-    analysis = analyse(model, Options(), normalise(model))
+    analysis = analyse(model, Options(), normalise(model, record_of))
     assert {group.id: group.size for group in analysis.prunable} == {"u:1": 5}
     assert analysis.group("w:1").pin is not None
 
@@ -333,7 +333,7 @@ def test_a_loop_pins_what_it_captures_and_nothing_else() -> None:
 def test_branches_of_an_if_share_the_widths_they_read() -> None:
     text = IF.replace("bool p)", "bool p, float[3, 5] u, float[5, 2] v, float[5, 2] w)")
     model = with_weights(text_model(text), {"u": (3, 5), "v": (5, 2), "w": (5, 2)})
-    analysis = analyse(model, Options(), normalise(model))
+    analysis = analyse(model, Options(), normalise(model, record_of))
     (group,) = analysis.prunable
     assert (group.size, {touched.initializer for touched in group.slices}) == (5, {"u", "v", "w"})
     assert "a branch of If returns it" in reasons(analysis)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 import graphprune
+from graphprune.ir.operators import Operators
 from graphprune.ir.shapes import Sizes
 from graphprune.pipeline import compile as driver
 from graphprune.pipeline.manager import ProofError
@@ -17,9 +18,9 @@ from graphprune.pipeline.manager import ProofError
 from .conftest import Half
 
 
-def careless(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> Sizes:
+def careless(model: ir.Model, operators: Operators, shapes: Mapping[str, Sequence[int]]) -> Sizes:
     """A normal form with one weight a little off."""
-    sizes = normalise(model, shapes)
+    sizes = normalise(model, operators, shapes)
     weight = next(v for v in model.graph.initializers.values() if v.const_value is not None)
     assert weight.const_value is not None
     weight.const_value = ir.Tensor(weight.const_value.numpy() * np.float32(1.01), name=weight.name)

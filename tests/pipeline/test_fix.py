@@ -16,6 +16,7 @@ from graphprune.errors import ArgumentError, DataError, GraphpruneError
 from graphprune.ir.decided import take_branches
 from graphprune.ir.fixed import fix_inputs
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.pipeline.recipe import parse
 from graphprune.runtime.session import open_session
 
@@ -235,7 +236,7 @@ def test_taking_branches_changes_no_result(program: object, flag: bool) -> None:
     wanted = outputs(ir.from_proto(proto), optimise=False, x=x, flag=np.array(flag))
     fixed = ir.from_proto(proto)
     fix_inputs(fixed, {"flag": flag})
-    normalise(fixed)
+    normalise(fixed, record_of)
     assert "data" in repr(program) or "If" not in {node.op_type for node in fixed.graph}
     found = outputs(fixed, x=x)
     assert found.keys() == wanted.keys()

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from graphprune.axes import Analysis, Options, analyse
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.proof import Proof, prove
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
@@ -46,7 +47,7 @@ class Case:
 def model(body: str, opset: int = 17, dtype: type = np.float32, **weights: object) -> ir.Model:
     """A normalised model from ONNX text; a tuple stands for random weights of that shape."""
     built = parsed(body, opset, dtype, **weights)
-    normalise(built)
+    normalise(built, record_of)
     return built
 
 

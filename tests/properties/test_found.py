@@ -6,6 +6,7 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from tools.fuzz.check import examine
 from tools.fuzz.generate import generate
 from tools.fuzz.net import Style
@@ -14,14 +15,14 @@ from tools.fuzz.net import Style
 def test_results_of_if_have_a_type_after_shape_inference() -> None:
     """Without one the pruned model could not be serialised."""
     model = generate(0, blocks=("branches", "mlp")).model
-    normalise(model)
+    normalise(model, record_of)
     assert [value.name for node in model.graph for value in node.outputs if value.dtype is None] == []
 
 
 def test_a_type_that_is_not_known_is_not_guessed() -> None:
     """Results of Loop have no type; float32 was written down behind one in a half-precision model."""
     model = generate(0, blocks=("loop", "live_shape"), style=Style(half=True)).model
-    normalise(model)
+    normalise(model, record_of)
     assert ir.DataType.FLOAT not in {value.dtype for node in model.graph for value in node.outputs}
 
 

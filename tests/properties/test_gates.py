@@ -8,6 +8,7 @@ import pytest
 from graphprune.axes import Analysis, Options, analyse
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.prune.gates import Candidates, gated, restricted
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
@@ -44,7 +45,7 @@ def test_gates_compute_what_the_rewriter_leaves(chain: tuple[str, ...], options:
     for seed in range(3):
         graph = net(chain, seed)
         model = graph.model.clone()
-        analysis = analyse(model, options, normalise(model))
+        analysis = analyse(model, options, normalise(model, record_of))
         assert agrees(analysis, graph.feeds, a_plan(analysis, seed))
 
 
@@ -52,7 +53,7 @@ def test_gates_compute_what_the_rewriter_leaves(chain: tuple[str, ...], options:
 def test_open_gates_leave_the_dense_model(chain: tuple[str, ...]) -> None:
     graph = net(chain)
     model = graph.model.clone()
-    analysis = analyse(model, None, normalise(model))
+    analysis = analyse(model, None, normalise(model, record_of))
     session = Candidates(gated(analysis, None, find_sublayers(analysis).found))
     dense = open_session(model).run(graph.feeds)
     assert close(session.run(graph.feeds), dense, 1e-5)
@@ -62,7 +63,7 @@ def test_every_gate_moves_the_outputs() -> None:
     """A gate that is not connected would pass the test above."""
     graph = net(("residual", "excite", "parted"))
     model = graph.model.clone()
-    analysis = analyse(model, None, normalise(model))
+    analysis = analyse(model, None, normalise(model, record_of))
     session = Candidates(gated(analysis))
     dense = session.run(graph.feeds)
     for group in analysis.prunable:

@@ -17,6 +17,7 @@ import graphprune
 import graphprune.ops
 from graphprune.errors import PromiseError
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.ops.record import Record
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
@@ -34,7 +35,7 @@ chains = pytest.mark.parametrize("chain", CHAINS, ids="-".join)
 def test_1_a_ratio_of_zero_is_the_identity(chain: tuple[str, ...], tmp_path: Path) -> None:
     graph = net(chain)
     normal = graph.model.clone()
-    normalise(normal)
+    normalise(normal, record_of)
     assert relations.same_bits(graphprune.compile(graph.model, "prune(ratio=0)").model, normal)
     ir.save(graph.model, tmp_path / "a.onnx")
     graphprune.compile(tmp_path / "a.onnx", "", tmp_path / "b.onnx")

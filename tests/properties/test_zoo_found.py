@@ -9,6 +9,7 @@ import pytest
 from graphprune.axes import Options
 from graphprune.ir.check import check
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from tests.ops.exotic_graphs import Case, NodeRow, analysed, floats, holds, reasons
 from tools.relations import outputs
 
@@ -211,7 +212,7 @@ def test_what_a_size_decides_is_not_written_down(name: str) -> None:
     model = Case(name, {"x": floats(2, 6)}, weights, nodes, ["y"], []).model()
     model.graph.inputs[0].shape = ir.Shape(["n", 6])
     normal = model.clone()
-    normalise(normal)
+    normalise(normal, record_of)
     for count in (3, 30, 100):
         feeds = {"x": floats(count, 6)}
         assert np.array_equal(outputs(model, feeds)["y"], outputs(normal, feeds)["y"])

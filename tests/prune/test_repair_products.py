@@ -20,6 +20,7 @@ from onnxruntime.quantization import (
 import graphprune
 from graphprune.axes import Analysis, analyse
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.pipeline import planfile
 from graphprune.proof import prove
 from graphprune.prune.evidence import SiteIndex
@@ -96,7 +97,7 @@ def dynamic(folder: Path) -> Analysis:
 
 
 def analysed(model: ir.Model) -> Analysis:
-    normalise(model)
+    normalise(model, record_of)
     return analyse(model)
 
 

@@ -14,6 +14,7 @@ from graphprune.axes import Analysis, analyse
 from graphprune.errors import PromiseError
 from graphprune.ir.normalise import normalise
 from graphprune.labels.state import Use
+from graphprune.ops import record_of
 from graphprune.proof import prove
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.plan import Plan
@@ -57,7 +58,7 @@ def dynamic_mlp() -> Case:
 def test_products_of_integers_are_scored_and_repaired_on_their_grid() -> None:
     case = dynamic_mlp()
     model = case.model()
-    normalise(model)
+    normalise(model, record_of)
     analysis = analyse(model)
     places = SiteIndex(analysis)
     assert all(places.sinks(group) for group in analysis.prunable)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.run import Run
 from graphprune.sampling.choose import draw
 from graphprune.sampling.features import measure
@@ -20,7 +21,7 @@ def weight(model, name):
 
 def seen(model, arrays):
     own = model.clone()
-    return measure(own, normalise(own), pool_of([arrays], own))
+    return measure(own, normalise(own, record_of), pool_of([arrays], own))
 
 
 def test_a_classifier(classifier):
@@ -61,7 +62,7 @@ def test_a_stack_of_feeds_is_one_sample_per_feed(rows):
 
 def test_the_judge_compares_second_moments(rows):
     own = rows.clone()
-    sizes = normalise(own)
+    sizes = normalise(own, record_of)
     values = np.random.default_rng(3).standard_normal((90, 6)).astype(np.float32)
     chosen = np.arange(20)
     found = judge(own, sizes, pool_of([{"x": values}], own), chosen, run=Run(4))

@@ -10,6 +10,7 @@ import pytest
 
 from graphprune.ir.load import load
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.runtime.session import open_session
 from graphprune.statistics import rows
 from graphprune.statistics.collect import Wanted, collect
@@ -257,7 +258,7 @@ def test_weights_in_another_file_stay_there(tmp_path: object) -> None:
     path = tmp_path / "m.onnx"  # type: ignore[operator]
     ir.save(built, path, external_data="m.data")
     loaded = load(path).model
-    normalise(loaded)
+    normalise(loaded, record_of)
     tensors = {name: value.const_value for name, value in loaded.graph.initializers.items()}
     one = collect(loaded, feeds, Wanted(grams=frozenset(["o1w"])))
     two = collect(built, feeds, Wanted(grams=frozenset(["o1w"])))

@@ -14,6 +14,7 @@ pytest.importorskip("transformers")
 from graphprune.axes import Options, analyse
 from graphprune.ir.normalise import normalise
 from graphprune.labels.algebra import is_fixed
+from graphprune.ops import record_of
 from graphprune.proof.reference import build_reference
 from graphprune.proof.survivors import Survivors
 from graphprune.prune.rewrite import rewrite
@@ -68,7 +69,7 @@ def _empty(value: ir.Value) -> np.ndarray:
 def test_the_pruned_decoder_says_what_its_masked_twin_says(dense: ir.Model) -> None:
     """Heads, key groups, head dims in rotary pairs, hidden and feed-forward widths: all cut at once."""
     model = dense.clone()
-    analysis = analyse(model, Options("slice", True), normalise(model))
+    analysis = analyse(model, Options("slice", True), normalise(model, record_of))
     free = {value.name for value, labels in analysis.values.items() if not all(map(is_fixed, labels))}
     assert {value.name for value in model.graph.inputs if (value.name or "").startswith("past_")} <= free
     plan = next(iter(plans(analysis, 0.5)))

@@ -13,6 +13,7 @@ from graphprune.axes import Analysis, Options, analyse
 from graphprune.errors import GraphpruneError
 from graphprune.ir.check import check
 from graphprune.ir.normalise import normalise
+from graphprune.ops import record_of
 from graphprune.proof.prove import prove
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
@@ -67,7 +68,7 @@ def cut_and_prove(graph: Graph, seed: int) -> Iterator[Failure]:
     """The expected Units are found; two random admissible cuts are rewritten, checked and proved."""
     outputs(graph.model, graph)
     model = graph.model.clone()
-    analysis = analyse(model, Options(layernorm=layernorm(graph)), normalise(model))
+    analysis = analyse(model, Options(layernorm=layernorm(graph)), normalise(model, record_of))
     found = sorted(group.size for group in analysis.prunable)
     if graph.expected is not None and found != graph.expected:
         yield Failure("units", f"found {found}, expected {graph.expected}; {pins(analysis)}", graph)

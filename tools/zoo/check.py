@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from graphprune.ops import record_of
 from tools.zoo.entry import Entry
 from tools.zoo.isolate import Outcome, one_line
 
@@ -86,7 +87,7 @@ def _stages(path: Path, result: Check, single: bool) -> None:
     start = _seconds()
     model = load(path, Limits()).model
     result.stage = "analyse"
-    sizes = normalise(model)
+    sizes = normalise(model, record_of)
     analysis = analyse(model, Options(layernorm="slice", allow_inexact=True), sizes)
     result.analyse_seconds = _seconds() - start
     result.parameters = sum(prod(shape) for _, shape in full_cut.floating_initializers(model))

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from graphprune.ir.clone import copy_model
 from graphprune.ir.shapes import infer
+from graphprune.ops import record_of
 from graphprune.prune.repair.observe import Part
 from graphprune.prune.repair.remains import Remains
 from graphprune.prune.repair.samples import Samples
@@ -45,7 +46,7 @@ def beside(stage: Stage, bundles: Sequence[Bundle]) -> Stage:
     moved = [copy.nodes[node] for node in order.nodes]
     copy.model.graph.remove(moved)
     copy.model.graph.extend(moved)
-    return replace(stage, model=copy.model, sizes=infer(copy.model), whole=tuple(names))
+    return replace(stage, model=copy.model, sizes=infer(copy.model, record_of), whole=tuple(names))
 
 
 def _order(nodes: list[ir.Node], bundles: Sequence[Bundle]) -> _Order:

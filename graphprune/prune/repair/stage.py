@@ -11,6 +11,7 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.ir.arrays import Array
 from graphprune.ir.shapes import Sizes, infer
+from graphprune.ops import record_of
 from graphprune.prune.gates import Gated, competing, gated
 from graphprune.prune.repair.remains import Change, cut_groups
 from graphprune.prune.zeroed import zeroed
@@ -44,7 +45,7 @@ def staged(analysis: Analysis, change: Change) -> Stage:
     made = gated(analysis, groups, change.bypassed)
     gates = made.gates(change.cuts, [item.name for item in change.bypassed])
     _open(made)
-    return Stage(made.model, infer(made.model), {**zeros, **gates}, gates)
+    return Stage(made.model, infer(made.model, record_of), {**zeros, **gates}, gates)
 
 
 def _open(made: Gated) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphprune.ir.shapes import infer
+from graphprune.ops import record_of
 from graphprune.prune.masks.drive import squares, stages
 from graphprune.statistics.segments import Layout
 from graphprune.statistics.sites import find_sites
@@ -14,7 +15,7 @@ from tests.proof.building import model
 
 def test_inputs_of_all_sites_are_made_before_their_segment() -> None:
     for dense in (decoder(), conv_net()):
-        layout, sites = Layout(dense, infer(dense)), find_sites(dense)
+        layout, sites = Layout(dense, infer(dense, record_of)), find_sites(dense)
         segments = layout.segments(stages(layout, sites), sites)
         assert sum(len(segment.sites) for segment in segments) == len(sites)
         for segment in segments:
@@ -23,7 +24,7 @@ def test_inputs_of_all_sites_are_made_before_their_segment() -> None:
 
 def test_readers_of_one_edge_share_a_segment() -> None:
     dense = decoder()
-    layout, sites = Layout(dense, infer(dense)), find_sites(dense)
+    layout, sites = Layout(dense, infer(dense, record_of)), find_sites(dense)
     found = [[site.name for site in s.sites] for s in layout.segments(stages(layout, sites), sites)]
     assert [names for names in found if names] == [["wq", "wk", "wv"], ["wo"], ["up"], ["down"], ["head"]]
 
@@ -39,7 +40,7 @@ def test_nothing_is_cut_where_a_sequence_lives() -> None:
         second=(8, 8),
         last=(8, 8),
     )
-    layout, sites = Layout(dense, infer(dense)), find_sites(dense)
+    layout, sites = Layout(dense, infer(dense, record_of)), find_sites(dense)
     found = [[site.name for site in s.sites] for s in layout.segments(stages(layout, sites), sites)]
     assert found == [["first", "second"], ["last"]]
 
