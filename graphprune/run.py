@@ -21,12 +21,14 @@ class Run:
         seed: of everything drawn.
         jobs: batches that run side by side.
         timeout: seconds that one run of a model may take; None for any number.
+        threads: of ONNX Runtime where a latency is measured, or what a runtime gives.
         progress: told how far the work is.
     """
 
     seed: int = 0
     jobs: int = 1
     timeout: float | None = None
+    threads: int = 1
     progress: Progress = silent
 
 

@@ -135,7 +135,7 @@ def saturation(models: Sequence[ir.Model], feeds: Iterable[Arrays], settings: Co
     found: dict[str, None] = {}
     for model in models:
         own = [{name: feed[name] for name in _inputs(model) if name in feed} for feed in given]
-        names = saturated_factors(model, own, threads=settings.threads, timeout_s=settings.timeout)
+        names = saturated_factors(model, own, settings.run)
         found |= dict.fromkeys(names)
     if not found:
         return ""

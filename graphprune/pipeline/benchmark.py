@@ -61,7 +61,7 @@ def bench(
     settings = with_shapes(settings, inputs, *opened[0])
     sessions = [open_session(model, threads=settings.threads) for model in loaded]
     subjects = [Subject(*subject) for subject in zip(names, sessions, feeds, strict=True)]
-    latency = time_models(subjects, seed=settings.seed, timeout_s=settings.timeout)
+    latency = time_models(subjects, run=settings.run)
     ratios = [None, *latency.ratios]
     rows = []
     for model, timing, ratio in zip(loaded, latency.timings, ratios, strict=True):

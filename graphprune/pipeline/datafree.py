@@ -47,8 +47,7 @@ def noise(model: ir.Model, context: Context) -> tuple[dict[str, np.ndarray], ...
 
     from graphprune.runtime.inputs import default_inputs, runnable_inputs
 
-    limit = 120.0 if context.run.timeout is None else context.run.timeout
-    first = runnable_inputs(model, context.shapes, context.seed, SAMPLES, timeout_s=limit)
+    first = runnable_inputs(model, context.shapes, SAMPLES, run=context.run)
     shapes = {name: array.shape for name, array in first.items()}
     return tuple(
         default_inputs(

@@ -229,7 +229,7 @@ class Manager:
                 pruned,
                 self.samples.feeds,
                 tolerance=given.tolerance,
-                timeout_s=given.timeout,
+                run=given.run,
             )
         if proof.silent:
             self._require_provable(subject.model)

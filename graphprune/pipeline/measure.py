@@ -47,7 +47,7 @@ def latency(
         Subject(name, open_session(model, threads=settings.threads), given)
         for name, model, given in zip(("before", "after"), (before, after), feeds, strict=True)
     ]
-    result = measure(subjects, seed=settings.seed, timeout_s=settings.timeout)
+    result = measure(subjects, run=settings.run)
     dense, pruned = result.timings
     ratio = result.ratios[0]
     return LatencyReport(

@@ -175,7 +175,7 @@ def feeds_for(model: ir.Model, inputs: Given, settings: Running, fixed: Arrays =
 
     if inputs is not None:
         return read(inputs, model, fixed)
-    return (runnable_inputs(model, settings.shapes, settings.seed, timeout_s=settings.timeout),)
+    return (runnable_inputs(model, settings.shapes, run=settings.run),)
 
 
 def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Feeds:

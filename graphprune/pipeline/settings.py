@@ -104,6 +104,11 @@ class Timing(Running):
         1, Whole(least=1), "Threads of ONNX Runtime; in a compile, where latency is measured."
     )
 
+    @property
+    def run(self) -> Run:
+        """How our own work is done."""
+        return replace(super().run, threads=self.threads)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparing(Timing):

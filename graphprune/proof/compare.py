@@ -26,7 +26,7 @@ class Comparison:
         self, survivors: Survivors, dense: ir.Model, decisions: list[Decision], bounds: Bounds
     ) -> None:
         self._survivors, self._dense, self._decisions = survivors, dense, decisions
-        self._bounds, self._holders = bounds, find_holders(dense)
+        self.bounds, self._holders = bounds, find_holders(dense)
         self._failures: list[str] = []
         self._notes: list[str] = []
         self._proved: set[str] = set()
@@ -50,7 +50,7 @@ class Comparison:
 
     def _output(self, value: ir.Value, name: str, a: Array, b: Array | None) -> None:
         a = self._numbered(value, self._kept(value, a))
-        found = self._agree(f"output {name!r}", value, a, b, self._bounds.of(name))
+        found = self._agree(f"output {name!r}", value, a, b, self.bounds.of(name))
         self.errors[name] = max(self.errors.get(name, 0.0), found.relative)
         if found.proves:
             self._proved.add(name)
@@ -95,7 +95,7 @@ class Comparison:
             for tap in decision.inputs:
                 what = f"input {tap.value.name!r} of {decision.node.op_type} {decision.node.name!r}"
                 one, two = a[tap.reference], b[tap.reference]
-                self._agree(what, tap.value, one, two, self._bounds.of(tap.reference))
+                self._agree(what, tap.value, one, two, self.bounds.of(tap.reference))
                 gap = max(gap, _gap(one, two))
             if decision.outputs and self._differs(decision, a, b):
                 self._tip(decision, a, b, gap)
@@ -144,7 +144,7 @@ class Comparison:
         never = [v.name for v in self._outputs if not any(_belongs(n, v) for n in self.errors)]
         return [
             *self._notes,
-            *self._bounds.notes,
+            *self.bounds.notes,
             *(f"output {name!r} proves nothing: {note}" for name, note in silent.items()),
             *(f"output {name!r} was never compared" for name in never),
         ]

@@ -12,7 +12,7 @@ from graphprune.axes.analyse import Analysis
 from graphprune.errors import GraphpruneError
 from graphprune.proof.certificate import Certificate, certify
 from graphprune.proof.compare import Comparison
-from graphprune.proof.decisions import Tap, find_decisions
+from graphprune.proof.decisions import Decision, Tap, find_decisions
 from graphprune.proof.declared import declare
 from graphprune.proof.pairing import pair, title
 from graphprune.proof.reference import build_reference
@@ -20,6 +20,7 @@ from graphprune.proof.rounding import Bounds, nudged, own_rounding
 from graphprune.proof.scales import squashers
 from graphprune.proof.survivors import Survivors, illegal
 from graphprune.prune.plan import Plan
+from graphprune.run import USUAL, Run
 from graphprune.runtime.brief import rewriting_pays
 from graphprune.runtime.compare import TOLERANCE
 from graphprune.runtime.session import Outputs, RunTimeoutError, open_session
@@ -71,7 +72,7 @@ def prove(
     inputs: Sequence[Feeds],
     *,
     tolerance: float = TOLERANCE,
-    timeout_s: float | None = None,
+    run: Run = USUAL,
 ) -> Proof:
     """Proves that `pruned` is what `plan` makes of `dense`, and computes what M_R computes.
 
@@ -82,7 +83,7 @@ def prove(
         pruned: the result of the rewrite.
         inputs: feeds of the dense model; cache inputs are cut for the pruned model here.
         tolerance: bound on max|a - b| / max|a| per value; half precision has a bound of its own.
-        timeout_s: seconds that one run of either model may take.
+        run: how long one run of either model may take.
 
     A proof that fails is a result, not an exception.
 
@@ -103,32 +104,53 @@ def prove(
         return _verdict(certificate, None, (), [], [error.message], bound)
     decisions, hidden = find_decisions(dense, survivors, reference, pairing)
     notes = [f"{name} decides inside a branch; its inputs were not compared" for name in hidden]
-    taps = [tap for decision in decisions for tap in (*decision.inputs, *decision.outputs)]
-    names = [tap.reference for tap in taps]
-
-    def compare(bounds: Bounds) -> Comparison:
-        comparison = Comparison(survivors, dense, decisions, bounds)
-        for one, two in zip(masked, result, strict=True):
-            comparison.add(one, two)
-        return comparison
-
+    both = _Both(dense, survivors, reference.model, pruned, decisions, inputs, run)
     try:
-        optimise = rewriting_pays(reference.model)
-        masked = _run(reference.model, inputs, names, timeout_s, optimise)
-        cut = [cut_feeds(dense, survivors, feeds) for feeds in inputs]
-        result = _run(pruned, cut, [tap.pruned for tap in taps], timeout_s, optimise)
-        bounds = Bounds(bound)
-        comparison = compare(bounds)
-        if comparison.failures() and not comparison.silent and not certificate.differences:
-            other = _run(reference.model, inputs, names, timeout_s, not optimise)
-            near = _run(nudged(reference.model), inputs, names, timeout_s, optimise)
-            bounds = Bounds(bound, own_rounding(masked, other, near, squashed=_squashed(dense, taps)))
-            comparison = compare(bounds)
+        comparison = both.compare(bound, widen=not certificate.differences)
     except RunTimeoutError:
         raise
     except GraphpruneError as error:
         return _verdict(certificate, None, reference.inexact, notes, [error.message], bound)
-    return _verdict(certificate, comparison, reference.inexact, notes, [], bounds.widest)
+    return _verdict(certificate, comparison, reference.inexact, notes, [], comparison.bounds.widest)
+
+
+@dataclass(frozen=True)
+class _Both:
+    """M_R and the pruned model, to be run on the same inputs."""
+
+    dense: ir.Model
+    survivors: Survivors
+    reference: ir.Model
+    pruned: ir.Model
+    decisions: list[Decision]
+    inputs: Sequence[Feeds]
+    run: Run
+
+    def compare(self, bound: float, widen: bool) -> Comparison:
+        """Every input through both; where `widen`, bounds make room for the model's own rounding.
+
+        Raises:
+            GraphpruneError: one of them does not run.
+        """
+        taps = [tap for each in self.decisions for tap in (*each.inputs, *each.outputs)]
+        names = [tap.reference for tap in taps]
+        optimise = rewriting_pays(self.reference)
+        masked = _run(self.reference, self.inputs, names, self.run, optimise)
+        cut = [cut_feeds(self.dense, self.survivors, feeds) for feeds in self.inputs]
+        result = _run(self.pruned, cut, [tap.pruned for tap in taps], self.run, optimise)
+        comparison = self._compared(masked, result, Bounds(bound))
+        if not widen or comparison.silent or not comparison.failures():
+            return comparison
+        other = _run(self.reference, self.inputs, names, self.run, not optimise)
+        near = _run(nudged(self.reference), self.inputs, names, self.run, optimise)
+        rounding = own_rounding(masked, other, near, squashed=_squashed(self.dense, taps))
+        return self._compared(masked, result, Bounds(bound, rounding))
+
+    def _compared(self, masked: list[Outputs], result: list[Outputs], bounds: Bounds) -> Comparison:
+        comparison = Comparison(self.survivors, self.dense, self.decisions, bounds)
+        for one, two in zip(masked, result, strict=True):
+            comparison.add(one, two)
+        return comparison
 
 
 def _kinds(model: ir.Model) -> set[ir.DataType]:
@@ -149,13 +171,13 @@ def _run(
     model: ir.Model,
     inputs: Sequence[Feeds],
     extra: Sequence[str],
-    timeout_s: float | None,
+    run: Run,
     optimise: bool,
 ) -> list[Outputs]:
     """Every input through one session, which is gone before the next one is opened."""
     names = list(dict.fromkeys(extra))
     session = open_session(model, optimise=optimise, extra_outputs=names, exact=True, rearrange=False)
-    return [session.run(feeds, timeout_s) for feeds in inputs]
+    return [session.run(feeds, run.timeout) for feeds in inputs]
 
 
 def cut_feeds(dense: ir.Model, survivors: Survivors, feeds: Feeds) -> dict[str, np.ndarray]:

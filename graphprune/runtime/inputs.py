@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,12 +11,14 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import ModelError
+from graphprune.run import Run
 from graphprune.runtime.brief import rewriting_pays
 from graphprune.runtime.dimensions import SHAPE_HINT, Sizes, candidates, data_inputs, is_rate, resolve
 from graphprune.runtime.indices import index_bound
 from graphprune.runtime.session import Outputs, RunTimeoutError, Session, open_session
 
 MAX_TRIES = 100
+PATIENT = Run(timeout=120.0)
 Noise = Callable[[np.ndarray], np.ndarray]
 # What becomes of N(0, 1). A logarithm or root wants positive numbers, huge weights want small ones.
 NOISES: tuple[Noise, ...] = (
@@ -64,11 +67,10 @@ def default_inputs(
 def runnable_inputs(
     model: ir.Model,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    seed: int = 0,
     batch: int = 2,
     *,
     session: Session | None = None,
-    timeout_s: float = 120.0,
+    run: Run = PATIENT,
 ) -> dict[str, np.ndarray]:
     """The first default inputs, over growing sizes, on which the model really runs.
 
@@ -77,36 +79,40 @@ def runnable_inputs(
     Args:
         model: the model.
         shapes: shapes by input name, as for `default_inputs`; these are not varied.
-        seed: as for `default_inputs`.
         batch: the batch to prefer; 1 is tried too.
         session: an open session of this model; one is opened otherwise.
-        timeout_s: seconds for all tries together.
+        run: the seed, as for `default_inputs`, and the time that all tries may take together.
 
     Raises:
         ModelError: no guess runs; the first reason is in the message.
     """
     session = session or open_session(model, optimise=rewriting_pays(model), rearrange=False)
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + (math.inf if run.timeout is None else run.timeout)
     first = None
     for sizes in itertools.islice(candidates(model, shapes or {}, batch), MAX_TRIES):
-        feeds = default_inputs(model, shapes, seed, batch, sizes)
+        feeds = default_inputs(model, shapes, run.seed, batch, sizes)
         try:
-            if _finite(session.run(feeds, timeout_s=max(deadline - time.monotonic(), 0.01))):
+            if _finite(session.run(feeds, _left(deadline))):
                 return feeds
         except RunTimeoutError:
             raise
         except ModelError as error:
             first = first or error
             continue
-        gentle = (default_inputs(model, shapes, seed, batch, sizes, noise) for noise in NOISES[1:])
+        gentle = (default_inputs(model, shapes, run.seed, batch, sizes, noise) for noise in NOISES[1:])
         return next((other for other in gentle if _runs_finite(session, other, deadline)), feeds)
     reason = first.message if first else "no sizes to try"
     raise ModelError(f"no synthetic input runs: {reason}", SHAPE_HINT)
 
 
+def _left(deadline: float) -> float | None:
+    """Seconds until then, a few at least; None where there is no end."""
+    return None if deadline == math.inf else max(deadline - time.monotonic(), 0.01)
+
+
 def _runs_finite(session: Session, feeds: dict[str, np.ndarray], deadline: float) -> bool:
     try:
-        return _finite(session.run(feeds, timeout_s=max(deadline - time.monotonic(), 0.01)))
+        return _finite(session.run(feeds, _left(deadline)))
     except RunTimeoutError:
         raise
     except ModelError:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from graphprune.errors import ArgumentError
+from graphprune.run import USUAL, Run
 from graphprune.runtime.session import Feeds, Session
 
 # Two sessions of one small model differ by up to this much, through the placement of their memory alone.
@@ -101,8 +102,7 @@ def measure(
     max_seconds: float = 30.0,
     sample_seconds: float = 0.01,
     spread: float = 0.02,
-    seed: int = 0,
-    timeout_s: float | None = None,
+    run: Run = USUAL,
 ) -> Latency:
     """Time models against the first of them.
 
@@ -114,8 +114,7 @@ def measure(
         max_seconds: stop here even if the spread is still wide (but not before six rounds).
         sample_seconds: short models are run several times per sample, to last about this long.
         spread: stop early once every interval is narrower than this.
-        seed: of the bootstrap.
-        timeout_s: seconds that one of the untimed runs may take.
+        run: the seed of the bootstrap, and how long one of the untimed runs may take.
 
     Raises:
         ArgumentError: no subject, or subjects with different thread counts.
@@ -125,7 +124,7 @@ def measure(
     for _ in range(max(warmup, 1)):
         for subject in subjects:
             # Checks the feeds and reports errors; `call` does not.
-            subject.session.run(subject.feeds, timeout_s)
+            subject.session.run(subject.feeds, run.timeout)
     repeats = _repeats(subjects, sample_seconds)
     samples = _Samples()
     start = time.perf_counter()
@@ -137,11 +136,11 @@ def measure(
         if elapsed > max_seconds:
             break
         steady = done >= STEADY_ROUNDS and done % CHUNK == 0
-        if steady and all(r.high - r.low <= spread for r in _ratios(subjects, samples, seed)):
+        if steady and all(r.high - r.low <= spread for r in _ratios(subjects, samples, run.seed)):
             break
     return Latency(
         timings=tuple(_timing(subject, index, samples) for index, subject in enumerate(subjects)),
-        ratios=_ratios(subjects, samples, seed),
+        ratios=_ratios(subjects, samples, run.seed),
         rounds=len(samples.cpu),
         runs_per_sample=repeats,
         clock=clock_name,

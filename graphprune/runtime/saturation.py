@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from graphprune.run import USUAL, Run
 from graphprune.runtime.compare import agreement
 from graphprune.runtime.exact import moved, unsaturated
 from graphprune.runtime.session import Feeds, Outputs, open_session
@@ -16,22 +17,20 @@ NOISE = 1e-6
 """Two kernels that multiply exactly may still add floats in another order."""
 
 
-def saturated_factors(
-    model: ir.Model, feeds: Sequence[Feeds], *, threads: int = 1, timeout_s: float | None = None
-) -> tuple[str, ...]:
+def saturated_factors(model: ir.Model, feeds: Sequence[Feeds], run: Run = USUAL) -> tuple[str, ...]:
     """Names of weights, and of other factors, with which this CPU's kernels move an output; at most `MOST`.
 
     By halves: a part of the model's products runs as this CPU has it, the others exactly.
     """
 
-    def run(native: Sequence[str]) -> list[Outputs]:
-        session = open_session(unsaturated(model, native=native), threads=threads)
-        return [session.run(feed, timeout_s) for feed in feeds]
+    def outputs(native: Sequence[str]) -> list[Outputs]:
+        session = open_session(unsaturated(model, native=native), threads=run.threads)
+        return [session.run(feed, run.timeout) for feed in feeds]
 
     def search(names: tuple[str, ...]) -> None:
         if not names or len(found) == MOST:
             return
-        if all(agreement(a, b, NOISE).ok for a, b in zip(exact, run(names), strict=True)):
+        if all(agreement(a, b, NOISE).ok for a, b in zip(exact, outputs(names), strict=True)):
             return
         if len(names) == 1:
             found.append(names[0])
@@ -40,6 +39,6 @@ def saturated_factors(
         search(names[len(names) // 2 :])
 
     found: list[str] = []
-    exact = run(())
+    exact = outputs(())
     search(moved(model))
     return tuple(found)

@@ -14,6 +14,7 @@ from graphprune.ops import record_of
 from graphprune.proof import Proof, prove
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
+from graphprune.run import Run
 from graphprune.runtime import runnable_inputs
 
 HEADER = '<ir_version: 10, opset_import: ["" : {opset}, "com.microsoft" : 1]>\ng '
@@ -86,5 +87,5 @@ def cut(
     analysis = analyse(dense, options)
     plan = plan or keep(analysis, share)
     assert any(len(kept) < plan.widths[name] for name, kept in plan.cuts.items()), "nothing is cut"
-    feeds = [runnable_inputs(dense, seed=seed) for seed in (0, 1)]
+    feeds = [runnable_inputs(dense, run=Run(seed)) for seed in (0, 1)]
     return Case(dense, analysis, plan, rewrite(dense, analysis, plan), feeds)

@@ -5,6 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.errors import ArgumentError, ModelError
+from graphprune.run import Run
 from graphprune.runtime import RunTimeoutError, default_inputs, runnable_inputs
 
 EMBED = "(int64[b,s] ids) => (float[b,s,8] y) { y = Gather(table, ids) }"
@@ -173,7 +174,7 @@ def test_huge_inputs_are_refused(build):
 
 def test_a_run_without_end_is_not_retried(endless):
     with pytest.raises(RunTimeoutError):
-        runnable_inputs(endless, timeout_s=0.3)
+        runnable_inputs(endless, run=Run(timeout=0.3))
 
 
 @pytest.mark.parametrize(
