@@ -21,7 +21,7 @@ from graphprune.cli.output import UnshownError, abandon_stdout
 from graphprune.errors import GraphpruneError, did_you_mean
 from graphprune.ir.names import quote
 
-_COMMANDS = {
+COMMANDS = {
     "compile": "Run a pipeline of passes over a model, prove the result and save it.",
     "calibrate": "Choose calibration samples from a pool, and compare the choice with random draws.",
     "inspect": "Show size, operators, groups, and what is pinned and why.",
@@ -49,10 +49,10 @@ class _Commands(click.Group):
     """Commands that are imported only when they run; their one-line help is the table above."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f"graphprune.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
@@ -61,15 +61,15 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             raise GraphpruneError(
-                f"no command named '{_printable(args[0])}'", did_you_mean(args[0], _COMMANDS)
+                f"no command named '{_printable(args[0])}'", did_you_mean(args[0], COMMANDS)
             )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(

@@ -1,0 +1,120 @@
+"""Writes docs/options.md from the settings and the commands: `python -m tools.options_table`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from graphprune.cli.main import COMMANDS
+from graphprune.pipeline.option import Option, options
+from graphprune.pipeline.settings import Settings
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "options.md"
+INTRO = """# Options
+
+<!-- generated: python -m tools.options_table -->
+
+## Everywhere
+
+One set: the command line, the functions of the same name in Python (`find_groups` takes what `inspect` does)
+and the `[options]` of a recipe take the same values, checked alike. The command line wins over a recipe, and
+where both give a mapping, name by name.
+
+| command line | Python | recipe | default | taken by | what |
+|---|---|---|---|---|---|
+"""
+RECIPE = """
+## A recipe
+
+`graphprune compile model.onnx -o small.onnx --recipe recipe.toml` runs a pipeline from a file, which needs no
+quoting:
+
+```toml
+pipeline = ["canonicalize", "prune(ratio=0.5, criterion=l1)"]
+
+[options]
+seed = 1
+max_drop = 0.02
+
+[options.shapes]
+image = [1, 3, 224, 224]
+
+[options.fix]
+sampling_rate = 16000
+
+[options.outputs]
+logits = "classes"
+```
+
+`pipeline` is one text or a list of stages.
+"""
+
+
+def render() -> str:
+    """The page."""
+    rows = "".join(map(_row, options(Settings)))
+    return INTRO + rows + RECIPE + "\n## Of one command\n" + "".join(map(_command, COMMANDS))
+
+
+def _row(item: Option) -> str:
+    flag = f"`{_shown(item)}`" if item.flag else "`-o NAME=KIND`" if item.name == "outputs" else ""
+    recipe = f"`{item.name}`" if item.recipe else ""
+    taken = ", ".join(name for name in COMMANDS if item.name in _names(name))
+    cells = (flag, f"`{item.name}`", recipe, item.default, taken, _cell(item.help))
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _shown(item: Option) -> str:
+    assert item.accepts is not None
+    return f"{item.flag} {item.accepts.metavar}".strip()
+
+
+def _loaded(name: str) -> click.Command:
+    command = importlib.import_module(f"graphprune.cli.{name}").command
+    assert isinstance(command, click.Command)
+    return command
+
+
+def _names(name: str) -> set[str | None]:
+    return {each.name for each in _loaded(name).params}
+
+
+def _command(name: str) -> str:
+    command = _loaded(name)
+    rows = "".join(_own(command))
+    usage = " ".join(["graphprune", name, *_arguments(command)])
+    return f"\n### `{usage}`\n\n{COMMANDS[name]}\n\n| option | what |\n|---|---|\n{rows}"
+
+
+def _own(command: click.Command) -> Iterator[str]:
+    """Options that stand in no class of settings."""
+    shared = {each.name for each in options(Settings)}
+    for item in command.params:
+        if isinstance(item, click.Option) and item.name not in shared:
+            names = ", ".join(f"`{each}`" for each in (*item.opts, *item.secondary_opts))
+            default = f" [default: {item.default}]" if item.show_default else ""
+            yield f"| {names}{_value(item)} | {_cell(item.help or '')}{_cell(default)} |\n"
+
+
+def _value(item: click.Option) -> str:
+    if item.is_flag:
+        return ""
+    if isinstance(item.type, click.Choice):
+        return f" {_cell(' | '.join(item.type.choices))}"
+    return f" {item.metavar or ''}"
+
+
+def _arguments(command: click.Command) -> Iterator[str]:
+    context = click.Context(command)
+    return (each.make_metavar(context) for each in command.params if isinstance(each, click.Argument))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
