@@ -10,11 +10,7 @@ import onnx_ir as ir
 from graphprune.axes.branches import find_branches
 from graphprune.axes.caches import cache_pairs, token_axis
 from graphprune.axes.groups import Group, form_groups
-from graphprune.axes.positions import carry
-from graphprune.axes.regions import find_regions
-from graphprune.axes.routing import find_routers
 from graphprune.axes.shared import tied_uses
-from graphprune.axes.shuffles import find_shuffles
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.labels.algebra import Label, fixed, is_fixed
@@ -24,6 +20,10 @@ from graphprune.labels.state import Axes, Contraction, Event, Facts, State, Use
 from graphprune.labels.structures import VarianceRegion
 from graphprune.labels.visit import Visit
 from graphprune.ops import contracts, has, record_of
+from graphprune.ops.forms.layernorms import find_regions
+from graphprune.ops.forms.routing import find_routers
+from graphprune.ops.forms.shuffles import find_shuffles
+from graphprune.ops.positions import carry
 from graphprune.ops.traits import Trait
 
 PASS_LIMIT = 24

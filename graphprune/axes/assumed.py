@@ -7,10 +7,10 @@ from itertools import combinations
 
 import onnx_ir as ir
 
-from graphprune.axes.routing import routed_rows
 from graphprune.ir.operators import Shape, Size
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.ops import record_of
+from graphprune.ops.forms.routing import routed_rows
 
 SPATIAL = 224
 OTHER = 16

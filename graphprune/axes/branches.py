@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
-from graphprune.axes.effects import effect_on
-from graphprune.axes.picks import find_picks
+from graphprune.ir.reach import only_for
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.structures import Branch, Branches, Effect, Pick, Sink
 from graphprune.ops import has, multiplies
+from graphprune.ops.forms.effects import effect_on
+from graphprune.ops.forms.picks import find_picks
 from graphprune.ops.traits import Trait
 
 LIMIT = 600
@@ -94,7 +95,7 @@ class _Growth:
 
     def _continued(self, node: ir.Node) -> str:
         """The Range behind a branch's own starts where that one ends; without the branch, where it starts."""
-        own = [n for n in self.nodes if n.op_type == "Range" and n.inputs[1] is node.inputs[0]]
+        own = [n for n in self.nodes if n.op_type == node.op_type and n.inputs[1] is node.inputs[0]]
         if not own:
             return "Range starts at a single expert's part of its axis"
         self.sinks.append(Sink(node, 0, "start", own[0]))
@@ -126,22 +127,6 @@ def _with_weights(branches: list[Branch], stacked: list[Pick], order: Mapping[ir
         others = tuple(pick for pick in stacked if pick.value.uses() and _readers(pick) <= nodes)
         done.append(Branch(branch.pick, frozenset(nodes), branch.sinks, others))
     return done if all(_holds_weights(branch) for branch in done) else []
-
-
-def only_for(nodes: set[ir.Node], beyond: ir.Node | None) -> set[ir.Node]:
-    """Adds every node whose results only these nodes read, but not `beyond`."""
-    work = list(nodes)
-    while work:
-        for value in work.pop().inputs:
-            producer = value.producer() if value is not None else None
-            if producer is None or producer in nodes or producer is beyond or len(producer.outputs) > 1:
-                continue
-            out = producer.outputs[0]
-            if out.is_graph_output() or any(user not in nodes for user, _ in out.uses()):
-                continue
-            nodes.add(producer)
-            work.append(producer)
-    return nodes
 
 
 def _readers(pick: Pick) -> set[ir.Node]:

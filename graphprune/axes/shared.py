@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from graphprune.labels.state import Use
 from graphprune.labels.stored import MOVES
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 
-LOOK_UPS = frozenset({"Gather"})
-"""Operators that read rows of a weight, as of an embedding, at input 0."""
 Contracts = Callable[[ir.Node], bool]
 
 
@@ -42,7 +42,7 @@ def _is_matrix(value: ir.Value) -> bool:
 def _is_layer(node: ir.Node, position: int, contracts: Contracts) -> bool:
     if node.op_type in MOVES and position == 0:
         return any(_is_layer(*use, contracts) for use in _readers(node))
-    return contracts(node) or (node.op_type in LOOK_UPS and position == 0)
+    return contracts(node) or (position == 0 and has(node, Trait.LOOKUP))
 
 
 def _readers(node: ir.Node) -> Iterator[tuple[ir.Node, int]]:

@@ -19,6 +19,9 @@ from graphprune.errors import DataError
 from graphprune.experts.mixtures import Mixture
 from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.ir.clone import copy_model
+from graphprune.labels.stored import is_stored
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.run import USUAL, Run
 from graphprune.runtime.session import Feeds, Outputs, Session, open_session
 from graphprune.statistics.places import Places
@@ -27,7 +30,7 @@ GATE = "graphprune/experts"
 SAMPLE = 4096
 """Rows of router scores that are kept."""
 TOLERANCE = 1e-3
-WEIGHING = frozenset({"Softmax", "Div", "Mul", "Add", "Cast", "Identity", "Sigmoid", "Reshape", "Clip"})
+WEIGHING = (Trait.PROBABILITIES, Trait.SIGMOID, Trait.AFFINE, Trait.CLIP, Trait.CAST, Trait.LAYOUT)
 """What turns the chosen scores into weights."""
 
 
@@ -166,7 +169,7 @@ class _Layer:
         if mixture.selector is not None:
             picked = values[mixture.selector.outputs[-1].name or ""]
             units = np.argsort(mixture.slots)[picked.reshape(len(scores), -1)]
-        elif mixture.chooser.op_type in ("MoE", "QMoE"):
+        elif has(mixture.chooser, Trait.MIXTURE):
             attributes = mixture.chooser.attributes
             count = attributes["k"].as_int() if "k" in attributes else 1
             units = np.argsort(-scores, axis=1, kind="stable")[:, :count]
@@ -180,7 +183,7 @@ class _Layer:
         self, values: Mapping[str, Array], routed: Bools, index: Array | None, scores: Doubles
     ) -> Doubles:
         """[T, E] routing weights, NaN where the graph does not show them."""
-        if self._mixture.chooser.op_type in ("MoE", "QMoE"):
+        if has(self._mixture.chooser, Trait.MIXTURE):
             return _fused_weights(self._mixture.chooser, scores, routed)
         if self._gates is None:
             return np.full(scores.shape, np.nan)
@@ -224,14 +227,15 @@ def _stream(analysis: Analysis, mixture: Mixture) -> ir.Value | None:
 def _gate_values(analysis: Analysis, mixture: Mixture) -> ir.Value | None:
     """The weights of the chosen experts as the layer uses them, in the shape of the choice."""
     if mixture.selector is None:
-        return mixture.chooser.outputs[0] if mixture.chooser.op_type == "Softmax" else None
+        return mixture.chooser.outputs[0] if has(mixture.chooser, Trait.PROBABILITIES) else None
     shapes, index = analysis.sizes.shapes, mixture.selector.outputs[-1]
     found = mixture.selector.outputs[0] if len(mixture.selector.outputs) > 1 else None
     for user, position in index.uses():
-        if user.op_type == "GatherElements" and position == 1:
+        apiece = shapes.get(user.outputs[0]) == shapes.get(index) and not is_stored(user.inputs[0])
+        if position == 1 and apiece and has(user, Trait.GATHER):
             found = user.outputs[0]  # weights that are not what the choice was made by
     while found is not None:
-        users = [user for user, _ in found.uses() if user.op_type in WEIGHING]
+        users = [user for user, _ in found.uses() if has(user, *WEIGHING)]
         same = [u for u in users if shapes.get(u.outputs[0]) == shapes.get(index)]
         if not same:
             return found

@@ -9,10 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.learned import Size
+from graphprune.ir.nodes import is_alias, is_loop, is_scan
 from graphprune.ir.shape_data import Data
 
 Shape = tuple[Size, ...]
-REPEATED = frozenset(["Loop", "Scan"])
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Body:
 
 def open_body(node: ir.Node) -> Body | None:
     """The parts of such a node; None for others, and for a Scan before opset 9, which has a batch axis."""
-    if node.op_type not in REPEATED or node.domain or "body" not in node.attributes:
+    if not (is_loop(node) or is_scan(node)) or "body" not in node.attributes:
         return None
     graph = node.attributes["body"].as_graph()
-    if node.op_type == "Loop":
+    if is_loop(node):
         given, inner, made = node.inputs[2:], graph.inputs[2:], graph.outputs[1:]
         count = len(given)
         states = tuple(zip(given, inner, made[:count], node.outputs[:count], strict=True))
@@ -71,7 +71,7 @@ def trips(body: Body, shapes: Mapping[ir.Value, Shape | None], data: Mapping[ir.
         shape = None if whole is None else shapes.get(whole)
         if shape is not None:
             return shape[axis]
-    if body.node.op_type != "Loop" or not _goes_on(body, data):
+    if not is_loop(body.node) or not _goes_on(body, data):
         return None
     count = body.node.inputs[0]
     known = None if count is None else data.get(count)
@@ -86,7 +86,7 @@ def _goes_on(body: Body, data: Mapping[ir.Value, Data]) -> bool:
     if first is not None and not _is_true(first, data):
         return False
     maker = again.producer()
-    while maker is not None and maker.op_type == "Identity" and maker.inputs[0] is not None:
+    while maker is not None and is_alias(maker) and maker.inputs[0] is not None:
         again = maker.inputs[0]
         maker = again.producer()
     return again is body.graph.inputs[1] or _is_true(again, data)

@@ -142,9 +142,19 @@ def arange(op: Op) -> None:
         op.require(bool(step.reshape(-1)[0] != 0), "the step is 0")
 
 
+def space_to_depth(op: Op) -> None:
+    """There is a block."""
+    _block(op)
+
+
+def _block(op: Op) -> int:
+    block = op.integer("blocksize", 0)
+    op.require(block >= 1, f"blocksize is {block}")
+    return block
+
+
 def depth_to_space(op: Op) -> None:
     """The block divides the channels."""
-    x, block = op.shape(0), op.integer("blocksize", 0)
-    op.require(block >= 1, f"blocksize is {block}")
-    if x is not None and len(x) == 4 and op.node.op_type == "DepthToSpace" and x[1] is not None:
+    x, block = op.shape(0), _block(op)
+    if x is not None and len(x) == 4 and x[1] is not None:
         op.require(x[1] % (block * block) == 0, f"blocksize {block} does not divide {x[1]} channels")

@@ -48,7 +48,7 @@ RULES: Mapping[str, Rule] = {
     "ConstantOfShape": moves.not_negative(0),
     "Range": moves.arange,
     "DepthToSpace": moves.depth_to_space,
-    "SpaceToDepth": moves.depth_to_space,
+    "SpaceToDepth": moves.space_to_depth,
     "Softmax": weights.axis_attribute(-1),
     "Flatten": weights.axis_attribute(1, end=1),
 }

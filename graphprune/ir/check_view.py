@@ -10,6 +10,7 @@ import onnx
 import onnx.numpy_helper
 
 from graphprune.errors import ModelError
+from graphprune.ir.nodes import is_literal
 from graphprune.ir.preflight.structure import describe
 from graphprune.ir.preflight.wire import INLINE_BYTES
 
@@ -46,7 +47,7 @@ class Scope:
         overridable = {value.name for value in graph.input}
         constants = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
-            if node.op_type == "Constant" and not node.domain:
+            if is_literal(node):
                 constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
         dims.update((name, tuple(tensor.dims)) for name, tensor in constants.items())
         return cls(dims, {n: t for n, t in constants.items() if n not in overridable}, outer)

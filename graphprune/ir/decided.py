@@ -9,7 +9,7 @@ from itertools import count
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.domains import is_default
+from graphprune.ir.nodes import is_if
 from graphprune.ir.operators import Operators
 from graphprune.ir.shapes import Sizes, infer
 
@@ -67,7 +67,7 @@ class _Taking:
     def undecided(self) -> list[ir.Node]:
         """The Ifs that are there."""
         nodes = (node for graph in _graphs(self.model.graph) for node in graph)
-        return [node for node in nodes if node.op_type == "If" and is_default(node.domain)]
+        return [node for node in nodes if is_if(node)]
 
     def take(self, node: ir.Node, condition: bool) -> None:
         """Puts a branch in the place of its If."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from graphprune.ir.domains import is_default
+from graphprune.ir.nodes import is_literal
 
 _INITIALIZERS_STAND_ALONE = 4
 """Since this IR version an initializer need not be a graph input as well."""
@@ -23,7 +23,7 @@ def lift_constants(model: onnx.ModelProto) -> None:
     nodes = list(graph.node)
     lifted: dict[str, int] = {}
     for index, node in enumerate(nodes):
-        if node.op_type != "Constant" or not is_default(node.domain) or node.output[0] in outputs:
+        if not is_literal(node) or node.output[0] in outputs:
             continue
         if not _holds_tensor(node):
             break

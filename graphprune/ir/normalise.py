@@ -10,10 +10,10 @@ import onnx_ir as ir
 
 from graphprune.ir.decided import take_branches
 from graphprune.ir.defaults import is_constant, make_constant
-from graphprune.ir.domains import is_default
 from graphprune.ir.fold_weights import SMALL, fold_weights, freed
 from graphprune.ir.given import close_inputs, complete
 from graphprune.ir.inline import inline
+from graphprune.ir.nodes import is_alias, is_literal
 from graphprune.ir.operators import Operators
 from graphprune.ir.shape_data import constant
 from graphprune.ir.shapes import Sizes, infer
@@ -76,7 +76,7 @@ def _drop_unread(graph: ir.Graph, already: set[ir.Value]) -> None:
 def _lift_constants(graph: ir.Graph) -> None:
     """Turns Constant nodes into initializers of the same name."""
     for node in list(graph):
-        if node.op_type != "Constant" or not is_default(node.domain):
+        if not is_literal(node):
             continue
         out = node.outputs[0]
         tensor = _constant_tensor(node)
@@ -104,7 +104,7 @@ def _constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
 
 def _resolve_aliases(graph: ir.Graph) -> None:
     for node in list(graph):
-        if node.op_type != "Identity" or node.domain or not is_constant(node.inputs[0]):
+        if not is_alias(node) or not is_constant(node.inputs[0]):
             continue
         out = node.outputs[0]
         if out.is_graph_output():

@@ -19,6 +19,7 @@ from onnx import numpy_helper, shape_inference
 from graphprune.ir.bodies import Body, open_body, trips, values_of
 from graphprune.ir.evaluate import integer
 from graphprune.ir.learned import Learned, Symbols
+from graphprune.ir.nodes import is_if
 from graphprune.ir.operators import Operators, Shape, Shaping, Size, Sized, UnknownShapeError
 from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
 
@@ -154,7 +155,7 @@ class _Inference:
                 owner = work.pop()[1]
                 if owner is not None:
                     self._close_if(owner)
-            elif node.op_type == "If" and node.domain == "":
+            elif is_if(node):
                 work.append((self._branches(node), node))
             elif (body := open_body(node)) is not None:
                 self._repeat(body)

@@ -11,8 +11,9 @@ import onnx
 import onnx_ir as ir
 
 from graphprune.errors import ModelError
-from graphprune.ir.domains import canonical, is_default
+from graphprune.ir.domains import canonical
 from graphprune.ir.names import quote
+from graphprune.ir.nodes import is_literal
 from graphprune.ir.preflight.proto import graphs
 from graphprune.ir.preflight.structure import Contents, Nodes
 from graphprune.ir.preflight.wire import INLINE_BYTES
@@ -167,7 +168,7 @@ def _lift(graph: onnx.GraphProto, prefix: str, lifted: dict[str, onnx.TensorProt
 
 
 def _stub_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    if node.op_type != "Constant" or not is_default(node.domain):
+    if not is_literal(node):
         return None
     return next((a.t for a in node.attribute if a.name == "value" and is_stub(a.t)), None)
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 import onnx_ir as ir
 
 from graphprune.ir.domains import is_default
+from graphprune.ir.nodes import is_literal
 
 
 class Read(NamedTuple):
@@ -138,7 +139,7 @@ def stored(model: ir.Model) -> Iterator[tuple[ir.Value, ir.TensorProtocol]]:
             if value.const_value is not None:
                 yield value, value.const_value
         for node in graph:
-            if operator(node) == "Constant" and "value" in node.attributes:
+            if is_literal(node) and "value" in node.attributes:
                 # as_tensor() checks a protocol, which is slow
                 yield node.outputs[0], cast(ir.TensorProtocol, node.attributes["value"].value)
 

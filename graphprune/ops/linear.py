@@ -368,6 +368,6 @@ ROWS = (
         "W, bias, `group`",
         conv_transpose_macs,
         shaping=Shaping(alike=axes_of(1, 1, 0), axes="windows"),
-        traits=traits(Trait.CONVOLUTION),
+        traits=traits(Trait.CONVOLUTION, Trait.SPREAD),
     ),
 )

@@ -88,6 +88,8 @@ class Trait(Enum):
     """Any product that an equation states."""
     CONVOLUTION = auto()
     """Windows of the input times a weight, channels on axis 1."""
+    SPREAD = auto()
+    """A convolution turned round: every element of the input goes to a window of the output."""
     RECURRENT = auto()
     """Runs along a sequence, with gates."""
     ATTENTION = auto()

@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.pipeline.report import SparseNode, TensorZeros, ZerosReport
 from graphprune.prune.masks.layers import no_sites
 from graphprune.statistics.sites import Site, find_products
@@ -19,7 +21,7 @@ _SAMPLE = 32 * 2**20
 _CHUNK = 2**17
 _PROBE = 4096
 _TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-_KINDS = frozenset({"Conv", "Gemm", "MatMul"})
+_OTHER = (Trait.SPREAD, Trait.RECURRENT, Trait.CODES)
 
 
 def count(model: ir.Model, masked: Sequence[str]) -> ZerosReport:
@@ -62,7 +64,7 @@ def sparse_nodes(model: ir.Model) -> Iterator[SparseNode]:
 
 
 def _why_not(site: Site) -> str:
-    if site.node.op_type not in _KINDS:
+    if has(site.node, *_OTHER):
         return f"{site.node.op_type} has no 2:4 kernel"
     if site.weight.dtype not in _TYPES:
         return f"no 2:4 kernel for {site.weight.dtype.name if site.weight.dtype else 'its type'}"

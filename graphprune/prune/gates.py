@@ -239,11 +239,18 @@ class _Surgery:
         self, node: ir.Node, value: ir.Value, slots: ir.Value, other: ir.Value, dtype: ir.DataType
     ) -> ir.Value:
         kept = self._node(node, "Greater", slots, self._constant(np.array(0.5, _dtype(slots).numpy())))
+        kept.dtype = ir.DataType.BOOL
         if dtype in FLOATS or dtype in SELECTABLE:
-            return self._node(node, "Where", kept, value, other)
+            return self._where(node, kept, value, other)
         wide = ir.DataType.INT32.value
         one, two = (self._node(node, "Cast", v, to=wide) for v in (value, other))
-        return self._node(node, "Cast", self._node(node, "Where", kept, one, two), to=dtype.value)
+        return self._node(node, "Cast", self._where(node, kept, one, two), to=dtype.value)
+
+    def _where(self, node: ir.Node, kept: ir.Value, one: ir.Value, two: ir.Value) -> ir.Value:
+        chosen = self._node(node, "Where", kept, one, two)
+        if two.dtype is not None:
+            chosen.dtype = two.dtype
+        return chosen
 
     # -- what the gates make of the slots of an axis
 
@@ -323,8 +330,7 @@ class _Surgery:
         attrs = [ir.AttrInt64(name, value) for name, value in attributes.items()]
         node = ir.Node("", op, inputs, attributes=attrs, num_outputs=1, name=self._name())
         node.outputs[0].name = node.name
-        kinds = {"Greater": ir.DataType.BOOL, "Where": inputs[-1].dtype}
-        kind = ir.DataType(attributes["to"]) if "to" in attributes else kinds.get(op, inputs[0].dtype)
+        kind = ir.DataType(attributes["to"]) if "to" in attributes else inputs[0].dtype
         if kind is not None:
             node.outputs[0].dtype = kind
         graph = before.graph

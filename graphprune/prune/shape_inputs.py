@@ -12,6 +12,8 @@ from graphprune.ir.arrays import Array, Ints
 from graphprune.ir.evaluate import MOVES, CannotEvaluateError
 from graphprune.labels.algebra import Label, Size, size_of
 from graphprune.labels.edits import ShapeInput
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 from graphprune.prune.rewriting import Chain, Rewriting
 
 LIVE, COMPUTED = -1, -2
@@ -81,7 +83,7 @@ def _edit_pieces(rewriting: Rewriting, edit: ShapeInput, shares: list[Share | No
     """Rewrites the constant pieces of a Concat that builds the shape, when that is all there is to do."""
     dense = edit.node.inputs[edit.position]
     producer = dense.producer() if dense is not None else None
-    if producer is None or producer.op_type != "Concat" or dense is None or len(dense.uses()) != 1:
+    if producer is None or not has(producer, Trait.CONCAT) or dense is None or len(dense.uses()) != 1:
         return False
     copy = rewriting.node(producer)
     start, changes = 0, []
@@ -130,7 +132,7 @@ def _moved(node: ir.Node | None) -> list[ir.Value]:
 
 def _handed(node: ir.Node) -> int:
     """How many of its inputs, the first ones, a node hands on: the others say how."""
-    return len(node.inputs) if node.op_type == "Concat" else 1
+    return len(node.inputs) if has(node, Trait.CONCAT) else 1
 
 
 def _origin(rewriting: Rewriting, value: ir.Value, known: Mapping[ir.Value, Ints | None]) -> Ints | None:
@@ -138,7 +140,7 @@ def _origin(rewriting: Rewriting, value: ir.Value, known: Mapping[ir.Value, Ints
     if data is None:
         return None
     producer = value.producer()
-    if producer is not None and producer.op_type == "Shape":
+    if producer is not None and data.a.ndim and has(producer, Trait.SIZES):
         return np.full(data.a.shape, COMPUTED if producer in rewriting.restored else LIVE, np.int64)
     if producer is None or producer.op_type not in MOVES:
         return np.full(data.a.shape, COMPUTED, np.int64)

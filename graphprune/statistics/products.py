@@ -12,7 +12,7 @@ import onnx_ir as ir
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Use
 from graphprune.labels.stored import is_stored
-from graphprune.statistics.behind import added, scaled
+from graphprune.ops.forms.dynamic import added, scaled
 from graphprune.statistics.site import WINDOWED, Site
 from graphprune.statistics.stored import Grid, Stored, stored_of
 

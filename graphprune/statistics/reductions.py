@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -20,6 +20,16 @@ from graphprune.statistics.stored import Grid
 
 SAMPLES, MASK = "graphprune/samples", "graphprune/mask"
 """Inputs that reductions add to a model: number of samples, and 1 for tokens and 0 for padding [b, t, 1]."""
+
+
+class Summing(NamedTuple):
+    """An operator that sums, and since which opset its axes are an input."""
+
+    name: str
+    since: int = 18
+
+
+SUM = Summing("ReduceSum", 13)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,21 +105,21 @@ class Writer:
         self._behind = node
         return node.outputs[0]
 
-    def sum(self, value: ir.Value, axes: Sequence[int], name: str, kind: str = "ReduceSum") -> None:
+    def sum(self, value: ir.Value, axes: Sequence[int], name: str, first: Summing = SUM) -> None:
         """An output: the sum over these axes, which go; without axes the value itself."""
         if not axes:
             self.output("Identity", value, name)
             return
         if len(axes) > 1:  # one axis after another: more exact in float32, and no slower
-            value = self._reduced(kind, value, axes[-1:])
-            kind, axes = "ReduceSum", axes[:-1]
-        self._reduced(kind, value, axes, name)
+            value = self._reduced(first, value, axes[-1:])
+            first, axes = SUM, axes[:-1]
+        self._reduced(first, value, axes, name)
         self.outputs.append(name)
 
-    def _reduced(self, kind: str, value: ir.Value, axes: Sequence[int], name: str = "") -> ir.Value:
-        if self.opset >= (13 if kind == "ReduceSum" else 18):
-            return self.node(kind, [value, self.constant(np.array(axes, np.int64))], name, keepdims=0)
-        return self.node(kind, [value], name, keepdims=0, axes=list(axes))
+    def _reduced(self, kind: Summing, value: ir.Value, axes: Sequence[int], name: str = "") -> ir.Value:
+        if self.opset >= kind.since:
+            return self.node(kind.name, [value, self.constant(np.array(axes, np.int64))], name, keepdims=0)
+        return self.node(kind.name, [value], name, keepdims=0, axes=list(axes))
 
     def output(self, kind: str, value: ir.Value, name: str) -> None:
         """An output: an operator on one value."""
@@ -170,8 +180,8 @@ class VectorReduction:
         write.sum(tokens, axes, self._name("sum"))
         if axes and axis < min(axes):
             # Sums of neighbours need no copy of the value; in other orders these two kernels are slow.
-            write.sum(tokens, axes, self._name("squares"), "ReduceSumSquare")
-            write.sum(tokens, axes, self._name("absolute"), "ReduceL1")
+            write.sum(tokens, axes, self._name("squares"), Summing("ReduceSumSquare"))
+            write.sum(tokens, axes, self._name("absolute"), Summing("ReduceL1"))
         else:
             write.sum(write.node("Mul", [tokens, tokens]), axes, self._name("squares"))
             write.sum(write.node("Relu", [tokens]), axes, self._name("positive"))

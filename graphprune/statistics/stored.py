@@ -13,7 +13,7 @@ from graphprune.ir.arrays import Array, Singles
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Use
 from graphprune.labels.stored import KEPT, Chain, chain_of, is_stored
-from graphprune.statistics.behind import scaled
+from graphprune.ops.forms.dynamic import scaled
 from graphprune.statistics.packed import Packing, packing_of
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.axes.branches import only_for
 from graphprune.ir.operators import Shape
+from graphprune.ir.reach import only_for
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.structures import Shuffle
 
