@@ -9,7 +9,7 @@ import pytest
 import graphprune
 from graphprune.axes import Analysis, analyse
 from graphprune.errors import ArgumentError, PromiseError
-from graphprune.experts.merging import Editor, linked, spectral, stun_distances, thresholds
+from graphprune.experts.merging import Editor, linked, representative, spectral, stun_distances, thresholds
 from graphprune.experts.mixtures import find_mixtures
 from graphprune.runtime.session import open_session
 from tests.proof.building import model
@@ -148,6 +148,53 @@ def test_experts_chosen_together_come_closer_when_asked() -> None:
     assert plain[0, 1] == plain[0, 2]
     mated = stun_distances(rows, together, 1.0, 1.0)
     assert mated[0, 1] < mated[0, 2]
+
+
+@pytest.mark.parametrize(("rows", "mates"), [(1.0, 0.0), (0.0, 1.0), (2.0, 3.0)])
+def test_distances_are_those_of_the_formula(rows: float, mates: float) -> None:
+    draw = np.random.default_rng(3)
+    router, together = draw.standard_normal((4, 5)), draw.integers(0, 9, (4, 4)).astype(float)
+    together += together.T
+    pairs = [(i, j) for i in range(4) for j in range(4)]
+    length = sum(float(number) ** 2 for number in router.ravel()) ** 0.5
+    mean = sum(together[i, j] for i, j in pairs if i != j) / 16
+    found = stun_distances(router, together, rows, mates)
+    for i, j in pairs:
+        apart = sum((a - b) ** 2 for a, b in zip(router[i], router[j], strict=True)) ** 0.5 / length
+        near = together[i, j] / mean if i != j else 0
+        assert found[i, j] == pytest.approx(rows * apart - mates * near)
+    np.testing.assert_allclose(
+        stun_distances(router, None, rows, mates), stun_distances(router, together, rows, 0)
+    )
+
+
+def test_experts_that_are_never_together_and_a_router_of_zeros_are_no_error() -> None:
+    with np.errstate(all="raise"):
+        assert not stun_distances(np.zeros((3, 2)), np.zeros((3, 3)), 1.0, 1.0).any()
+
+
+def test_a_cluster_is_represented_by_the_member_nearest_to_its_mean() -> None:
+    _, one = editor(mixture())
+    vectors = [one.flat(unit) for unit in range(E)]
+    for members in ([0, 1, 2], [3, 1], [2], [3, 2, 1, 0]):
+        mean = np.mean([vectors[member] for member in members], axis=0)
+        errors = [float(((vectors[member] - mean) ** 2).sum()) for member in members]
+        chosen = representative(one, members)
+        assert errors[members.index(chosen)] == pytest.approx(min(errors))
+
+
+def test_an_expert_whose_scores_never_vary_is_a_cluster_or_in_one() -> None:
+    draw = np.random.default_rng(0)
+    one, two = draw.standard_normal((2, 400))
+    scores = np.stack([one, np.full(400, 2.0), two, one], axis=1)
+    with np.errstate(all="raise"):
+        found = spectral(scores, 3, seed=0)
+    assert found[0] == found[3] and len(set(found.tolist())) == 3
+
+
+def test_experts_that_cannot_be_told_apart_are_fewer_clusters() -> None:
+    same = np.repeat(np.random.default_rng(0).standard_normal((50, 1)), 4, axis=1)
+    assert set(spectral(same, 3, seed=0).tolist()) <= {0, 1, 2}
 
 
 def test_experts_with_like_scores_are_one_spectral_cluster() -> None:

@@ -160,6 +160,57 @@ def test_a_sublayer_that_a_larger_one_makes_needless_stays() -> None:
     ]
 
 
+def uneven() -> ir.Model:
+    """Three sublayers of 2, 5 and 9 hidden units."""
+    body, weights, stream = "", {}, "x"
+    for width in (2, 5, 9):
+        body += f"""h{width} = MatMul({stream}, u{width})\n g{width} = Relu(h{width})
+            b{width} = MatMul(g{width}, d{width})\n r{width} = Add({stream}, b{width})\n"""
+        stream = f"r{width}"
+        weights |= {f"u{width}": (C, width), f"d{width}": (width, C)}
+    return model(
+        f"(float[n,5,{C}] x) => (float[n,5,7] y) {{ {body} y = MatMul({stream}, head) }}",
+        **weights,
+        head=(C, 7),
+    )
+
+
+def test_what_is_left_is_counted_for_every_set_of_sublayers() -> None:
+    analysis = analyse(uneven())
+    every = find_sublayers(analysis).found
+    counted = DepthCost(analysis, {"x": (3, 5, C)})
+    sizes = {f"b{width}": 2 * C * width for width in (2, 5, 9)}
+    whole = sum(sizes.values()) + C * 7
+    assert counted.dense == {"params": whole, "macs": 15 * whole} and not counted.unknown
+    for count in range(4):
+        for gone in combinations(every, count):
+            left = whole - sum(sizes[item.name] for item in gone)
+            assert (counted.left("params", gone), counted.left("macs", gone)) == (left, 15 * left)
+            for what in ("params", "macs"):
+                for share, met in ((left / whole, True), ((left - 0.5) / whole, False), (1.0, True)):
+                    assert counted.enough(what, share, None)(gone) == met  # type: ignore[arg-type]
+                assert counted.enough(what, 0.5, 2 * counted.left(what, gone))(gone)  # type: ignore[arg-type]
+                assert not counted.enough(what, 0.5, 2 * counted.left(what, gone) - 1)(gone)  # type: ignore[arg-type]
+    for per in ("params", "macs"):
+        assert counted.weights(every, per) == pytest.approx(
+            {name: size / whole for name, size in sizes.items()}
+        )  # type: ignore[arg-type]
+    assert set(counted.weights(every, "unit").values()) == {1.0}
+
+
+def test_a_weight_that_stays_read_is_left() -> None:
+    """Two sublayers that share one weight: it goes with both of them."""
+    analysis = analyse(model(
+        """(float[n,6] x) => (float[n,7] y) { a = MatMul(x, u)\n b = MatMul(a, d)\n r = Add(x, b)
+        c = MatMul(r, u)\n e = MatMul(c, f)\n s = Add(r, e)\n y = MatMul(s, head) }""",
+        u=(6, 4), d=(4, 6), f=(4, 6), head=(6, 7),
+    ))  # fmt: skip
+    one, two = find_sublayers(analysis).found
+    counted = DepthCost(analysis, {"x": (1, 6)})
+    lefts = [counted.params(gone) for gone in ((), (one,), (two,), (one, two))]
+    assert lefts == [24 + 24 + 24 + 42, 24 + 24 + 42, 24 + 24 + 42, 42]
+
+
 @pytest.mark.parametrize(("budget", "what"), [("params=0.99", "params"), ("ratio=0.9", "ratio")])
 def test_what_sublayers_leave_behind_is_said_with_why(budget: str, what: str) -> None:
     result = graphprune.compile(stack(scales=(0.3,) * 2), f"depth({budget})", calibration=DATA)

@@ -144,6 +144,26 @@ def test_all_rows_of_a_sample_stand_in_one_fold(
     assert sorted(round(float(fold.x[0, 0])) for fold in folds) == [0, 0, 0, rows]
 
 
+@pytest.mark.parametrize(("less", "held"), [(0, 4), (1, 1)])
+def test_wide_layers_hold_their_sums_once_and_not_per_fold(
+    monkeypatch: pytest.MonkeyPatch, less: int, held: int
+) -> None:
+    """The 5 columns that are left of 12 have sums of 8 x 5 x 5 bytes; nothing is lost of them."""
+    seen: list[Sequence[Moments]] = []
+
+    def spy(weight: Doubles, folds: Sequence[Moments], *rest: object) -> Fit:
+        seen.append(folds)
+        return fit(weight, folds, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sequential, "fit", spy)
+    monkeypatch.setattr("graphprune.prune.repair.observe.FOLDED_BYTES", 8 * 5 * 5 - less)
+    analysis = sketch(MATMUL, w1=(6, 12), w2=(12, 5))
+    data = np.random.default_rng(0).standard_normal((48, 7, 6)).astype(np.float32)
+    repair(analysis, {"w1:1": (0, 2, 3, 5, 8)}, batches=[{"x": data[:20]}, {"x": data[20:]}])
+    (folds,) = seen
+    assert len(folds) == held and sum(fold.count for fold in folds) == 48 * 7
+
+
 def test_matching_scales_rows_to_the_spread_they_had_within_bounds() -> None:
     weight, keep = layer(0)
     x = samples(0)

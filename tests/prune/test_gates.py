@@ -33,3 +33,28 @@ def test_gates_are_cast_to_the_half_precision_of_what_they_gate() -> None:
         (found,) = session.run(feeds, plan.cuts).values()
         assert found.dtype == np.float16
         np.testing.assert_allclose(found, small, atol=5e-3)
+
+
+def test_outputs_lose_the_slots_of_heads_that_are_cut_from_a_cache() -> None:
+    """All axes that a cut touches, and no other output; what did not run is not asked for."""
+    text = """(float[1,2,6] x, float[1,4,p,3] past) =>
+        (float[1,2,12] y, float[1,4,t,3] present, float[1,2,6] z) {
+        k0 = MatMul(x, wk)\n k1 = Reshape(k0, split)\n k2 = Transpose <perm = [0, 2, 1, 3]> (k1)
+        present = Concat <axis = 2> (past, k2)\n q0 = MatMul(x, wq)\n q1 = Reshape(q0, split)
+        q = Transpose <perm = [0, 2, 1, 3]> (q1)\n kt = Transpose <perm = [0, 1, 3, 2]> (present)
+        s = MatMul(q, kt)\n p0 = Softmax <axis = -1> (s)\n o0 = MatMul(p0, present)
+        o1 = Transpose <perm = [0, 2, 1, 3]> (o0)\n o = Reshape(o1, join)
+        y = MatMul(o, wo)\n z = Relu(x) }"""
+    wide = dict.fromkeys(("wk", "wq"), (6, 12))
+    analysis = analyse(
+        model(text, split=np.array([0, 0, 4, 3]), join=np.array([0, 0, 12]), wo=(12, 12), **wide)
+    )
+    sizes = {group.size: group.id for group in analysis.prunable}
+    draw = np.random.default_rng(0)
+    shapes = {"y": (1, 2, 12), "present": (1, 4, 7, 3), "z": (1, 2, 6)}
+    outputs = {name: draw.standard_normal(shape) for name, shape in shapes.items()}
+    found = restricted(analysis, {sizes[4]: (0, 3), sizes[3]: (1, 2)}, outputs)
+    assert found.keys() == outputs.keys() and found["y"] is outputs["y"] and found["z"] is outputs["z"]
+    np.testing.assert_array_equal(found["present"], outputs["present"][:, [0, 3]][..., [1, 2]])
+    np.testing.assert_array_equal(outputs["present"].shape, (1, 4, 7, 3))
+    assert restricted(analysis, {sizes[4]: (0, 3)}, {"z": outputs["z"]}).keys() == {"z"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,6 +131,38 @@ def test_units_of_several_channels_are_aligned_by_their_channels(per: int, multi
 def test_automatic_alignment_is_wider_from_16_and_from_32_channels_on(width: int, wanted: int) -> None:
     assert alignment(Group("g", np.arange(width), (), None, convolutional=True), "auto") == wanted
     assert alignment(Group("g", np.arange(width), (), None), "auto") == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "owned", "multiple"),
+    [(8, (4,), 4), (8, (2,), 4), (7, (2,), 2), (8, (3, 2), 4), (32, (1, 4), 16)],
+)
+def test_a_width_is_all_channels_of_the_convolution_where_units_own_least(
+    size: int, owned: tuple[int, ...], multiple: int
+) -> None:
+    """Steps of 16 channels from 32 on, of 8 from 16 and of 4 below, in Units; other operators say nothing."""
+    slices = [(per, "Conv") for per in owned] + [(16, "MatMul")]
+    touched = [
+        SimpleNamespace(count=size * per, use=SimpleNamespace(node=ir.node(op, [ir.val("x"), ir.val("w")])))
+        for per, op in slices
+    ]
+    group = Group("g", np.arange(size), tuple(touched), None, convolutional=True)  # type: ignore[arg-type]
+    assert alignment(group, "auto") == multiple
+
+
+def test_steps_are_ordered_by_the_mean_of_what_goes_and_never_fall() -> None:
+    """Two Units at a time: (1 + 2) / 2, (5 + 5) / 2 and (6 + 8) / 2, and a block loses one of its own each."""
+    scores = np.array([5.0, 1, 8, 6, 2, 5, 20, 21])
+    plain = Group("g", np.arange(8), (), None)
+    found = ladder(0, plain, scores, 2, 0.25)
+    assert found.removed.tolist() == [2, 4, 6] and found.scores.tolist() == [1.5, 5.0, 7.0]
+    assert found.order.tolist() == [1, 4, 0, 5, 3, 2, 6, 7]
+    blocks = replace(plain, block=np.arange(8) % 2)
+    found = ladder(0, blocks, scores, 1, 0.25)
+    assert found.removed.tolist() == [2, 4, 6] and found.scores.tolist() == [1.5, 5.0, 7.0]
+    assert {frozenset(found.order[at : at + 2].tolist()) for at in (0, 2, 4)} == {
+        frozenset((4, 1)), frozenset((0, 5)), frozenset((2, 3)),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("g", [2, 4, 8])
