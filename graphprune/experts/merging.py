@@ -57,7 +57,7 @@ def _tree(distances: Doubles) -> tuple[Doubles, float]:
     shift = float(max(0.0, -off.min()))
     moved = distances + shift
     np.fill_diagonal(moved, 0.0)
-    return np.asarray(linkage(squareform((moved + moved.T) / 2, checks=False), method="complete")), shift
+    return np.asarray(linkage(squareform((moved + moved.T) / 2), method="complete")), shift
 
 
 def _numbered(labels: Array) -> Ids:

@@ -9,7 +9,15 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Doubles
-from graphprune.proof.pairing import INSERTED, contents, every_node, is_constant, subgraphs, title
+from graphprune.proof.pairing import (
+    INSERTED,
+    contents,
+    every_node,
+    is_constant,
+    same_attribute,
+    subgraphs,
+    title,
+)
 
 WITH_BIAS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 """Operators whose third input is their bias."""
@@ -90,7 +98,7 @@ class _Comparison:
 
     def _node(self, one: ir.Node, two: ir.Node) -> Iterator[str]:
         if one.attributes.keys() != two.attributes.keys() or any(
-            not _same_attribute(one.attributes[key], two.attributes[key]) for key in one.attributes
+            not same_attribute(one.attributes[key], two.attributes[key]) for key in one.attributes
         ):
             yield f"the attributes of {title(one)} differ"
         for position in range(max(len(one.inputs), len(two.inputs))):
@@ -176,12 +184,6 @@ def _is_inserted(node: ir.Node) -> bool:
 
 def _input(node: ir.Node, position: int) -> ir.Value | None:
     return node.inputs[position] if position < len(node.inputs) else None
-
-
-def _same_attribute(one: ir.Attr, two: ir.Attr) -> bool:
-    if one.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
-        return one.type == two.type  # their nodes are compared one by one
-    return one is two or bool(one.type == two.type and one.value == two.value)
 
 
 def _equal(one: ir.TensorProtocol, two: ir.TensorProtocol) -> bool:

@@ -12,7 +12,7 @@ from graphprune.ir.arrays import Array, Bools
 from graphprune.ir.element import is_packed
 from graphprune.labels.state import Use
 from graphprune.proof.declared import Declared, Place
-from graphprune.proof.pairing import Pairing, contents, is_constant, title
+from graphprune.proof.pairing import Pairing, contents, is_constant, same_attribute, title
 from graphprune.proof.survivors import Survivors
 
 STEPS = 2
@@ -181,24 +181,12 @@ def _attributes(dense: ir.Node, pruned: ir.Node, declared: Declared) -> Iterator
             if not _same_numbers(expected, actual):
                 wrong = f"must be {_show(expected)}, not {_show(actual)}"
                 yield f"attribute {name!r} of {title(dense)} {wrong}"
-        elif not _same_attribute(old, new):
+        elif not same_attribute(old, new):
             yield f"attribute {name!r} of {title(dense)} changed although nothing declares it"
 
 
 def _numbers(attribute: ir.Attr | None) -> Array | None:
     return None if attribute is None else np.asarray(attribute.value)
-
-
-def _same_attribute(one: ir.Attr | None, two: ir.Attr | None) -> bool:
-    if one is None or two is None or one.type != two.type:
-        return one is two
-    kinds = ir.AttributeType
-    if one.type in (kinds.GRAPH, kinds.GRAPHS):
-        return True  # their nodes are compared one by one
-    if one.type == kinds.TENSOR:
-        a, b = one.as_tensor(), two.as_tensor()
-        return a is b or (a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
-    return bool(one.value == two.value)
 
 
 def _same_numbers(expected: Array | None, actual: Array | None) -> bool:

@@ -52,6 +52,19 @@ def contents(value: ir.Value) -> ir.TensorProtocol:
     return value.const_value
 
 
+def same_attribute(one: ir.Attr | None, two: ir.Attr | None) -> bool:
+    """Whether two attributes say the same; graphs always do, as their nodes are compared one by one."""
+    if one is None or two is None or one.type != two.type:
+        return one is two
+    kinds = ir.AttributeType
+    if one.type in (kinds.GRAPH, kinds.GRAPHS):
+        return True
+    if one.type == kinds.TENSOR:
+        a, b = one.as_tensor(), two.as_tensor()
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return bool(one.value == two.value)
+
+
 def title(node: ir.Node) -> str:
     """How messages call a node."""
     return f"{node.op_type} {node.name!r}"

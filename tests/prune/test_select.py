@@ -151,7 +151,7 @@ def test_a_width_is_all_channels_of_the_convolution_where_units_own_least(
 
 
 def test_steps_are_ordered_by_the_mean_of_what_goes_and_never_fall() -> None:
-    """Two Units at a time: (1 + 2) / 2, (5 + 5) / 2 and (6 + 8) / 2, and a block loses one of its own each."""
+    """Two Units at a time: (1 + 2) / 2, (5 + 5) / 2 and (6 + 8) / 2; of two blocks, one of each."""
     scores = np.array([5.0, 1, 8, 6, 2, 5, 20, 21])
     plain = Group("g", np.arange(8), (), None)
     found = ladder(0, plain, scores, 2, 0.25)
