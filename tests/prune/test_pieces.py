@@ -10,6 +10,7 @@ from graphprune.prune.divergence import _chunks
 from graphprune.prune.dual import RowSheet, kernel
 from graphprune.prune.masks.patterns import Pattern, keep_groups, keep_rows
 from graphprune.prune.repair import repair
+from graphprune.prune.repair.observe import _Waiting
 from graphprune.prune.repair.samples import Samples
 from graphprune.prune.repair.sequential import FAINT, audible
 from graphprune.prune.rewrite import _taken
@@ -153,3 +154,41 @@ def test_comparisons(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     assert all(len(part) == max(1, min(11, size // 3)) or part is found[-1][0] for part, _ in found)
     assert np.array_equal(np.concatenate([part for part, _ in found]), one)
     assert np.array_equal(np.concatenate([part for _, part in found]), two)
+
+
+@pytest.mark.parametrize(
+    ("counts", "given"),
+    [
+        ([3, 3, 3, 1], [10]),
+        ([10], [10]),
+        ([11, 2], [11, 2]),
+        ([4, 6, 1], [10, 1]),
+        ([4, 7, 1], [4, 8]),
+        ([9, 1, 9], [10, 9]),
+        ([0, 3, 0], [3]),
+    ],
+)
+def test_rows_wait_until_they_are_ten(
+    monkeypatch: pytest.MonkeyPatch, counts: list[int], given: list[int]
+) -> None:
+    """More are not joined, fewer wait for the end, and every row comes once and in order."""
+    pieces(monkeypatch, 10, "repair.observe.CHUNK")
+    waiting, found = _Waiting(2), []
+    starts = np.cumsum([0, *counts])
+    rows = drawn(1, int(starts[-1]), 2), drawn(1, int(starts[-1]), 3, seed=1)
+    for start, count in zip(starts, counts, strict=False):
+        found += list(waiting.add(*(each[:, start : start + count] for each in rows)))
+    found += list(waiting.rest())
+    assert [one.shape[1] for one, _ in found] == given and not list(waiting.rest())
+    for place, each in enumerate(rows):
+        assert np.array_equal(np.concatenate([part[place] for part in found], axis=1), each)
+
+
+@pytest.mark.parametrize(("width", "most"), [(1, 6), (2, 6), (3, 4), (4, 3), (12, 1), (50, 1)])
+def test_wide_rows_wait_for_fewer(monkeypatch: pytest.MonkeyPatch, width: int, most: int) -> None:
+    """At most 12 elements, or 6 rows."""
+    pieces(monkeypatch, 6, "repair.observe.CHUNK")
+    monkeypatch.setattr("graphprune.statistics.rows.CHUNK_ELEMENTS", 12)
+    waiting = _Waiting(width)
+    found = [count for count in range(1, 13) if list(waiting.add(drawn(1, 1, width)))]
+    assert found == list(range(most, 13, most))
