@@ -92,6 +92,20 @@ def test_what_is_inserted_must_be_declared_and_what_is_new_has_no_place() -> Non
     )
 
 
+@pytest.mark.parametrize(("source", "problems"), [("p", 0), ("x", 1), ("z", 1)])
+def test_nodes_that_stand_for_another_read_what_it_read(source: str, problems: int) -> None:
+    """Before and after a node that is replaced, and through several nodes that stand for it."""
+    dense = model(BODY.format(**WIRING))
+    body = BODY.replace("[b] q = Tanh({b})", "[one] s = Neg({b})\n [two] t = Abs(s)\n [three] q = Exp(t)")
+    other = model(body.format(**{**WIRING, "b": source}))
+    for node in other.graph:
+        node.name = f"graphprune/{node.name}" if node.op_type in ("Neg", "Abs", "Exp") else node.name
+    replaced = next(node for node in dense.graph if node.name == "b")
+    found = pair(dense, other, Declared(open={replaced}))
+    assert found.replaced == [replaced] and len(found.inserted) == 3
+    assert found.problems == ["input 1 of Add 'c' is wired to something else"] * problems
+
+
 def test_a_node_behind_all_others_is_new_unless_it_is_named_as_inserted() -> None:
     dense = model(BODY.format(**WIRING))
     for name, problems in (("more", ["Neg 'more' is new"]), ("graphprune/more", [])):

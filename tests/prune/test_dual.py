@@ -115,3 +115,16 @@ def test_rows_far_from_zero_are_judged_as_exactly_as_rows_about_it() -> None:
     np.testing.assert_allclose(seen.loss(weight, best), 0, atol=1e-9)
     np.testing.assert_allclose(seen.loss(weight, best + 0.5), 0.25, rtol=1e-6)
     np.testing.assert_allclose(seen.spread(weight), y.var(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_what_a_ridge_is_measured_by_is_about_the_mean_where_a_bias_takes_it_up(biased: bool) -> None:
+    x, y, _ = drawn(0, blocks=2)
+    seen = Samples(x, y)
+    for block, columns in ((0, slice(3, 9)), (1, slice(None))):
+        wanted = x[block][:, columns].astype(float)
+        wanted -= wanted.mean(axis=0) if biased else 0
+        np.testing.assert_allclose(seen.about(block, biased, columns), wanted, atol=1e-12)
+        np.testing.assert_allclose(
+            seen.metric(block, columns, biased), wanted.T @ wanted, rtol=1e-9, atol=1e-9
+        )
