@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphprune.axes.branches import find_branches
 from graphprune.axes.caches import cache_pairs, token_axis
 from graphprune.axes.groups import Group, form_groups
-from graphprune.axes.shared import tied_uses
+from graphprune.axes.shared import parted_uses, tied_uses
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.labels.algebra import Label, fixed, is_fixed
@@ -24,6 +24,7 @@ from graphprune.ops.forms.layernorms import find_regions
 from graphprune.ops.forms.routing import find_routers
 from graphprune.ops.forms.shuffles import find_shuffles
 from graphprune.ops.positions import carry
+from graphprune.ops.steps import step_of
 from graphprune.ops.traits import Trait
 
 PASS_LIMIT = 24
@@ -102,15 +103,15 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
     """
     options = options or Options()
     sizes = sizes or infer(model, record_of)
-    state = State(sizes, options, model.opset_imports)
+    state = State(sizes, options, model.opset_imports, step_of)
     nodes = list(walk(model.graph))
     regions = find_regions(nodes)
     state.unknown = frozenset(node for node in nodes if _unknown(sizes, node))
     state.shuffles = find_shuffles(nodes, sizes) if options.shuffle == "gather" else {}
     state.branches = find_branches(model.graph, sizes)
     state.routers = find_routers(nodes, sizes, state.branches)
-    if options.share == "tie":
-        state.shared = tied_uses((model.graph, *model.graph.subgraphs()), contracts)
+    graphs = (model.graph, *model.graph.subgraphs())
+    state.shared = parted_uses(graphs) | (tied_uses(graphs, contracts) if options.share == "tie" else {})
     pairs = cache_pairs(model.graph) if options.io == "auto" else {}
     passes = 0
     while True:

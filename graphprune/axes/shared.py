@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 import onnx_ir as ir
 
 from graphprune.labels.state import Use
-from graphprune.labels.stored import MOVES
 from graphprune.ops import has
+from graphprune.ops.steps import step_of
 from graphprune.ops.traits import Trait
 
 Contracts = Callable[[ir.Node], bool]
 
 
-def tied_uses(graphs: Iterable[ir.Graph], contracts: Contracts) -> Mapping[Use, Use]:
+def tied_uses(graphs: Iterable[ir.Graph], contracts: Contracts) -> dict[Use, Use]:
     """Every use of a weight in whole layers, and the first of them, whose labels all take.
 
     A layer multiplies with the weight or looks its rows up: such a use has source and sink axes. Vectors
@@ -34,13 +34,24 @@ def tied_uses(graphs: Iterable[ir.Graph], contracts: Contracts) -> Mapping[Use, 
     return found
 
 
+def parted_uses(graphs: Iterable[ir.Graph]) -> dict[Use, Use]:
+    """Uses of weights of which all readers take stretches: one label keeps them stretches of one tensor."""
+    found: dict[Use, Use] = {}
+    for graph in graphs:
+        for value in graph.initializers.values():
+            uses = [Use(*use) for use in value.uses()]
+            if len(uses) > 1 and all(use.position == 0 and has(use.node, Trait.PART) for use in uses):
+                found.update(dict.fromkeys(uses, uses[0]))
+    return found
+
+
 def _is_matrix(value: ir.Value) -> bool:
     tensor = value.const_value
     return tensor is not None and sum(size != 1 for size in tensor.shape.numpy()) > 1
 
 
 def _is_layer(node: ir.Node, position: int, contracts: Contracts) -> bool:
-    if node.op_type in MOVES and position == 0:
+    if position == 0 and step_of(node) is not None:
         return any(_is_layer(*use, contracts) for use in _readers(node))
     return contracts(node) or (position == 0 and has(node, Trait.LOOKUP))
 

@@ -1,4 +1,4 @@
-"""The few operators that the form of a graph is made of: what holds a constant, and what holds a graph."""
+"""The few operators that ir itself names: what holds a constant or a graph, and what reads sizes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ class Named(Protocol):
     @property
     def op_type(self) -> str:
         """The operator."""
+
+
+def operator_of(node: Named) -> str:
+    """The operator, after its domain unless that is the default one."""
+    return node.op_type if is_default(node.domain) else f"{node.domain}:{node.op_type}"
 
 
 def is_literal(node: Named) -> bool:
@@ -42,3 +47,18 @@ def is_loop(node: Named) -> bool:
 def is_scan(node: Named) -> bool:
     """A Scan, whose graph runs once for each slot."""
     return node.op_type == "Scan" and is_default(node.domain)
+
+
+def is_shape(node: Named) -> bool:
+    """A Shape, which reads sizes."""
+    return node.op_type == "Shape" and is_default(node.domain)
+
+
+def is_size(node: Named) -> bool:
+    """A Size, which reads their product."""
+    return node.op_type == "Size" and is_default(node.domain)
+
+
+def is_slice(node: Named) -> bool:
+    """A Slice, which may be empty at some sizes."""
+    return node.op_type == "Slice" and is_default(node.domain)

@@ -19,7 +19,7 @@ from onnx import numpy_helper, shape_inference
 from graphprune.ir.bodies import Body, open_body, trips, values_of
 from graphprune.ir.evaluate import integer
 from graphprune.ir.learned import Learned, Symbols
-from graphprune.ir.nodes import is_if
+from graphprune.ir.nodes import is_if, is_shape, is_size, is_slice
 from graphprune.ir.operators import Operators, Shape, Shaping, Size, Sized, UnknownShapeError
 from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
 
@@ -248,9 +248,9 @@ class _Inference:
                 shape = (*shape[:-1], (self.rows[out], self.rows[out]))
             self.sizes.shapes[out] = shape if shape is not None else self._declared(out)
         self._meet(node, shaping)
-        if node.op_type in ("Shape", "Size") and node.domain == "":
+        if is_shape(node) or is_size(node):
             self._shape_node(node, self._shape_of(node.inputs[0]))
-        elif node.op_type == "Slice":
+        elif is_slice(node):
             self._emptied(node, self._shape_of(node.inputs[0]), self.sizes.shapes[node.outputs[0]])
 
     def _meet(self, node: ir.Node, shaping: Shaping) -> None:
@@ -281,7 +281,7 @@ class _Inference:
             value in self.unsure
         )
         dynamic = (a != b) | unsure
-        if node.op_type == "Size":
+        if is_size(node):
             a, b = np.asarray(np.prod(a)), np.asarray(np.prod(b))
             dynamic, unsure = np.asarray(dynamic.any()), np.asarray(unsure.any())
         out = node.outputs[0]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,12 @@ class Use(NamedTuple):
         value = self.node.inputs[self.position]
         assert value is not None
         return value
+
+
+Step = Literal["kept", "shaped", "transposed"]
+"""What a node between a stored weight and the node that multiplies with it makes of its input 0."""
+Steps = Callable[[ir.Node], Step | None]
+"""None for a node behind which a weight is no longer one."""
 
 
 class Event(NamedTuple):
@@ -91,8 +97,8 @@ class Facts:
 class State:
     """The analysis in progress: atoms, labels of uses, events and the facts of the current pass."""
 
-    def __init__(self, sizes: Sizes, options: Options, opsets: Mapping[str, int]) -> None:
-        self.opsets = dict(opsets)
+    def __init__(self, sizes: Sizes, options: Options, opsets: Mapping[str, int], step_of: Steps) -> None:
+        self.opsets, self.step_of = dict(opsets), step_of
         self.atoms = Atoms()
         self.algebra = Algebra(self.atoms)
         self.sizes, self.options = sizes, options

@@ -8,14 +8,9 @@ from math import prod
 
 import onnx_ir as ir
 
-from graphprune.ir.domains import is_default
 from graphprune.ir.operators import Shape
-from graphprune.labels.state import Use
+from graphprune.labels.state import Step, Steps, Use
 
-SHAPED = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
-KEPT = frozenset({"Identity", "Cast", "DequantizeLinear"})
-MOVES = SHAPED | KEPT | {"Transpose"}
-"""Operators between a stored weight and the node that multiplies with it, at input 0."""
 Axes = tuple[int | None, ...]
 Shapes = Mapping[ir.Value, Shape | None]
 
@@ -39,21 +34,21 @@ class Chain:
         return Use(self.steps[0], 0) if self.steps else reader
 
 
-def chain_of(value: ir.Value, shapes: Shapes) -> Chain | None:
+def chain_of(value: ir.Value, shapes: Shapes, step_of: Steps) -> Chain | None:
     """The chain that ends at a value; None where it is no moved, cast or dequantised initializer."""
     steps: list[ir.Node] = []
     start = value
     while not is_stored(start):
         node = start.producer()
         first = node.inputs[0] if node is not None and node.inputs else None
-        if node is None or first is None or not _passes(node):
+        if node is None or first is None or step_of(node) is None or not all(map(_given, node.inputs[1:])):
             return None
         steps.insert(0, node)
         start = first
     rank = len(start.const_value.shape) if start.const_value is not None else 0
     axes: Axes = tuple(range(rank))
     for node in steps:
-        axes = _through(node, axes, shapes)
+        axes = _through(node, step_of(node), axes, shapes)
     return Chain(start, tuple(steps), axes)
 
 
@@ -62,15 +57,14 @@ def is_stored(value: ir.Value | None) -> bool:
     return value is not None and value.const_value is not None and value.producer() is None
 
 
-def _passes(node: ir.Node) -> bool:
-    plain = is_default(node.domain) or node.op_type == "DequantizeLinear"
-    return plain and node.op_type in MOVES and all(v is None or is_stored(v) for v in node.inputs[1:])
+def _given(value: ir.Value | None) -> bool:
+    return value is None or is_stored(value)
 
 
-def _through(node: ir.Node, axes: Axes, shapes: Shapes) -> Axes:
-    if node.op_type in KEPT:
+def _through(node: ir.Node, step: Step | None, axes: Axes, shapes: Shapes) -> Axes:
+    if step == "kept":
         return axes
-    if node.op_type == "Transpose":
+    if step == "transposed":
         order = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(axes))[::-1]
         return tuple(axes[axis] for axis in order)
     before, after = (shapes.get(v) for v in (node.inputs[0], node.outputs[0]) if v is not None)

@@ -127,8 +127,6 @@ class Visit:
     def _labels_of(self, use: Use) -> Axes:
         shape = self.state.sizes.shapes.get(use.value) or ()
         key = self.state.shared.get(use, use)
-        if _is_only_sliced(use.value):
-            key = Use(*_first_use(use.value))
         if key in self.state.uses:
             return self.state.uses[key]
         return tuple(self._algebra.fresh(size, (key, axis)) for axis, size in enumerate(shape))
@@ -291,7 +289,9 @@ class Visit:
             self.state.roles[(chain.use(Use(self.node, position)), at)] = role
 
     def _chain(self, position: int) -> Chain | None:
-        return chain_of(self.value(position), self._shapes) if self.has(position) else None
+        return (
+            chain_of(self.value(position), self._shapes, self.state.step_of) if self.has(position) else None
+        )
 
     def blocked(self, position: int, axis: int, blocks: int, label: Label) -> None:
         """An axis of an initializer with one block of `label` per block of its axis 0 (grouped Conv)."""
@@ -347,16 +347,6 @@ class Visit:
     def set_index(self, label: Label, position: int = 0) -> None:
         """Says that the elements of an output are positions on this axis."""
         self._facts.indices[self.node.outputs[position]] = label
-
-
-def _is_only_sliced(value: ir.Value) -> bool:
-    """Whether all readers take stretches of a weight: one label keeps them stretches of one tensor."""
-    uses = value.uses()
-    return len(uses) > 1 and all(user.op_type == "Slice" and position == 0 for user, position in uses)
-
-
-def _first_use(value: ir.Value) -> tuple[ir.Node, int]:
-    return next(iter(value.uses()))
 
 
 def factor_of(atoms: Ids) -> Label:

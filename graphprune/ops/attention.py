@@ -306,6 +306,7 @@ ROWS = (
         "contraction",
         "`q_num_heads`, `kv_num_heads`, `scale`, caches",
         attention_macs,
+        caches=((4, 1), (5, 2)),
         traits=traits(Trait.ATTENTION),
     ),
     Record(
@@ -316,6 +317,7 @@ ROWS = (
         "bias, `num_heads`, `scale`, caches",
         multi_head_attention_macs,
         shaping=Shaping(multi_head_attention_shape),
+        caches=((6, 1), (7, 2)),
         traits=traits(Trait.ATTENTION),
     ),
     Record(
@@ -326,6 +328,7 @@ ROWS = (
         "`num_heads`, `kv_num_heads`, `scale`, rotary caches, caches",
         group_query_attention_macs,
         shaping=Shaping(group_query_attention_shape),
+        caches=((3, 1), (4, 2)),
         traits=traits(Trait.ATTENTION),
     ),
     Record(

@@ -135,6 +135,7 @@ ROWS = (
         "W, bias, `num_heads`, `qkv_hidden_sizes`, `scale`, cache",
         packed_attention_macs(past=4),
         shaping=Shaping(packed_attention_shape(past=4), alike=axes_of(2, 1, 0)),
+        caches=((4, 1),),
         traits=traits(Trait.ATTENTION),
     ),
     Record(

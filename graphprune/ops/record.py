@@ -42,6 +42,7 @@ class Record:
         edits: what the rewriter changes besides slicing initializers.
         macs: counts the multiply-adds; None where there are none to speak of. A contraction has one.
         shaping: how shapes and types of the results follow; None leaves that to the onnx package.
+        caches: (past input, present output) of what a decoder keeps from one token to the next.
         indices: which inputs hold places in a table.
         traits: what the operators are, for all who read a graph.
     """
@@ -53,6 +54,7 @@ class Record:
     edits: str = ""
     macs: Counter | None = None
     shaping: Shaping | None = None
+    caches: tuple[tuple[int, int], ...] = ()
     indices: tuple[Indices, ...] = ()
     traits: frozenset[Trait] = frozenset()
 

@@ -10,56 +10,18 @@ unsigned bytes, and signed by signed ones, are widened before they are multiplie
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.domains import canonical
 from graphprune.ir.graft import Graft
+from graphprune.ops import has
+from graphprune.ops.saturating import Factor, factors_of, rounds
+from graphprune.ops.traits import Trait
 
 SHIFT = 128
-CONTRIB = "com.microsoft"
-QUANTIZERS = (("", "QuantizeLinear"), (CONTRIB, "QuantizeLinear"))
 
 
-@dataclass(frozen=True)
-class Factor:
-    """Positions, among a node's inputs, of bytes that meet unsigned ones in a product.
-
-    Attributes:
-        value: of the bytes.
-        zero: of their zero point.
-        scale: of their scale, whose shape a missing zero point has; -1 where it would be one number.
-        other: of the other factor's zero point; where that one is signed, too, the product is exact as it is.
-    """
-
-    value: int
-    zero: int
-    scale: int = -1
-    other: int = -1
-
-
-QLINEAR = (Factor(3, 5, 4, other=2),)
-DEQUANTIZE = (Factor(0, 2, 1),)
-"""ONNX Runtime fuses DequantizeLinear, product and QuantizeLinear into one operator with bytes."""
-PRODUCTS: dict[tuple[str, str], tuple[Factor, ...]] = {
-    ("", "MatMulInteger"): (Factor(1, 3),),
-    # The kernel computes W * X, so the signed factor that saturates is X.
-    ("", "ConvInteger"): (Factor(0, 2), Factor(1, 3)),
-    ("", "QLinearConv"): QLINEAR,
-    (CONTRIB, "QLinearConv"): QLINEAR,
-    ("", "QLinearMatMul"): QLINEAR,
-    (CONTRIB, "QGemm"): QLINEAR,
-    (CONTRIB, "MatMulIntegerToFloat"): (Factor(1, 5, 3, other=4),),
-    (CONTRIB, "DynamicQuantizeMatMul"): (Factor(1, 3, 2),),
-    (CONTRIB, "DynamicQuantizeLSTM"): (Factor(1, 9, 8), Factor(2, 11, 10)),
-    (CONTRIB, "QAttention"): (Factor(1, 7, 4, other=6),),
-    ("", "DequantizeLinear"): DEQUANTIZE,
-    (CONTRIB, "DequantizeLinear"): DEQUANTIZE,
-}
-BLOCKWISE = frozenset({(CONTRIB, "MatMulNBits"), (CONTRIB, "QMoE")})
-"""With accuracy_level=4 these round activations to bytes, on CPUs that have a kernel for it."""
 IN_FLOATS = 1
 
 
@@ -83,7 +45,7 @@ def unsaturated(model: ir.Model, keep: Collection[str] = (), native: Collection[
         for factor in _factors(node):
             if _name(node, factor) not in native:
                 moves.apply(node, factor)
-        if _rounds(node):
+        if rounds(node):
             node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", IN_FLOATS)
     moves.sweep(keep)
     return copy
@@ -91,7 +53,7 @@ def unsaturated(model: ir.Model, keep: Collection[str] = (), native: Collection[
 
 def has_products(model: ir.Model) -> bool:
     """Whether some node multiplies bytes, or may be fused into one that does."""
-    return any(_operator(node) in PRODUCTS or _rounds(node) for node in _nodes(model))
+    return any(factors_of(node) or rounds(node) for node in _nodes(model))
 
 
 def moved(model: ir.Model) -> tuple[str, ...]:
@@ -106,14 +68,6 @@ def _nodes(model: ir.Model) -> Iterator[ir.Node]:
         yield from ir.traversal.RecursiveGraphIterator(function)
 
 
-def _operator(node: ir.Node) -> tuple[str, str]:
-    return (canonical(node.domain), node.op_type)
-
-
-def _rounds(node: ir.Node) -> bool:
-    return _operator(node) in BLOCKWISE and "accuracy_level" in node.attributes
-
-
 def _input(node: ir.Node, position: int) -> ir.Value | None:
     return node.inputs[position] if 0 <= position < len(node.inputs) else None
 
@@ -125,7 +79,7 @@ def _name(node: ir.Node, factor: Factor) -> str:
 
 def _factors(node: ir.Node) -> Iterator[Factor]:
     """Factors of a node that are signed where the other one is not."""
-    for factor in PRODUCTS.get(_operator(node), ()):
+    for factor in factors_of(node):
         signed = _dtype(_input(node, factor.value)) or _dtype(_input(node, factor.zero))
         if signed == ir.DataType.INT8 and _dtype(_input(node, factor.other)) != ir.DataType.INT8:
             yield factor
@@ -138,7 +92,7 @@ def _dtype(value: ir.Value | None) -> ir.DataType | None:
         node = value.producer()
         if known is not None or node is None:
             return known
-        if node.op_type == "Cast" or _operator(node) in QUANTIZERS or not node.inputs:
+        if has(node, Trait.CAST, Trait.QUANTISE) or not node.inputs:
             return _declared(node)
         value = node.inputs[0]
     return None
@@ -192,7 +146,7 @@ class _Moves:
 
     def _made(self, value: ir.Value) -> ir.Value:
         producer = value.producer()
-        if producer is not None and _operator(producer) in QUANTIZERS:
+        if producer is not None and has(producer, Trait.QUANTISE):
             return self._quantized(producer, value)
         if producer is None and value.const_value is not None and not value.is_graph_input():
             bits = np.asarray(value.const_value.numpy(), np.int8).view(np.uint8)

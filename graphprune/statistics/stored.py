@@ -12,8 +12,11 @@ import onnx_ir as ir
 from graphprune.ir.arrays import Array, Singles
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Use
-from graphprune.labels.stored import KEPT, Chain, chain_of, is_stored
+from graphprune.labels.stored import Chain, chain_of, is_stored
+from graphprune.ops import has
 from graphprune.ops.forms.dynamic import scaled
+from graphprune.ops.steps import step_of
+from graphprune.ops.traits import Trait
 from graphprune.statistics.packed import Packing, packing_of
 
 
@@ -199,7 +202,7 @@ class Stored:
     @property
     def writable(self) -> bool:
         """Whether new numbers can be put back through all steps."""
-        decoded = any(step.op_type == "DequantizeLinear" for step in self.chain.steps)
+        decoded = any(has(step, Trait.DEQUANTISE) for step in self.chain.steps)
         return self.grid is not None if decoded else True
 
     def read(self) -> Array:
@@ -209,7 +212,7 @@ class Stored:
         if not self.chain.steps and self.grid is not None:
             return self.grid.values(self.codes())
         for step, shape in zip(self.chain.steps, self.shapes[1:], strict=True):
-            array = _decoded(step, array) if step.op_type in KEPT else _step(step, array, shape)
+            array = _decoded(step, array) if step_of(step) == "kept" else _step(step, array, shape)
         return array
 
     def codes(self) -> Array:
@@ -223,9 +226,9 @@ class Stored:
         if self.packing is not None:
             return self.packing.pack(array)
         for step, shape in zip(self.chain.steps[::-1], self.shapes[-2::-1], strict=True):
-            if step.op_type == "Transpose":
+            if step_of(step) == "transposed":
                 array = array.transpose(np.argsort(_order(step, array.ndim)))
-            elif step.op_type not in KEPT:
+            elif step_of(step) == "shaped":
                 array = array.reshape(shape)
         dtype = self.value.dtype or ir.DataType.FLOAT
         with np.errstate(over="ignore"):
@@ -254,12 +257,13 @@ class Stored:
 
     def _moved(self, array: Array) -> Array:
         for step, shape in zip(self.chain.steps, self.shapes[1:], strict=True):
-            array = array if step.op_type in KEPT else _step(step, array, shape)
+            array = array if step_of(step) == "kept" else _step(step, array, shape)
         return array
 
 
 def _step(step: ir.Node, array: Array, shape: tuple[int, ...]) -> Array:
-    return array.transpose(_order(step, array.ndim)) if step.op_type == "Transpose" else array.reshape(shape)
+    moved = step_of(step) == "transposed"
+    return array.transpose(_order(step, array.ndim)) if moved else array.reshape(shape)
 
 
 def _order(step: ir.Node, rank: int) -> list[int]:
@@ -267,9 +271,9 @@ def _order(step: ir.Node, rank: int) -> list[int]:
 
 
 def _decoded(step: ir.Node, array: Array) -> Array:
-    if step.op_type == "Cast":
+    if has(step, Trait.CAST):
         return array.astype(ir.DataType(step.attributes["to"].as_int()).numpy())
-    if step.op_type == "Identity":
+    if has(step, Trait.COPY):
         return array
     found = grid_of(Use(step, 0)) if is_stored(step.inputs[0]) else None
     return array.astype(np.float32) if found is None else found.values(array)
@@ -277,7 +281,7 @@ def _decoded(step: ir.Node, array: Array) -> Array:
 
 def stored_of(value: ir.Value | None, sizes: Sizes, reader: Use | None = None) -> Stored | None:
     """How the weight that a node reads is stored; None where it is no constant, or cannot be read."""
-    chain = None if value is None else chain_of(value, sizes.shapes)
+    chain = None if value is None else chain_of(value, sizes.shapes, step_of)
     if chain is None or chain.value.const_value is None or chain.value.is_graph_input():
         return None
     shapes = [tuple(chain.value.const_value.shape.numpy())]
@@ -286,7 +290,7 @@ def stored_of(value: ir.Value | None, sizes: Sizes, reader: Use | None = None) -
         if shape is None or any(a != b for a, b in shape):
             return None
         shapes.append(tuple(a for a, _ in shape))
-    if any(s.op_type == "DequantizeLinear" and grid_of(Use(s, 0)) is None for s in chain.steps):
+    if any(has(s, Trait.DEQUANTISE) and grid_of(Use(s, 0)) is None for s in chain.steps):
         return None
     packing = None if reader is None or chain.steps else packing_of(reader)
     if packing is not None:

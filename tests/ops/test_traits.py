@@ -19,7 +19,7 @@ BUILDERS = frozenset(
     ["node", "Node", "_node", "_early", "chain", "before", "after", "self", "output", "Summing"]
 )
 """Calls that make a node of an operator, which is no comparison."""
-LIMIT = 20
+LIMIT = 15
 """Only ever lower it."""
 
 
