@@ -34,6 +34,12 @@ def concrete_sizes(
     return infer(model, record_of, shapes, rows) if rows else found
 
 
+def input_shapes(model: ir.Model, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs at concrete sizes, of those inputs that have one."""
+    found = {value.name or "": sizes.shapes.get(value) for value in model.graph.inputs}
+    return {name: tuple(first for first, _ in shape) for name, shape in found.items() if shape is not None}
+
+
 def _concrete(
     model: ir.Model, given: Mapping[str, Sequence[int]], generic: Sizes | None
 ) -> tuple[Mapping[str, Sequence[int]], Sizes]:

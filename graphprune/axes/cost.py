@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis, walk
-from graphprune.axes.assumed import concrete_sizes
+from graphprune.axes.assumed import concrete_sizes, input_shapes
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.axes.products import Clones, Counted, Elements, Over, Product, Slots, Total
@@ -42,12 +42,14 @@ class Cost:
         macs: multiply-adds of one run; None where those of a node are not known.
         bytes: of all stored tensors.
         per_node: multiply-adds by node name, of nodes that multiply.
+        inputs: shapes of inputs that multiply-adds are counted at.
     """
 
     params: int
     macs: int | None
     bytes: int
     per_node: Mapping[str, int | None]
+    inputs: Mapping[str, tuple[int, ...]]
 
 
 def cost(model: ir.Model, shapes: Mapping[str, Sequence[int]], sizes: Sizes | None = None) -> Cost:
@@ -63,7 +65,8 @@ def cost(model: ir.Model, shapes: Mapping[str, Sequence[int]], sizes: Sizes | No
             per_node[name] = None if macs is None or before is None else before + macs
     known = [macs for macs in per_node.values() if macs is not None]
     total = sum(known) if len(known) == len(per_node) else None
-    return Cost(parameters(model), total, stored_bytes(model), per_node)
+    shapes = input_shapes(model, concrete)
+    return Cost(parameters(model), total, stored_bytes(model), per_node, shapes)
 
 
 def node_terms(node: ir.Node, sizes: Sizes) -> list[Term] | None:
@@ -123,6 +126,7 @@ class CostModel:
 
     Attributes:
         unknown: nodes whose MACs are not known; they are left out of all counts of MACs.
+        inputs: shapes of inputs that MACs are counted at.
     """
 
     def __init__(self, analysis: Analysis, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -131,7 +135,9 @@ class CostModel:
         removals = [edit for edit in analysis.edits if isinstance(edit, BranchRemoval)]
         self._owners = {node: edit.label for edit in removals for node in edit.branch.nodes}
         self._fixed, self._params = self._count_params()
-        self.unknown, self._macs = self._count_macs(shapes)
+        sizes = concrete_sizes(analysis.model, shapes, analysis.sizes)
+        self.inputs = input_shapes(analysis.model, sizes)
+        self.unknown, self._macs = self._count_macs(sizes)
         clones = (item.factors for item in self._params if isinstance(item, Clones))
         self._shared = frozenset(number for factors in clones for number in factors)
         self._dense = {number: Slots(factor.size[0]) for number, factor in enumerate(self._factors.known)}
@@ -170,9 +176,8 @@ class CostModel:
     def _size(self, factors: Iterable[int]) -> int:
         return prod(self._factors.known[number].size[0] for number in factors)
 
-    def _count_macs(self, shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[str, ...], list[Product]]:
+    def _count_macs(self, sizes: Sizes) -> tuple[tuple[str, ...], list[Product]]:
         analysis, unknown, found = self._analysis, [], []
-        sizes = concrete_sizes(analysis.model, shapes, analysis.sizes)
         for node in walk(analysis.model.graph):
             counted = node_terms(node, sizes)
             if counted is None:

@@ -15,10 +15,12 @@ from graphprune.pipeline.settings import Timing
 @click.argument("models", type=options.path, nargs=-1, required=True)
 @options.inputs("time on; generated where not given")
 @options.of(Timing)
-@options.printing()
+@options.printing("Print nothing but errors.", "Name the phases on stderr.")
 def command(models: tuple[str, ...], inputs: Path | None, chosen: options.Chosen[Timing], show: Show) -> None:
     """Measure parameters, MACs, bytes and latency of MODELS, and compare each with the first."""
     from graphprune.pipeline import benchmark
     from graphprune.report.benched import tables
 
-    show.result(benchmark.bench(models, models, inputs, chosen.settings()), tables)
+    with show.progress() as progress:
+        result = benchmark.bench(models, models, inputs, chosen.settings(progress=progress))
+    show.result(result, tables)

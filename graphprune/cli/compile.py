@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -10,7 +11,7 @@ import click
 from graphprune.cli import options
 from graphprune.cli.output import Show
 from graphprune.errors import ArgumentError, OutputError
-from graphprune.ir.names import quote
+from graphprune.ir.names import listed, quote
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from graphprune.pipeline.report import Report
 
 
+_TYPED = "graphprune.typed"
+
+
 class _Given(TypedDict):
     """What the command line gave besides settings."""
 
     output: options.Outputs
-    pipeline: str | None
+    pipelines: tuple[str, ...]
     recipe: str | None
     plan: str | None
     calibration: Path | None
@@ -32,7 +36,16 @@ class _Given(TypedDict):
     report_file: str | None
 
 
-@click.command("compile")
+class _Command(click.Command):
+    """Keeps what was typed, for the line that a hint finishes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does."""
+        ctx.meta[_TYPED] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command("compile", cls=_Command, context_settings={"allow_extra_args": True})
 @click.argument("model", type=options.path)
 @click.option(
     "-o",
@@ -45,7 +58,11 @@ class _Given(TypedDict):
     "model is judged, where the report takes it for something else.",
 )
 @click.option(
-    "--passes", "pipeline", metavar="PIPELINE", help='What to do, e.g. "prune(ratio=0.5, criterion=l1)".'
+    "--passes",
+    "pipelines",
+    multiple=True,
+    metavar="PIPELINE",
+    help='What to do, e.g. "prune(ratio=0.5, criterion=l1)"; several run in order.',
 )
 @click.option("--recipe", type=options.path, metavar="FILE.toml", help="A pipeline and options from a file.")
 @click.option(
@@ -75,7 +92,7 @@ def command(model: str, chosen: options.Chosen[Settings], show: Show, **given: U
     from graphprune.pipeline.compile import run
 
     _require_one(given)
-    report = _report_path(model, given)
+    report = _report_path(model, given, bool(chosen.given.get("overwrite")))
     with show.progress() as progress:
         recipe = _recipe(given)
         job = _job(model, recipe, given)
@@ -90,11 +107,33 @@ def command(model: str, chosen: options.Chosen[Settings], show: Show, **given: U
 
 
 def _require_one(given: _Given) -> None:
-    wanted = [name for name in ("pipeline", "recipe", "plan") if given[name] is not None]
+    """Refuse what names no output, or not one thing to do.
+
+    Raises:
+        ArgumentError: the message says what to type.
+    """
+    context = click.get_current_context()
+    if context.args:
+        raise _too_many(context.meta[_TYPED], context.args, given)
+    wanted = [name for name in ("pipelines", "recipe", "plan") if given[name] not in (None, ())]
     if len(wanted) != 1:
         problem = "say what to do" if not wanted else "give only one"
         hint = 'for instance --passes "prune(ratio=0.5)"; `graphprune passes` lists the passes'
         raise ArgumentError(f"{problem}: --passes, --recipe or --plan", hint)
+
+
+def _too_many(typed: tuple[str, ...], extra: list[str], given: _Given) -> ArgumentError:
+    """More than one model: the second is where the result goes, as other tools have it."""
+    if len(extra) > 1 or given["output"].file is not None:
+        return ArgumentError(f"there is one model too many: {listed(extra)}", "compile takes one MODEL")
+    words = list(typed)
+    at = len(words) - 1 - words[::-1].index(extra[0])
+    words.insert(at, "-o")
+    if not (given["pipelines"] or given["recipe"] or given["plan"]):
+        words += ["--passes", "prune(ratio=0.5)"]
+    return ArgumentError(
+        f"{quote(extra[0])}: the output goes behind -o", f"graphprune compile {shlex.join(words)}"
+    )
 
 
 def _job(model: str, recipe: Recipe, given: _Given) -> Job:
@@ -105,9 +144,10 @@ def _job(model: str, recipe: Recipe, given: _Given) -> Job:
         raise ArgumentError(
             "no output: -o FILE says where the compiled model goes", "--print-plan works without"
         )
+    texts = given["pipelines"] or (recipe.pipeline,)
     return Job(
         model=model,
-        passes=registry.read(recipe.pipeline),
+        passes=tuple(item for text in texts for item in registry.read(text)),
         plan=planfile.read(Path(given["plan"])) if given["plan"] is not None else None,
         output=Path(given["output"].file) if given["output"].file is not None else None,
         calibration=given["calibration"],
@@ -121,7 +161,7 @@ def _recipe(given: _Given) -> Recipe:
 
     if given["recipe"] is not None:
         return recipe.read(Path(given["recipe"]))
-    return recipe.Recipe(given["pipeline"] or "")
+    return recipe.Recipe("")
 
 
 def _show(result: Result, plan: bool, show: Show) -> None:
@@ -135,8 +175,9 @@ def _show(result: Result, plan: bool, show: Show) -> None:
     show.files(result.report.files)
 
 
-def _report_path(model: str, given: _Given) -> Path | None:
+def _report_path(model: str, given: _Given, overwrite: bool) -> Path | None:
     """Where the report goes, refused before any work if it cannot go there."""
+    from graphprune.ir.paths import exists
     from graphprune.ir.publish import refuse_unsafe
     from graphprune.pipeline.output import plan_path
 
@@ -149,6 +190,8 @@ def _report_path(model: str, given: _Given) -> Path | None:
     refuse_unsafe([path], [Path(name) for name in read if name is not None])
     if given["output"].file is not None and path.resolve() == plan_path(Path(given["output"].file)).resolve():
         raise OutputError(f"--report {quote(str(path))} is where the plan goes", "choose another name")
+    if exists(path) and not overwrite:
+        raise OutputError(f"the report {quote(str(path))} exists", "choose another name, or use --force")
     return path
 
 

@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 
 
 @click.command("inspect")
-@click.argument("model", type=options.path)
+@click.argument("models", type=options.path, nargs=-1, required=True)
 @options.inputs("take shapes from")
 @options.analysis()
 @options.of(Looking)
 @options.printing()
 def command(
-    model: str, inputs: Path | None, assumed: Options, chosen: options.Chosen[Looking], show: Show
+    models: tuple[str, ...],
+    inputs: Path | None,
+    assumed: Options,
+    chosen: options.Chosen[Looking],
+    show: Show,
 ) -> None:
-    """Show the size and operators of MODEL, its groups, and what is pinned by which node."""
+    """Show the size and operators of MODELS, their groups, and what is pinned by which node."""
     from graphprune.pipeline import inspection
     from graphprune.report.inspected import tables
 
-    show.result(inspection.inspect(model, chosen.settings(), assumed, inputs), tables)
+    settings = chosen.settings()
+    found = [inspection.inspect(model, settings, assumed, inputs) for model in models]
+    document = found[0] if len(found) == 1 else {"models": found}
+    show.result(found, lambda each: [table for one in each for table in tables(one)], document)

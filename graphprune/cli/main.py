@@ -82,7 +82,7 @@ class _Commands(click.Group):
     epilog="Exit codes: 0 done; 1 ran, but a check failed or a promise could not be kept; "
     "2 usage, input or internal error.",
 )
-@click.version_option(__version__, "--version", message="graphprune %(version)s")
+@click.version_option(__version__, "-V", "--version", message="graphprune %(version)s")
 @click.option(
     "--debug", is_flag=True, help="Show the traceback of an internal error (or set GRAPHPRUNE_DEBUG=1)."
 )
@@ -112,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     previous = _catch_signals()
     try:
+        if not arguments:
+            cli.main(["--help"], prog_name="graphprune", standalone_mode=False)
+            return 2
         result = cli.main(arguments, prog_name="graphprune", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()

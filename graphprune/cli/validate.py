@@ -16,7 +16,7 @@ from graphprune.pipeline.settings import Comparing
 @click.argument("candidate", type=options.path)
 @options.inputs("compare on; generated where not given")
 @options.of(Comparing)
-@options.printing()
+@options.printing("Print nothing but errors.", "Name the phases on stderr.")
 def command(
     reference: str,
     candidate: str,
@@ -29,6 +29,7 @@ def command(
     from graphprune.report.compared import tables
 
     names = (reference, candidate)
-    result = agreement.compare(names, names, inputs, chosen.settings())
+    with show.progress() as progress:
+        result = agreement.compare(names, names, inputs, chosen.settings(progress=progress))
     show.result(result, tables)
     return 0 if result.ok else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import onnx_ir as ir
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
 from graphprune.pipeline.opened import load_to_run
+from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.samples import Arrays, Feeds, Given, feeds_for
 from graphprune.pipeline.settings import Comparing
 
@@ -56,6 +57,7 @@ class Comparison:
     outputs: tuple[OutputComparison, ...]
     exact: tuple[OutputComparison, ...] = ()
     saturation: str = ""
+    generated: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,14 @@ def compare(
     Raises:
         GraphpruneError: a model does not load or run, or the inputs do not fit.
     """
-    (first, constants), (second, _) = (load_to_run(model, settings) for model in models)
-    feeds = feeds_for(first, inputs, settings, constants)
+    settings.progress(0, 0, "load")
+    one, two = (load_to_run(model, settings) for model in models)
+    first, second = one.model, two.model
+    feeds = feeds_for(first, inputs, settings, one.constants)
+    settings.progress(0, 0, "run both models")
     judged = judge(first, second, feeds, settings)
+    shapes = {name: array.shape for name, array in feeds[0].items()}
+    generated = {} if inputs is not None else open_sizes(first, shapes, settings.shapes)
     made = "given" if inputs is not None else f"generated, seed {settings.seed}"
     return Comparison(
         *names,
@@ -97,6 +104,7 @@ def compare(
         _compared(judged.native),
         _compared(judged.exact),
         judged.saturation,
+        generated,
     )
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from graphprune.pipeline import measure
-from graphprune.pipeline.opened import load_to_run
+from graphprune.pipeline.alike import common_feeds, require_alike
+from graphprune.pipeline.opened import Ready, load_to_run
+from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.report import Size
 from graphprune.pipeline.samples import Given, feeds_for, with_shapes
 from graphprune.pipeline.settings import Timing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from graphprune.runtime.latency import Ratio
+    from graphprune.runtime.latency import Timing as Timed
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,7 @@ class ModelBench:
 
     name: str
     size: Size
+    file_bytes: int | None
     median_ms: float
     p10_ms: float
     wall_median_ms: float
@@ -38,6 +48,7 @@ class Bench:
     threads: int
     rounds: int
     clock: str
+    generated: dict[str, int] = field(default_factory=dict)
 
 
 def bench(
@@ -55,27 +66,42 @@ def bench(
     from graphprune.runtime.latency import measure as time_models
     from graphprune.runtime.session import open_session
 
+    settings.progress(0, 0, "load")
     opened = [load_to_run(model, settings) for model in models]
-    loaded, (constants, *_) = [model for model, _ in opened], [held for _, held in opened]
-    feeds = [feeds_for(model, inputs, settings, constants)[0] for model in loaded]
-    settings = with_shapes(settings, inputs, *opened[0])
+    loaded = [each.model for each in opened]
+    require_alike(loaded, names)
+    feeds, generated = _feeds(opened, inputs, settings)
+    settings = with_shapes(settings, inputs, loaded[0], opened[0].constants)
     sessions = [open_session(model, threads=settings.threads) for model in loaded]
     subjects = [Subject(*subject) for subject in zip(names, sessions, feeds, strict=True)]
+    settings.progress(0, 0, "measure")
     latency = time_models(subjects, run=settings.run)
-    ratios = [None, *latency.ratios]
-    rows = []
-    for model, timing, ratio in zip(loaded, latency.timings, ratios, strict=True):
-        rows.append(
-            ModelBench(
-                name=timing.name,
-                size=measure.size_as_given(model, settings.shapes),
-                median_ms=1e3 * timing.cpu_median,
-                p10_ms=1e3 * timing.cpu_p10,
-                wall_median_ms=1e3 * timing.wall_median,
-                speedup=1 / ratio.value if ratio else None,
-                speedup_low=1 / ratio.high if ratio else None,
-                speedup_high=1 / ratio.low if ratio else None,
-                verdict=ratio.verdict if ratio else "baseline",
-            )
-        )
-    return Bench(tuple(rows), settings.threads, latency.rounds, latency.clock)
+    timed = zip(opened, latency.timings, [None, *latency.ratios], strict=True)
+    rows = tuple(_row(each, timing, ratio, settings) for each, timing, ratio in timed)
+    return Bench(rows, settings.threads, latency.rounds, latency.clock, generated)
+
+
+def _feeds(
+    opened: Sequence[Ready], inputs: Given, settings: Timing
+) -> tuple[list[dict[str, np.ndarray]], dict[str, int]]:
+    """Inputs of each model, and the sizes that were chosen for them where none were given."""
+    if inputs is not None:
+        return [feeds_for(each.model, inputs, settings, each.constants)[0] for each in opened], {}
+    feeds, first = common_feeds([each.model for each in opened], settings), opened[0].model
+    shapes = {name: array.shape for name, array in feeds[0].items()}
+    return feeds, open_sizes(first, shapes, settings.shapes)
+
+
+def _row(each: Ready, timing: Timed, ratio: Ratio | None, settings: Timing) -> ModelBench:
+    return ModelBench(
+        name=timing.name,
+        size=measure.size_as_given(each.model, settings.shapes),
+        file_bytes=each.file_bytes,
+        median_ms=1e3 * timing.cpu_median,
+        p10_ms=1e3 * timing.cpu_p10,
+        wall_median_ms=1e3 * timing.wall_median,
+        speedup=1 / ratio.value if ratio else None,
+        speedup_low=1 / ratio.high if ratio else None,
+        speedup_high=1 / ratio.low if ratio else None,
+        verdict=ratio.verdict if ratio else "baseline",
+    )

@@ -20,12 +20,13 @@ from graphprune.pipeline import budgets, measure, registry, reproducer, verdict
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.manager import Manager, Step
-from graphprune.pipeline.output import copy, require_apart, require_free, write
+from graphprune.pipeline.output import copy, model_bytes, require_apart, require_free, write
 from graphprune.pipeline.passes import Pass
 from graphprune.pipeline.planfile import Entry, PlanFile, made
 from graphprune.pipeline.report import (
     AgreementReport,
     BudgetReport,
+    FileBytes,
     LatencyReport,
     PassReport,
     Report,
@@ -242,6 +243,7 @@ class _Compile:
                 make_inputs(pruned, self.defaults.weights)
             files, notes = self._written(pruned, source, plan_file, samples)
         report = self._report(counted, steps, latency, files, (*self.notes, *notes), agreement)
+        report = replace(report, generated=samples.generated, file_bytes=self._file_bytes(source, files))
         return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
 
     def _written(
@@ -256,6 +258,11 @@ class _Compile:
         sparse, note = sparse_output(pruned, samples.feeds, self.settings)
         files = write(pruned, self.job.output, source, plan_file, overwrite=overwrite, sparse=sparse)
         return files, (note,)
+
+    def _file_bytes(self, source: Source, files: tuple[str, ...]) -> FileBytes | None:
+        if self.job.output is None:
+            return None
+        return FileBytes(source.bytes if source.path else None, model_bytes(self.job.output, files))
 
     def _latency(self, dense: ir.Model, pruned: ir.Model, samples: Samples) -> LatencyReport | None:
         if not self.settings.bench:
@@ -303,4 +310,5 @@ class _Compile:
             with self.clock.phase("save"):
                 files = copy(source, self.job.output, overwrite=self.settings.overwrite)
         report = self._report(Counted([size]), (), None, files)
+        report = replace(report, file_bytes=self._file_bytes(source, files))
         return Result(source.model, (), made(source.model, (), "", {}), report)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from graphprune.pipeline.opened import open_model
+from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.report import Size
 from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Looking
@@ -125,4 +126,5 @@ def _counted(analysis: Analysis, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     model = CostModel(analysis, shapes)
     macs = None if model.unknown else model.dense_macs
     gains = [model.saved(number, ()) for number in range(len(analysis.groups))]
-    return Size(model.dense_params, macs, stored_bytes(analysis.model)), gains
+    sizes = open_sizes(analysis.model, model.inputs, shapes)
+    return Size(model.dense_params, macs, stored_bytes(analysis.model), sizes), gains

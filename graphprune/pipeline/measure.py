@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ops import record_of
+from graphprune.pipeline.alike import fitting
+from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.report import LatencyReport, Size
-from graphprune.pipeline.samples import feeds_for
 from graphprune.pipeline.settings import Timing
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def size(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], sizes: Sizes | 
     from graphprune.axes.cost import cost
 
     result = cost(model, shapes, sizes)
-    return Size(result.params, result.macs, result.bytes)
+    return Size(result.params, result.macs, result.bytes, open_sizes(model, result.inputs, shapes))
 
 
 def size_as_given(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Size:
@@ -40,9 +41,7 @@ def latency(
     from graphprune.runtime.latency import Subject, measure
     from graphprune.runtime.session import open_session
 
-    names = {value.name for value in after.graph.inputs}
-    rest = {name: array for name, array in feed.items() if name in names}  # a cache may have gone
-    feeds = (feed, rest if fits(rest, after) else feeds_for(after, None, settings)[0])
+    feeds = (feed, fitting(feed, after, settings))  # a cut may have narrowed caches, or taken them
     subjects = [
         Subject(name, open_session(model, threads=settings.threads), given)
         for name, model, given in zip(("before", "after"), (before, after), feeds, strict=True)
@@ -63,15 +62,3 @@ def latency(
         rounds=result.rounds,
         clock=result.clock,
     )
-
-
-def fits(feed: Mapping[str, np.ndarray], model: ir.Model) -> bool:
-    """Whether arrays have the fixed dims that the model declares for its inputs."""
-    for value in model.graph.inputs:
-        array = feed.get(value.name or "")
-        if array is None or value.shape is None:
-            continue
-        dims = [dim if isinstance(dim, int) else None for dim in value.shape]
-        if any(dim not in (None, size) for dim, size in zip(dims, array.shape, strict=False)):
-            return False
-    return True

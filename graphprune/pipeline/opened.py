@@ -59,9 +59,33 @@ def open_model(model: object, settings: Looking, inputs: Given = None, *, lift: 
     return Opened(source, own, sizes, settings, operators, version, defaults)
 
 
-def load_to_run(model: object, settings: Looking) -> tuple[ir.Model, Held]:
-    """A checked model as it is, but for fixed inputs and open sizes that its weights fix; its constants."""
+@dataclass(frozen=True)
+class Ready:
+    """A model to run.
+
+    Attributes:
+        model: as it is, but for fixed inputs and open sizes that its weights fix.
+        constants: those inputs, and weights that were inputs.
+        file_bytes: of its file and the weights beside it; None where it came from memory.
+    """
+
+    model: ir.Model
+    constants: Held
+    file_bytes: int | None
+
+
+def load_to_run(model: object, settings: Looking) -> Ready:
+    """Loads and checks a model, to be run as it is.
+
+    Raises:
+        ModelError: the model is malformed or unsafe.
+        ArgumentError: `--fix` does not fit it.
+    """
     source = load(model, settings.limits)
+    return Ready(*_to_run(source, settings), source.bytes if source.path else None)
+
+
+def _to_run(source: Source, settings: Looking) -> tuple[ir.Model, Held]:
     own, given = source.model, {value.name for value in source.model.graph.inputs}
     wanted = {name: content for name, content in settings.fix.items() if name in given}
     if not (wanted or _is_open(own)):
@@ -77,10 +101,10 @@ def load_to_run(model: object, settings: Looking) -> tuple[ir.Model, Held]:
 def _require_fits(model: ir.Model, settings: Looking) -> None:
     """A shape that names no input, or contradicts one, is a mistake also where nothing is run."""
     from graphprune.runtime.dimensions import Sizes as Guess
-    from graphprune.runtime.dimensions import resolve
+    from graphprune.runtime.dimensions import require_fits, resolve
 
-    ranked = all(value.shape is not None for value in model.graph.inputs)
-    if settings.shapes and ranked:
+    require_fits(model, settings.shapes)
+    if settings.shapes and all(value.shape is not None for value in model.graph.inputs):
         resolve(model, settings.shapes, Guess())
 
 

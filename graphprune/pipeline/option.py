@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -156,13 +157,13 @@ class Shapes(Accepts):
     several: bool = True
 
     def text(self, called: str, text: str) -> tuple[str, tuple[int, ...]]:
-        """One name and its dims."""
-        name, equals, dims = text.rpartition("=")
+        """One name and its dims: x=1x3x224x224, x=1,3,224,224, or with a colon."""
+        name, sign, dims = text.rpartition("=" if "=" in text else ":")  # names may hold colons: input:0
         try:
-            shape = tuple(int(dim) for dim in dims.lower().split("x")) if dims else ()
+            shape = tuple(int(dim) for dim in re.split(r"\s*[x,]\s*", dims.lower())) if dims else ()
         except ValueError:
             shape = (-1,)
-        if not equals or not name or any(dim < 0 for dim in shape):
+        if not sign or not name or any(dim < 0 for dim in shape):
             hint = "an empty list of dims is a scalar: name="
             raise ArgumentError(f"{called} '{escape(text)}' is not name=1x3x224x224", hint)
         return name, shape

@@ -159,6 +159,12 @@ def _as_given(output: Path, linked: bool, files: tuple[Path, ...]) -> tuple[str,
     return tuple(str(path if linked else output.with_name(path.name)) for path in files)
 
 
+def model_bytes(output: Path, files: Sequence[str]) -> int:
+    """What was written, without the plan."""
+    plans = {os.path.realpath(path) for path in _plans(output)}
+    return sum(Path(name).stat().st_size for name in files if os.path.realpath(name) not in plans)
+
+
 def copy(source: Source, output: Path, *, overwrite: bool) -> tuple[str, ...]:
     """The source under another name: the same bytes, unless weights beside it must get a name of their own.
 

@@ -20,11 +20,24 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True)
 class Size:
-    """Elements of all weights, multiply-adds (null where they are unknown), bytes of all tensors."""
+    """Elements of all weights, multiply-adds (null where they are unknown), bytes of all tensors.
+
+    `assumed` are the sizes that multiply-adds are counted at where the model leaves them open and nobody said
+    more: by symbol, or as input[axis].
+    """
 
     params: int
     macs: int | None
     bytes: int
+    assumed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FileBytes:
+    """What files take on disk, weights beside a model included; null where there was no file."""
+
+    before: int | None
+    after: int
 
 
 @dataclass(frozen=True)
@@ -213,6 +226,8 @@ class Report:
     fixed: dict[str, object] = field(default_factory=dict)
     agreement: AgreementReport | None = None
     budgets: tuple[BudgetReport, ...] = ()
+    generated: dict[str, int] = field(default_factory=dict)
+    file_bytes: FileBytes | None = None
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> dict[str, Json]:

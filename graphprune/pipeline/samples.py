@@ -14,6 +14,7 @@ import onnx_ir as ir
 from graphprune.errors import DataError
 from graphprune.ir.defaults import settings
 from graphprune.ir.fixed import NOTHING
+from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.settings import Looking, Running
 
 L = TypeVar("L", bound=Looking)
@@ -130,6 +131,14 @@ class Samples:
         if self.inputs is not None:
             return (*self._left(_batches(self._given, self.model)), *self._few)
         return (*self._left(feeds_for(self.model, None, self.settings, self.fixed)), *self._few)
+
+    @property
+    def generated(self) -> dict[str, int]:
+        """Sizes of generated inputs that the model leaves open; none where inputs were given."""
+        if self.inputs is not None:
+            return {}
+        shapes = {name: array.shape for name, array in self.feeds[0].items()}
+        return open_sizes(self.model, shapes, self.settings.shapes)
 
     @cached_property
     def _given(self) -> Sets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphprune.ir.names import escape
 from graphprune.pipeline.benchmark import Bench, ModelBench
-from graphprune.report import numbers
+from graphprune.report import numbers, sizes
 from graphprune.report.table import Table
 
 
@@ -23,7 +23,9 @@ def tables(result: Bench) -> tuple[Table, ...]:
     )
     threads = f"{result.threads} thread" + ("s" if result.threads != 1 else "")
     note = f"{result.rounds} interleaved rounds, {threads}, {result.clock} time"
-    return (Table("", columns, tuple(_row(model) for model in result.models), note),)
+    at = sizes.assumed(result.models[0].size.assumed, result.generated)
+    rows = tuple(_row(model) for model in result.models)
+    return (Table("", columns, rows, "\n".join(filter(None, (at, note)))),)
 
 
 def _row(model: ModelBench) -> tuple[str, ...]:
@@ -38,7 +40,7 @@ def _row(model: ModelBench) -> tuple[str, ...]:
         escape(model.name),
         numbers.short(model.size.params),
         numbers.short(model.size.macs),
-        numbers.short(model.size.bytes, "B"),
+        numbers.short(model.size.bytes if model.file_bytes is None else model.file_bytes, "B"),
         numbers.milliseconds(model.median_ms),
         numbers.milliseconds(model.p10_ms),
         f"{model.speedup:.2f}x" if told else "",

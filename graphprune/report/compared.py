@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphprune.ir.names import escape
 from graphprune.pipeline.agreement import Comparison, OutputComparison
-from graphprune.report import numbers
+from graphprune.report import numbers, sizes
 from graphprune.report.table import Table
 
 
@@ -19,8 +19,10 @@ def tables(result: Comparison) -> tuple[Table, ...]:
     if not result.ok and all(output.ok for output in result.outputs):
         verdict = "NOT COMPARABLE: no output says anything"
     batches = f"{result.batches} batch" + ("es" if result.batches != 1 else "")
+    at = sizes.assumed({}, result.generated)
     note = f"{verdict} (tolerance {result.tolerance:g}, {batches}, inputs {result.inputs})"
     lines = ((result.saturation,),) if result.saturation else ()
+    note = "\n".join(filter(None, (note, at)))
     return (Table(title, columns, rows, note), *(Table("", ("",), (line,)) for line in lines))
 
 

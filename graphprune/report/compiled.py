@@ -14,7 +14,7 @@ from graphprune.pipeline.report import (
     Report,
     ZerosReport,
 )
-from graphprune.report import agreed, numbers
+from graphprune.report import agreed, numbers, sizes
 from graphprune.report.table import Table
 
 
@@ -55,9 +55,14 @@ def totals(report: Report) -> Table:
             numbers.share(after.bytes, before.bytes),
         ),
     ]
+    if report.file_bytes and report.file_bytes.before:
+        was, now = report.file_bytes.before, report.file_bytes.after
+        rows.append(("file", numbers.short(was, "B"), numbers.short(now, "B"), numbers.share(now, was)))
     if report.latency:
         rows.append(latency_row(report.latency))
-    note = "\n".join(filter(None, (fixed(report), speed(report.latency), agreed.headline(report.agreement))))
+    at = sizes.assumed(before.assumed, report.generated)
+    said = (fixed(report), at, speed(report.latency), agreed.headline(report.agreement))
+    note = "\n".join(filter(None, said))
     return Table("Result", ("", ">before", ">after", ">left"), tuple(rows), note)
 
 

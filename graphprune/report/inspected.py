@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphprune.ir.names import escape
 from graphprune.pipeline.inspection import GroupLine, Inspection, Port
-from graphprune.report import numbers
+from graphprune.report import numbers, sizes
 from graphprune.report.table import Table
 
 
@@ -31,7 +31,8 @@ def _totals(result: Inspection) -> Table:
         *(("input", _port(port)) for port in result.inputs),
         *(("output", _port(port)) for port in result.outputs),
     ]
-    return Table(escape(result.source), ("", ""), tuple(rows), "\n".join(map(escape, result.notes)))
+    notes = (sizes.assumed(result.size.assumed), *map(escape, result.notes))
+    return Table(escape(result.source), ("", ""), tuple(rows), "\n".join(filter(None, notes)))
 
 
 def _port(port: Port) -> str:

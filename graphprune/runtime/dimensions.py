@@ -86,6 +86,15 @@ def resolve(
     return result
 
 
+def require_fits(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse shapes of inputs that the model does not have, or declares otherwise.
+
+    Raises:
+        ArgumentError: the message names the input.
+    """
+    _bind(data_inputs(model), shapes)
+
+
 def candidates(model: ir.Model, shapes: Mapping[str, Sequence[int]], batch: int) -> Iterator[Sizes]:
     """Guesses, the likely first: those that differ from the default in one role before those in two."""
     inputs = data_inputs(model)

@@ -107,10 +107,10 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
     if wish.samples < 1:
         raise ArgumentError(f"samples must be at least 1, got {wish.samples}")
     _require_free(output, source, given, settings.overwrite)
-    model, constants = load_to_run(source, settings)
-    pool = open_pool(given, model, wish, constants)
+    ready = load_to_run(source, settings)
+    pool = open_pool(given, ready.model, wish, ready.constants)
     with one_blas_thread():
-        chosen = _choose(model, pool, wish, settings)
+        chosen = _choose(ready.model, pool, wish, settings)
     return chosen if output is None else _written(chosen, output, settings)
 
 

@@ -1,0 +1,26 @@
+"""Sizes that a model leaves open, in one line: what was assumed, and what it really ran at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+
+from graphprune.ir.names import escape
+
+
+def assumed(counted: Mapping[str, int], ran: Mapping[str, int] | None = None) -> str:
+    """E.g. `n = 1; h, w = 224 (assumed; --shape)`; empty where nothing was.
+
+    Args:
+        counted: sizes that multiply-adds are counted at, by symbol.
+        ran: those of generated inputs, where models ran on some.
+    """
+    if counted and ran and ran != counted:
+        return f"{_listed(counted)} for MACs, {_listed(ran)} in runs (assumed; --shape)"
+    said = counted or ran
+    return f"{_listed(said)} (assumed; --shape)" if said else ""
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    parts = groupby(sizes.items(), key=lambda item: item[1])
+    return "; ".join(f"{', '.join(escape(name) for name, _ in names)} = {size}" for size, names in parts)

@@ -1,0 +1,172 @@
+"""One set of options, everywhere: what is said once is checked alike, and what was assumed is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from .conftest import Run, small_model
+
+PRUNE = ("--passes", "prune(ratio=0.5, criterion=l1, align=1)")
+SMALL = ("compile", "model.onnx", "-o", "small.onnx", "--no-bench")
+
+
+def test_no_argument_prints_help_and_no_error(run: Run) -> None:
+    outcome = run()
+    assert outcome.code == 2 and outcome.err == ""
+    assert outcome.out == run("--help").out
+
+
+def test_the_version_is_short(run: Run) -> None:
+    assert run("-V").out == run("--version").out != ""
+
+
+def test_json_is_short_for_format_json(run: Run) -> None:
+    assert run("inspect", "model.onnx", "--json").out == run("inspect", "model.onnx", "--format", "json").out
+
+
+def test_pipelines_of_several_passes_run_in_order(run: Run) -> None:
+    said = ("--passes", "prune(ratio=0.25, align=1)", "--passes", "canonicalize", "--json")
+    report = json.loads(run(*SMALL, *said).out)
+    assert [item["text"] for item in report["passes"]] == ["prune(ratio=0.25, align=1)", "canonicalize"]
+    wrong = run(*SMALL, "--force", "--passes", "canonicalize", "--passes", "prnue")
+    assert wrong.code == 2 and "did you mean 'prune'?" in wrong.err
+
+
+def test_a_second_model_is_answered_with_the_finished_line(run: Run, folder: Path) -> None:
+    outcome = run("compile", "model.onnx", "out 1.onnx")
+    assert outcome.code == 2 and not (folder / "out 1.onnx").exists()
+    assert outcome.err == (
+        "error: 'out 1.onnx': the output goes behind -o\n"
+        "hint: graphprune compile model.onnx -o 'out 1.onnx' --passes 'prune(ratio=0.5)'\n"
+    )
+    told = run("compile", "--no-bench", "model.onnx", "out.onnx", "--passes", "canonicalize").err
+    assert told.endswith("hint: graphprune compile --no-bench model.onnx -o out.onnx --passes canonicalize\n")
+    several = run("compile", "model.onnx", "-o", "a.onnx", "b.onnx", *PRUNE)
+    assert several.code == 2 and "one model too many: 'b.onnx'" in several.err
+
+
+SPELLED = (
+    "image=2x3x8x8",
+    "image=2,3,8,8",
+    "image=2, 3, 8, 8",
+    "image:2x3x8x8",
+    "image:2,3,8,8",
+    "image=2X3X8X8",
+)
+
+
+@pytest.mark.parametrize("text", SPELLED)
+def test_shapes_in_the_usual_spellings(text: str, run: Run) -> None:
+    size = json.loads(run("inspect", "model.onnx", "--json", "--shape", text).out)["size"]
+    once = json.loads(run("inspect", "model.onnx", "--json", "--shape", "image=1x3x8x8").out)["size"]
+    assert size["macs"] == 2 * once["macs"] and size["assumed"] == {}
+
+
+def test_a_name_with_a_colon_keeps_it(run: Run, folder: Path) -> None:
+    model = small_model()
+    model.graph.inputs[0].name = "image:0"
+    ir.save(model, folder / "colon.onnx")
+    for text in ("image:0:2x3x8x8", "image:0=2x3x8x8"):
+        assert (
+            json.loads(run("inspect", "colon.onnx", "--json", "--shape", text).out)["size"]["assumed"] == {}
+        )
+
+
+@pytest.mark.parametrize("command", ["inspect", "bench", "compile", "explain", "validate"])
+def test_every_command_refuses_a_shape_that_does_not_fit(command: str, run: Run) -> None:
+    more = {"compile": (*PRUNE, "-o", "x.onnx"), "explain": ("conv1.weight",), "validate": ("model.onnx",)}
+    for shape, said in (("imaeg=1x3x8x8", "no input named 'imaeg'"), ("image=1x3x8", "the model declares")):
+        outcome = run(command, "model.onnx", *more.get(command, ()), "--shape", shape)
+        assert outcome.code == 2 and said in outcome.err
+
+
+def test_a_shape_of_no_input_is_refused_where_another_has_no_rank(run: Run, folder: Path) -> None:
+    model = small_model()
+    model.graph.inputs[0].shape = None
+    ir.save(model, folder / "unranked.onnx")
+    outcome = run("inspect", "unranked.onnx", "--shape", "imaeg=1x3x8x8")
+    assert outcome.code == 2 and "did you mean 'image'?" in outcome.err
+
+
+def test_sizes_that_were_assumed_are_said_in_one_line(run: Run, folder: Path) -> None:
+    wide = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["" : 21]>\n'
+        "g (float[n,3,h,w] x) => (float[n,4,p,q] y) { y = Conv(x, k) }",
+        initializers=[ir.tensor(np.ones((4, 3, 1, 1), np.float32), name="k")],
+    )
+    ir.save(wide, folder / "wide.onnx")
+    assert "\nn = 1; h, w = 224 (assumed; --shape)\n" in run("inspect", "wide.onnx").out
+    shown = run("bench", "wide.onnx", "wide.onnx").out
+    assert "n = 1; h, w = 224 for MACs, n = 2; h, w = 32 in runs (assumed; --shape)" in shown
+    assert "assumed" not in run("inspect", "wide.onnx", "--shape", "x=1x3x8x8").out
+    assert "\nn = 2; h, w = 32 (assumed; --shape)" in run("validate", "wide.onnx", "wide.onnx").out
+    np.save(folder / "x.npy", np.ones((4, 3, 8, 8), np.float32))
+    assert "assumed" not in run("validate", "wide.onnx", "wide.onnx", "--inputs", "x.npy").out
+
+
+def test_a_compile_says_what_it_assumed_and_what_the_files_take(run: Run, folder: Path) -> None:
+    outcome = run(*SMALL, *PRUNE)
+    assert "n = 1 for MACs, n = 2 in runs (assumed; --shape)" in outcome.out
+    report = json.loads(run(*SMALL, *PRUNE, "--force", "--json").out)
+    assert (report["before"]["assumed"], report["generated"]) == ({"n": 1}, {"n": 2})
+    sizes = [(folder / name).stat().st_size for name in ("model.onnx", "small.onnx")]
+    assert [report["file_bytes"]["before"], report["file_bytes"]["after"]] == sizes
+    assert "\n  file " in outcome.out
+
+
+def test_a_report_that_exists_stays_without_force(run: Run, folder: Path) -> None:
+    (folder / "r.json").write_text("mine")
+    outcome = run(*SMALL, *PRUNE, "--report", "r.json")
+    assert outcome.code == 2 and "the report 'r.json' exists" in outcome.err
+    assert (folder / "r.json").read_text() == "mine" and not (folder / "small.onnx").exists()
+    assert run(*SMALL, *PRUNE, "--report", "r.json", "--force").code == 0
+    assert json.loads((folder / "r.json").read_text())["output"] == "small.onnx"
+
+
+def _renamed(name: str) -> ir.Model:
+    model = small_model()
+    model.graph.inputs[0].name = name
+    return model
+
+
+def _sized(*dims: int | str) -> ir.Model:
+    model = small_model()
+    model.graph.inputs[0].shape = ir.Shape(dims)
+    return model
+
+
+def test_bench_refuses_models_that_take_other_inputs(run: Run, folder: Path) -> None:
+    for model, said in (
+        (_renamed("picture"), "it has no 'image'"),
+        (_sized("n", 3, 16, 16), "'image' is float (n, 3, 16, 16), not float (n, 3, 8, 8)"),
+    ):
+        ir.save(model, folder / "other.onnx")
+        outcome = run("bench", "model.onnx", "other.onnx")
+        assert outcome.code == 2 and "'other.onnx' takes other inputs than 'model.onnx'" in outcome.err
+        assert said in outcome.err
+
+
+def test_bench_times_all_models_at_one_size(run: Run, folder: Path) -> None:
+    ir.save(_sized(1, 3, 8, 8), folder / "single.onnx")
+    for names in (("model.onnx", "single.onnx"), ("single.onnx", "model.onnx")):
+        found = json.loads(run("bench", *names, "--json").out)
+        assert found["generated"] == ({"n": 1} if names[0] == "model.onnx" else {})
+        assert found["models"][0]["file_bytes"] == (folder / names[0]).stat().st_size
+
+
+def test_inspect_takes_several_models(run: Run) -> None:
+    found = json.loads(run("inspect", "model.onnx", "model.onnx", "--json").out)["models"]
+    assert [each["source"] for each in found] == ["model.onnx", "model.onnx"]
+    assert run("inspect", "model.onnx", "model.onnx").out.count("Groups that may shrink") == 2
+
+
+def test_quiet_leaves_the_exit_code_alone(run: Run, folder: Path) -> None:
+    ir.save(small_model(seed=1), folder / "other.onnx")
+    outcome = run("validate", "model.onnx", "other.onnx", "-q")
+    assert (outcome.code, outcome.out, outcome.err) == (1, "", "")
+    assert "measure" in run("bench", "model.onnx", "-v").err
