@@ -1,7 +1,8 @@
 """Values of pass arguments: from pipeline text to typed Python and back.
 
-The type of the dataclass field decides: bool, int, float, str, Literal, `X | None`, unions, `tuple[X, ...]`
-and `Mapping[K, V]`. `show` and `convert` are inverse.
+The type of the dataclass field decides: bool, int, float, str, Literal, `X | None`, unions, `tuple[X, ...]`,
+`Mapping[K, V]`, and `Annotated[str, names]` for one of the words that a function gives. `show` and `convert`
+are inverse.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import collections.abc
 import math
 import types
 import typing
-from typing import Literal
+from typing import Annotated, Literal
 
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.pipeline.grammar import Mapping, Scalar, Sequence, Value, bare, dashed, quote
@@ -40,6 +41,8 @@ def convert(value: Value, wanted: object) -> Typed:
         raise value.span.error(f"expected {describe(wanted)}")
     if origin is Literal:
         return _literal(value, typing.get_args(wanted))
+    if origin is Annotated:
+        return _literal(value, _words(wanted))
     return _scalar(value, wanted)
 
 
@@ -84,6 +87,12 @@ def _mapping(value: Value, members: tuple[object, ...]) -> dict[Plain, Typed]:
             raise key.span.error("this key is given twice")
         result[plain] = convert(item, members[1])
     return result
+
+
+def _words(wanted: object) -> tuple[str, ...]:
+    """What may stand for `Annotated[str, names]`."""
+    names = typing.get_args(wanted)[1]
+    return tuple(names())
 
 
 def _literal(value: Scalar, choices: tuple[object, ...]) -> Plain:
@@ -138,6 +147,8 @@ def describe(wanted: object) -> str:
         return _alternatives(members)
     if origin is Literal:
         return " | ".join(str(member) for member in members)
+    if origin is Annotated:
+        return " | ".join(_words(wanted))
     if origin is tuple:
         return f"a list of {describe(members[0])}"
     if origin in (dict, collections.abc.Mapping):

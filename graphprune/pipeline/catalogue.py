@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 
+from graphprune.doors import PluginError
 from graphprune.pipeline import registry
 from graphprune.pipeline.passes import ArgumentHelp, Pass, arguments
 
@@ -35,7 +36,7 @@ def lines() -> tuple[PassLine, ...]:
 def _line(name: str) -> PassLine:
     try:
         return PassLine(name, _text(registry.load(name)).splitlines()[0])
-    except registry.PluginError as error:
+    except PluginError as error:
         return PassLine(name, "", error.fault)
 
 

@@ -24,7 +24,6 @@ from graphprune.prune.plan import Plan
 if TYPE_CHECKING:
     from graphprune.pipeline.structured import Structured
     from graphprune.prune.repair import Repaired
-    from graphprune.prune.scoring import Scoring
 
 
 @dataclass
@@ -98,9 +97,9 @@ class Decision:
         groups = self.groups if now is self.analysis else tuple(now.group(g.id) for g in self.groups)
         what = f"criterion={item.criterion}"
         scoring = item.scoring(context.seed)
-        collect = (
-            partial(context.collect, now.model, what=what) if _measured(scoring, groups, context) else None
-        )
+        if scoring.criterion.measures and not scoring.criterion.optional:
+            context.require_calibration(what)
+        collect = partial(context.collect, now.model, what=what) if context.calibration else None
         found = score(now, groups, scoring, self.kinds, collect, context.warn)
         if item.counts != "unit":
             found = per_cost(found, costs(self.analysis, self.cost, self.groups, item.counts))
@@ -142,11 +141,6 @@ class Decision:
             self.context.note(f"{budget.what}={budget.share:g} is met before this pass; it removes nothing")
             return
         raise PromiseError(*_too_small(item, self.groups))
-
-
-def _measured(scoring: Scoring, groups: tuple[Group, ...], context: Context) -> bool:
-    """Whether to score by data; bn-scale without data says itself what it lacks."""
-    return bool(context.calibration) or (scoring.criterion != "bn-scale" and scoring.needs_data(groups))
 
 
 def behind(scores: Mapping[str, Scores], cuts: Cuts) -> dict[str, Scores]:

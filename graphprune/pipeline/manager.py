@@ -21,6 +21,7 @@ from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.passes import Context, Pass, Subject, decides
+from graphprune.pipeline.registry import blamed, require_model, require_plan
 from graphprune.pipeline.report import GroupReport, ProofReport, Size, ZerosReport
 from graphprune.pipeline.samples import Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
@@ -124,14 +125,18 @@ class Manager:
     def _decided(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
         from graphprune.prune.rewrite import rewrite
 
-        options = item.options()
+        with blamed(item):
+            options = item.options()
         if options.dequantize:
             model, sizes = self._dequantised(item, model)
         subject = Subject(model, options, sizes, self.clock.phase)
         with self.clock.phase("decide"):
             context = self._context()
-            plan = item.decide(subject, context)
-            ratio = item.ratio_taken(subject, plan, context)
+            with blamed(item):
+                plan = item.decide(subject, context)
+            require_plan(item, plan, subject.analysis)
+            with blamed(item):
+                ratio = item.ratio_taken(subject, plan, context)
         subject = self._biased(item, subject, plan)
         with self.clock.phase("rewrite"):
             pruned = rewrite(subject.model, subject.analysis, plan)
@@ -248,7 +253,9 @@ class Manager:
 
     def _transformed(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
         with self.clock.phase("decide"):
-            changed = item.transform(model.clone(), self._context())
+            with blamed(item):
+                changed = item.transform(model.clone(), self._context())
+            require_model(item, changed)
         self._check(changed, item, last)
         proof = self._same_function(model, changed)
         if not proof.ok:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -115,10 +116,21 @@ class Pass:
     A subclass is a frozen dataclass with a `name`, whose fields are its arguments (each with
     `metadata={"help": "..."}`), and implements one of `decide` and `transform`. A bad value or combination is
     an `ArgumentError` raised in `__post_init__`; start its message with the argument's name and the caret
-    finds it.
+    finds it. A method that is a preset of another's arguments says so: `class Mine(Prune, criterion="l1")`.
     """
 
     name: ClassVar[str]
+
+    def __init_subclass__(cls, **preset: object) -> None:
+        super().__init_subclass__()
+        base = cls.__mro__[1]
+        hints = typing.get_type_hints(base, include_extras=True) if preset else {}
+        for name, value in preset.items():
+            inherited = getattr(base, "__dataclass_fields__", {}).get(name)
+            if inherited is None:
+                raise TypeError(f"{cls.__name__} presets '{name}', which is no argument of {base.__name__}")
+            setattr(cls, name, field(default=value, metadata=inherited.metadata))
+            cls.__annotations__ = {**inspect.get_annotations(cls), name: hints[name]}
 
     def options(self) -> Options:
         """How the model is to be analysed for this pass."""
@@ -159,7 +171,7 @@ def from_stage(kind: type[Pass], stage: Stage) -> Pass:
         ArgumentError: an unknown argument or a bad value; the message points at it.
     """
     fields = {dashed(item.name): item.name for item in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     values: dict[str, object] = {}
     for argument in stage.arguments:
         if argument.name not in fields:
@@ -216,7 +228,7 @@ class ArgumentHelp:
 
 def arguments(kind: type[Pass]) -> tuple[ArgumentHelp, ...]:
     """The arguments of a pass, in the order of its fields."""
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return tuple(
         ArgumentHelp(
             name=dashed(item.name),

@@ -1,44 +1,27 @@
-"""Passes by name, from the entry points of the group `graphprune.passes`, ours like a third party's."""
+"""Passes by name, from the entry points of the group `graphprune.passes`, ours like anybody's."""
 
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
-from graphprune.errors import ArgumentError, GraphpruneError, did_you_mean
+from graphprune.doors import OURS, Door, package
+from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.pipeline.grammar import Span, Stage, dashed, parse
 from graphprune.pipeline.passes import Pass, from_stage
 
-GROUP = "graphprune.passes"
+if TYPE_CHECKING:
+    from graphprune.axes import Analysis
 
-
-class PluginError(GraphpruneError):
-    """An installed pass cannot be used; `fault` says why in a few words."""
-
-    def __init__(self, name: str, entry: EntryPoint, fault: str) -> None:
-        package = entry.dist.name if entry.dist else ""
-        hint = f"update or uninstall the package '{package}'" if package else ""
-        super().__init__(f"pass '{name}' from '{entry.value}' {fault}", hint)
-        self.fault = fault
+DOOR = Door("graphprune.passes", "pass")
 
 
 def names() -> tuple[str, ...]:
     """Names of the installed passes, sorted; loads none of them."""
-    return tuple(sorted(_entries()))
-
-
-def _entries() -> dict[str, EntryPoint]:
-    # Sorted so that two packages that claim one name resolve the same way on every machine; ours win.
-    found = sorted(entry_points(group=GROUP), key=lambda entry: (not _ours(entry), entry.value))
-    result: dict[str, EntryPoint] = {}
-    for entry in found:
-        result.setdefault(dashed(entry.name), entry)
-    return result
-
-
-def _ours(entry: EntryPoint) -> bool:
-    return entry.value.startswith("graphprune_passes.")
+    return tuple(DOOR.entries())
 
 
 def load(name: str) -> type[Pass]:
@@ -52,35 +35,82 @@ def load(name: str) -> type[Pass]:
 
 
 def _load(name: str, span: Span) -> type[Pass]:
-    entries = _entries()
-    entry = entries.get(dashed(name))
-    if entry is None:
+    known = names()
+    if dashed(name) not in known:
         hint = (
-            did_you_mean(name, entries) or "no passes are installed: is graphprune itself installed with pip?"
+            did_you_mean(name, known) or "no passes are installed: is graphprune itself installed with pip?"
         )
         raise span.error(f"no pass named '{name}'", hint)
-    try:
-        kind: type[Pass] = entry.load()
-    except Exception as error:  # a plugin may fail in any way; it must not take the command down with it
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise PluginError(name, entry, f"does not load: {reason}") from error
+    kind = DOOR.load(dashed(name))
+    if not (isinstance(kind, type) and issubclass(kind, Pass)):
+        raise DOOR.origin(dashed(name)).fault("is not a subclass of graphprune.plugin.Pass")
     fault = _fault(kind)
     if fault:
-        raise PluginError(name, entry, fault)
+        raise DOOR.origin(dashed(name)).fault(fault)
     return kind
 
 
-def _fault(kind: object) -> str:
-    """What stops an object from being a pass, or nothing."""
-    if not (isinstance(kind, type) and issubclass(kind, Pass)):
-        return "is not a subclass of graphprune.pipeline.passes.Pass"
+def _fault(kind: type[Pass]) -> str:
+    """What stops a class from being a pass, or nothing."""
     if not isinstance(getattr(kind, "name", None), str):
         return "has no name"
     if not dataclasses.is_dataclass(kind) or "__dataclass_fields__" not in vars(kind):
         return "is not a frozen dataclass"
     if (kind.decide is Pass.decide) == (kind.transform is Pass.transform):
         return "must implement exactly one of decide and transform"
+    try:
+        typing.get_type_hints(kind)
+    except Exception as error:  # whatever a name in an annotation leads to
+        return f"has arguments whose types cannot be read: {error}"
     return ""
+
+
+def blamed(item: Pass | type[Pass]) -> AbstractContextManager[None]:
+    """Makes errors in the code of somebody else's pass errors that name it; ours stay bugs of graphprune."""
+    kind = item if isinstance(item, type) else type(item)
+    theirs = _theirs(kind)
+    return DOOR.holder(kind).blamed(only=theirs) if theirs else nullcontext()
+
+
+def _theirs(kind: type[Pass]) -> frozenset[str]:
+    """The packages other than ours that a pass is made of."""
+    return frozenset(package(each.__module__) for each in kind.__mro__) - {*OURS, "builtins"}
+
+
+def require_plan(item: Pass, plan: object, analysis: Analysis) -> None:
+    """Refuse what somebody else's pass decided where it is no Plan of this model.
+
+    Raises:
+        PluginError: it is not; the error names the pass.
+    """
+    if not _theirs(type(item)):
+        return
+    from graphprune.prune.fits import misfit
+    from graphprune.prune.plan import Plan
+
+    origin = DOOR.holder(type(item))
+    if not isinstance(plan, Plan):
+        raise origin.fault(f"decides {type(plan).__name__}, not a Plan")
+    with origin.blamed("decides a plan that cannot be read"):
+        wrong = misfit(analysis, plan)
+        unsaid = ", ".join(plan.cuts.keys() - plan.widths.keys())
+        pinned = [g for g in analysis.groups if g.pin and len(plan.cuts.get(g.id, range(g.size))) < g.size]
+    if wrong or unsaid:
+        raise origin.fault(f"decides a plan that does not fit: {wrong or f'it gives no width of {unsaid}'}")
+    if pinned:
+        raise origin.fault(f"cuts group '{pinned[0].id}', which is pinned")
+
+
+def require_model(item: Pass, model: object) -> None:
+    """Refuse what somebody else's pass made where it is no model.
+
+    Raises:
+        PluginError: it is not; the error names the pass.
+    """
+    import onnx_ir as ir
+
+    if not isinstance(model, ir.Model) and _theirs(type(item)):
+        raise DOOR.holder(type(item)).fault(f"makes {type(model).__name__}, not an onnx_ir.Model")
 
 
 def read(text: str) -> tuple[Pass, ...]:
@@ -93,7 +123,9 @@ def read(text: str) -> tuple[Pass, ...]:
 
 
 def _pass(stage: Stage) -> Pass:
-    return from_stage(_load(stage.name, stage.span), stage)
+    kind = _load(stage.name, stage.span)
+    with blamed(kind):
+        return from_stage(kind, stage)
 
 
 def text(passes: Iterable[Pass]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from graphprune.axes import Analysis, Group, Options
 from graphprune.errors import ArgumentError, PromiseError
+from graphprune.pipeline import criteria
 from graphprune.pipeline.bounds import require_kept, require_one
 from graphprune.pipeline.decision import Decision
 from graphprune.pipeline.globs import filtered, group_names, matches, require_groups
@@ -26,22 +27,20 @@ if TYPE_CHECKING:
     from graphprune.prune.scoring import Scoring
 
 DEFAULT_RATIO = 0.3
-Criterion = Literal[
-    "l1", "l2", "lamp", "fpgm", "bn-scale", "random",
-    "wanda", "fluctuation", "hrank", "apoz", "thinet", "obs", "minitron", "cfsp",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Structured(Pass):
     """Removes whole Units (channels, heads, hidden widths) and everything that depends on them.
 
-    A method is a subclass whose defaults are the method's. Its `ratio` counts Units, or what they cost.
+    A method is a preset of its stages. Its `ratio` counts Units, or what they cost.
     """
 
     counted: ClassVar[Cost] = "unit"
 
-    criterion: Criterion = field(default="l2", metadata={"help": "how Units are scored; higher scores stay"})
+    criterion: Annotated[str, criteria.names] = field(
+        default="l2", metadata={"help": "how Units are scored; higher scores stay"}
+    )
     scope: Scope = field(
         default="global", metadata={"help": "which Units compete: all, those of one Group, of like Groups"}
     )
@@ -100,6 +99,7 @@ class Structured(Pass):
     )
 
     def __post_init__(self) -> None:
+        criteria.require(self.criterion)
         for label, value in (
             ("ratio", self.ratio),
             ("min-keep", self.min_keep),
@@ -166,7 +166,7 @@ class Structured(Pass):
         """How Units are scored."""
         from graphprune.prune.scoring import Scoring
 
-        return Scoring(self.criterion, self.normalise, seed)
+        return Scoring(self.criterion, criteria.load(self.criterion), self.normalise, seed)
 
     def shares(self, analysis: Analysis, groups: tuple[Group, ...], context: Context) -> Shares | None:
         """How much each Group gives at a share for all; None where scores decide it."""

@@ -1,107 +1,37 @@
-"""Scores per Unit from weights and activations; higher = keep. One function per criterion.
-
-A function returns one number per Unit, or [Units, columns] where a method normalises columns before it
-averages them over a Unit (heads in FLAP). It returns None for a Group that it has nothing to read of.
-"""
+"""The criteria that ship; those that read weights alone are made of what is in `saliency`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 
 from graphprune.axes.groups import Group, Slice
-from graphprune.errors import ModelError
-from graphprune.ir.arrays import Doubles, Floats, Ids
+from graphprune.errors import ArgumentError
+from graphprune.ir.arrays import Doubles, Floats, Ids, Scores
 from graphprune.ir.names import quote
+from graphprune.prune.criterion import (
+    Criterion,
+    Evidence,
+    Score,
+    activations,
+    by_sink,
+    inputs,
+    moments,
+    not_finite,
+    outputs,
+    ranks,
+)
 from graphprune.prune.dual import RowSheet
-from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
-from graphprune.prune.kinds import Kind
-from graphprune.prune.saliency import Weights, batch_norm_slices, per_unit, scored_slices
+from graphprune.prune.evidence import Sink, SiteIndex, joined
+from graphprune.prune.saliency import Weights, batch_norm_slices, fpgm, lamp, norm, per_unit, scored_slices
 from graphprune.prune.shrink import damping_of, inverted, varying
 from graphprune.prune.surgeon import CHUNK, ColumnSheet, Sheet, alike, eliminate
-from graphprune.statistics.measures import Rows, Second, Statistics, Wanted
+from graphprune.statistics.measures import Rows, Second, Wanted
 
 Bars = Literal["row", "column"]
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What a criterion may read.
-
-    Attributes:
-        places: where Groups meet Sites.
-        statistics: of the calibration data.
-        weights: reads initializers.
-        kinds: what the Units of each Group are.
-        damping: share of a Gram's mean diagonal that is added to it before it is inverted; None for what its
-            rows are good for.
-        bars: how cfsp compares weights: within a row, or within a column as its code does.
-    """
-
-    places: SiteIndex
-    statistics: Statistics
-    weights: Weights
-    kinds: Mapping[str, Kind] = field(default_factory=dict)
-    damping: float | None = None
-    bars: Bars = "row"
-
-
-def not_finite(what: str) -> ModelError:
-    """The error of what holds Inf or NaN."""
-    return ModelError(
-        f"{what}: the numbers are not all finite, so nothing can be ranked",
-        "look for Inf and NaN in the model and the calibration data, or exclude it with ignore=[...]",
-    )
-
-
-Score = Callable[[Group, Evidence], "Doubles | None"]
-Needs = Callable[[Group, SiteIndex], Wanted]
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """A data-driven criterion: what it needs of a Group, and how it scores the Group."""
-
-    needs: Needs
-    score: Score
-
-
-def _edges(group: Group, places: SiteIndex) -> Wanted:
-    sinks = places.sinks(group)
-    return Wanted(vectors=frozenset(site.edge.name or "" for sink in sinks for site in sink.readers))
-
-
-def _grams(group: Group, places: SiteIndex) -> Wanted:
-    sites = [site for sink in places.sinks(group) for site in sink.readers]
-    ends = {joined(site.output).name or "": site.out_axis for site in sites if not site.hidden}
-    return Wanted(frozenset(ends), frozenset(site.name for site in sites), axes=ends)
-
-
-def _ranks(group: Group, places: SiteIndex) -> Wanted:
-    outputs = places.activations(group)
-    return Wanted(ranks=frozenset(o.name for o in outputs), axes={o.name: o.axis for o in outputs})
-
-
-def _vectors(outputs: list[Output]) -> Wanted:
-    return Wanted(vectors=frozenset(o.name for o in outputs), axes={o.name: o.axis for o in outputs})
-
-
-def _by_sink(score: Callable[[Sink, Evidence], Doubles]) -> Score:
-    """A score per column of every Site that reads the Group, summed over a Unit's columns and over Sites."""
-
-    def total(group: Group, evidence: Evidence) -> Doubles | None:
-        sinks = evidence.places.sinks(group)
-        if not sinks:
-            return None
-        found = np.zeros(group.size)
-        for sink in sinks:
-            found += np.bincount(sink.units, weights=score(sink, evidence), minlength=group.size)
-        return found
-
-    return total
 
 
 def _wanda(sink: Sink, evidence: Evidence) -> Doubles:
@@ -123,7 +53,7 @@ def _fluctuation(group: Group, evidence: Evidence) -> Doubles | None:
     )
     if columns and all(part is not None for part in columns):
         return np.concatenate([part for part in columns if part is not None], axis=1)
-    return _by_sink(_fluctuations)(group, evidence)
+    return by_sink(_fluctuations)(group, evidence)
 
 
 def _fluctuations(sink: Sink, evidence: Evidence) -> Doubles:
@@ -261,8 +191,8 @@ def greedy(energy: Doubles) -> Doubles:
 def _hrank(group: Group, evidence: Evidence) -> Doubles | None:
     """Mean rank of a channel's maps behind its activation (HRank), mean over the Group's sources."""
     outputs = evidence.places.activations(group)
-    ranks = [o.per_unit(group.size, evidence.statistics.rank(o.name)) for o in outputs]
-    return np.asarray(np.mean(ranks, axis=0)) if ranks else None
+    found = [o.per_unit(group.size, evidence.statistics.rank(o.name)) for o in outputs]
+    return np.asarray(np.mean(found, axis=0)) if found else None
 
 
 def _apoz(group: Group, evidence: Evidence) -> Doubles | None:
@@ -277,49 +207,62 @@ def _apoz(group: Group, evidence: Evidence) -> Doubles | None:
     return np.asarray(np.mean(alive, axis=0)) if alive else None
 
 
-def _spread(group: Group, evidence: Evidence) -> Doubles | None:
-    """|gamma|, or where it was folded away the standard deviation of a source's result.
+def _spreads(group: Group, places: SiteIndex) -> Wanted:
+    return Wanted() if batch_norm_slices(group) else outputs(group, places)
 
-    See docs/methods.md#folded-batchnormalization.
+
+def _spread(group: Group, evidence: Evidence) -> Doubles | None:
+    """|gamma| (Network Slimming), mean over the Group's BatchNormalization nodes.
+
+    Where it was folded away it is the standard deviation of a source's result
+    (docs/methods.md#folded-batchnormalization).
     """
     gammas = batch_norm_slices(group)
     if gammas:
-        return np.asarray(
-            np.mean([per_unit(group, s, evidence.weights.slot_sums(s, 1)) for s in gammas], axis=0)
+        parts = [per_unit(group, s, evidence.weights.slot_sums(s, 1)) for s in gammas]
+        return np.asarray(np.mean(parts, axis=0))
+    if not evidence.statistics.vectors:
+        raise ArgumentError(
+            f"criterion=bn-scale: no BatchNormalization scales group '{group.id}'",
+            "its scale was folded into the weights: give --calibration to estimate it, or use criterion=l2",
         )
-    outputs = evidence.places.outputs(group)
-    spreads = [o.per_unit(group.size, np.sqrt(evidence.statistics.vector(o.name).variance)) for o in outputs]
+    found = evidence.places.outputs(group)
+    spreads = [o.per_unit(group.size, np.sqrt(evidence.statistics.vector(o.name).variance)) for o in found]
     return np.asarray(np.mean(spreads, axis=0)) if spreads else None
 
 
-def _cfsp(group: Group, evidence: Evidence) -> Doubles | None:
+def cfsp(bars: Bars = "row") -> Criterion:
     """a_j * mean over weights' entries of |w| / sum of its row (CFSP, fine-grained score).
 
     A row is what one input or output sees of all Units; the weight that reads the Group is times a_j first.
-    With bars=column every entry is divided by its own Unit's sum instead, which leaves only a_j.
+    With bars=column, as in the authors' code, every entry is divided by its own Unit's sum instead, which
+    leaves only a_j.
     """
-    sinks = evidence.places.sinks(group)
-    if not sinks:
-        return None
-    activity = np.zeros(group.size)
-    total = np.zeros(group.size)
-    for sink in sinks:
-        vector = sink.vector(evidence.statistics)
-        level = vector.norm2 / np.sqrt(max(vector.count, 1))
-        activity += np.bincount(sink.units, sink.per_column(level) / sink.site.column_span, group.size)
-        matrix = np.concatenate([np.abs(block) for block in sink.matrix()], axis=1)
-        total += _relative(
-            _per_unit_rows(group, sink.units, matrix[:, sink.columns] * sink.per_column(level)), evidence
-        )
-    for touched in scored_slices(group):
-        if touched.role == "source":
-            total += _relative(_source_rows(group, touched, evidence), evidence)
-    return total * activity
+
+    def score(group: Group, evidence: Evidence) -> Doubles | None:
+        sinks = evidence.places.sinks(group)
+        if not sinks:
+            return None
+        activity = np.zeros(group.size)
+        total = np.zeros(group.size)
+        for sink in sinks:
+            vector = sink.vector(evidence.statistics)
+            level = vector.norm2 / np.sqrt(max(vector.count, 1))
+            activity += np.bincount(sink.units, sink.per_column(level) / sink.site.column_span, group.size)
+            matrix = np.concatenate([np.abs(block) for block in sink.matrix()], axis=1)
+            entries = matrix[:, sink.columns] * sink.per_column(level)
+            total += _relative(_per_unit_rows(group, sink.units, entries), bars)
+        for touched in scored_slices(group):
+            if touched.role == "source":
+                total += _relative(_source_rows(group, touched, evidence), bars)
+        return total * activity
+
+    return Criterion(score, "activation times |w| relative to its row (CFSP)", inputs)
 
 
-def _relative(rows: Doubles, evidence: Evidence) -> Doubles:
+def _relative(rows: Doubles, bars: Bars) -> Doubles:
     """[entries, Units], each divided by the sum of its row (or of its Unit); mean over entries."""
-    sums = rows.sum(axis=1 if evidence.bars == "row" else 0, keepdims=True)
+    sums = rows.sum(axis=1 if bars == "row" else 0, keepdims=True)
     return np.asarray(np.divide(rows, sums, out=np.zeros_like(rows), where=sums > 0).mean(axis=0))
 
 
@@ -338,25 +281,34 @@ def _source_rows(group: Group, touched: Slice, evidence: Evidence) -> Doubles:
     return _per_unit_rows(group, units, entries[:, slots])
 
 
+def _random(group: Group, evidence: Evidence) -> Scores:
+    return np.random.default_rng([evidence.seed, zlib.crc32(group.id.encode())]).random(group.size)
+
+
+def _weighed(score: Callable[[Group, Weights], Scores]) -> Score:
+    return lambda group, evidence: score(group, evidence.weights)
+
+
 CRITERIA: dict[str, Criterion] = {
-    "wanda": Criterion(_edges, _by_sink(_wanda)),
-    "fluctuation": Criterion(_edges, _fluctuation),
-    "hrank": Criterion(_ranks, _hrank),
-    "apoz": Criterion(lambda group, places: _vectors(places.activations(group)), _apoz),
-    "thinet": Criterion(_grams, _thinet),
-    "obs": Criterion(_grams, _obs),
-    "minitron": Criterion(_edges, _by_sink(_minitron)),
-    "cfsp": Criterion(_edges, _cfsp),
+    "l1": Criterion(_weighed(norm(1)), "sum of |w|"),
+    "l2": Criterion(_weighed(norm(2)), "root of the sum of w^2"),
+    "lamp": Criterion(_weighed(lamp), "w^2 among those of no smaller Units (LAMP)", normaliser="none"),
+    "fpgm": Criterion(_weighed(fpgm), "distance to all other Units (FPGM)"),
     "bn-scale": Criterion(
-        lambda group, places: Wanted() if batch_norm_slices(group) else _vectors(places.outputs(group)),
         _spread,
+        "|gamma| of BatchNormalization, or the spread of results where it was folded",
+        _spreads,
+        "none",
+        optional=True,
     ),
+    "random": Criterion(_random, "drawn", normaliser="none"),
+    "wanda": Criterion(by_sink(_wanda), "|w| times the norm of its input (Wanda)", inputs),
+    "fluctuation": Criterion(_fluctuation, "variance of the input times w^2 (FLAP)", inputs, "robust"),
+    "hrank": Criterion(_hrank, "rank of the maps behind the activation (HRank)", ranks),
+    "apoz": Criterion(_apoz, "share behind the activation that is not zero (APoZ)", activations),
+    # Losses relative to what they disturb compare as they are.
+    "thinet": Criterion(_thinet, "error that greedy removal adds (ThiNet)", moments, "none"),
+    "obs": Criterion(_obs, "error that removal adds once the rest makes up for it", moments, "none"),
+    "minitron": Criterion(by_sink(_minitron), "mean |x| over positions (Minitron)", inputs),
+    "cfsp": cfsp(),
 }
-
-
-def wanted(criterion: str, groups: tuple[Group, ...], places: SiteIndex) -> Wanted:
-    """Everything that a criterion must know to score these Groups."""
-    total = Wanted()
-    for group in groups:
-        total = total | CRITERIA[criterion].needs(group, places)
-    return total

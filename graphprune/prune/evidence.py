@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 import onnx_ir as ir
@@ -107,10 +107,13 @@ class SiteIndex:
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
-        self.sites = find_sites(analysis.model, analysis.sizes)
-        self._by_node: dict[ir.Node, list[Site]] = {}
-        for site in self.sites:
-            self._by_node.setdefault(site.use.node, []).append(site)
+
+    @cached_property
+    def _by_node(self) -> dict[ir.Node, list[Site]]:
+        found: dict[ir.Node, list[Site]] = {}
+        for site in find_sites(self.analysis.model, self.analysis.sizes):
+            found.setdefault(site.use.node, []).append(site)
+        return found
 
     def site(self, touched: Slice) -> Site | None:
         """The Site whose weight a Slice is about."""

@@ -17,9 +17,14 @@ def require_fit(analysis: Analysis, plan: Plan) -> None:
     Raises:
         ArgumentError: the plan names what the model does not have; nothing was changed.
     """
-    wrong = next(_misfits(analysis, plan), None)
-    if wrong is not None:
+    wrong = misfit(analysis, plan)
+    if wrong:
         raise ArgumentError(f"the plan does not fit the model: {wrong}", HINT)
+
+
+def misfit(analysis: Analysis, plan: Plan) -> str:
+    """What a Plan names that a model does not have; empty where it fits."""
+    return next(_misfits(analysis, plan), "")
 
 
 def _misfits(analysis: Analysis, plan: Plan) -> Iterator[str]:

@@ -47,13 +47,6 @@ NORMALISERS: dict[str, Callable[[Doubles], Doubles]] = {
     "none": lambda values: values,
 }
 
-OWN: dict[str, Normaliser] = {
-    **dict.fromkeys(("lamp", "bn-scale", "random"), "none"),
-    **dict.fromkeys(("obs", "thinet"), "none"),  # losses relative to what they disturb compare as they are
-    "fluctuation": "robust",
-}
-"""Normalisers of criteria for which the mean is not the right one."""
-
 
 def normalised(values: Doubles, how: str) -> Doubles:
     """One number per Unit: normalised over the Group, then averaged over the columns of each Unit."""

@@ -1,8 +1,7 @@
-"""Scores per Unit from weights alone; higher = keep. One function per criterion."""
+"""Scores per Unit from weights alone; higher = keep. One function per score."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
@@ -12,7 +11,7 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group, Slice
-from graphprune.errors import ArgumentError, ModelError
+from graphprune.errors import ModelError
 from graphprune.ir.arrays import Floats, Scores
 from graphprune.ir.mapped import in_place
 from graphprune.ops import has
@@ -147,7 +146,9 @@ def _rank(touched: Slice) -> int:
     return 0 if tensor is None else len(tensor.shape)
 
 
-def _norm(power: int) -> Callable[[Group, Weights], Scores]:
+def norm(power: int) -> Callable[[Group, Weights], Scores]:
+    """The p-norm of all weights that make a Unit, relative to the Group's mean in every weight."""
+
     def score(group: Group, weights: Weights) -> Scores:
         parts = []
         for touched in _once(scored_slices(group)):
@@ -177,7 +178,7 @@ def relative(group: Group, parts: list[Scores]) -> Scores:
     return total / max(1, len(parts))
 
 
-def _lamp(group: Group, weights: Weights) -> Scores:
+def lamp(group: Group, weights: Weights) -> Scores:
     """w^2_(i) / sum_{j >= i} w^2_(j) in ascending order (LAMP, eq. 1, on Units)."""
     squares = np.zeros(group.size)
     for touched in _once(scored_slices(group)):
@@ -189,7 +190,7 @@ def _lamp(group: Group, weights: Weights) -> Scores:
     return scores
 
 
-def _fpgm(group: Group, weights: Weights) -> Scores:
+def fpgm(group: Group, weights: Weights) -> Scores:
     """Sum of distances to all other Units of a weight; the most replaceable scores least (FPGM, eq. 4)."""
     return relative(group, [_distances(group, touched, weights) for touched in _once(scored_slices(group))])
 
@@ -210,54 +211,6 @@ def _distances(group: Group, touched: Slice, weights: Weights) -> Scores:
     return np.asarray(np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * gram, 0)).sum(axis=1))
 
 
-def _random(seed: int) -> Callable[[Group, Weights], Scores]:
-    def score(group: Group, weights: Weights) -> Scores:
-        return np.random.default_rng([seed, zlib.crc32(group.id.encode())]).random(group.size)
-
-    return score
-
-
 def batch_norm_slices(group: Group) -> list[Slice]:
     """The gammas of unfolded BatchNormalization nodes that a Group owns."""
     return [s for s in group.slices if s.use.position == 1 and has(s.use.node, Trait.BATCH_NORM)]
-
-
-def _batch_norm(group: Group, weights: Weights) -> Scores:
-    """|gamma| (Network Slimming), averaged over the Group's BatchNormalization nodes."""
-    slices = batch_norm_slices(group)
-    if not slices:
-        raise ArgumentError(
-            f"criterion=bn-scale: no BatchNormalization scales group '{group.id}'",
-            "its scale was folded into the weights: give --calibration to estimate it, or use criterion=l2",
-        )
-    return np.asarray(np.mean([per_unit(group, s, weights.slot_sums(s, 1)) for s in slices], axis=0))
-
-
-CRITERIA: dict[str, Callable[[Group, Weights], Scores]] = {
-    "l1": _norm(1),
-    "l2": _norm(2),
-    "lamp": _lamp,
-    "fpgm": _fpgm,
-    "bn-scale": _batch_norm,
-}
-
-
-def score_groups(
-    analysis: Analysis, groups: tuple[Group, ...], criterion: str, seed: int
-) -> dict[str, Scores]:
-    """Scores every Unit of every given Group.
-
-    Raises:
-        ModelError: a score is not finite, because a weight is not.
-    """
-    weights = Weights(analysis)
-    function = _random(seed) if criterion == "random" else CRITERIA[criterion]
-    scores: dict[str, Scores] = {}
-    for group in groups:
-        scores[group.id] = function(group, weights)
-        if not np.isfinite(scores[group.id]).all():
-            raise ModelError(
-                f"the weights of group '{group.id}' are not all finite, so they cannot be ranked",
-                "replace Inf and NaN in the model, or exclude the group with ignore=[...]",
-            )
-    return scores

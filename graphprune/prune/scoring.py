@@ -9,13 +9,15 @@ import numpy as np
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
+from graphprune.errors import ArgumentError, ModelError
 from graphprune.ir.arrays import Scores
 from graphprune.ir.names import quote
-from graphprune.prune.criteria import CRITERIA, Bars, Evidence, not_finite, wanted
+from graphprune.prune.criteria import CRITERIA
+from graphprune.prune.criterion import Criterion, Evidence, not_finite
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.kinds import Kind
-from graphprune.prune.normalise import OWN, Normaliser, normalised
-from graphprune.prune.saliency import Weights, batch_norm_slices, score_groups
+from graphprune.prune.normalise import Normaliser, normalised
+from graphprune.prune.saliency import Weights
 from graphprune.statistics.measures import Statistics, Wanted
 
 FALLBACK = "l2"
@@ -26,27 +28,21 @@ class Scoring:
     """How Units are scored.
 
     Attributes:
-        criterion: name of a criterion of weights or of data.
+        name: what the user calls the criterion.
+        criterion: of weights or of data.
         normalise: how Groups become comparable; auto: as the criterion was made.
         seed: of random scores.
-        bars: how cfsp compares weights.
     """
 
-    criterion: str
+    name: str
+    criterion: Criterion
     normalise: Normaliser = "auto"
     seed: int = 0
-    bars: Bars = "row"
 
     @property
     def normaliser(self) -> str:
         """The one given, or the criterion's own."""
-        return OWN.get(self.criterion, "mean") if self.normalise == "auto" else self.normalise
-
-    def needs_data(self, groups: tuple[Group, ...]) -> bool:
-        """Whether these Groups cannot be scored by weights alone."""
-        if self.criterion == "bn-scale":
-            return any(not batch_norm_slices(group) for group in groups)
-        return self.criterion in CRITERIA
+        return self.criterion.normaliser if self.normalise == "auto" else self.normalise
 
 
 def score(
@@ -64,62 +60,75 @@ def score(
         groups: what to score.
         scoring: by which criterion.
         kinds: what the Units of each Group are, by its id.
-        collect: measures on calibration data; None where there is none.
+        collect: measures on calibration data; None where there is none, and the criterion does without.
         warn: told which Groups fell back to weights.
 
     Raises:
         ArgumentError: bn-scale without data for a Group whose scale was folded away.
         ModelError: a score is not finite.
     """
-    if collect is None or not scoring.needs_data(groups):
-        found = score_groups(analysis, groups, scoring.criterion, scoring.seed)
-    else:
-        found = _by_data(analysis, groups, scoring, kinds, collect, warn)
-    return {name: normalised(values, scoring.normaliser) for name, values in found.items()}
-
-
-def _by_data(
-    analysis: Analysis,
-    groups: tuple[Group, ...],
-    scoring: Scoring,
-    kinds: Mapping[str, Kind],
-    collect: Callable[[Wanted], Statistics],
-    warn: Callable[[str], None],
-) -> dict[str, Scores]:
-    places = SiteIndex(analysis)
-    statistics = collect(wanted(scoring.criterion, groups, places))
-    evidence = Evidence(places, statistics, Weights(analysis), kinds, bars=scoring.bars)
+    places, criterion = SiteIndex(analysis), scoring.criterion
+    wanted = Wanted() if collect is None else criterion.wanted(groups, places)
+    statistics = Statistics() if collect is None or wanted.empty else collect(wanted)
+    evidence = Evidence(places, statistics, Weights(analysis), kinds, seed=scoring.seed)
     found: dict[str, Scores] = {}
     still: list[Group] = []
     for group in groups:
-        values = CRITERIA[scoring.criterion].score(group, evidence)
+        values = criterion.score(group, evidence)
         if values is not None and not np.isfinite(values).all():
-            raise not_finite(f"group {quote(group.id)}")
-        if values is not None and values.any():
+            raise _unranked(group, wanted)
+        if values is not None and (wanted.empty or values.any()):
             found[group.id] = values
         elif places.sinks(group):
             still.append(group)
     blind = tuple(group for group in groups if group.id not in found and group not in still)
-    by_weight = _by_weight(
-        analysis, blind, scoring, found, warn, f"has nothing to measure at {len(blind)} groups"
+    reasons = {
+        f"has nothing to measure at {len(blind)} groups": blind,
+        f"saw nothing that varies at {len(still)} groups on the calibration data": tuple(still),
+    }
+    level = float(np.mean([values.mean() for values in found.values()])) if found else 1.0
+    for why, left in reasons.items():
+        if left:
+            names = ", ".join(group.id for group in left[:4]) + (", ..." if len(left) > 4 else "")
+            warn(f"criterion={scoring.name} {why}, scored by {FALLBACK}: {names}")
+        found |= {group.id: _by_norm(group, scoring, evidence) * (level or 1.0) for group in left}
+    sign = 1 if criterion.higher else -1
+    return {name: sign * normalised(values, scoring.normaliser) for name, values in found.items()}
+
+
+def _unranked(group: Group, wanted: Wanted) -> ModelError:
+    """The error of scores that are not finite."""
+    if not wanted.empty:
+        return not_finite(f"group {quote(group.id)}")
+    return ModelError(
+        f"the weights of group '{group.id}' are not all finite, so they cannot be ranked",
+        "replace Inf and NaN in the model, or exclude the group with ignore=[...]",
     )
-    why = f"saw nothing that varies at {len(still)} groups on the calibration data"
-    return found | by_weight | _by_weight(analysis, tuple(still), scoring, found, warn, why)
 
 
-def _by_weight(
-    analysis: Analysis,
-    groups: tuple[Group, ...],
-    scoring: Scoring,
-    others: Mapping[str, Scores],
-    warn: Callable[[str], None],
-    why: str,
+def _by_norm(group: Group, scoring: Scoring, evidence: Evidence) -> Scores:
+    """Norms, the least salient where the criterion has it."""
+    values = CRITERIA[FALLBACK].score(group, evidence)
+    assert values is not None
+    if not np.isfinite(values).all():
+        raise _unranked(group, Wanted())
+    return values if scoring.criterion.higher else values.max() + values.min() - values
+
+
+def score_groups(
+    analysis: Analysis, groups: tuple[Group, ...], criterion: str, seed: int = 0
 ) -> dict[str, Scores]:
-    """Norms for Groups without evidence, at the level of the other Groups' scores."""
-    if not groups:
-        return {}
-    names = ", ".join(group.id for group in groups[:4]) + (", ..." if len(groups) > 4 else "")
-    warn(f"criterion={scoring.criterion} {why}, scored by {FALLBACK}: {names}")
-    level = float(np.mean([values.mean() for values in others.values()])) if others else 1.0
-    found = score_groups(analysis, groups, FALLBACK, scoring.seed)
-    return {name: values * (level or 1.0) for name, values in found.items()}
+    """Scores every Unit of every given Group by a criterion of ours that reads weights alone; higher = keep.
+
+    Raises:
+        ArgumentError: there is no such criterion, or it needs calibration data.
+        ModelError: a score is not finite, because a weight is not.
+    """
+    known = CRITERIA.get(criterion)
+    if known is None or (known.measures and not known.optional):
+        alone = [name for name, each in CRITERIA.items() if each.optional or not each.measures]
+        raise ArgumentError(
+            f"criterion: '{criterion}' cannot score by weights alone", f"known: {', '.join(alone)}"
+        )
+    how = Scoring(criterion, known, "none", seed)
+    return score(analysis, groups, how, {}, None, lambda line: None)

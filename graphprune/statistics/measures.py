@@ -193,6 +193,7 @@ class Angle:
 
 
 Sums = TypeVar("Sums", Vector, Rank, Angle)
+Of = TypeVar("Of", Vector, Second, Rank)
 Measure = Vector | Gram | Rows | Rank | Angle
 Pair = tuple[str, str]
 
@@ -258,6 +259,12 @@ class Wanted:
         return not (self.vectors or self.grams or self.ranks or self.angles)
 
 
+def _measured(found: Mapping[str, Of], name: str, what: str) -> Of:
+    if name not in found:
+        raise LookupError(f"{what} '{name}' were not measured: nobody asked for them")
+    return found[name]
+
+
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """Measures of one model on one set of calibration data.
@@ -274,15 +281,15 @@ class Statistics:
 
     def vector(self, name: str) -> Vector:
         """Sums of the value of this name."""
-        return self.vectors[name]
+        return _measured(self.vectors, name, "sums of value")
 
     def gram(self, site: str) -> Second:
         """Second moments of the columns of the Site of this name."""
-        return self.grams[self.shared.get(site, site)]
+        return _measured(self.grams, self.shared.get(site, site), "second moments at site")
 
     def rank(self, name: str) -> Doubles:
         """Rank score per channel of the value of this name."""
-        return self.ranks[name].score
+        return _measured(self.ranks, name, "ranks of value").score
 
     def angle(self, one: str, two: str) -> Angle:
         """How far the second value turns away from the first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -10,26 +10,21 @@ import numpy as np
 from graphprune.axes import Analysis, Group
 from graphprune.errors import ArgumentError
 from graphprune.pipeline.passes import Context
-from graphprune.pipeline.repairing import Repair
-from graphprune.pipeline.structured import Criterion, Structured
+from graphprune.pipeline.structured import Structured
 from graphprune.prune.allocate import KAPPA, block_shares
 from graphprune.prune.choose import Shares
-from graphprune.prune.criteria import Bars
-from graphprune.prune.kinds import Chosen
+from graphprune.prune.criteria import Bars, cfsp
 
 if TYPE_CHECKING:
     from graphprune.prune.scoring import Scoring
 
 
 @dataclass(frozen=True)
-class Cfsp(Structured):
+class Cfsp(Structured, criterion="cfsp", repair="none", kinds=("neurons",)):
     """Removes hidden neurons: the angle of a block says how many, weight and activation say which."""
 
     name: ClassVar[str] = "cfsp"
 
-    criterion: Criterion = field(default="cfsp", metadata={"help": "how Units are scored"})
-    repair: Repair = field(default="none", metadata={"help": "what makes up for the cut"})
-    kinds: tuple[Chosen, ...] = field(default=("neurons",), metadata={"help": "kinds of Groups to prune"})
     kappa: float = field(
         default=KAPPA, metadata={"help": "how far blocks differ; 0: all give the same share"}
     )
@@ -45,9 +40,8 @@ class Cfsp(Structured):
 
     def scoring(self, seed: int) -> Scoring:
         """CFSP's score has two forms."""
-        from graphprune.prune.scoring import Scoring
-
-        return Scoring(self.criterion, self.normalise, seed, self.norm)
+        found = super().scoring(seed)
+        return replace(found, criterion=cfsp(self.norm)) if self.criterion == "cfsp" else found
 
     def shares(self, analysis: Analysis, groups: tuple[Group, ...], context: Context) -> Shares:
         """What each block gives; of average angle, or outside of blocks: the share itself."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
-from graphprune.pipeline.repairing import Repair
-from graphprune.pipeline.structured import Criterion, Structured
+from graphprune.pipeline.structured import Structured
 from graphprune.prune.allocate import Cost
-from graphprune.prune.kinds import Chosen
 
 
 @dataclass(frozen=True)
-class Flap(Structured):
+class Flap(Structured, criterion="fluctuation", repair="bias", driver="oneshot", kinds=("heads", "neurons")):
     """Heads and neurons of all layers compete by standardised fluctuation; their mean is kept as a bias.
 
     `ratio` is the share of the heads' and neurons' parameters, so that a head counts as much as it costs.
@@ -20,13 +18,3 @@ class Flap(Structured):
 
     name: ClassVar[str] = "flap"
     counted: ClassVar[Cost] = "params"
-
-    criterion: Criterion = field(default="fluctuation", metadata={"help": "how Units are scored"})
-    repair: Repair = field(default="bias", metadata={"help": "what makes up for the cut"})
-    driver: Literal["sequential", "oneshot"] = field(
-        default="oneshot",
-        metadata={"help": "repair from the dense model's statistics, or behind the cut layers"},
-    )
-    kinds: tuple[Chosen, ...] = field(
-        default=("heads", "neurons"), metadata={"help": "kinds of Groups to prune"}
-    )

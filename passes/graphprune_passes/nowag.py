@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from graphprune.pipeline.masking import Calibrated, Needs
 from graphprune.prune.masks import scores
@@ -14,16 +14,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Nowag(Calibrated):
+class Nowag(Calibrated, driver="oneshot"):
     """Sets weights to zero that are small among their row and column, or seldom fed; shapes stay."""
 
     name: ClassVar[str] = "nowag"
     needs: ClassVar[Needs] = "vectors"
-
-    driver: Literal["sequential", "oneshot"] = field(
-        default="oneshot",
-        metadata={"help": "measure behind what is masked already, or everything in the dense model"},
-    )
 
     def score(self, weight: scores.Matrix, squares: Doubles) -> Scores:
         """W'^2 times the squared norm of the input."""

@@ -9,14 +9,11 @@ from typing import ClassVar, Literal
 from graphprune.errors import ArgumentError
 from graphprune.pipeline.datafree import Assumed, noise
 from graphprune.pipeline.passes import Context, Subject
-from graphprune.pipeline.repairing import Repair
-from graphprune.pipeline.structured import Criterion, Structured
-from graphprune.prune.allocate import Per
-from graphprune.prune.select import Scope
+from graphprune.pipeline.structured import Structured
 
 
 @dataclass(frozen=True)
-class Obspa(Structured):
+class Obspa(Structured, criterion="obs", per="budget", repair="refit"):
     """Removes the Units whose loss the rest can make up for best, and lets it make up for them.
 
     The loss of a Unit is what it adds to the loss of those that go before it, so a Group that is nearly empty
@@ -26,12 +23,6 @@ class Obspa(Structured):
 
     name: ClassVar[str] = "obspa"
 
-    criterion: Criterion = field(default="obs", metadata={"help": "how Units are scored"})
-    scope: Scope = field(
-        default="global", metadata={"help": "which Units compete: all, those of one Group, of like Groups"}
-    )
-    per: Per = field(default="budget", metadata={"help": "divide scores by what a Unit costs"})
-    repair: Repair = field(default="refit", metadata={"help": "what makes up for the cut"})
     calibration: Literal["given", "free"] = field(
         default="given",
         metadata={"help": "the samples of --calibration, or none: noise and what BatchNormalizations imply"},

@@ -26,7 +26,7 @@ from graphprune.prune.divergence import Metric
 from graphprune.prune.finer import Steps
 from graphprune.prune.gates import Gated, gated
 from graphprune.prune.plan import Plan
-from graphprune.prune.saliency import score_groups
+from graphprune.prune.scoring import score_groups
 from graphprune.prune.select import alignment, ladder
 
 

@@ -14,7 +14,7 @@ import pytest
 from graphprune.ops.record import Exactness
 from graphprune.pipeline import registry
 from graphprune.pipeline.repairing import Repair
-from graphprune.pipeline.structured import Criterion
+from graphprune.prune.criteria import CRITERIA
 from graphprune.sampling.choose import MODES
 from graphprune_passes.experts import Experts
 
@@ -108,7 +108,7 @@ def test_files_that_the_theory_names_exist(path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("criterion", get_args(Criterion)),
+        ("criterion", CRITERIA),
         ("pass", sorted(set(registry.names()) - {"canonicalize"})),
         ("mode", sorted(MODES)),
         ("repair", sorted({part for how in get_args(Repair) for part in how.split("+")} - {"auto", "none"})),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from graphprune.axes import Analysis
-from graphprune.prune.criteria import CRITERIA, Evidence
+from graphprune.prune.criteria import CRITERIA, Bars, cfsp
+from graphprune.prune.criterion import Evidence
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.kinds import kinds
 from graphprune.prune.saliency import Weights
@@ -47,14 +48,14 @@ def score(
     grams: dict[str, Gram] | None = None,
     ranks: dict[str, Rank] | None = None,
     damping: float = 0.0,
-    bars: str = "row",
+    bars: Bars = "row",
     group: str = "",
 ) -> Array:
     """Scores of a prunable Group, the first unless named."""
     statistics = Statistics(vectors or {}, grams or {}, ranks or {})
     places, weights, found = SiteIndex(analysis), Weights(analysis), kinds(analysis)
-    evidence = Evidence(places, statistics, weights, found, damping, bars)  # type: ignore[arg-type]
+    evidence = Evidence(places, statistics, weights, found, damping)
     mine = analysis.group(group) if group else analysis.prunable[0]
-    values = CRITERIA[criterion].score(mine, evidence)
+    values = (cfsp(bars) if criterion == "cfsp" else CRITERIA[criterion]).score(mine, evidence)
     assert values is not None
     return values

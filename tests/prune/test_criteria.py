@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
-from graphprune.prune.criteria import CRITERIA, greedy, wanted
+from graphprune.prune.criteria import CRITERIA, greedy
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.normalise import normalised
 from graphprune.prune.shrink import inverted
@@ -258,7 +258,7 @@ def test_thinet_takes_channels_that_cancel_one_after_the_other() -> None:
 
 def test_hrank_reads_maps_behind_the_activation() -> None:
     analysis = sketch(CONV.format(rows=2), u=(3, 2, 1, 1), w=(2, 3, 2, 2))
-    assert wanted("hrank", analysis.prunable, SiteIndex(analysis)).ranks == {"b"}
+    assert CRITERIA["hrank"].wanted(analysis.prunable, SiteIndex(analysis)).ranks == {"b"}
     np.testing.assert_allclose(score(analysis, "hrank", ranks={"b": ranks([3, 1, 2])}), [3, 1, 2])
 
 
@@ -334,7 +334,7 @@ def test_groups_without_sites_have_no_score(criterion: str) -> None:
         s = Squeeze(l, one)\n y = Einsum <equation = "snk,km->snm"> (s, v) }"""
     analysis = sketch(body, w=(1, 24, 3), r=(1, 24, 6), v=(6, 5), one=np.array([1]))
     places = SiteIndex(analysis)
-    assert analysis.prunable and wanted(criterion, analysis.prunable, places).empty
+    assert analysis.prunable and CRITERIA[criterion].wanted(analysis.prunable, places).empty
 
 
 def test_thinet_counts_shares_of_what_readers_that_differ_in_scale_give() -> None:

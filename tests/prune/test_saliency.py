@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from graphprune.errors import ArgumentError, ModelError
-from graphprune.prune.saliency import batch_norm_slices, score_groups
+from graphprune.prune.saliency import batch_norm_slices
+from graphprune.prune.scoring import score_groups
 from tests.axes.claims import sketch
 
 from .widths import NORMED, rows, scores

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
+from graphprune.prune.criteria import CRITERIA
 from graphprune.prune.kinds import kinds
-from graphprune.prune.saliency import relative, score_groups
-from graphprune.prune.scoring import Scoring, score
+from graphprune.prune.saliency import relative
+from graphprune.prune.scoring import Scoring, score, score_groups
 from graphprune.statistics.collect import collect
 from graphprune.statistics.measures import Statistics, Wanted
 from tests.axes.claims import sketch
@@ -35,7 +36,7 @@ def test_groups_without_evidence_are_scored_by_norms_and_each_reason_is_told(cri
     def measure(wanted: Wanted) -> Statistics:
         return collect(analysis.model, data, wanted)
 
-    groups, scoring = tuple(analysis.prunable), Scoring(criterion, "none")
+    groups, scoring = tuple(analysis.prunable), Scoring(criterion, CRITERIA[criterion], "none")
     found = score(analysis, groups, scoring, kinds(analysis), measure, told.append)
     sizes = {group.size: group.id for group in groups}
     assert set(found) == set(sizes.values()) and set(sizes) == {8, 10, 12}

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import graphprune
 from graphprune.axes import Analysis
 from graphprune.prune.plan import Plan
-from graphprune.prune.saliency import score_groups
+from graphprune.prune.scoring import score_groups
 from tests.axes.claims import sketch
 
 Array = np.ndarray

@@ -1,0 +1,137 @@
+"""What other packages add through entry points; whatever is wrong with it is an error that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import TracebackType
+
+from graphprune.errors import GraphpruneError
+
+OURS = ("graphprune", "graphprune_passes")
+"""Packages whose faults are bugs of graphprune."""
+
+
+class PluginError(GraphpruneError):
+    """What another package added cannot be used; `fault` says why in a few words."""
+
+    def __init__(self, what: str, fault: str, hint: str = "") -> None:
+        super().__init__(f"{what} {fault}", hint)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose a plug-in is.
+
+    Attributes:
+        what: its kind, name and place, e.g. "criterion 'mine' from 'mine:CRITERION'".
+        package: the distribution that holds it; empty where none is known.
+    """
+
+    what: str
+    package: str = ""
+
+    @property
+    def hint(self) -> str:
+        """What to do about a fault."""
+        return f"update or uninstall the package '{self.package}'" if self.package else ""
+
+    def fault(self, words: str) -> PluginError:
+        """The error of what is wrong with it."""
+        return PluginError(self.what, words, self.hint)
+
+    @contextmanager
+    def blamed(self, verb: str = "fails", only: frozenset[str] = frozenset()) -> Iterator[None]:
+        """Makes errors of the code within, or of `only` these packages, errors that name the plug-in.
+
+        Raises:
+            PluginError: the code failed in a way that no user can act on.
+        """
+        try:
+            yield
+        except (GraphpruneError, MemoryError):
+            raise
+        except Exception as error:  # a plug-in may fail in any way
+            frames = [frame for frame in _frames(error.__traceback__) if frame.package not in OURS]
+            if only and not any(frame.package in only for frame in frames):
+                raise
+            lines = f"{type(error).__name__}: {error}".splitlines()
+            place = f" (in {frames[0].place})" if frames else ""
+            raise self.fault(f"{verb}: {lines[0]}{place}") from error
+
+
+@dataclass(frozen=True)
+class _Frame:
+    package: str
+    place: str
+
+
+def _frames(trace: TracebackType | None) -> Iterator[_Frame]:
+    """Where an error passed through, the innermost first; the machinery of imports and contexts left out."""
+    found: list[_Frame] = []
+    while trace is not None:
+        code, module = trace.tb_frame.f_code, str(trace.tb_frame.f_globals.get("__name__"))
+        if not module.startswith(("importlib", "contextlib")):
+            found.append(_Frame(package(module), f"{Path(code.co_filename).name}:{trace.tb_lineno}"))
+        trace = trace.tb_next
+    return reversed(found)
+
+
+def package(module: str) -> str:
+    """The top-level package of a module."""
+    return module.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Door:
+    """A group of entry points.
+
+    Attributes:
+        group: its name, e.g. "graphprune.criteria".
+        noun: what one of them is.
+    """
+
+    group: str
+    noun: str
+
+    def entries(self) -> dict[str, tuple[EntryPoint, ...]]:
+        """Who claims each name, sorted, `-` and `_` being equal; where one of them is ours, ours alone."""
+        found: dict[str, list[EntryPoint]] = {}
+        for entry in sorted(entry_points(group=self.group), key=lambda entry: (entry.name, entry.value)):
+            found.setdefault(entry.name.replace("_", "-"), []).append(entry)
+        ours = {name: [e for e in claims if package(e.module) in OURS] for name, claims in found.items()}
+        return {name: tuple(ours[name] or claims) for name, claims in sorted(found.items())}
+
+    def origin(self, name: str) -> Origin:
+        """Whose a name is, as far as is known."""
+        return self._origin(self.entries()[name][0])
+
+    def _origin(self, entry: EntryPoint) -> Origin:
+        holder = entry.dist.name if entry.dist else ""
+        return Origin(f"{self.noun} '{entry.name}' from '{entry.value}'", holder)
+
+    def load(self, name: str) -> object:
+        """What is behind a name that is there.
+
+        Raises:
+            PluginError: it does not load, or several packages claim the name.
+        """
+        first, *others = self.entries()[name]
+        origin = self._origin(first)
+        if others:
+            also = ", ".join(f"'{entry.value}'" for entry in others)
+            raise origin.fault(f"has the name of another, from {also}: which is meant?")
+        with origin.blamed("does not load"):
+            return first.load()
+
+    def holder(self, kind: type) -> Origin:
+        """Whose a class is, installed or not."""
+        value = f"{kind.__module__}:{kind.__qualname__}"
+        for entry in entry_points(group=self.group):
+            if entry.value == value:
+                return self._origin(entry)
+        return Origin(f"{self.noun} '{getattr(kind, 'name', kind.__name__)}' from '{value}'")
