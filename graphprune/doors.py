@@ -29,7 +29,7 @@ class Origin:
 
     Attributes:
         what: its kind, name and place, e.g. "criterion 'mine' from 'mine:CRITERION'".
-        package: the distribution that holds it; empty where none is known.
+        package: the distribution that holds it; empty where it is ours, or not known.
     """
 
     what: str
@@ -99,39 +99,40 @@ class Door:
     noun: str
 
     def entries(self) -> dict[str, tuple[EntryPoint, ...]]:
-        """Who claims each name, sorted, `-` and `_` being equal; where one of them is ours, ours alone."""
+        """Who claims each name, sorted, ours first; `-` and `_` are equal in names."""
         found: dict[str, list[EntryPoint]] = {}
-        for entry in sorted(entry_points(group=self.group), key=lambda entry: (entry.name, entry.value)):
+        for entry in sorted(entry_points(group=self.group), key=lambda e: (not is_ours(e), e.value)):
             found.setdefault(entry.name.replace("_", "-"), []).append(entry)
-        ours = {name: [e for e in claims if package(e.module) in OURS] for name, claims in found.items()}
-        return {name: tuple(ours[name] or claims) for name, claims in sorted(found.items())}
+        return {name: tuple(found[name]) for name in sorted(found)}
 
-    def origin(self, name: str) -> Origin:
-        """Whose a name is, as far as is known."""
-        return self._origin(self.entries()[name][0])
-
-    def _origin(self, entry: EntryPoint) -> Origin:
-        holder = entry.dist.name if entry.dist else ""
-        return Origin(f"{self.noun} '{entry.name}' from '{entry.value}'", holder)
-
-    def load(self, name: str) -> object:
-        """What is behind a name that is there.
+    def load(self, name: str) -> tuple[object, Origin]:
+        """What is behind a name that is there, and whose it is; what is ours stays ours.
 
         Raises:
             PluginError: it does not load, or several packages claim the name.
         """
         first, *others = self.entries()[name]
-        origin = self._origin(first)
-        if others:
+        origin = self.origin(first)
+        if others and not is_ours(first):
             also = ", ".join(f"'{entry.value}'" for entry in others)
-            raise origin.fault(f"has the name of another, from {also}: which is meant?")
+            raise origin.fault(f"has the same name as {also}, so that nobody knows which is meant")
         with origin.blamed("does not load"):
-            return first.load()
+            return first.load(), origin
+
+    def origin(self, entry: EntryPoint) -> Origin:
+        """Whose an entry is."""
+        holder = entry.dist.name if entry.dist and not is_ours(entry) else ""
+        return Origin(f"{self.noun} '{entry.name}' from '{entry.value}'", holder)
 
     def holder(self, kind: type) -> Origin:
         """Whose a class is, installed or not."""
         value = f"{kind.__module__}:{kind.__qualname__}"
         for entry in entry_points(group=self.group):
             if entry.value == value:
-                return self._origin(entry)
+                return self.origin(entry)
         return Origin(f"{self.noun} '{getattr(kind, 'name', kind.__name__)}' from '{value}'")
+
+
+def is_ours(entry: EntryPoint) -> bool:
+    """Whether graphprune itself provides it."""
+    return package(entry.module) in OURS

@@ -14,13 +14,14 @@ from graphprune.prune.criterion import (
     Criterion,
     Evidence,
     activations,
+    by_output,
     by_sink,
     inputs,
     moments,
     outputs,
     ranks,
 )
-from graphprune.prune.evidence import Sink, SiteIndex
+from graphprune.prune.evidence import Output, Sink, SiteIndex
 from graphprune.prune.plan import Plan
 from graphprune.prune.saliency import per_unit, scored_slices
 from graphprune.prune.scoring import score_groups
@@ -36,6 +37,7 @@ __all__ = [
     "Group",
     "ModelError",
     "Options",
+    "Output",
     "Pass",
     "Plan",
     "PromiseError",
@@ -47,6 +49,7 @@ __all__ = [
     "Subject",
     "Wanted",
     "activations",
+    "by_output",
     "by_sink",
     "inputs",
     "moments",

@@ -1,4 +1,4 @@
-"""`graphprune passes`: list the installed passes, or describe one."""
+"""`graphprune passes`: list the installed passes and criteria, or describe a pass."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from graphprune.cli.output import Show
 @click.argument("name", required=False)
 @options.printing()
 def command(name: str | None, show: Show) -> None:
-    """List the installed passes, or describe the pass NAME: what it does and its arguments."""
+    """List the installed passes and criteria, or describe the pass NAME: what it does and its arguments."""
     from graphprune.pipeline import catalogue
-    from graphprune.report.described import listing, pass_tables
+    from graphprune.report.described import listings, pass_tables
 
     if name is None:
-        return show.result({"passes": catalogue.lines()}, lambda each: [listing(each["passes"])])
+        return show.result(catalogue.installed(), listings)
     return show.result(catalogue.describe(name), pass_tables)

@@ -1,22 +1,30 @@
-"""The installed passes in words: one line each, or one pass in full."""
+"""What is installed, in words: passes and criteria in a line each, or one pass in full."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from graphprune.doors import PluginError
-from graphprune.pipeline import registry
+from graphprune.doors import Door, PluginError, is_ours
+from graphprune.pipeline import criteria, registry
 from graphprune.pipeline.passes import ArgumentHelp, Pass, arguments
+from graphprune.prune.criteria import CRITERIA
+
+TAKEN = "has the name of one of ours, and cannot be used"
 
 
 @dataclass(frozen=True)
 class PassLine:
-    """A pass in a list: its name and the first line of its documentation, or why it does not load."""
+    """A pass or criterion in a list: its name and what it does, or why it cannot be used.
+
+    `origin` is the package that it comes from; empty where it is ours.
+    """
 
     name: str
     summary: str
     fault: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,16 +36,31 @@ class PassHelp:
     arguments: tuple[ArgumentHelp, ...]
 
 
-def lines() -> tuple[PassLine, ...]:
-    """Every installed pass; one that does not load says so, and hides no other."""
-    return tuple(_line(name) for name in registry.names())
+def installed() -> dict[str, tuple[PassLine, ...]]:
+    """Every pass and criterion, ours first; what cannot be used says why, and hides no other."""
+    passes = tuple(name for name, claims in registry.DOOR.entries().items() if is_ours(claims[0]))
+    return {
+        "passes": _listed(registry.DOOR, passes, lambda name: _text(registry.load(name))),
+        "criteria": _listed(criteria.DOOR, tuple(CRITERIA), lambda name: str(criteria.load(name))),
+    }
 
 
-def _line(name: str) -> PassLine:
+def _listed(door: Door, own: Collection[str], text: Callable[[str], str]) -> tuple[PassLine, ...]:
+    found = [PassLine(name, text(name).partition("\n")[0]) for name in own]
+    for name, claims in door.entries().items():
+        for entry in claims:
+            if not is_ours(entry):
+                summary, fault = ("", TAKEN) if name in own else _said(text, name)
+                found.append(PassLine(name, summary, fault, door.origin(entry).package))
+    return tuple(found)
+
+
+def _said(text: Callable[[str], str], name: str) -> tuple[str, str]:
+    """What something is, or why it cannot be used."""
     try:
-        return PassLine(name, _text(registry.load(name)).splitlines()[0])
+        return text(name).partition("\n")[0], ""
     except PluginError as error:
-        return PassLine(name, "", error.fault)
+        return "", error.fault
 
 
 def describe(name: str) -> PassHelp:

@@ -47,7 +47,7 @@ def load(name: str) -> Criterion:
     require(name)
     if name in CRITERIA:
         return CRITERIA[name]
-    found, origin = DOOR.load(name), DOOR.origin(name)
+    found, origin = DOOR.load(name)
     if not isinstance(found, Criterion):
         raise origin.fault("is not a graphprune.plugin.Criterion")
     if not callable(found.score) or not callable(found.needs):

@@ -41,12 +41,12 @@ def _load(name: str, span: Span) -> type[Pass]:
             did_you_mean(name, known) or "no passes are installed: is graphprune itself installed with pip?"
         )
         raise span.error(f"no pass named '{name}'", hint)
-    kind = DOOR.load(dashed(name))
+    kind, origin = DOOR.load(dashed(name))
     if not (isinstance(kind, type) and issubclass(kind, Pass)):
-        raise DOOR.origin(dashed(name)).fault("is not a subclass of graphprune.plugin.Pass")
+        raise origin.fault("is not a subclass of graphprune.plugin.Pass")
     fault = _fault(kind)
     if fault:
-        raise DOOR.origin(dashed(name)).fault(fault)
+        raise origin.fault(fault)
     return kind
 
 

@@ -17,6 +17,7 @@ from graphprune.prune.criterion import (
     Evidence,
     Score,
     activations,
+    by_output,
     by_sink,
     inputs,
     moments,
@@ -25,7 +26,7 @@ from graphprune.prune.criterion import (
     ranks,
 )
 from graphprune.prune.dual import RowSheet
-from graphprune.prune.evidence import Sink, SiteIndex, joined
+from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
 from graphprune.prune.saliency import Weights, batch_norm_slices, fpgm, lamp, norm, per_unit, scored_slices
 from graphprune.prune.shrink import damping_of, inverted, varying
 from graphprune.prune.surgeon import CHUNK, ColumnSheet, Sheet, alike, eliminate
@@ -188,11 +189,9 @@ def greedy(energy: Doubles) -> Doubles:
     return scores
 
 
-def _hrank(group: Group, evidence: Evidence) -> Doubles | None:
-    """Mean rank of a channel's maps behind its activation (HRank), mean over the Group's sources."""
-    outputs = evidence.places.activations(group)
-    found = [o.per_unit(group.size, evidence.statistics.rank(o.name)) for o in outputs]
-    return np.asarray(np.mean(found, axis=0)) if found else None
+def _rank(output: Output, evidence: Evidence) -> Doubles:
+    """Mean rank of a channel's maps (HRank)."""
+    return evidence.statistics.rank(output.name)
 
 
 def _apoz(group: Group, evidence: Evidence) -> Doubles | None:
@@ -226,9 +225,11 @@ def _spread(group: Group, evidence: Evidence) -> Doubles | None:
             f"criterion=bn-scale: no BatchNormalization scales group '{group.id}'",
             "its scale was folded into the weights: give --calibration to estimate it, or use criterion=l2",
         )
-    found = evidence.places.outputs(group)
-    spreads = [o.per_unit(group.size, np.sqrt(evidence.statistics.vector(o.name).variance)) for o in found]
-    return np.asarray(np.mean(spreads, axis=0)) if spreads else None
+    return by_output(_deviation)(group, evidence)
+
+
+def _deviation(output: Output, evidence: Evidence) -> Doubles:
+    return np.sqrt(evidence.statistics.vector(output.name).variance)
 
 
 def cfsp(bars: Bars = "row") -> Criterion:
@@ -304,7 +305,7 @@ CRITERIA: dict[str, Criterion] = {
     "random": Criterion(_random, "drawn", normaliser="none"),
     "wanda": Criterion(by_sink(_wanda), "|w| times the norm of its input (Wanda)", inputs),
     "fluctuation": Criterion(_fluctuation, "variance of the input times w^2 (FLAP)", inputs, "robust"),
-    "hrank": Criterion(_hrank, "rank of the maps behind the activation (HRank)", ranks),
+    "hrank": Criterion(by_output(_rank, activated=True), "rank of maps behind the activation (HRank)", ranks),
     "apoz": Criterion(_apoz, "share behind the activation that is not zero (APoZ)", activations),
     # Losses relative to what they disturb compare as they are.
     "thinet": Criterion(_thinet, "error that greedy removal adds (ThiNet)", moments, "none"),

@@ -96,6 +96,23 @@ def by_sink(score: Callable[[Sink, Evidence], Doubles]) -> Score:
     return total
 
 
+def by_output(score: Callable[[Output, Evidence], Doubles], activated: bool = False) -> Score:
+    """A score per channel of what every source computes, averaged over a Unit's channels and over sources.
+
+    Args:
+        score: of one value.
+        activated: whether values are taken behind the activations that follow.
+    """
+
+    def mean(group: Group, evidence: Evidence) -> Doubles | None:
+        places = evidence.places
+        found = places.activations(group) if activated else places.outputs(group)
+        scores = [value.per_unit(group.size, score(value, evidence)) for value in found]
+        return np.asarray(np.mean(scores, axis=0)) if scores else None
+
+    return mean
+
+
 @dataclass(frozen=True)
 class Criterion:
     """How Units are scored.
@@ -116,6 +133,10 @@ class Criterion:
     normaliser: Normaliser = "mean"
     higher: bool = True
     optional: bool = False
+
+    def __str__(self) -> str:
+        needs = "; needs calibration data" if self.measures and not self.optional else ""
+        return f"{self.about or 'no description'}{needs}{'' if self.higher else '; lower scores stay'}"
 
     @property
     def measures(self) -> bool:

@@ -1,18 +1,27 @@
-"""Lists of passes and the description of one, as tables."""
+"""Lists of passes and criteria, and the description of a pass, as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from graphprune.ir.names import escape
 from graphprune.pipeline.catalogue import PassHelp, PassLine
 from graphprune.report.table import Table
 
+COLUMNS = {"passes": ("pass", "what it does"), "criteria": ("criterion", "score of a Unit")}
 
-def listing(lines: Sequence[PassLine]) -> Table:
-    """Every installed pass in one line."""
-    rows = tuple((line.name, escape(line.summary or line.fault)) for line in lines)
-    return Table("", ("pass", "what it does"), rows)
+
+def listings(found: Mapping[str, Sequence[PassLine]]) -> list[Table]:
+    """Everything that is installed in one line each, a table for each kind."""
+    return [_listing(*COLUMNS[kind], lines) for kind, lines in found.items()]
+
+
+def _listing(what: str, says: str, lines: Sequence[PassLine]) -> Table:
+    """One line each, and the package that it comes from where that is not ours."""
+    rows = tuple((line.name, line.origin, escape(line.summary or line.fault)) for line in lines)
+    if any(line.origin for line in lines):
+        return Table("", (what, "from", says), rows)
+    return Table("", (what, says), tuple((name, words) for name, _, words in rows))
 
 
 def pass_tables(described: PassHelp) -> tuple[Table, ...]:

@@ -1,4 +1,4 @@
-"""A pass from another package, installed with pip, works like ours; a broken one breaks nothing else."""
+"""Passes and criteria of a package that pip installed work like ours; a broken one breaks nothing else."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def test_it_is_listed_beside_ours_and_the_broken_one_says_so(site: Path, tmp_pat
     lines = {line["name"]: line for line in json.loads(done.stdout)["passes"]}
     assert lines["every-other"]["summary"].startswith("Keep one unit")
     assert "a_module_that_nobody_has" in lines["broken"]["fault"]
-    assert lines["prune"]["fault"] == ""
+    assert (lines["prune"]["fault"], lines["prune"]["origin"]) == ("", "")
+    criteria = {line["name"]: line for line in json.loads(done.stdout)["criteria"]}
+    assert criteria["dull"]["summary"] == "|mean| over spread; needs calibration data; lower scores stay"
+    assert lines["frugal"]["origin"] == criteria["dull"]["origin"] == "graphprune-every-other"
 
 
 def test_it_describes_its_arguments(site: Path, tmp_path: Path) -> None:
@@ -80,6 +83,25 @@ def test_it_compiles_and_is_proved(site: Path, tmp_path: Path) -> None:
     )
     assert dense is not None and small is not None
     np.testing.assert_array_equal(small.numpy(), dense.numpy()[:, ::4])
+
+
+def test_its_criteria_and_its_method_choose_what_they_say(site: Path, tmp_path: Path) -> None:
+    mlp(tmp_path / "model.onnx")
+    x = np.random.default_rng(1).standard_normal((24, 8)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", x=x)
+    tensors = ir.load(tmp_path / "model.onnx").graph.initializers
+    up, down = (tensors[name].const_value.numpy() for name in ("up", "down"))  # type: ignore[union-attr]
+    seen, made = np.maximum(x @ up, 0).mean(axis=0), x @ up
+    worth = {
+        "frugal(ratio=0.5, align=1)": np.abs(down).sum(axis=1) * seen,
+        "prune(criterion=dull, ratio=0.5, align=1)": -np.abs(made.mean(axis=0)) / made.std(axis=0),
+    }
+    for at, (passes, scores) in enumerate(worth.items()):
+        arguments = ("--passes", passes, "--calibration", "samples.npz", "-o", f"{at}.onnx", "--no-bench")
+        done = graphprune(site, tmp_path, "compile", "model.onnx", *arguments)
+        assert done.returncode == 0, done.stderr
+        plan = json.loads((tmp_path / f"{at}.plan.json").read_text())["passes"][0]
+        assert plan["plan"]["groups"]["up:1"]["kept"] == sorted(np.argsort(scores)[8:].tolist())
 
 
 def test_a_broken_one_is_an_error_line_only_when_used(site: Path, tmp_path: Path) -> None:

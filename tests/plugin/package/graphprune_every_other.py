@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from graphprune.pipeline.passes import Context, Pass, Subject
-from graphprune.prune.plan import Plan
+from graphprune.plugin import Context, Pass, Plan, Subject
 
 
 @dataclass(frozen=True)

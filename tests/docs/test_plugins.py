@@ -1,0 +1,44 @@
+"""docs/plugins.md: its files are those that the tests install, and short; the names in it are public."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import graphprune.plugin
+
+from .pages import ROOT, blocks
+
+PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+PACKAGE = ROOT / "tests" / "plugin" / "package"
+MODULES = sorted(path for path in PACKAGE.glob("*.py") if "broken" not in path.name)
+
+
+def test_the_files_of_the_page_are_the_package() -> None:
+    assert sorted(blocks(PAGE, "python")) == sorted(path.read_text(encoding="utf-8") for path in MODULES)
+    assert blocks(PAGE, "toml") == [(PACKAGE / "pyproject.toml").read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_each_is_at_most_thirty_lines_and_imports_what_is_public(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 30 and path.name in PAGE
+    imported = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    ours = {node.module for node in imported if (node.module or "").startswith("graphprune")}
+    assert ours == {"graphprune.plugin"}
+
+
+def test_what_is_public_is_there_and_sorted() -> None:
+    names = graphprune.plugin.__all__
+    assert names == sorted(names)
+    assert all(getattr(graphprune.plugin, name).__doc__ for name in names)
+
+
+def test_names_in_the_page_are_public() -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE):
+        for names in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| `", table, re.MULTILINE):
+            for name in re.findall(r"`(\w+)`", names):
+                assert name in graphprune.plugin.__all__, name

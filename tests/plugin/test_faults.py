@@ -1,0 +1,179 @@
+"""Whatever a package of somebody else does wrong is one error that names it, and nothing else breaks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+
+import graphprune
+from graphprune.cli.main import main
+from graphprune.doors import PluginError
+from graphprune.errors import ArgumentError, PromiseError
+
+from .installed import install, mlp, samples
+
+CRITERION = """
+import numpy as np
+from graphprune.plugin import Criterion, Wanted, inputs
+def score(group, evidence):
+    {body}
+FOUND = Criterion(score, "mine"{more})
+"""
+PASS = """
+from dataclasses import dataclass
+from typing import ClassVar
+from graphprune.plugin import ArgumentError, Pass, Plan, PromiseError
+@dataclass(frozen=True)
+class Found(Pass):
+    name: ClassVar[str] = "theirs"
+    width: int = 3
+    {body}
+"""
+
+
+def criterion(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str, body: str, more: str = "") -> None:
+    source = CRITERION.format(body=body, more=more)
+    install(monkeypatch, folder, package, {"criteria theirs": "FOUND"}, source)
+
+
+def failed(passes: str, calibrated: bool = False) -> PluginError:
+    """The error that a compile ends in."""
+    with pytest.raises(PluginError) as caught:
+        graphprune.compile(mlp(), passes, calibration=samples() if calibrated else None)
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("at", "body", "more", "says"),
+    [
+        (0, "return 1 / 0", "", r"fails: ZeroDivisionError: division by zero \(in bad_0\.py:5\)"),
+        (1, "return np.ones(group.size + 1)", "", "gives 17 for group 'up:1', which has 16 Units"),
+        (2, "return np.ones((2, group.size))", "", "gives 2x16 for group"),
+        (3, "return 1.0", "", "gives one number for group"),
+        (4, "return np.full(group.size, np.nan)", "", "gives numbers that are not finite for group 'up:1'"),
+        (5, "return ['a'] * group.size", "", "fails: ValueError: could not convert"),
+        (6, "return evidence.statistics.vector('b').norm2", "", "fails: LookupError: sums of value 'b' were"),
+        (7, "return None", ", needs=lambda g, p: {'vectors'}", "has needs that give set, not Wanted"),
+        (8, "return None", ", needs=lambda g, p: p.nothing", r"fails: AttributeError: .*\(in bad_8\.py:6\)"),
+        (9, "return None", ", normaliser='most'", "names the normaliser 'most': known: mean, "),
+        (10, "return None", ", needs=inputs, gone=1", "does not load: TypeError: .*gone"),
+        (11, "return None", "); FOUND = score; print(''", "is not a graphprune.plugin.Criterion"),
+    ],
+)
+def test_criteria(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at: int, body: str, more: str, says: str
+) -> None:
+    criterion(monkeypatch, tmp_path, f"bad_{at}", body, more)
+    error = failed("prune(criterion=theirs)", calibrated=True)
+    assert error.message.startswith(f"criterion 'theirs' from 'bad_{at}:FOUND' ")
+    assert re.search(says, error.message), error.message
+    assert error.hint == f"update or uninstall the package 'bad_{at}'"
+
+
+@pytest.mark.parametrize(
+    ("at", "body", "says"),
+    [
+        (0, "def decide(self, subject, context): return {}[0]", r"fails: KeyError: 0 \(in wrong_0\.py:9\)"),
+        (1, "def decide(self, subject, context): pass", "decides NoneType, not a Plan"),
+        (2, "def transform(self, model, context): pass", "makes NoneType, not an onnx_ir.Model"),
+        (3, "def decide(self, subject, context): return Plan(cuts={'up:1': (1,)})", "no width of up:1"),
+        (4, "def decide(self, s, c): return Plan(cuts={'up:1': (99,)}, widths={'up:1': 16})", "does not fit"),
+        (5, "def decide(self, s, c): return Plan(cuts={'up:1': (0, 'a')}, widths={'up:1': 16})", "be read"),
+        (6, "def decide(self, s, c): return Plan(cuts={'up:1': ()}, widths={'up:1': 16})", "keeps nothing"),
+        (7, "pass", "must implement exactly one of decide and transform"),
+        (
+            8,
+            "def decide(self, s, c): pass\n    taken: 'Nobody' = None",
+            "cannot be read: name 'Nobody'",
+        ),
+        (9, "def decide(self, s, c): pass\n    def __post_init__(self): self.no", "fails: AttributeError"),
+        (10, "def decide(self, s, c): pass\n    def options(self): self.no", "fails: AttributeError"),
+    ],
+)
+def test_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at: int, body: str, says: str) -> None:
+    install(monkeypatch, tmp_path, f"wrong_{at}", {"passes theirs": "Found"}, PASS.format(body=body))
+    error = failed("theirs")
+    assert error.message.startswith(f"pass 'theirs' from 'wrong_{at}:Found' ")
+    assert re.search(says, error.message), error.message
+    assert error.hint == f"update or uninstall the package 'wrong_{at}'"
+
+
+@pytest.mark.parametrize(
+    ("at", "kind", "error"), [(0, "ArgumentError", ArgumentError), (1, "PromiseError", PromiseError)]
+)
+def test_what_a_pass_tells_its_user_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at: int, kind: str, error: type[Exception]
+) -> None:
+    body = f"def decide(self, subject, context): raise {kind}('width must be even')"
+    install(monkeypatch, tmp_path, f"right_{at}", {"passes theirs": "Found"}, PASS.format(body=body))
+    with pytest.raises(error, match="width must be even"):
+        graphprune.compile(mlp(), "theirs")
+
+
+def test_a_bug_of_ours_in_a_preset_of_theirs_stays_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    body = "pass\nfrom graphprune.plugin import Structured\n"
+    body += "@dataclass(frozen=True)\nclass Preset(Structured, scope='local'):\n    name = 'theirs'"
+    install(monkeypatch, tmp_path, "preset_1", {"passes theirs": "Preset"}, PASS.format(body=body))
+    monkeypatch.setattr("graphprune.pipeline.decision.choose", lambda *arguments: {}[1])
+    with pytest.raises(KeyError):
+        graphprune.compile(mlp(), "theirs")
+
+
+def test_a_pass_that_is_not_installed_is_named_by_its_class() -> None:
+    from dataclasses import dataclass
+
+    from graphprune.plugin import Context, Pass, Plan, Subject
+
+    @dataclass(frozen=True)
+    class Loose(Pass):
+        name = "loose"
+
+        def decide(self, subject: Subject, context: Context) -> Plan:
+            raise OSError("no such thing")
+
+    with pytest.raises(PluginError, match=r"^pass 'loose' from 'tests\..*Loose' fails: OSError"):
+        graphprune.compile(mlp(), Loose())
+
+
+def test_a_name_that_two_packages_claim_is_refused_and_one_of_ours_stays_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = CRITERION.format(body="return np.arange(group.size)", more="")
+    for package in ("twin_a", "twin_b"):
+        install(monkeypatch, tmp_path, package, {"criteria theirs": "FOUND", "criteria l2": "FOUND"}, source)
+    error = failed("prune(criterion=theirs)")
+    assert "'twin_a:FOUND' has the same name as 'twin_b:FOUND'" in error.message
+    ours = graphprune.compile(mlp(), "prune(criterion=l2)").plans[0]
+    assert ours == graphprune.compile(mlp(), "prune").plans[0]
+    assert main(["passes"]) == 0
+    listed = capsys.readouterr().out
+    for package in ("twin_a", "twin_b"):
+        assert re.search(rf"^ +l2 +{package} +has the name of one of ours", listed, re.MULTILINE)
+        assert re.search(rf"^ +theirs +{package} +has the same name as", listed, re.MULTILINE)
+
+
+def test_a_pass_cannot_cut_what_is_pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    body = "def decide(self, s, c):\n        g = next(g for g in s.analysis.groups if g.pin)\n"
+    body += "        return Plan(s.options, {g.id: (0,)}, {g.id: g.size})"
+    install(monkeypatch, tmp_path, "pins_1", {"passes theirs": "Found"}, PASS.format(body=body))
+    assert "cuts group 'up:0', which is pinned" in failed("theirs").message
+
+
+def test_lines_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    criterion(monkeypatch, tmp_path, "line_1", "return group.nothing")
+    ir.save(mlp(), tmp_path / "model.onnx")
+    out = tmp_path / "small.onnx"
+    made = ["compile", str(tmp_path / "model.onnx"), "--passes", "prune(criterion=theirs)", "-o", str(out)]
+    assert main(made) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: criterion 'theirs' from 'line_1:FOUND' fails: AttributeError: ")
+    assert second == "hint: update or uninstall the package 'line_1'"
+    assert not out.exists()
