@@ -53,7 +53,8 @@ converters from TFLite leave them. ONNX Runtime's quantiser makes the others: `s
 and DequantizeLinear, `qoperator` in QLinear operators, both per channel with seven bits; `dynamic` with
 products of integers. The last column is by how much more a form drops than the float twin; the bar is
 {bar:g} points. Made by
-`python -m tools.quantised --page docs/quantised.md`.
+`python -m tools.quantised --page docs/quantised.md`; the rows of a network that went through TFLite, its
+weights or all of it in eight bits, by `python -m tools.tflite`.
 
 | model | form | dense | cut | drop, points | MACs left | beyond float |
 |---|---|---:|---:|---:|---:|---:|
