@@ -33,30 +33,10 @@ SETTINGS = {
     "RNN": (4,),
 }
 """Inputs of operators that a caller may want to set: thresholds, counts, lengths."""
-SCALABLE = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "Min",
-        "Max",
-        "Mod",
-        "Where",
-        "Cast",
-        "Identity",
-        "Concat",
-        "Equal",
-        "Less",
-        "LessOrEqual",
-        "Greater",
-        "GreaterOrEqual",
-        "And",
-        "Or",
-        "Not",
-    ]
-)
+SCALABLE = frozenset([
+    "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Mod", "Where", "Cast", "Identity", "Concat", "Equal",
+    "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Not",
+])  # fmt: skip
 """Operators where one number is a setting (a temperature, a threshold) rather than a weight or a shape."""
 CONTRACTIONS = frozenset(["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"])
 

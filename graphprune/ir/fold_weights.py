@@ -15,35 +15,12 @@ from graphprune.ir.element import UNSIZED, is_packed
 from graphprune.ir.evaluate import Attributes, CannotEvaluateError, Evaluator, Inputs, evaluator, integer
 from graphprune.ir.operators import Shape
 
-FOLDABLE = frozenset(
-    [
-        "Transpose",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Identity",
-        "Cast",
-        "Slice",
-        "Concat",
-        "Neg",
-        "Mul",
-        "Div",
-        "Add",
-        "Sub",
-        "Sqrt",
-        "Pow",
-        "Reciprocal",
-        "ReduceMean",
-        "ReduceL2",  # weight norm
-        "ReduceSum",
-        "Abs",
-        "Max",
-        "Min",
-        "Clip",
-        "Expand",
-        "ScatterND",  # Swin v2 zeroes the bias of its keys
-    ]
-)
+FOLDABLE = frozenset([
+    "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Slice", "Concat", "Expand", "Neg",
+    "Mul", "Div", "Add", "Sub", "Sqrt", "Pow", "Reciprocal", "Abs", "Max", "Min", "Clip", "ReduceSum",
+    "ReduceMean", "ReduceL2", "ScatterND",
+])  # fmt: skip
+"""ReduceL2 stands in weight norm; by ScatterND Swin v2 zeroes the bias of its keys."""
 Shapes = Mapping[ir.Value, Shape | None]
 SMALL = 64
 """Bytes that a folded result may always cost."""

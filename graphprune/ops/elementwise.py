@@ -17,16 +17,15 @@ from graphprune.ops.shaping import BROADCAST, SAME, always
 from graphprune.ops.traits import Trait
 
 UNARY = {
-    ops("Relu LeakyRelu Elu Selu Celu ThresholdedRelu Shrink Softplus Softsign Mish Swish HardSwish Gelu Erf")
-    + ops("QuickGelu Gelu", "com.microsoft"): traits(Trait.ACTIVATION),
+    ops("Relu LeakyRelu Elu Selu Celu ThresholdedRelu Shrink Softsign Mish Swish HardSwish Gelu Erf")
+    + ops("QuickGelu Gelu", "com.microsoft"): traits(Trait.ACTIVATION, Trait.ZERO),
+    ops("Softplus"): traits(Trait.ACTIVATION),
     ops("Sigmoid HardSigmoid"): traits(Trait.ACTIVATION, Trait.SIGMOID),
-    ops("Tanh"): traits(Trait.ACTIVATION, Trait.TANH),
+    ops("Tanh"): traits(Trait.ACTIVATION, Trait.TANH, Trait.ZERO),
     ops("Clip"): traits(Trait.ACTIVATION, Trait.CLIP),
     ops("Identity"): traits(Trait.COPY, Trait.LAYOUT),
-    ops(
-        "Exp Log Sqrt Neg Abs Sign Floor Ceil Round Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
-        "Acosh Atanh BitwiseNot"
-    ): traits(),
+    ops("Sqrt Neg Abs Sign Floor Ceil Round Sin Tan Asin Atan Sinh Asinh Atanh"): traits(Trait.ZERO),
+    ops("Exp Log Reciprocal Cos Acos Cosh Acosh BitwiseNot"): traits(),
 }
 BINARY = {
     ops("Add Sum"): traits(Trait.SUM, Trait.ADDS, Trait.AFFINE),
@@ -253,21 +252,11 @@ ROWS = (
         traits=traits(Trait.CAST),
     ),
     Record(
-        ops("Not IsNaN IsInf"),
-        unary,
-        "out = in on all axes",
-        "parallel",
-        shaping=replace(SAME, kind=BOOL),
+        ops("Not IsNaN IsInf"), unary, "out = in on all axes", "parallel", shaping=replace(SAME, kind=BOOL)
     ),
     *(
         Record(
-            names,
-            elementwise,
-            TIED,
-            "parallel",
-            "slices constant operands",
-            shaping=BROADCAST,
-            traits=what,
+            names, elementwise, TIED, "parallel", "slices constant operands", shaping=BROADCAST, traits=what
         )
         for names, what in BINARY.items()
     ),
@@ -295,7 +284,7 @@ ROWS = (
         "parallel",
         "slices the slope",
         shaping=SAME,
-        traits=traits(Trait.ACTIVATION),
+        traits=traits(Trait.ACTIVATION, Trait.ZERO),
     ),
     *(
         Record(
@@ -308,20 +297,8 @@ ROWS = (
         )
         for name, what in SOFTMAX.items()
     ),
-    Record(
-        ops("LRN"),
-        channel_window,
-        "out = in; channels are fixed",
-        "frozen",
-        shaping=SAME,
-    ),
-    Record(
-        ops("LpNormalization"),
-        lp_norm,
-        "out = in",
-        "reduction",
-        shaping=SAME,
-    ),
+    Record(ops("LRN"), channel_window, "out = in; channels are fixed", "frozen", shaping=SAME),
+    Record(ops("LpNormalization"), lp_norm, "out = in", "reduction", shaping=SAME),
     Record(
         ops("MeanVarianceNormalization"),
         mean_variance,
@@ -329,13 +306,7 @@ ROWS = (
         "frozen",
         shaping=SAME,
     ),
-    Record(
-        ops("Trilu CumSum"),
-        scan,
-        "out = in; the axes of Trilu are fixed",
-        "reduction",
-        shaping=SAME,
-    ),
+    Record(ops("Trilu CumSum"), scan, "out = in; the axes of Trilu are fixed", "reduction", shaping=SAME),
     Record(
         ops("Shape Size"),
         shape_of,

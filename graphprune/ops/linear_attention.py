@@ -104,10 +104,6 @@ ROWS = (
         shaping=Shaping(linear_attention_shape),
     ),
     Record(
-        ops("TensorScatter"),
-        tensor_scatter,
-        "written axis fixed; others tied",
-        "structural",
-        shaping=SAME,
+        ops("TensorScatter"), tensor_scatter, "written axis fixed; others tied", "structural", shaping=SAME
     ),
 )

@@ -161,14 +161,14 @@ def sample(visit: Visit) -> None:
 
 
 ROWS = (
-    Record(SUMS, reduce, "reduced axes vanish", "reduction"),
+    Record(SUMS, reduce, "reduced axes vanish", "reduction", traits=traits(Trait.ZERO)),
     Record(ops("ReduceMean"), reduce, "reduced axes vanish", "count", "multiplies by kept/original count"),
     Record(
         ops("ReduceMax ReduceMin"),
         reduce,
         "reduced axes vanish; removed slots lose every comparison",
         "reduction",
-        traits=traits(Trait.PICK),
+        traits=traits(Trait.PICK, Trait.ZERO),
     ),
     Record(ops("ReduceProd ReduceLogSum ReduceLogSumExp"), reduce, "reduced axes are fixed", "frozen"),
     Record(

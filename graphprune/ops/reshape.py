@@ -445,12 +445,7 @@ ROWS = (
         ops("ConstantOfShape"), constant_of_shape, "fresh atoms on static axes", "structural", "target shape"
     ),
     Record(
-        ops("Tile"),
-        tile,
-        "out = fresh repeats x in",
-        "structural",
-        "repeats",
-        traits=traits(Trait.REPEAT),
+        ops("Tile"), tile, "out = fresh repeats x in", "structural", "repeats", traits=traits(Trait.REPEAT)
     ),
     Record(ops("Pad"), pad, "out = fresh slots, in, fresh slots", "structural", "pads"),
     Record(

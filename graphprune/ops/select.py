@@ -415,13 +415,7 @@ ROWS = (
         "structural",
         traits=traits(Trait.GATHER, Trait.PICK),
     ),
-    Record(
-        ops("ScatterND"),
-        scatter_nd,
-        "addressed axes fixed; others tied",
-        "structural",
-        shaping=SAME,
-    ),
+    Record(ops("ScatterND"), scatter_nd, "addressed axes fixed; others tied", "structural", shaping=SAME),
     Record(
         ops("ScatterElements Scatter"),
         scatter_elements,
@@ -429,13 +423,7 @@ ROWS = (
         "structural",
         shaping=SAME,
     ),
-    Record(
-        ops("ArgMax"),
-        arg_extreme,
-        "the result is index-typed",
-        "reduction",
-        traits=traits(Trait.SELECT),
-    ),
+    Record(ops("ArgMax"), arg_extreme, "the result is index-typed", "reduction", traits=traits(Trait.SELECT)),
     Record(ops("ArgMin"), arg_extreme, "the result is index-typed", "reduction"),
     Record(
         ops("TopK"),

@@ -57,6 +57,8 @@ class Trait(Enum):
     """With a constant as the other operand it shifts or scales."""
     CLIP = auto()
     """Cuts off what is beyond two bounds."""
+    ZERO = auto()
+    """Zero at input 0 gives zero."""
     ACTIVATION = auto()
     """A function of one number at a time, as networks have between layers, and of its parameters."""
     TANH = auto()

@@ -8,9 +8,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.parser
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from graphprune.ops import BY_OP, TABLE
+from graphprune.ops.elementwise import unary
+from graphprune.ops.reduce import reduce
 from graphprune.ops.traits import LAYERS, Trait
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,3 +77,19 @@ def test_a_layer_counts_its_multiply_adds(trait: Trait) -> None:
     relu = BY_OP["Relu"]
     with pytest.raises(TypeError, match="counts no multiply-adds"):
         replace(relu, traits=frozenset([trait]))
+
+
+ONE_NUMBER = sorted(op for row in TABLE if row.transfer in (unary, reduce) for op in row.ops if ":" not in op)
+OTHER_KINDS = {"Not", "BitwiseNot", "IsNaN", "IsInf", "Identity", "Cast", "CastLike", "Clip"}
+EMPTY = {"ReduceMean", "ReduceProd"}
+"""Zero stays zero as well, but an empty axis gives another number."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("op", [op for op in ONE_NUMBER if op not in OTHER_KINDS | EMPTY])
+def test_zero_stays_zero_where_it_is_said_to(op: str) -> None:
+    opset = 17 if op.startswith("Reduce") else 24
+    text = f'<ir_version: 10, opset_import: ["" : {opset}]> g (float[1,2] x) => (float y) {{ y = {op}(x) }}'
+    run = ReferenceEvaluator(onnx.parser.parse_model(text))
+    (found,) = run.run(None, {"x": np.zeros((1, 2), np.float32)})
+    assert (Trait.ZERO in BY_OP[op].traits) == (not np.any(found))

@@ -9,36 +9,16 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.domains import is_default
-from graphprune.ir.evaluate import MOVES as MOVED
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.structures import Effect
-from graphprune.ops import record_of
+from graphprune.ops import has, record_of
+from graphprune.ops.traits import Trait
 
 Outcome = Effect | Literal["sum", "piece", "updates", "start"] | None
 
-MOVES = (frozenset(MOVED) - {"Concat"}) | {"Flatten", "Split", "Cast"}
+MOVES = (Trait.LAYOUT, Trait.CAST, Trait.PART, Trait.REPEAT, Trait.GATHER)
 """What a moved value is, it stays."""
-ZERO_STAYS = frozenset(
-    [
-        "Neg",
-        "Abs",
-        "Relu",
-        "Sqrt",
-        "Sign",
-        "Tanh",
-        "Sin",
-        "Floor",
-        "Ceil",
-        "Round",
-        "LeakyRelu",
-        "ReduceSum",
-        "ReduceMax",
-        "ReduceMin",
-    ]
-)
 PRODUCTS = frozenset(["Mul", "And", "MatMul", "Einsum", "BitwiseAnd"])
-ROWS = MOVES | frozenset(["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"])
-"""As what works element by element: no rows in, no rows out."""
 
 
 def effect_on(node: ir.Node, mine: Mapping[int, Effect], sizes: Sizes) -> Outcome:
@@ -67,22 +47,25 @@ def _empty(node: ir.Node, mine: Mapping[int, Effect]) -> Outcome:
         return "empty" if len(mine) == len(node.inputs) else "piece"
     if op in ("ScatterND", "ScatterElements") and 0 not in mine and mine.get(1) == "empty":
         return "updates"
-    if op in ("Gather", "GatherND", "GatherElements"):
+    if has(node, Trait.GATHER):
         return "empty" if mine.get(1) == "empty" else None
     if op in ("MatMul", "Gemm"):
         return "empty" if mine.get(0) == "empty" and 1 not in mine else None
-    return "empty" if op in ROWS or _is_elementwise(node) else None
+    return "empty" if _goes_by_rows(node) else None
 
 
-def _is_elementwise(node: ir.Node) -> bool:
+def _goes_by_rows(node: ir.Node) -> bool:
+    """No rows in, no rows out."""
     row = record_of(node)
+    if has(node, *MOVES, Trait.PROBABILITIES, Trait.LOG_PROBABILITIES, Trait.WIDTH_NORM):
+        return True
     axes = None if row is None or row.shaping is None else row.shaping.axes
     return row is not None and row.exactness == "parallel" and axes == "slotwise"
 
 
 def _offset(node: ir.Node, mine: Mapping[int, Effect]) -> Outcome:
     """A running count of a removed expert equals the count before it: its Range is empty."""
-    if node.op_type in ("Cast", "Squeeze", "Unsqueeze", "Reshape", "Identity") and set(mine) == {0}:
+    if set(mine) == {0} and has(node, Trait.CAST, Trait.RESHAPE, Trait.COPY):
         return "offset"
     if node.op_type == "Range" and set(mine) == {1}:
         return "empty"
@@ -91,7 +74,7 @@ def _offset(node: ir.Node, mine: Mapping[int, Effect]) -> Outcome:
 
 def _zero(node: ir.Node, mine: Mapping[int, Effect], sizes: Sizes) -> Outcome:
     op = node.op_type
-    if op in ("Add", "Sum"):
+    if has(node, Trait.SUM):
         return "zero" if len(mine) == len(node.inputs) else _operand(node, mine, sizes)
     if op == "Concat":
         return "zero" if len(mine) == len(node.inputs) else _piece(node, mine, sizes)
@@ -101,8 +84,7 @@ def _zero(node: ir.Node, mine: Mapping[int, Effect], sizes: Sizes) -> Outcome:
         return "zero"
     if op == "Where":
         return "zero" if mine.keys() in ({0}, {1}, {0, 1}) and _is_zero(node, 2) else None
-    first = set(mine) == {0}
-    return "zero" if first and (op in MOVES or op in ZERO_STAYS or op == "Div") else None
+    return "zero" if set(mine) == {0} and (op == "Div" or has(node, *MOVES, Trait.ZERO)) else None
 
 
 def _operand(node: ir.Node, mine: Mapping[int, Effect], sizes: Sizes) -> Outcome:

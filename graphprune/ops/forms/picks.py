@@ -11,9 +11,13 @@ from graphprune.ir.domains import is_default
 from graphprune.ir.evaluate import slice_bounds
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.structures import Effect, Pick
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 
 ROUTES = frozenset(["TopK", "ScatterElements", "OneHot", "Softmax", "Sigmoid", "Equal", "Scatter", "ArgMax"])
 """Operators that make routing weights."""
+THROUGH = frozenset(["ReduceSum", "Where"])
+"""Operators between the routing weights and a pick, beside arithmetic and layout."""
 DEPTH = 12
 FAMILY_LIMIT = 512
 """Experts per layer."""
@@ -105,9 +109,9 @@ def _chosen(value: ir.Value) -> bool:
         producer = value.producer()
         if producer is None or producer.inputs[0] is None:
             return False
-        if producer.op_type in ("TopK", "ArgMax"):
+        if has(producer, Trait.SELECT):
             return True
-        if producer.op_type not in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose"):
+        if not has(producer, Trait.CAST, Trait.LAYOUT):
             return False
         value = producer.inputs[0]
     return False
@@ -142,25 +146,8 @@ def _state(value: ir.Value) -> Effect | None:
             return "offset"
         if producer.op_type in ROUTES:
             return "zero"
-        if producer.op_type in THROUGH:
+        if producer.op_type in THROUGH or has(producer, Trait.CAST, Trait.LAYOUT, Trait.AFFINE):
             fresh = [v for v in producer.inputs if v is not None and v not in seen]
             seen.update(fresh)
             work.extend(fresh)
     return None
-
-
-THROUGH = frozenset(
-    [
-        "Mul",
-        "Div",
-        "Add",
-        "Cast",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Identity",
-        "ReduceSum",
-        "Where",
-    ]
-)

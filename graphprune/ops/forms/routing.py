@@ -16,20 +16,18 @@ from graphprune.ir.domains import is_default
 from graphprune.ir.evaluate import integer
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.structures import Branches
+from graphprune.ops import has
+from graphprune.ops.traits import Trait
 
-SELECTORS = frozenset({"TopK", "ArgMax"})
-ALONG = frozenset(
-    ["Mul", "Div", "Add", "Sub", "Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose"]
-)
 DEPTH = 8
-MOVES = frozenset(["Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"])
-"""Operators that leave as many elements, and each its value."""
+MOVES = (Trait.LAYOUT, Trait.CAST)
+"""As many elements, and each its value."""
 
 
 def find_routers(nodes: Iterable[ir.Node], sizes: Sizes, branches: Branches) -> frozenset[ir.Node]:
     """Softmax nodes over an axis of which a TopK chooses, or whose every slot weighs an expert of its own."""
     picked = {branch.pick.node for branch in branches.found} | {node for node, _ in branches.reasons}
-    return frozenset(n for n in nodes if n.op_type == "Softmax" and _routes(n, picked, sizes))
+    return frozenset(n for n in nodes if has(n, Trait.PROBABILITIES) and _routes(n, picked, sizes))
 
 
 def _routes(softmax: ir.Node, picked: set[ir.Node], sizes: Sizes) -> bool:
@@ -49,11 +47,12 @@ def _chosen(value: ir.Value, picked: set[ir.Node], size: tuple[int, int], sizes:
             if user in picked:
                 return True
             shape = sizes.shapes.get(item)
-            if user.op_type in SELECTORS and position == 0 and shape is not None and shape[-1] == size:
+            if position == 0 and shape is not None and shape[-1] == size and has(user, Trait.SELECT):
                 return True
-            if user.op_type in ("Mul", "MatMul", "Einsum") and _stacked(user, 1 - position, size):
+            weighs = has(user, Trait.MULTIPLY, Trait.PRODUCT, Trait.EINSUM)
+            if weighs and _stacked(user, 1 - position, size):
                 return True
-            if user.op_type in ALONG and depth < DEPTH:
+            if depth < DEPTH and has(user, *MOVES, Trait.AFFINE):
                 work.append((user.outputs[0], depth + 1))
     return False
 
@@ -65,7 +64,7 @@ def _stacked(node: ir.Node, position: int, size: tuple[int, int]) -> bool:
         producer = value.producer() if value is not None else None
         if producer is None:
             return False
-        for weight in producer.inputs if producer.op_type in ("MatMul", "Einsum") else ():
+        for weight in producer.inputs if has(producer, Trait.PRODUCT, Trait.EINSUM) else ():
             tensor = weight.const_value if weight is not None and weight.producer() is None else None
             if tensor is not None and len(tensor.shape) >= 3 and tensor.shape[-3] == size[0] > 1:
                 return True
@@ -133,7 +132,7 @@ def _end(value: ir.Value | None) -> ir.Value | None:
     """Where a value comes from, apart from how it lies."""
     while value is not None:
         node = value.producer()
-        if node is None or node.op_type not in MOVES or not is_default(node.domain):
+        if node is None or not has(node, *MOVES):
             break
         value = node.inputs[0]
     return value
