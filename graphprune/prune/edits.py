@@ -117,9 +117,9 @@ def _set_bounds(rewriting: Rewriting, node: ir.Node, axis: int, start: int, end:
         where = [
             i for i, a in enumerate(listed) if int(a) == axis or int(a) + _rank_of(rewriting, node) == axis
         ]
-        if array is None and (position != 4 or new == 1):
+        if array is None:  # steps that are not given are 1, and stay so: what is left of a stretch is one
             continue
-        changed = np.ones(count, np.int64) if array is None else np.array(array)
+        changed = np.array(array)
         changed[where] = new
         _set_input(rewriting, node, position, changed, hint)
 

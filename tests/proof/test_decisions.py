@@ -226,6 +226,46 @@ def test_a_decision_may_tip_up_to_twice_the_gap_and_no_further(kind: str, apart:
     assert (not found) == tied
 
 
+@pytest.mark.parametrize(
+    ("op", "attributes", "axis"),
+    [
+        ("ArgMax", {}, 0),
+        ("ArgMin", {"axis": 1}, 1),
+        ("ArgMax", {"axis": -1}, 2),
+        ("TopK", {}, 2),
+        ("TopK", {"axis": 0}, 0),
+    ],
+)
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_search_is_judged_along_its_own_axis(
+    op: str, attributes: dict[str, int], axis: int, keeps: bool
+) -> None:
+    """Slots 0 and 1 tie along this axis alone; all other neighbours are far apart."""
+    draw = np.random.default_rng(1)
+    values = draw.permutation(3 * 4 * 5).reshape(3, 4, 5).astype(np.float32)
+    first = [slice(None)] * 3
+    first[axis] = slice(0, 1)
+    second = [slice(None)] * 3
+    second[axis] = slice(1, 2)
+    values[tuple(second)] = values[tuple(first)] + 0.25
+    case = routed()
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    (decision,), _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
+    decision = replace(decision, node=ir.node(op, [ir.val("s")], attributes))
+    given, picks = decision.inputs[0].reference, decision.outputs[0].reference
+    zeros = np.zeros_like(values[tuple(first)], np.int64)
+    for slot, tied in ((1, True), (2, False)):
+        one, two = zeros, np.full_like(zeros, slot)
+        if not keeps and op != "TopK":
+            one, two = one.squeeze(axis), two.squeeze(axis)
+        found = unexplained(decision, {given: values, picks: one}, {given: values, picks: two}, 0.25)
+        assert (not found) == tied
+    beyond = np.full_like(zeros, values.shape[axis])
+    found = unexplained(decision, {given: values, picks: beyond}, {given: values, picks: zeros}, 0.25)
+    assert "a position that is not there" in found
+
+
 def test_all_that_differs_must_be_at_ties() -> None:
     """One tie among two results that differ excuses itself alone."""
     case = gated()

@@ -88,6 +88,15 @@ def test_a_group_that_fails_at_once_keeps_all_and_its_allowance_stays() -> None:
     assert [(c.group, len(c.kept)) for c in commits] == [("v:1", 10)]
 
 
+@pytest.mark.parametrize(("slope", "kept"), [(0.9, 38), (0.4, 36), (0.06, 8), (0.05, 2)])
+def test_shares_are_tried_in_steps_of_a_twentieth(slope: float, kept: int) -> None:
+    """From 5 % to 95 % of 40 Units; the largest that costs no more than 0.05 is taken."""
+    share = max(n for n in range(1, 20) if slope * n / 20 <= 0.05 + 1e-12)
+    assert kept == 40 - 2 * share
+    commits = search({"w:1": slope, "v:1": 9.0}, 0.05, 0.1).run()
+    assert [(c.group, len(c.kept)) for c in commits] == [("w:1", kept)]
+
+
 def test_the_search_stops_at_the_budget_with_the_smallest_step() -> None:
     over = lambda cuts: (31 - len(cuts.get("w:1", range(40)))) / 40  # noqa: E731
     found = search({"w:1": 0.1, "v:1": 0.1}, 0.05, 1.0, over=over).run()

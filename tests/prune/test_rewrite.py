@@ -159,6 +159,31 @@ def test_a_slice_of_a_cut_axis_takes_what_is_left_and_leaves_other_axes_alone(
             assert [found[at] for at in others] == [given[name][at] for at in others]
 
 
+@pytest.mark.parametrize("opset", [11, 12, 13, 18])
+@pytest.mark.parametrize("sizes", [[6, 6], [4, 8], None], ids=str)
+def test_sizes_and_axes_stand_where_the_opset_wants_them(opset: int, sizes: list[int] | None) -> None:
+    """Attributes before opset 13, inputs since."""
+    given, more, numbers = "", "", {"axes": np.array([1])} if opset >= 13 else {}
+    if sizes is not None and opset >= 13:
+        more, numbers = ", sizes", numbers | {"sizes": np.array(sizes)}
+    elif sizes is not None:
+        given = f", split = {sizes}"
+    elif opset >= 18:
+        given = ", num_outputs = 2"
+    squeeze = "Squeeze(m, axes)" if opset >= 13 else "Squeeze <axes = [1]> (m)"
+    left, right = sizes or [6, 6]
+    analysis = sketch(
+        f"""(float[2,1,4] x) => (float[2,3] y) {{ m = MatMul(x, u)\n s = {squeeze}
+        a, b = Split <axis = 1{given}> (s{more})\n c = MatMul(a, v)\n d = MatMul(b, w)\n y = Add(c, d) }}""",
+        opset=opset,
+        u=(4, 12),
+        v=(left, 3),
+        w=(right, 3),
+        **numbers,
+    )
+    proves(analysis)
+
+
 def misaligned(array: Array) -> Array:
     """The same numbers one byte further on, as a tensor in a mapped file may lie."""
     room = np.zeros(array.nbytes + 1, np.uint8)

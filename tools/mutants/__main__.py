@@ -19,7 +19,9 @@ from tools.mutants.run import false_alarms, forget, judged, map_tests, run_all, 
 
 ROOT = Path(__file__).parents[2]
 ENOUGH = 0.85
-FOLDERS = ("axes", "ops", "labels", "prune", "proof", "pipeline", "passes", "properties", "statistics")
+FOLDERS = (
+    "axes", "experts", "ops", "labels", "prune", "proof", "pipeline", "passes", "properties", "statistics",
+)  # fmt: skip
 """Folders of tests that run the heart; those that are left out start processes and look at files."""
 
 

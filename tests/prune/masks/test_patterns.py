@@ -72,6 +72,13 @@ def test_many_rows_are_ranked_as_few_are(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_array_equal(keep_groups(scores, Pattern(2, 4)), whole[1])
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0), (0, 0)])
+def test_of_nothing_nothing_goes(shape: tuple[int, int]) -> None:
+    nothing = np.zeros(shape, np.float32)
+    for keep in (keep_groups(nothing, Pattern(2, 4)), keep_rows(nothing, 0.5), keep_matrix(nothing, 0.5)):
+        assert keep.shape == shape
+
+
 @pytest.mark.parametrize(
     ("total", "ratio", "count"), [(100, 0.29, 29), (10, 0.3, 3), (7, 0.5, 3), (4, 1.0, 4)]
 )
