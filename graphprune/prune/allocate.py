@@ -29,9 +29,8 @@ def costs(analysis: Analysis, model: CostModel, groups: Sequence[Group], per: Co
     numbers = {group.id: number for number, group in enumerate(analysis.groups)}
     found = {}
     for group in groups:
-        half = range(-(-group.size // 2))
-        gone = max(1, group.size - len(half))
-        saved = model.saved(numbers[group.id], half)
+        gone = group.size // 2
+        saved = model.saved(numbers[group.id], range(group.size - gone))
         found[group.id] = max(1.0, saved[0 if per == "params" else 1] / gone)
     return found
 

@@ -8,7 +8,7 @@ import pytest
 from graphprune.axes import analyse
 from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
-from graphprune.prune.allocate import MOST, costs, least_share, per_cost
+from graphprune.prune.allocate import KAPPA, MOST, block_shares, costs, counter, least_share, per_cost
 
 from .widths import convs
 
@@ -31,6 +31,44 @@ def test_scores_below_zero_are_shifted_and_others_are_not() -> None:
     np.testing.assert_allclose([*found["a"], *found["b"]], [2, 6, 1 / 3, 4 / 3])
     shifted = per_cost({"a": np.array([-1.0, 3.0]), "b": np.array([0.5, 2.0])}, cost)
     np.testing.assert_allclose([*shifted["a"], *shifted["b"]], [0, 8, 1, 2])
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.5, 0.8, 0.95])
+def test_blocks_keep_what_they_are_worth_on_average_as_much_as_asked_and_none_all(keep: float) -> None:
+    angles = np.array([0.3, 0.1, 0.25, 0.12])
+    found = block_shares(angles, keep)
+    worth = 1 / (1 + np.exp(-KAPPA * (angles - angles.mean())))
+    plain = keep * worth / worth.mean()
+    assert found.mean() == pytest.approx(keep) and found.max() < 1
+    assert np.argsort(found).tolist() == np.argsort(angles).tolist()
+    if plain.max() < 1:
+        np.testing.assert_allclose(found, plain)
+    else:
+        # deviations shrink alike, to 1/1.05 of what the largest may be
+        np.testing.assert_allclose(
+            (found - keep) / (found.max() - keep), (plain - keep) / (plain.max() - keep)
+        )
+        assert found.max() - keep == pytest.approx((1 - keep) / 1.05)
+
+
+def test_blocks_of_which_all_stays_stay_whole() -> None:
+    np.testing.assert_allclose(block_shares(np.array([0.2, 0.2, 0.2]), 1.0), 1.0)
+    assert block_shares(np.array([0.3, 0.1]), 1.0).mean() == pytest.approx(1.0)
+
+
+def test_scores_of_nothing_are_no_error() -> None:
+    assert per_cost({}, {}) == {}
+    assert [*per_cost({"a": np.array([])}, {"a": 2.0})["a"]] == []
+
+
+@pytest.mark.parametrize("what", ["params", "macs"])
+def test_a_budget_counts_what_it_says(what: str) -> None:
+    analysis = analyse(convs(6, 4))
+    model = CostModel(analysis, {})
+    count, dense = counter(model, what)
+    assert dense == getattr(model, f"dense_{what}") == count(Kept(analysis, {}))
+    kept = Kept(analysis, {analysis.prunable[0].id: (0, 1)})
+    assert count(kept) == getattr(model, what)(kept) < dense
 
 
 @pytest.mark.parametrize("width", [8, 9])

@@ -150,6 +150,14 @@ def test_a_width_is_all_channels_of_the_convolution_where_units_own_least(
     assert alignment(group, "auto") == multiple
 
 
+@pytest.mark.parametrize("scope", ["global", "local", "isomorphic"])
+def test_groups_that_can_lose_nothing_have_no_steps(scope: Scope) -> None:
+    groups = [Group("g", np.arange(1), (), None), Group("h", np.arange(4), (), None, floor=4)]
+    order = in_order([ladder(n, g, np.ones(g.size), 1, 0.0) for n, g in enumerate(groups)], groups, scope)
+    assert len(order) == 0 and order.gone(0) == {} and order.kept(0, groups) == {} and not len(order.taken)
+    assert take_ratio(order, groups, 0.9, scope) == 0
+
+
 def test_steps_are_ordered_by_the_mean_of_what_goes_and_never_fall() -> None:
     """Two Units at a time: (1 + 2) / 2, (5 + 5) / 2 and (6 + 8) / 2; of two blocks, one of each."""
     scores = np.array([5.0, 1, 8, 6, 2, 5, 20, 21])
