@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphprune.proof.compare import Comparison
-from graphprune.proof.decisions import find_decisions, unexplained
+from graphprune.proof.compare import Comparison, _renumbered
+from graphprune.proof.decisions import Decision, find_decisions, unexplained
 from graphprune.proof.declared import declare
 from graphprune.proof.pairing import pair
 from graphprune.proof.reference import build_reference
@@ -277,3 +277,73 @@ def test_all_that_differs_must_be_at_ties() -> None:
     values, one, two = np.array([0.0, 3.0]), np.array([False, True]), np.array([True, False])
     found = unexplained(decision, {given: values, result: one}, {given: values, result: two}, 0.25)
     assert "not at ties" in found
+
+
+ROUNDED = ("Round", "Floor", "Ceil", "Cast", "QuantizeLinear", "DynamicQuantizeLinear")
+
+
+@pytest.mark.parametrize("op", ROUNDED)
+@pytest.mark.parametrize(("steps", "explained"), [(1, True), (-1, True), (2, False)])
+def test_rounding_explains_one_step_and_no_more(op: str, steps: int, explained: bool) -> None:
+    """Also in unsigned bytes, whose differences wrap."""
+    decision = replace(
+        only_decision(routed()), node=ir.node(op, [ir.val("s")], {"to": 3} if op == "Cast" else {})
+    )
+    given, result = decision.inputs[0].reference, decision.outputs[0].reference
+    one, two = np.array([[9, 7]], np.uint8), np.array([[9 + steps, 7]], np.uint8)
+    a, b = ({given: np.zeros((1, 2)), result: array} for array in (one, two))
+    assert (not unexplained(decision, a, b, 0.25)) == explained == (not unexplained(decision, b, a, 0.25))
+
+
+@pytest.mark.parametrize("op", ["NonZero", "NonMaxSuppression", "Round", "TopK"])
+def test_only_what_counts_its_results_may_give_more_of_them(op: str) -> None:
+    decision = replace(only_decision(routed()), node=ir.node(op, [ir.val("s")]))
+    given, result = decision.inputs[0].reference, decision.outputs[0].reference
+    a, b = ({given: np.zeros((1, 2)), result: np.zeros((1, count), np.int64)} for count in (2, 3))
+    assert (not unexplained(decision, a, b, 0.25)) == op.startswith("Non")
+
+
+def only_decision(case: Case) -> Decision:
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    (decision,), _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
+    return decision
+
+
+TWICE = """(float[n,6] x) => (float[n,4] y, float[n,3] z) {
+    a = MatMul(x, w1)\n p = MatMul(a, w2)\n [first] b = Greater(p, limit)\n c = Where(b, p, limit)
+    [second] d = Less(c, p)\n e = Cast <to = 1> (d)\n y = MatMul(e, w3)\n z = MatMul(x, w4) }"""
+
+
+@pytest.mark.parametrize("tipped", [True, False])
+def test_a_decision_of_what_was_tipped_is_not_compared_though_its_other_side_was_not(tipped: bool) -> None:
+    case = cut(model(TWICE, w1=(6, 8), w2=(8, 5), w3=(5, 4), w4=(6, 3), limit=np.array(0.1, np.float32)))
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    decisions, _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
+    assert [each.node.name for each in decisions] == ["first", "second"]
+    found = Comparison(survivors, case.dense, decisions, Bounds(1e-4))
+    kept = survivors.mask(case.analysis.values[decisions[0].node.inputs[0]][1])  # type: ignore[index]
+    assert kept is not None
+    p, near = np.full((1, 5), 3.0, np.float32), np.arange(5) == np.flatnonzero(kept)[0]
+    p[0, near] = np.float32(0.1) + (1e-6 if tipped else 1.0)
+    draw = np.random.default_rng(0)
+    reference = {"p": p, "b": p > 0.1, "c": p, "d": p < 0, "y": draw.random((1, 4)), "z": draw.random((1, 3))}
+    cut_ones = {"p": p - np.float32(2e-6) * tipped, "b": (p > 0.1) & ~(near & tipped), "c": p - 1, "d": p > 0}
+    other = {
+        **reference,
+        **{name: array[:, kept] for name, array in cut_ones.items()},
+        "y": draw.random((1, 4)),
+    }
+    found.add(reference, other)
+    assert bool(found.failures()) != tipped
+    assert any("rounding tipped Greater 'first'" in note for note in found.notes()) == tipped
+
+
+def test_functions_of_positions_are_numbered_anew() -> None:
+    """Slots 0, 2 and 3 of four stay; a table says what is made of a position, and may hold halves."""
+    number, table = np.array([0, -1, 1, 2]), np.array([0.5, 1.5, 2.5, 3.5])
+    found = _renumbered(np.array([[0.5, 2.5], [3.5, 1.5], [0.5, 3.5]], np.float32), number, table)
+    assert found.tolist() == [[0.5, 1.5], [2.5, -1.0], [0.5, 2.5]] and found.dtype == np.float32
+    assert _renumbered(np.array(2.4), number, table) == 1.5, "the nearest entry"
+    assert _renumbered(np.array([3, 0]), number, np.arange(4)).tolist() == [2, 0]

@@ -198,6 +198,30 @@ def test_the_proof_sees_a_single_bit_and_a_stray_change() -> None:
         assert undeclared(dense, biased, {value: B})
 
 
+def test_the_proof_sees_nodes_that_are_missing_at_the_end() -> None:
+    dense, value, _, _ = built("matmul that two nodes read")
+    biased = with_biases(dense, {value: B})
+    last = biased.graph[-1]
+    biased.graph.outputs[0] = last.inputs[0]  # type: ignore[assignment]
+    biased.graph.remove(last, safe=True)
+    assert undeclared(dense, biased, {value: B}) == ("Sub '' has no counterpart in the model with biases",)
+
+
+@pytest.mark.parametrize("readers", ["y = Add(a, b)", "c = Add(a, b)\n y = Relu(c)"])
+def test_a_bias_is_none_of_a_product_that_is_returned_as_well(readers: str) -> None:
+    """The constant behind it is added to one reader; what a caller gets would go without."""
+    dense = model(
+        f"(float[n,6] x) => (float[n,4] y, float[n,4] a) {{ a = MatMul(x, w)\n {readers} }}", w=(6, 4), b=(4,)
+    )
+    wrong = dense.clone()
+    held = wrong.graph.initializers["b"]
+    assert held.const_value is not None
+    held.const_value = ir.tensor(held.const_value.numpy() + B, name="b")
+    assert (
+        undeclared(dense, wrong, {"a": B}) and undeclared(dense, with_biases(dense, {"a": B}), {"a": B}) == ()
+    )
+
+
 def test_the_proof_sees_an_add_that_some_readers_miss() -> None:
     dense, value, _, _ = built("matmul that two nodes read")
     biased = with_biases(dense, {value: B})
