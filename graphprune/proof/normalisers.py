@@ -23,8 +23,8 @@ def over_kept(graft: Graft, node: ir.Node, mask: Bools) -> None:
     if write is None:
         raise CannotNormaliseError(f"{title(node)} has no reference over kept slots")
     write(graft, node, mask)
-    unread = not any(out.uses() or out.is_graph_output() for out in node.outputs)
-    if unread and isinstance(node.graph, ir.Graph):
+    if not any(out.uses() or out.is_graph_output() for out in node.outputs):
+        assert isinstance(node.graph, ir.Graph)
         node.graph.remove(node, safe=True)
 
 

@@ -92,6 +92,36 @@ def test_a_mean_of_masked_slots_is_that_of_the_kept_ones() -> None:
     np.testing.assert_allclose(found, X[:, KEPT].mean(axis=1, keepdims=True), rtol=1e-5)
 
 
+@pytest.mark.parametrize("written", ["", "<epsilon = 0.3>"])
+@pytest.mark.parametrize("outputs", ["y", "y, mask", "y, mask, total"])
+def test_a_norm_of_embeddings_is_of_their_sum_over_kept_slots(written: str, outputs: str) -> None:
+    draw = np.random.default_rng(2)
+    tables = {
+        name: draw.standard_normal((rows, 4)).astype(np.float32)
+        for name, rows in (("w", 7), ("p", 3), ("s", 2))
+    }
+    results = ", ".join(
+        f"{'int32[2]' if name == 'mask' else 'float[2,3,4]'} {name}" for name in outputs.split(", ")
+    )
+    graph = model(
+        f"""(int32[2,3] ids, int32[2,3] kinds) => ({results}) {{
+        {outputs} = com.microsoft.EmbedLayerNormalization {written} (ids, kinds, w, p, s, g, b) }}""",
+        **tables,
+        g=SCALE,
+        b=SHIFT,
+    )
+    ids, kinds = draw.integers(0, 7, (2, 3)).astype(np.int32), np.array([[0, 1, 1], [1, 0, 0]], np.int32)
+    total = tables["w"][ids] + tables["p"][None] + tables["s"][kinds]
+    (norm,) = graph.graph
+    over_kept(Graft(graph, "kept"), norm, KEPT)
+    found = open_session(graph, optimise=False).run({"ids": ids, "kinds": kinds})
+    mean, inverse = moments(total, 0.3 if written else 1e-12)
+    wanted = (total - mean) * inverse * SCALE + SHIFT
+    np.testing.assert_allclose(found["y"][..., KEPT], wanted[..., KEPT], rtol=1e-4, atol=1e-5)
+    if "total" in outputs:
+        np.testing.assert_allclose(found["total"], total, rtol=1e-5, atol=1e-6)
+
+
 def test_a_norm_that_has_no_form_over_kept_slots_is_named() -> None:
     graph = model("(float[3,4] x) => (float[3,4] y) { [squash] y = Softmax(x) }")
     (node,) = graph.graph
