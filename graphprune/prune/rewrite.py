@@ -164,7 +164,7 @@ def _cut_value(rewriting: Rewriting, value: ir.Value, per_use: dict[Use, Cut]) -
         assert cut is not None
         by_key.setdefault(cut.key, (cut, []))[1].append(use)
     for index, (cut, uses) in enumerate(sorted(by_key.values(), key=lambda item: _first(item[1]))):
-        if index == 0 or not by_key:
+        if index == 0:
             _set_tensor(rewriting, target, value, cut)
             continue
         clone = ir.Value(name=rewriting.fresh_name(value.name or "clone"), type=value.type)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
-from graphprune.prune.masks.patterns import Keep, Scores
+from graphprune.prune.masks.patterns import Keep, Scores, keep_all_but
 
 Ratios = npt.NDArray[np.float64]
 _DIGIT = 16
@@ -86,17 +86,7 @@ def keep_global(
 
 def _reserve(scores: Scores, count: int) -> Keep:
     """False for the `count` best of a layer, which do not compete; of equal ones the last are best."""
-    free = np.ones(scores.size, dtype=bool)
-    if count <= 0:
-        return free
-    flat = scores.reshape(-1)
-    count = min(count, flat.size)
-    threshold = np.partition(flat, flat.size - count)[flat.size - count]
-    best = flat >= threshold
-    excess = int(best.sum()) - count
-    best[np.flatnonzero(flat == threshold)[:excess]] = False
-    result: Keep = free & ~best
-    return result
+    return ~keep_all_but(scores, scores.size - count).reshape(-1)
 
 
 def _sortable(values: Scores) -> npt.NDArray[np.unsignedinteger]:
