@@ -9,6 +9,7 @@ import pytest
 import graphprune
 from graphprune.axes import Analysis, analyse
 from graphprune.errors import ArgumentError, PromiseError
+from graphprune.experts.keep import Clusters, kept_each, kept_share
 from graphprune.experts.merging import Editor, linked, representative, spectral, stun_distances, thresholds
 from graphprune.experts.mixtures import find_mixtures
 from graphprune.runtime.session import open_session
@@ -203,6 +204,26 @@ def test_experts_with_like_scores_are_one_spectral_cluster() -> None:
     scores = np.stack([base[:, i % 3] + 0.05 * draw.standard_normal(400) for i in range(9)], axis=1)
     assert spectral(scores, 3, seed=0).tolist() == [0, 1, 2] * 3
     assert spectral(scores, 9, seed=0).tolist() == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "kept"), [(0.0, 4), (0.2, 4), (0.25, 3), (0.3, 3), (0.5, 2), (0.74, 2), (0.75, 2), (0.99, 2)]
+)
+def test_a_share_of_every_layer_goes_but_what_its_router_picks(ratio: float, kept: int) -> None:
+    layers = find_mixtures(analyse(mixture())).found
+    assert kept_share(layers, ratio) == [kept] == [max(TOP, 4 - int(4 * ratio))]
+    assert kept_each(layers, max(kept, 2)) == [kept] and kept_each(layers, 9) == [4]
+
+
+@pytest.mark.parametrize(("merged", "merges"), [(0, False), (2, False), (3, True), (4, True)])
+def test_clusters_of_layers_with_few_of_them_are_merged(merged: int, merges: bool) -> None:
+    """In others the member nearest to the mean of each stays as it is."""
+    analysis = analyse(twins()[0])
+    layers = find_mixtures(analysis).found
+    cuts, replaced = Clusters("stun", merged=merged).reduce(analysis, layers, [3], None, 0)
+    (kept,) = cuts.values()
+    assert len(kept) == 3 and len({1, 3} & set(kept)) == 1 and {0, 2} < set(kept)
+    assert bool(replaced) == merges
 
 
 @pytest.mark.parametrize("criterion", ["easy-ep", "reap", "frequency", "gate-sum", "stun", "uncurl"])
