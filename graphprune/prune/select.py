@@ -120,12 +120,16 @@ def cuts_of(
 
 
 def in_order(ladders: Sequence[Ladder], groups: Sequence[Group], scope: Scope) -> Order:
-    """Merges ladders: by score (global), by removed share of the Group (local) or class (isomorphic)."""
+    """Merges ladders: by score (global), by removed share of the Group (local) or class (isomorphic).
+
+    A class is what the ladders hold of it: Groups with a ratio of their own have none here.
+    """
     by_number = {steps.group: steps for steps in ladders if steps.removed.size}
     group = _joined([np.full(len(steps.removed), number) for number, steps in by_number.items()])
     removed = _joined([steps.removed for steps in by_number.values()])
     scores = np.concatenate([np.empty(0), *(steps.scores for steps in by_number.values())])
-    sizes = np.array([each.size for each in groups], np.int64)
+    competing = {steps.group for steps in ladders}
+    sizes = np.array([each.size if n in competing else 0 for n, each in enumerate(groups)], np.int64)
     keys = KEYS[scope](group, removed, scores, sizes, [isomorphic_key(each) for each in groups])
     order = np.lexsort((removed, group, keys))
     return Order(by_number, group[order], removed[order], keys[order])
