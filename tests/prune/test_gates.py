@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from graphprune.axes import analyse
-from graphprune.prune.gates import Candidates, gated, restricted
+from graphprune.axes import Options, analyse
+from graphprune.prune.gates import Candidates, competing, gated, restricted
 from graphprune.prune.rewrite import rewrite
 from graphprune.runtime.session import open_session
 from tests.ops.exotic_graphs import analysed, plans
@@ -58,3 +59,46 @@ def test_outputs_lose_the_slots_of_heads_that_are_cut_from_a_cache() -> None:
     np.testing.assert_array_equal(found["present"], outputs["present"][:, [0, 3]][..., [1, 2]])
     np.testing.assert_array_equal(outputs["present"].shape, (1, 4, 7, 3))
     assert restricted(analysis, {sizes[4]: (0, 3)}, {"z": outputs["z"]}).keys() == {"z"}
+
+
+TWO = """(float[n,4] x) => (float[n,3] y) { [first] a = MatMul(x, u)\n [mid] n = LayerNormalization(a, g)
+    [second] b = MatMul(n, v)\n c = Relu(b)\n y = MatMul(c, w) }"""
+
+
+def test_groups_whose_removal_is_more_than_a_gate_get_none_and_others_do() -> None:
+    analysis = analyse(
+        model(TWO, u=(4, 8), g=(8,), v=(8, 6), w=(6, 3)), Options(layernorm="slice", allow_inexact=True)
+    )
+    made = gated(analysis)
+    assert dict(made.refused) == {"u:1": "LayerNormalization 'mid' would compute another function"}
+    assert set(made.groups) == {"v:1"} and not made.sublayers
+    assert gated(analysis, [analysis.group("u:1")]).groups == {}
+
+
+def test_gates_are_one_for_what_stays_and_zero_for_what_goes() -> None:
+    analysis = analyse(
+        model(TWO.replace("LayerNormalization(a, g)", "Tanh(a)"), u=(4, 8), v=(8, 6), w=(6, 3))
+    )
+    made = gated(analysis)
+    one, two = made.groups["u:1"], made.groups["v:1"]
+    every = {name: array.tolist() for name, array in made.gates().items()}
+    assert every == {one: [1] * 8, two: [1] * 6}
+    some = {name: array.tolist() for name, array in made.gates({"v:1": (0, 5)}, ["unknown"]).items()}
+    assert some == {one: [1] * 8, two: [1, 0, 0, 0, 0, 1]}
+    assert {value.name: value.shape for value in made.model.graph.inputs[1:]} == {one: (8,), two: (6,)}
+
+
+@pytest.mark.parametrize(
+    ("between", "rivals"),
+    [
+        ("c = Relu(a)", []),
+        ("m = ReduceMax <axes = [1]> (a)\n c = Sub(a, m)", ["u:1"]),
+        ("m = ReduceSum(a, one)\n c = Add(a, m)", []),
+    ],
+)
+def test_units_compete_where_zero_would_win(between: str, rivals: list[str]) -> None:
+    one = {"one": np.array([1])} if "one" in between else {}
+    body = f"(float[2,4] x) => (float[2,3] y) {{ a = MatMul(x, u)\n {between}\n y = MatMul(c, w) }}"
+    analysis = analyse(model(body, u=(4, 8), w=(8, 3), **one))
+    assert [group.id for group in competing(analysis, analysis.prunable)] == rivals
+    assert [group.id for group in analysis.prunable] == ["u:1"]
