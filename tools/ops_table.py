@@ -43,7 +43,9 @@ to it. An operator that is not here, whatever its domain, is a barrier: every ax
 **Rule** says which axes shrink together: `x.1` is axis 1 of input x, `W.0` axis 0 of the weight, `=` ties
 two axes slot by slot, `a x b` is an axis made of two factors, *fixed* never shrinks. **Edits** says what the
 rewriter changes besides slicing the weights that the rule names. **Traits** say what an operator is to all
-other parts of graphprune, which ask for them and not for its name (`graphprune/ops/traits.py`).
+other parts of graphprune, which ask for them and not for its name (`graphprune/ops/traits.py`). **Weight**
+says which input is the weight W, which of its axes makes output channels (rows) and which is contracted
+(columns), before a transposition that the node asks for, and which input is the bias b.
 
 **Exactness** says why the cut model computes what the masked one does:
 
@@ -73,7 +75,9 @@ def _rows(module: str) -> tuple[Record, ...]:
 
 
 def _section(title: str, rows: tuple[Record, ...]) -> str:
-    lines = [f"## {title}", "", "| operators | rule | exactness | edits | traits |", "|---|---|---|---|---|"]
+    heads, layers = ["operators", "rule", "exactness", "edits", "traits"], any(row.layer for row in rows)
+    heads += ["weight"] if layers else []
+    lines = [f"## {title}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         cells = (
             "; ".join(_operators(row.ops)),
@@ -81,6 +85,7 @@ def _section(title: str, rows: tuple[Record, ...]) -> str:
             row.exactness,
             _cell(row.edits),
             _traits(row),
+            *([str(row.layer or "")] if layers else []),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -66,7 +66,7 @@ def cost(model: ir.Model, shapes: Mapping[str, Sequence[int]], sizes: Sizes | No
     known = [macs for macs in per_node.values() if macs is not None]
     total = sum(known) if len(known) == len(per_node) else None
     shapes = input_shapes(model, concrete)
-    return Cost(parameters(model), total, stored_bytes(model), per_node, shapes)
+    return Cost(parameters(model, record_of), total, stored_bytes(model), per_node, shapes)
 
 
 def node_terms(node: ir.Node, sizes: Sizes) -> list[Term] | None:
@@ -156,7 +156,7 @@ class CostModel:
                 every = (state.blocks.get((use, axis), 1) for axis in range(len(labels)))
                 axes = tuple(self._factors.split(label) for label in owned)
                 uses.setdefault(use.value, []).append(Elements(axes, max(every, default=1)))
-        weights = find_weights(self._analysis.model)
+        weights = find_weights(self._analysis.model, record_of)
         free: dict[int, list[Elements]] = {}
         for value, weight in weights.items():
             if value in uses:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import onnx_ir as ir
 
@@ -136,12 +136,36 @@ class Shaping:
     axes: Literal["slotwise", "joined", "windows"] | None = None
 
 
+class Held(NamedTuple):
+    """An input that holds data, of an operator on codes: its others are scales, zero points and indices.
+
+    Attributes:
+        position: of the input.
+        scales: inputs whose product is the scale; empty where it is multiplied in behind the node, None where
+            the data are floats or their scale is of no use.
+        zero: input that holds the zero point; None where it is zero.
+        axis: of the data, along which scales and zero points may differ.
+        bits: attribute that says of how many bits (else 4) the numbers are that share a byte; None where
+            every number has an element of its own.
+    """
+
+    position: int
+    scales: tuple[int, ...] | None = None
+    zero: int | None = None
+    axis: int = -1
+    bits: str | None = None
+
+
 class Operator(Protocol):
     """An operator, as ir needs to know it."""
 
     @property
     def shaping(self) -> Shaping | None:
         """How its shapes follow; None leaves all of it to the onnx package."""
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """Inputs that hold data, of an operator on codes; empty for all others."""
 
 
 Operators = Callable[[ir.Node], Operator | None]

@@ -7,14 +7,14 @@ Transpose, Reshape, DequantizeLinear, weight norm). Scales, zero points and indi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import onnx_ir as ir
 
-from graphprune.ir.domains import is_default
 from graphprune.ir.nodes import is_literal
+from graphprune.ir.operators import Held, Operators
 
 
 class Read(NamedTuple):
@@ -58,62 +58,14 @@ CODES = frozenset(
 )
 """Integers narrow enough to be quantised weights where no operator says so."""
 
-HELD: Mapping[str, frozenset[int]] = {
-    "DequantizeLinear": frozenset([0]),
-    "QuantizeLinear": frozenset([0]),
-    "com.microsoft:DequantizeLinear": frozenset([0]),
-    "com.microsoft:QuantizeLinear": frozenset([0]),
-    "ConvInteger": frozenset([0, 1]),
-    "MatMulInteger": frozenset([0, 1]),
-    "QLinearConv": frozenset([0, 3, 8]),
-    "com.microsoft:QLinearConv": frozenset([0, 3, 8]),
-    "QLinearMatMul": frozenset([0, 3]),
-    "com.microsoft:MatMulIntegerToFloat": frozenset([0, 1, 6]),
-    "com.microsoft:DynamicQuantizeMatMul": frozenset([0, 1, 4]),
-    "com.microsoft:DynamicQuantizeLSTM": frozenset([0, 1, 2, 3, 5, 6, 7]),
-    "com.microsoft:QGemm": frozenset([0, 3, 6]),
-    "com.microsoft:QAttention": frozenset([0, 1, 2]),
-    "com.microsoft:QMoE": frozenset([0, 2, 4, 5, 7, 8, 10]),
-    "com.microsoft:MatMulNBits": frozenset([0, 1, 5]),
-    "com.microsoft:MatMulBnb4": frozenset([0, 1]),
-    "com.microsoft:MatMulFpQ4": frozenset([0, 1]),
-    "com.microsoft:GatherBlockQuantized": frozenset([0]),
-    "com.microsoft:QEmbedLayerNormalization": frozenset([2, 3, 4, 5, 6]),
-    "com.microsoft:QLinearAdd": frozenset([0, 3]),
-    "com.microsoft:QLinearMul": frozenset([0, 3]),
-    "com.microsoft:QLinearWhere": frozenset([1, 4]),
-    "com.microsoft:QLinearLeakyRelu": frozenset([0]),
-    "com.microsoft:QLinearSigmoid": frozenset([0]),
-    "com.microsoft:QLinearSoftmax": frozenset([0]),
-    "com.microsoft:QLinearAveragePool": frozenset([0]),
-    "com.microsoft:QLinearGlobalAveragePool": frozenset([0]),
-    "com.microsoft:QLinearReduceMean": frozenset([0]),
-}
-"""Inputs of quantised operators that hold data; all others are scales, zero points and indices."""
-
-PACKED: Mapping[str, tuple[frozenset[int], str]] = {
-    "com.microsoft:MatMulNBits": (frozenset([1]), "bits"),
-    "com.microsoft:GatherBlockQuantized": (frozenset([0]), "bits"),
-    "com.microsoft:QMoE": (frozenset([2, 5, 8]), "expert_weight_bits"),
-    "com.microsoft:MatMulBnb4": (frozenset([1]), ""),
-    "com.microsoft:MatMulFpQ4": (frozenset([1]), ""),
-}
-"""Inputs whose bytes hold several weights each, and the attribute that says of how many bits (else 4)."""
-
-INTEGER_PRODUCTS = frozenset(["ConvInteger", "MatMulInteger"])
 FROM_CODES = frozenset(["DequantizeLinear", "QuantizeLinear"])
 SCALED = frozenset(["Mul", "Div", "Sub", "Add"])
 """Operators that turn quantised numbers into what they stand for: (code - zero point) * scale."""
 
 
-def operator(node: ir.Node) -> str:
-    """The operator's name, with its domain unless that is the default one."""
-    return node.op_type if is_default(node.domain) else f"{node.domain}:{node.op_type}"
-
-
-def find_weights(model: ir.Model) -> dict[ir.Value, Weight]:
+def find_weights(model: ir.Model, operators: Operators) -> dict[ir.Value, Weight]:
     """Every weight of a model by the value that holds it, its graphs in order."""
-    constants = Constants(model)
+    constants = Constants(model, operators)
     found = {}
     for value, tensor in stored(model):
         weight = _weight(value, tensor, constants)
@@ -122,9 +74,10 @@ def find_weights(model: ir.Model) -> dict[ir.Value, Weight]:
     return found
 
 
-def parameters(model: ir.Model) -> int:
+def parameters(model: ir.Model, operators: Operators) -> int:
     """Elements of all weights, each stored tensor once."""
-    return sum({id(weight.tensor): weight.size for weight in find_weights(model).values()}.values())
+    found = find_weights(model, operators).values()
+    return sum({id(weight.tensor): weight.size for weight in found}.values())
 
 
 def stored_bytes(model: ir.Model) -> int:
@@ -147,7 +100,8 @@ def stored(model: ir.Model) -> Iterator[tuple[ir.Value, ir.TensorProtocol]]:
 class Constants:
     """Values that are the same in every run: stored ones, and what is computed from nothing else."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, operators: Operators) -> None:
+        self._operators = operators
         self.values = {value for value, _ in stored(model)}
         self._decoded: set[ir.Value] = set()
         for graph in (model.graph, *model.graph.subgraphs()):
@@ -161,6 +115,11 @@ class Constants:
         nested = any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
         return bool(inputs) and not nested and all(value in self.values for value in inputs)
 
+    def held(self, node: ir.Node) -> tuple[Held, ...]:
+        """Inputs that hold data, of an operator on codes."""
+        operator = self._operators(node)
+        return () if operator is None else operator.held
+
     def _compute(self, node: ir.Node) -> None:
         self.values.update(node.outputs)
         first = node.inputs[0]
@@ -173,17 +132,18 @@ class Constants:
         if read.node.op_type not in SCALED:
             return False
         others = (value for at, value in enumerate(read.node.inputs) if at != read.position)
-        return any(value is not None and (value in self._decoded or _is_counted(value)) for value in others)
+        return any(
+            value is not None and (value in self._decoded or self._is_counted(value)) for value in others
+        )
 
-
-def _is_counted(value: ir.Value) -> bool:
-    """Whether a value is a product of integers, or the scale that was found for one factor of it."""
-    producer = value.producer()
-    if producer is not None and producer.op_type == "Cast":
-        before = producer.inputs[0]
-        producer = None if before is None else before.producer()
-        return producer is not None and producer.op_type in INTEGER_PRODUCTS
-    return producer is not None and producer.op_type == "DynamicQuantizeLinear"
+    def _is_counted(self, value: ir.Value) -> bool:
+        """Whether a value is a product of integers, or the scale that was found for one factor of it."""
+        producer = value.producer()
+        if producer is not None and producer.op_type == "Cast":
+            before = producer.inputs[0]
+            producer = None if before is None else before.producer()
+            return producer is not None and any(each.scales == () for each in self.held(producer))
+        return producer is not None and producer.op_type == "DynamicQuantizeLinear"
 
 
 def _weight(value: ir.Value, tensor: ir.TensorProtocol, constants: Constants) -> Weight | None:
@@ -194,7 +154,7 @@ def _weight(value: ir.Value, tensor: ir.TensorProtocol, constants: Constants) ->
     holding = [read for read in reads if _holds(read, tensor, constants)]
     if not holding and (reads or not floating):
         return None
-    packing = max((_packing(read, tensor) for read in holding), default=1)
+    packing = max((_packing(read, tensor, constants) for read in holding), default=1)
     return Weight(value, tensor, packing, tuple(_ends(holding, constants)))
 
 
@@ -205,7 +165,7 @@ def _reads(value: ir.Value, constants: Constants) -> Iterator[Read]:
         for node, position in work.pop().uses():
             read = Read(node, position)
             decodes = value.dtype in CODES and node.op_type == "Cast"
-            if operator(node) in HELD or decodes or constants.scales(read) or not constants.computes(node):
+            if constants.held(node) or decodes or constants.scales(read) or not constants.computes(node):
                 yield read
             else:
                 work.extend(out for out in node.outputs if out not in seen)
@@ -214,9 +174,9 @@ def _reads(value: ir.Value, constants: Constants) -> Iterator[Read]:
 
 def _holds(read: Read, tensor: ir.TensorProtocol, constants: Constants) -> bool:
     """Whether what is read there is data, not a scale, a zero point or an index."""
-    held = HELD.get(operator(read.node))
-    if held is not None:
-        return read.position in held
+    held = constants.held(read.node)
+    if held:
+        return read.position in {each.position for each in held}
     if constants.scales(read):
         return False
     if tensor.dtype.is_floating_point():
@@ -226,11 +186,11 @@ def _holds(read: Read, tensor: ir.TensorProtocol, constants: Constants) -> bool:
     return tensor.dtype in CODES and read.node.op_type == "Gather" and read.position == 0
 
 
-def _packing(read: Read, tensor: ir.TensorProtocol) -> int:
-    positions, name = PACKED.get(operator(read.node), (frozenset[int](), ""))
-    if read.position not in positions or tensor.dtype != ir.DataType.UINT8:
+def _packing(read: Read, tensor: ir.TensorProtocol, constants: Constants) -> int:
+    names = [each.bits for each in constants.held(read.node) if each.position == read.position]
+    if tensor.dtype != ir.DataType.UINT8 or not names or names[0] is None:
         return 1
-    attribute = read.node.attributes.get(name)
+    attribute = read.node.attributes.get(names[0])
     return 8 // (4 if attribute is None else attribute.as_int())
 
 

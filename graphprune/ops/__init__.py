@@ -7,7 +7,7 @@ import importlib
 import onnx_ir as ir
 
 from graphprune.ir.domains import is_default
-from graphprune.ops.record import Record
+from graphprune.ops.record import Layer, Record
 from graphprune.ops.traits import Trait
 
 MODULES = (
@@ -43,6 +43,12 @@ def record_for(domain: str, op_type: str) -> Record | None:
 def record_of(node: ir.Node) -> Record | None:
     """The row of a node's operator, None when it is unknown."""
     return record_for(node.domain, node.op_type)
+
+
+def layer_of(node: ir.Node) -> Layer | None:
+    """Where a node has its weight; None where it has none, or several."""
+    row = record_of(node)
+    return None if row is None else row.layer
 
 
 def has(node: ir.Node, *traits: Trait) -> bool:

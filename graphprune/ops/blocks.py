@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphprune.ir.operators import Pairs, Shape, Shaping, Sized, follows
+from graphprune.ir.operators import Held, Pairs, Shape, Shaping, Sized, follows
 from graphprune.labels.algebra import Label
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
 from graphprune.ops.operands import per_slot, whole_blocks
-from graphprune.ops.record import Indices, Record, ops, traits
+from graphprune.ops.record import Indices, Layer, Record, ops, traits
 from graphprune.ops.shaping import scaled
 from graphprune.ops.traits import Trait
 
@@ -180,6 +180,8 @@ ROWS = (
         "B, scales, zero points, bias, `N`, `K`",
         macs.matmul,
         shaping=NBITS,
+        layer=Layer(1, 0, 1, bias=5),
+        held=(Held(0), Held(1, (2,), 3, bits="bits"), Held(5)),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -189,6 +191,7 @@ ROWS = (
         "structural",
         "data, scales, zero points",
         shaping=Shaping(gather_block_quantized_shape, follows(2)),
+        held=(Held(0, bits="bits"),),
         indices=(Indices(1, 0, 0),),
         traits=traits(Trait.GATHER, Trait.LOOKUP, Trait.CODES),
     ),
@@ -199,6 +202,7 @@ ROWS = (
         "frozen",
         macs=macs.matmul,
         shaping=NBITS,
+        held=(Held(0), Held(1, bits="")),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(

@@ -14,7 +14,7 @@ from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
 from graphprune.ops.elementwise import scan, unary
 from graphprune.ops.operands import all_fixed, fix_positions, per_slot
-from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.record import Layer, Record, ops, traits
 from graphprune.ops.shaping import SAME, always
 from graphprune.ops.traits import Trait
 
@@ -225,6 +225,7 @@ ROWS = (
         "contraction",
         "W, bias",
         macs.conv(),
+        layer=Layer(1, 0, 1, bias=3, channel=1, kernel="columns", result="fused"),
     ),
     Record(ops("BitCast"), bit_cast, "out = in", "parallel"),
     Record(ops("CumProd"), scan, "out = in; the walked axis is fixed", "frozen"),

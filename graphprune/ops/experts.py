@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from graphprune.ir.operators import Held
 from graphprune.labels.algebra import Label
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import At, Counter, Place, Term
 from graphprune.ops.heads import divided, static
-from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.record import Record, held, ops, traits
 from graphprune.ops.shaping import SAME
 from graphprune.ops.traits import Trait
 
@@ -160,6 +161,11 @@ ROWS = (
         "stacked weights, scales, zero points, biases",
         mixture_macs(*QUANTISED.weights, bits="expert_weight_bits"),
         shaping=SAME,
+        held=(
+            Held(0),
+            *(Held(at, bits="expert_weight_bits") for at in QUANTISED.weights),
+            *held(*QUANTISED.biases),
+        ),
         traits=traits(Trait.MIXTURE, Trait.CODES),
     ),
 )

@@ -16,7 +16,7 @@ from graphprune.ops.elementwise import broadcast, elementwise, scan
 from graphprune.ops.linear import gemm
 from graphprune.ops.norm import admit
 from graphprune.ops.operands import Convolution, Product, all_fixed, fix_positions, per_slot
-from graphprune.ops.record import Indices, Record, ops, traits
+from graphprune.ops.record import Indices, Layer, Record, held, ops, traits
 from graphprune.ops.shaping import BROADCAST, SAME, product, scaled, summed
 from graphprune.ops.shaping import broadcast as broadcast_shape
 from graphprune.ops.shaping import conv as conv_shape
@@ -316,6 +316,7 @@ ROWS = (
             "the constant operand",
             macs.matmul,
             shaping=Shaping(product(), alike=summed()),
+            layer=Layer(1, 1, 0, either=True, result="fused"),
             traits=what,
         )
         for names, what in PRODUCTS.items()
@@ -328,6 +329,7 @@ ROWS = (
         "B, C",
         macs.gemm,
         shaping=Shaping(product(), alike=summed()),
+        layer=Layer(1, 1, 0, bias=2, either=True, result="fused"),
         traits=traits(Trait.PRODUCT),
     ),
     Record(
@@ -338,6 +340,7 @@ ROWS = (
         "B, bias",
         macs.matmul,
         shaping=Shaping(product()),
+        layer=Layer(1, 1, 0, bias=2, result="fused"),
     ),
     Record(
         ops("BiasGelu FastGelu", "com.microsoft"),
@@ -429,6 +432,7 @@ ROWS = (
         "W, bias, `group`",
         macs.conv(channel=-1),
         shaping=Shaping(conv_shape(last=True)),
+        layer=Layer(1, 0, 1, bias=2, kernel="columns", result="fused"),
     ),
     Record(ops("NhwcMaxPool", "com.microsoft"), nhwc_pool, "batch and channels pass", "parallel"),
     Record(
@@ -449,8 +453,15 @@ ROWS = (
         shaping=Shaping(causal_conv_shape),
     ),
     Record(
+        ops("QEmbedLayerNormalization", "com.microsoft"),
+        opaque,
+        "all axes fixed",
+        "frozen",
+        held=held(2, 3, 4, 5, 6),
+    ),
+    Record(
         ops(
-            "QOrderedGelu QOrderedLayerNormalization QEmbedLayerNormalization ComplexMul ComplexMulConj "
+            "QOrderedGelu QOrderedLayerNormalization ComplexMul ComplexMulConj "
             "Irfft Rfft UnfoldTensor BranchwiseRMSNorm GatedRMSNorm GatedAdd HyperConnectionPostMix "
             "HyperConnectionPreMix Inverse CDist MulInteger TorchEmbedding",
             "com.microsoft",

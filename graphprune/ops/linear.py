@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 from graphprune.ir.operators import Shape, Shaping, Sized
@@ -12,7 +13,7 @@ from graphprune.labels.visit import Visit
 from graphprune.ops import counting as macs
 from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.operands import fix_positions
-from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.record import Layer, Record, ops, traits
 from graphprune.ops.shaping import axes_of, channels_of, summed
 from graphprune.ops.shaping import conv as conv_shape
 from graphprune.ops.traits import Trait
@@ -313,9 +314,13 @@ def gemm_shape(at: Sized) -> list[Shape | None] | None:
     return [(a[1 if at.number("transA") == 1 else 0], b[0 if at.number("transB") == 1 else 1])]
 
 
+WINDOWS = Layer(1, 0, 1, bias=2, channel=1, kernel="columns")
 CONV = {
-    ops("Conv"): traits(Trait.CONVOLUTION),
-    ops("FusedConv", "com.microsoft"): traits(Trait.CONVOLUTION, Trait.ADDS),
+    ops("Conv"): (WINDOWS, traits(Trait.CONVOLUTION)),
+    ops("FusedConv", "com.microsoft"): (
+        replace(WINDOWS, result="fused"),
+        traits(Trait.CONVOLUTION, Trait.ADDS),
+    ),
 }
 ROWS = (
     Record(
@@ -326,6 +331,7 @@ ROWS = (
         "slices the constant operand",
         macs.matmul,
         shaping=Shaping(matmul_shape, alike=summed()),
+        layer=Layer(1, 1, 0, either=True),
         traits=traits(Trait.PRODUCT),
     ),
     Record(
@@ -336,6 +342,7 @@ ROWS = (
         "slices B and C",
         macs.gemm,
         shaping=Shaping(gemm_shape, alike=summed()),
+        layer=Layer(1, 1, 0, bias=2, either=True),
         traits=traits(Trait.PRODUCT),
     ),
     Record(
@@ -356,9 +363,10 @@ ROWS = (
             "W, bias, `group`; a Gather on either side along channels",
             macs.conv(),
             shaping=Shaping(conv_shape(last=False), alike=channels_of(1), axes="windows"),
+            layer=layer,
             traits=what,
         )
-        for names, what in CONV.items()
+        for names, (layer, what) in CONV.items()
     ),
     Record(
         ops("ConvTranspose"),
@@ -368,6 +376,7 @@ ROWS = (
         "W, bias, `group`",
         conv_transpose_macs,
         shaping=Shaping(alike=axes_of(1, 1, 0), axes="windows"),
+        layer=Layer(1, 1, 0, bias=2, channel=1, kernel="rows"),
         traits=traits(Trait.CONVOLUTION, Trait.SPREAD),
     ),
 )

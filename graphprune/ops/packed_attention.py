@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprune.ir.operators import Shape, ShapeRule, Shaping, Sized, follows
+from graphprune.ir.operators import Held, Shape, ShapeRule, Shaping, Sized, follows
 from graphprune.labels.algebra import Label
 from graphprune.labels.edits import AttributeCount, AttributeCounts
 from graphprune.labels.visit import Visit
@@ -19,7 +19,7 @@ from graphprune.ops.heads import (
     tokens,
 )
 from graphprune.ops.operands import per_slot
-from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.record import Layer, Record, ops, traits
 from graphprune.ops.shaping import axes_of, plus, scaled
 from graphprune.ops.traits import Trait
 
@@ -135,6 +135,7 @@ ROWS = (
         "W, bias, `num_heads`, `qkv_hidden_sizes`, `scale`, cache",
         packed_attention_macs(past=4),
         shaping=Shaping(packed_attention_shape(past=4), alike=axes_of(2, 1, 0)),
+        layer=Layer(1, 1, 0, bias=2, result="fused"),
         caches=((4, 1),),
         traits=traits(Trait.ATTENTION),
     ),
@@ -146,6 +147,8 @@ ROWS = (
         "W, scale, bias, `num_heads`",
         packed_attention_macs(past=8),
         shaping=Shaping(packed_attention_shape(past=8), follows(3), axes_of(2, 1, 0)),
+        layer=Layer(1, 1, 0, bias=2, result="hidden"),
+        held=(Held(0, (3,), 6), Held(1, (4,), 7), Held(2)),
         traits=traits(Trait.ATTENTION, Trait.CODES),
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.operators import Attributes, Shape, Shaping, Sized, follows
+from graphprune.ir.operators import Attributes, Held, Shape, Shaping, Sized, follows
 from graphprune.labels.algebra import ONE, Label, is_static
 from graphprune.labels.visit import Visit, factor_of
 from graphprune.ops import counting as macs
@@ -20,7 +20,7 @@ from graphprune.ops.operands import (
     per_slot,
     whole_blocks,
 )
-from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.record import Layer, Record, held, ops, traits
 from graphprune.ops.shaping import SAME, always, channels_of, global_pool, joined, product, summed
 from graphprune.ops.shaping import broadcast as broadcast_shape
 from graphprune.ops.shaping import conv as conv_shape
@@ -260,6 +260,8 @@ ROWS = (
         "W, zero point, `group`",
         macs.conv(),
         shaping=Shaping(kind=always(ir.DataType.INT32), alike=channels_of(1)),
+        layer=Layer(1, 0, 1, channel=1, kernel="columns", result="hidden"),
+        held=(Held(0, (), 2), Held(1, (), 3, axis=0)),
         traits=traits(Trait.CONVOLUTION, Trait.CODES),
     ),
     Record(
@@ -270,6 +272,8 @@ ROWS = (
         "W, scale, zero point, bias, `group`",
         macs.conv(weight=3),
         shaping=Shaping(conv_shape(3), follows(7), channels_of(3)),
+        layer=Layer(3, 0, 1, bias=8, channel=1, kernel="columns", result="hidden"),
+        held=(Held(0, (1,), 2), Held(3, (4,), 5, axis=0), Held(8, (1, 4))),
         traits=traits(Trait.CONVOLUTION, Trait.CODES),
     ),
     Record(
@@ -280,6 +284,8 @@ ROWS = (
         "B, zero point",
         macs.matmul,
         shaping=Shaping(kind=always(ir.DataType.INT32), alike=summed()),
+        layer=Layer(1, 1, 0, result="hidden"),
+        held=(Held(0, (), 2), Held(1, (), 3)),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -290,6 +296,8 @@ ROWS = (
         "B, scale, zero point",
         macs.matmul,
         shaping=Shaping(kind=follows(7), alike=summed(0, 3)),
+        layer=Layer(3, 1, 0, result="hidden"),
+        held=(Held(0, (1,), 2), Held(3, (4,), 5)),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -300,6 +308,8 @@ ROWS = (
         "B, scale, zero point, bias",
         macs.matmul,
         shaping=Shaping(product(), follows(2), summed()),
+        layer=Layer(1, 1, 0, bias=6),
+        held=(Held(0, (2,), 4), Held(1, (3,), 5), Held(6)),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -310,6 +320,8 @@ ROWS = (
         "B, scale, bias",
         macs.matmul,
         shaping=Shaping(product(), alike=summed()),
+        layer=Layer(1, 1, 0, bias=4),
+        held=(Held(0), Held(1, (2,), 3), Held(4)),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -320,6 +332,8 @@ ROWS = (
         "B, scale, zero point, bias",
         macs.gemm,
         shaping=Shaping(product(0, 3), alike=summed(0, 3)),
+        layer=Layer(3, 1, 0, bias=6, factor="alpha", result="hidden"),
+        held=(Held(0, (1,), 2), Held(3, (4,), 5), Held(6, (1, 4))),
         traits=traits(Trait.PRODUCT, Trait.CODES),
     ),
     Record(
@@ -335,6 +349,7 @@ ROWS = (
         "parallel",
         "x, scale, zero point",
         shaping=replace(SAME, kind=code_kind),
+        held=held(0),
         traits=traits(Trait.QUANTISE),
     ),
     Record(
@@ -344,6 +359,7 @@ ROWS = (
         "parallel",
         "x, scale, zero point",
         shaping=replace(SAME, kind=follows(1)),
+        held=(Held(0, (1,), 2, axis=1),),
         traits=traits(Trait.DEQUANTISE, Trait.CODES),
     ),
     Record(
@@ -352,6 +368,7 @@ ROWS = (
         "as Add",
         "parallel",
         shaping=Shaping(broadcast_shape(0, 3)),
+        held=held(0, 3),
         traits=traits(Trait.AFFINE),
     ),
     Record(
@@ -360,6 +377,7 @@ ROWS = (
         "as Add",
         "parallel",
         shaping=Shaping(broadcast_shape(0, 3)),
+        held=held(0, 3),
         traits=traits(Trait.MULTIPLY, Trait.SCALE, Trait.AFFINE),
     ),
     Record(
@@ -368,6 +386,7 @@ ROWS = (
         "as Where",
         "parallel",
         shaping=Shaping(broadcast_shape(0, 1, 4), follows(1)),
+        held=held(1, 4),
     ),
     Record(
         ops("QLinearLeakyRelu", "com.microsoft"),
@@ -375,6 +394,7 @@ ROWS = (
         "out = in",
         "parallel",
         shaping=SAME,
+        held=held(0),
     ),
     Record(
         ops("QLinearSigmoid", "com.microsoft"),
@@ -382,6 +402,7 @@ ROWS = (
         "out = in",
         "parallel",
         shaping=SAME,
+        held=held(0),
         traits=traits(Trait.SIGMOID),
     ),
     Record(
@@ -390,15 +411,23 @@ ROWS = (
         "out = in; the normalised axis is fixed",
         "normaliser",
         shaping=SAME,
+        held=held(0),
         traits=traits(Trait.PROBABILITIES),
     ),
-    Record(ops("QLinearAveragePool", "com.microsoft"), qlinear_pool, "batch and channels pass", "parallel"),
+    Record(
+        ops("QLinearAveragePool", "com.microsoft"),
+        qlinear_pool,
+        "batch and channels pass",
+        "parallel",
+        held=held(0),
+    ),
     Record(
         ops("QLinearGlobalAveragePool", "com.microsoft"),
         qlinear_pool,
         "batch and channels pass",
         "parallel",
         shaping=Shaping(global_pool),
+        held=held(0),
     ),
     Record(
         ops("QLinearReduceMean", "com.microsoft"),
@@ -406,6 +435,7 @@ ROWS = (
         "reduced axes are fixed",
         "frozen",
         shaping=Shaping(reduce_shape),
+        held=held(0),
     ),
     Record(
         ops("QLinearConcat", "com.microsoft"),

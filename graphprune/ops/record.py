@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from graphprune.ir.operators import Shaping
+from graphprune.ir.operators import Held, Shaping
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import Counter
-from graphprune.ops.traits import LAYERS, Trait
+from graphprune.ops.traits import LAYERS, WEIGHTED, Trait
 
 Exactness = Literal["parallel", "contraction", "structural", "reduction", "count", "normaliser", "frozen"]
 
@@ -29,6 +29,41 @@ class Indices(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A weight that multiplies an activation, at input 0: W x + b.
+
+    Attributes:
+        weight: input that holds W.
+        rows: axis of W that makes output channels, unless the node says `transB`.
+        columns: axis of W that is contracted, likewise.
+        bias: input that holds b; None where another node adds it.
+        channel: axis of x that is contracted, and of the result that the rows make.
+        kernel: what the positions of a window belong to; None for a product.
+        either: whether W may as well be input 0, and x input 1.
+        factor: attribute with what b is multiplied by.
+        result: "sum" where W x + b is the result; "hidden" where that is no value of the graph: gates of a
+            recurrent net, or integers; "fused" where the node goes on with it, so that it is no Site.
+    """
+
+    weight: int
+    rows: int
+    columns: int
+    bias: int | None = None
+    channel: int = -1
+    kernel: Literal["rows", "columns"] | None = None
+    either: bool = False
+    factor: str = "beta"
+    result: Literal["sum", "hidden", "fused"] = "sum"
+
+    def __str__(self) -> str:
+        """As `W 1: rows 0, columns 1; b 2`."""
+        bias = "" if self.bias is None else f"; b {self.bias}"
+        return (
+            f"W {'0 or ' if self.either else ''}{self.weight}: rows {self.rows}, columns {self.columns}{bias}"
+        )
+
+
+@dataclass(frozen=True)
 class Record:
     """How one operator family treats labels.
 
@@ -42,31 +77,70 @@ class Record:
         edits: what the rewriter changes besides slicing initializers.
         macs: counts the multiply-adds; None where there are none to speak of. A contraction has one.
         shaping: how shapes and types of the results follow; None leaves that to the onnx package.
+        layer: where the weight is, and its bias; None where there is none, or several.
+        held: which inputs hold data, of an operator on codes; empty for all others.
         caches: (past input, present output) of what a decoder keeps from one token to the next.
         indices: which inputs hold places in a table.
         traits: what the operators are, for all who read a graph.
     """
 
     ops: tuple[str, ...]
-    transfer: Callable[[Visit], None]
+    transfer: Callable[[Visit], None] = field(repr=False)
     labels: str
     exactness: Exactness
     edits: str = ""
-    macs: Counter | None = None
-    shaping: Shaping | None = None
+    macs: Counter | None = field(default=None, repr=False)
+    shaping: Shaping | None = field(default=None, repr=False)
+    layer: Layer | None = None
+    held: tuple[Held, ...] = ()
     caches: tuple[tuple[int, int], ...] = ()
     indices: tuple[Indices, ...] = ()
     traits: frozenset[Trait] = frozenset()
 
     def __post_init__(self) -> None:
-        layers = self.traits & LAYERS
-        if (self.exactness == "contraction" or layers) and self.macs is None:
-            raise TypeError(f"the row of {', '.join(self.ops)} is a contraction and counts no multiply-adds")
+        contracts, layers = self.exactness == "contraction", self.traits & LAYERS
+        if (contracts or layers) and self.macs is None:
+            raise self._lacks("is a contraction and counts no multiply-adds")
+        if contracts and self.traits & WEIGHTED and self.layer is None:
+            raise self._lacks("is a product with a weight and does not say where that is")
+        if contracts and self.layer is None and self.held and not self.traits & {Trait.MIXTURE}:
+            raise self._lacks("computes with codes of a weight and does not say where that is")
+        known = {each.position for each in self.held}
+        if self.layer is not None and known and not known >= {0, self.layer.weight}:
+            raise self._lacks("holds codes, but not in its weight")
+
+    def __str__(self) -> str:
+        """Its facts, one per line, without those that there are none of."""
+        facts = {
+            "rule": self.labels,
+            "exactness": self.exactness,
+            "edits": self.edits,
+            "weight": "" if self.layer is None else str(self.layer),
+            "data": ", ".join(str(each.position) for each in self.held),
+            "traits": ", ".join(
+                trait.name.lower().replace("_", " ") for trait in Trait if trait in self.traits
+            ),
+        }
+        return "\n".join(
+            [" ".join(self.ops), *(f"  {name:9}  {fact}" for name, fact in facts.items() if fact)]
+        )
+
+    def _lacks(self, what: str) -> TypeError:
+        return TypeError(f"the row of {', '.join(self.ops)} {what}")
+
+    def data(self, position: int) -> Held | None:
+        """What is known of an input that holds data, of an operator on codes."""
+        return next((each for each in self.held if each.position == position), None)
 
 
 def ops(names: str, domain: str = "") -> tuple[str, ...]:
     """Splits a list of operator names, with an optional domain for all of them."""
     return tuple(f"{domain}:{name}" if domain else name for name in names.split())
+
+
+def held(*positions: int) -> tuple[Held, ...]:
+    """Inputs that hold data, nothing else about them."""
+    return tuple(Held(position) for position in positions)
 
 
 def traits(*names: Trait) -> frozenset[Trait]:

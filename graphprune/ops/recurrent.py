@@ -10,7 +10,7 @@ from graphprune.labels.algebra import ONE, Label
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import At, Place, Term
-from graphprune.ops.record import Record, ops, traits
+from graphprune.ops.record import Layer, Record, held, ops, traits
 from graphprune.ops.shaping import axes_of
 from graphprune.ops.traits import Trait
 
@@ -161,6 +161,7 @@ ROWS = (
         "`hidden_size`; W, R, B, P, initial states",
         recurrent_macs,
         shaping=Shaping(alike=axes_of(2, 1, 2)),
+        layer=Layer(1, 1, 2, bias=3, result="hidden"),
         traits=traits(Trait.RECURRENT),
     ),
     Record(
@@ -171,6 +172,8 @@ ROWS = (
         "W",
         dynamic_lstm_macs,
         shaping=Shaping(dynamic_lstm_shape),
+        layer=Layer(1, 2, 1, bias=3, result="fused"),
+        held=held(0, 1, 2, 3, 5, 6, 7),
         traits=traits(Trait.RECURRENT, Trait.CODES),
     ),
 )

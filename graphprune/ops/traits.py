@@ -114,3 +114,5 @@ LAYERS = frozenset(
     [Trait.PRODUCT, Trait.EINSUM, Trait.CONVOLUTION, Trait.RECURRENT, Trait.ATTENTION, Trait.MIXTURE]
 )
 """What takes multiply-adds."""
+WEIGHTED = frozenset([Trait.PRODUCT, Trait.CONVOLUTION, Trait.RECURRENT])
+"""Layers whose one weight stands at a known input."""

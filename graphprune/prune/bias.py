@@ -12,10 +12,10 @@ from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array, Doubles
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.names import quote
+from graphprune.ops import record_of
+from graphprune.ops.record import Layer
 
 PREFIX = "graphprune/bias"
-BIAS_INPUT = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
-"""Input that holds the bias of an operator."""
 
 
 def with_biases(model: ir.Model, biases: Mapping[str, Array]) -> ir.Model:
@@ -60,7 +60,7 @@ class _Adding:
     def add(self, name: str) -> None:
         vector = self.vectors[name]
         node = self.producers.get(name)
-        if node is None or node.op_type not in (*BIAS_INPUT, "MatMul"):
+        if node is None or _layer(node) is None:
             raise ArgumentError(f"no bias can be added to {quote(name)}: no Conv, Gemm or MatMul computes it")
         _require_length(node, vector)
         place = place_of(node)
@@ -68,8 +68,7 @@ class _Adding:
             self._insert(node, vector)
             return
         reader, position = place
-        if node.op_type == "Gemm":
-            vector = vector / beta(node)
+        vector = vector / beta(node)
         value = reader.inputs[position] if position < len(reader.inputs) else None
         self._extend(reader, position, value, aligned(node, vector) if reader is not node else vector)
 
@@ -132,10 +131,10 @@ class _Adding:
 
 def place_of(node: ir.Node) -> tuple[ir.Node, int] | None:
     """The node and input position where a vector can be added without a new node; None if there is none."""
-    if node.op_type in BIAS_INPUT:
-        position = BIAS_INPUT[node.op_type]
+    position = bias_of(node)
+    if position is not None:
         value = node.inputs[position] if position < len(node.inputs) else None
-        usable = node.op_type != "Gemm" or (beta(node) != 0 and channel_axis(node) == -1)
+        usable = beta(node) != 0 and channel_axis(node) != -2
         return (node, position) if usable and (value is None or _constant(value)) else None
     uses = list(node.outputs[0].uses())
     if len(uses) != 1 or node.outputs[0].is_graph_output():
@@ -145,16 +144,30 @@ def place_of(node: ir.Node) -> tuple[ir.Node, int] | None:
     return (reader, 1 - position) if _constant(other) else None
 
 
+def bias_of(node: ir.Node) -> int | None:
+    """The input with what such a node adds to its product; None where another node adds it."""
+    layer = _layer(node)
+    return None if layer is None else layer.bias
+
+
+def _layer(node: ir.Node) -> Layer | None:
+    """Where a node that multiplies with floats, and does nothing else, has its weight."""
+    record = record_of(node)
+    layer = None if record is None or record.held else record.layer
+    return layer if layer is not None and layer.result == "sum" else None
+
+
 def _constant(value: ir.Value | None) -> bool:
     return is_constant(value) and not value.is_graph_output()
 
 
 def channel_axis(node: ir.Node) -> int:
     """The axis of a contraction's result that the rows of its weight make."""
-    if node.op_type in ("Conv", "ConvTranspose"):
-        return 1
+    layer = _layer(node)
     left, right = node.inputs[:2]
-    return -2 if _weight(left) and not _weight(right) else -1
+    if layer is not None and layer.either and _weight(left) and not _weight(right):
+        return -2
+    return -1 if layer is None else layer.channel
 
 
 def _weight(value: ir.Value | None) -> bool:
@@ -171,7 +184,7 @@ def aligned(node: ir.Node, vector: Doubles) -> Doubles:
 
 
 def beta(node: ir.Node) -> float:
-    """What a Gemm multiplies its bias by."""
+    """What a node multiplies its bias by: beta of a Gemm."""
     return node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
 
 

@@ -14,6 +14,7 @@ from graphprune.axes.assumed import concrete_sizes
 from graphprune.axes.cost import node_terms, require_known
 from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.ir.weights import find_weights
+from graphprune.ops import record_of
 from graphprune.prune.divergence import Judge, Metric
 from graphprune.prune.gates import Candidates, gated
 from graphprune.runtime.session import Feeds
@@ -48,7 +49,7 @@ class DepthCost:
         self.unknown = [node.name or node.op_type for node, found in counted.items() if found is None]
         users: dict[int, set[ir.Node]] = {}
         elements: dict[int, int] = {}
-        for value, weight in find_weights(model).items():
+        for value, weight in find_weights(model, record_of).items():
             elements[id(weight.tensor)] = weight.size
             users.setdefault(id(weight.tensor), set()).update(user for user, _ in value.uses())
         self._weights = [(size, users[tensor]) for tensor, size in elements.items()]

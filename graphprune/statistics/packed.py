@@ -10,6 +10,7 @@ import onnx_ir as ir
 from graphprune.ir.arrays import Array, Singles
 from graphprune.labels.state import Use
 from graphprune.labels.stored import is_stored
+from graphprune.ops import layer_of, record_of
 
 REORDER, PREPACKED = 4, "weight_prepacked"
 
@@ -71,8 +72,9 @@ class Packing:
 
 def packing_of(use: Use) -> Packing | None:
     """How the weight of a node is packed; None where it is not, or in another order."""
-    node = use.node
-    if node.op_type != "MatMulNBits" or use.position != 1:
+    node, record = use.node, record_of(use.node)
+    held = None if record is None else record.data(use.position)
+    if held is None or held.bits is None or layer_of(node) is None:
         return None
     reordered = len(node.inputs) > REORDER and node.inputs[REORDER] is not None
     rows, columns, block, bits = (_int(node, name) for name in ("N", "K", "block_size", "bits"))

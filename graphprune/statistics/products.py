@@ -2,60 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.operators import Held
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Use
 from graphprune.labels.stored import is_stored
 from graphprune.ops.forms.dynamic import added, scaled
-from graphprune.statistics.site import WINDOWED, Site
+from graphprune.ops.record import Layer
+from graphprune.statistics.site import Site
 from graphprune.statistics.stored import Grid, Stored, stored_of
 
 WEIGHT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
-IN_FLOATS = frozenset({"DynamicQuantizeMatMul", "MatMulNBits"})
-"""What they read at input 0 are floats."""
 
 
-@dataclass(frozen=True)
-class Operands:
-    """Inputs of such a product; x is the first.
+def product_of(graph: ir.Graph, node: ir.Node, layer: Layer, x: Held | None, sizes: Sizes) -> Site | None:
+    """The Site of a node, whose results are in real units where the scale of its weight is known.
 
-    Attributes:
-        w: the weight.
-        scale, zero: of x; None where the edge says what its integers are made of.
-        bias: None where it is added by another node, or never.
+    Args:
+        graph: the main graph.
+        node: the product.
+        layer: where its weight is.
+        x: what is known of its input 0.
+        sizes: of the model.
     """
-
-    w: int = 1
-    scale: int | None = None
-    zero: int | None = None
-    bias: int | None = None
-
-
-OPERANDS: Mapping[str, Operands] = {
-    "MatMulInteger": Operands(),
-    "ConvInteger": Operands(),
-    "QLinearConv": Operands(3, 1, 2, 8),
-    "QLinearMatMul": Operands(3, 1, 2),
-    "QGemm": Operands(3, 1, 2, 6),
-    "QAttention": Operands(1, 3, 6, 2),
-    "MatMulIntegerToFloat": Operands(1, 2, 4, 6),
-    "DynamicQuantizeMatMul": Operands(bias=4),
-    "MatMulNBits": Operands(bias=5),
-}
-
-
-def product_of(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> Site | None:
-    """The Site of a node, whose results are in real units where the scale of its weight is known."""
-    places = OPERANDS[node.op_type]
-    edge = _edge(node, places)
-    stored = stored_of(_input(node, places.w), sizes, Use(node, places.w))
-    windowed = node.op_type in WINDOWED
+    scales = None if x is None else x.scales
+    edge = _edge(node, scales)
+    stored = stored_of(_input(node, layer.weight), sizes, Use(node, layer.weight))
+    windowed = layer.kernel is not None
     if edge is None or stored is None or stored.grid is None or not _usual(node):
         return None
     if graph.initializers.get(stored.value.name or "") is not stored.value:
@@ -64,20 +43,21 @@ def product_of(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> Site | None:
         return None
     blocks = node.attributes["group"].as_int() if windowed and "group" in node.attributes else 1
     axis, kernel = (1, stored.shape[2:]) if windowed else (-1, ())
-    across = not (windowed or node.op_type == "MatMulNBits" or _flag(node, "transB"))
+    across = layer.columns == 0 and not _flag(node, "transB")
     outputs = stored.shape[1 if across else 0]
-    held = _held(node, places, sizes, outputs, len(kernel))
-    given = None if places.bias is None else _input(node, places.bias)
+    held = _held(node, layer.bias, sizes, outputs, len(kernel))
+    given = None if layer.bias is None else _input(node, layer.bias)
     name = stored.value.name or ""
-    site = Site(node, places.w, edge, stored, None, held, name, blocks, axis, axis, kernel, across)
+    site = Site(node, layer, layer.weight, edge, stored, None, held, name, blocks, axis, axis, kernel, across)
     if not site.hidden and given is not None and held is None:
         return None  # what it adds is no constant vector
-    return site if site.edge is not _input(node, 0) or node.op_type in IN_FLOATS else _read(site, places)
+    made = site.edge is not _input(node, 0)
+    return site if made or not scales else _read(site, (*scales, None if x is None else x.zero))
 
 
-def _read(site: Site, places: Operands) -> Site | None:
-    """The Site with what the integers of its edge stand for."""
-    values = [None if p is None else _input(site.node, p) for p in (places.scale, places.zero)]
+def _read(site: Site, positions: Sequence[int | None]) -> Site | None:
+    """The Site with what the integers of its edge stand for, by their scale and zero point."""
+    values = [None if p is None else _input(site.node, p) for p in positions]
     if not is_stored(values[0]) or any(v is not None and not is_stored(v) for v in values):
         return None
     scale, zero = (
@@ -90,20 +70,19 @@ def _read(site: Site, places: Operands) -> Site | None:
     return replace(site, reads=Grid(one, nothing, -np.inf, np.inf))
 
 
-def _edge(node: ir.Node, places: Operands) -> ir.Value | None:
+def _edge(node: ir.Node, scales: tuple[int, ...] | None) -> ir.Value | None:
     """What x is made of where it is quantised by its own range, else x."""
     x = _input(node, 0)
     maker = None if x is None else x.producer()
     if maker is not None and maker.op_type == "DynamicQuantizeLinear":
         return maker.inputs[0]
-    known = places.scale is not None or node.op_type in IN_FLOATS
-    return x if known and not is_stored(x) else None
+    return x if scales != () and not is_stored(x) else None
 
 
-def _held(node: ir.Node, places: Operands, sizes: Sizes, outputs: int, behind: int) -> Stored | None:
+def _held(node: ir.Node, bias: int | None, sizes: Sizes, outputs: int, behind: int) -> Stored | None:
     """The bias: an input, or what an Add adds to the scaled product; one number per output."""
-    if places.bias is not None:
-        stored, behind = stored_of(_input(node, places.bias), sizes, Use(node, places.bias)), 0
+    if bias is not None:
+        stored, behind = stored_of(_input(node, bias), sizes, Use(node, bias)), 0
     else:
         found = scaled(node)
         stored = None if found is None else stored_of(added(found.result), sizes)

@@ -11,14 +11,13 @@ import onnx_ir as ir
 from graphprune.axes.groups import Slice
 from graphprune.ir.arrays import Array, Floats, Ids
 from graphprune.labels.state import Use
+from graphprune.ops import has
+from graphprune.ops.record import Layer
+from graphprune.ops.traits import Trait
 from graphprune.statistics.stored import Grid, Stored
 
 WHOLE_COLUMNS = 2**14
 """Most columns of a matrix of second moments: 2 GB, and minutes to solve with."""
-RECURRENT = ("LSTM", "GRU", "RNN")
-INTEGER = ("MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QGemm", "QAttention")
-"""Their results are integers, or made of them in the same node."""
-WINDOWED = ("Conv", "ConvInteger", "QLinearConv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +26,7 @@ class Site:
 
     Attributes:
         node: Conv, ConvTranspose, Gemm or MatMul; LSTM, GRU or RNN, whose W multiplies their input.
+        layer: what its record says about its weight.
         position: input position of the weight.
         edge: the activation that is contracted.
         stored: how the weight is stored.
@@ -44,6 +44,7 @@ class Site:
     """
 
     node: ir.Node
+    layer: Layer
     position: int
     edge: ir.Value
     stored: Stored
@@ -70,17 +71,17 @@ class Site:
     @property
     def hidden(self) -> bool:
         """Whether W x is no value of the graph: gates of a recurrent node, or a product of integers."""
-        return self.recurrent or self.node.op_type in INTEGER
+        return self.layer.result == "hidden"
 
     @property
     def recurrent(self) -> bool:
         """Whether the rows of W are gates, over all directions."""
-        return self.node.op_type in RECURRENT
+        return has(self.node, Trait.RECURRENT)
 
     @property
     def windowed(self) -> bool:
         """Whether columns are windows of a convolution."""
-        return self.node.op_type in WINDOWED
+        return self.layer.kernel == "columns"
 
     @property
     def output(self) -> ir.Value:
@@ -95,7 +96,7 @@ class Site:
     @property
     def bias_scale(self) -> float:
         """Factor between the stored bias and what is added: beta of a Gemm, alpha of one of integers."""
-        return number_of(self.node, "alpha" if self.node.op_type == "QGemm" else "beta")
+        return number_of(self.node, self.layer.factor)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -108,12 +109,12 @@ class Site:
         if self.recurrent:
             return prod(self.shape[:-1])
         outer = self.shape[1 if self.transposed else 0]
-        return outer * self.blocks if self.node.op_type == "ConvTranspose" else outer
+        return outer * self.blocks if self.layer.kernel == "rows" else outer
 
     @property
     def row_span(self) -> int:
         """Rows of W per output channel: positions of the kernel for a ConvTranspose, else 1."""
-        return prod(self.kernel) if self.node.op_type == "ConvTranspose" else 1
+        return prod(self.kernel) if self.layer.kernel == "rows" else 1
 
     @property
     def column_span(self) -> int:

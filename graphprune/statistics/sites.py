@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
@@ -13,11 +13,13 @@ from graphprune.ir.domains import is_default
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.labels.state import Use
 from graphprune.ops import record_of
-from graphprune.statistics.products import OPERANDS, WEIGHT_TYPES, product_of
-from graphprune.statistics.site import INTEGER, RECURRENT, WHOLE_COLUMNS, Site, number_of
+from graphprune.ops.record import Layer
+from graphprune.ops.traits import Trait
+from graphprune.statistics.products import WEIGHT_TYPES, product_of
+from graphprune.statistics.site import WHOLE_COLUMNS, Site, number_of
 from graphprune.statistics.stored import Stored, stored_of
 
-__all__ = ["INTEGER", "RECURRENT", "WHOLE_COLUMNS", "Site", "find_maskable", "find_products", "find_sites"]
+__all__ = ["WHOLE_COLUMNS", "Site", "find_maskable", "find_products", "find_sites"]
 
 
 def find_sites(model: ir.Model, sizes: Sizes | None = None) -> tuple[Site, ...]:
@@ -50,80 +52,82 @@ def _named(site: Site, readers: int) -> Site:
 
 
 def _sites(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> Iterator[Site]:
-    if node.op_type in OPERANDS:
-        integers = product_of(graph, node, sizes)
+    record = record_of(node)
+    layer = None if record is None else record.layer
+    if record is None or layer is None or layer.result == "fused":
+        return
+    if record.held:
+        integers = product_of(graph, node, layer, record.data(0), sizes)
         if integers is not None:
             yield integers
-    find = KINDS.get(node.op_type) if is_default(node.domain) else None
-    if find is None:
         return
-    for position in (0, 1):
+    find = _recurrent if Trait.RECURRENT in record.traits else _conv if layer.kernel else _product
+    for position in (0, 1) if layer.either else (layer.weight,):
         stored, edge = _weight(graph, Use(node, position), sizes), node.inputs[1 - position]
         if edge is None or stored is None or stored_of(edge, sizes) is not None:
             continue
-        found = find(graph, node, position, stored, sizes)
+        found = find(graph, node, layer, position, stored, sizes)
         if found is not None:
             yield found
 
 
-def _conv(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, sizes: Sizes) -> Site | None:
-    edge = node.inputs[0]
-    if position != 1 or edge is None or len(stored.shape) < 3:
+def _conv(
+    graph: ir.Graph, node: ir.Node, layer: Layer, position: int, stored: Stored, sizes: Sizes
+) -> Site | None:
+    edge, axis = node.inputs[0], layer.channel
+    if edge is None or len(stored.shape) < 3:
         return None
     blocks = node.attributes["group"].as_int() if "group" in node.attributes else 1
-    bias, held = _biases(graph, node, sizes)
-    transposed = node.op_type == "ConvTranspose"
-    name, kernel = stored.value.name or "", stored.shape[2:]
-    return Site(node, 1, edge, stored, bias, held, name, blocks, 1, 1, kernel, transposed)
+    bias, held = _biases(graph, node, layer, sizes)
+    name, kernel, across = stored.value.name or "", stored.shape[2:], layer.columns == 0
+    return Site(node, layer, position, edge, stored, bias, held, name, blocks, axis, axis, kernel, across)
 
 
-def _gemm(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, sizes: Sizes) -> Site | None:
-    edge = node.inputs[1 - position]
-    if edge is None or len(stored.shape) != 2:
-        return None
-    flags = (_flag(node, "transA"), _flag(node, "transB"))
-    # A' is [M, K] and B' is [K, N]: contracted axes are 1 and 0 before a transposition.
-    contracted = (0 if flags[0] else 1, 1 if flags[1] else 0)
-    transposed = contracted[position] == 0
-    bias, held = _biases(graph, node, sizes)
-    if position == 0 or number_of(node, "beta") == 0:
-        bias, held = None, None  # C runs along the other axis, or is not added at all
-    outputs = stored.shape[1 if transposed else 0]
-    if bias is not None and prod(_shape(bias)) != outputs:
-        bias = None
-    if held is not None and prod(held.shape) != outputs:
-        held = None
-    inner, name = contracted[1 - position], stored.value.name or ""
-    return Site(node, position, edge, stored, bias, held, name, 1, inner - 2, position - 2, (), transposed)
-
-
-def _matmul(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, sizes: Sizes) -> Site | None:
+def _product(
+    graph: ir.Graph, node: ir.Node, layer: Layer, position: int, stored: Stored, sizes: Sizes
+) -> Site | None:
+    """A' is [.., M, K] and B' is [.., K, N]; a weight on the left makes y[.., out, n]."""
     edge = node.inputs[1 - position]
     shape = None if edge is None else sizes.shapes.get(edge)
-    if edge is None or len(stored.shape) != 2 or shape is None or len(shape) < 2:
+    if edge is None or len(stored.shape) != 2 or (layer.bias is None and len(shape or ()) < 2):
         return None
-    axis = position - 2  # weight on the left: y[.., out, n] = W[out, in] x[.., in, n]
-    bias = _added(graph, node.outputs[0], stored.shape[1]) if position == 1 else None
-    name = stored.value.name or ""
-    return Site(node, position, edge, stored, bias, None, name, 1, axis, axis, (), position == 1)
+    # contracted axes of both are 1 and 0 before a transposition
+    contracted = (0 if _flag(node, "transA") else 1, 1 if _flag(node, "transB") else 0)
+    across = contracted[position] == 0
+    bias, held = _summand(graph, node, layer, position, stored.shape[1 if across else 0], sizes)
+    inner, name = contracted[1 - position] - 2, stored.value.name or ""
+    return Site(node, layer, position, edge, stored, bias, held, name, 1, inner, position - 2, (), across)
 
 
-def _recurrent(graph: ir.Graph, node: ir.Node, position: int, stored: Stored, sizes: Sizes) -> Site | None:
+def _summand(
+    graph: ir.Graph, node: ir.Node, layer: Layer, position: int, outputs: int, sizes: Sizes
+) -> tuple[ir.Value | None, Stored | None]:
+    """What is added to a product, one number per output; a bias of rows runs along the other axis."""
+    if position == 0 or number_of(node, layer.factor) == 0:
+        return None, None
+    if layer.bias is None:
+        return _added(graph, node.outputs[0], outputs), None
+    bias, held = _biases(graph, node, layer, sizes)
+    return (
+        bias if bias is not None and prod(_shape(bias)) == outputs else None,
+        held if held is not None and prod(held.shape) == outputs else None,
+    )
+
+
+def _recurrent(
+    graph: ir.Graph, node: ir.Node, layer: Layer, position: int, stored: Stored, sizes: Sizes
+) -> Site | None:
     edge = node.inputs[0]
-    if position != 1 or edge is None or len(stored.shape) != 3 or not stored.plain:
+    if edge is None or len(stored.shape) != 3 or not stored.plain:
         return None
-    bias = node.inputs[3] if len(node.inputs) > 3 else None
+    bias = _given(node, layer.bias)
     bias = bias if bias is not None and _is_weight(graph, bias) else None
-    return Site(node, 1, edge, stored, bias, None, stored.value.name or "", 1, -1, -1, (), False)
+    name, axis = stored.value.name or "", layer.channel
+    return Site(node, layer, position, edge, stored, bias, None, name, 1, axis, axis, (), False)
 
 
-KINDS: dict[str, Callable[[ir.Graph, ir.Node, int, Stored, Sizes], Site | None]] = {
-    "Conv": _conv,
-    "ConvTranspose": _conv,
-    "Gemm": _gemm,
-    "MatMul": _matmul,
-    **dict.fromkeys(RECURRENT, _recurrent),
-}
+def _given(node: ir.Node, position: int | None) -> ir.Value | None:
+    return node.inputs[position] if position is not None and position < len(node.inputs) else None
 
 
 def _added(graph: ir.Graph, product: ir.Value, outputs: int) -> ir.Value | None:
@@ -145,9 +149,11 @@ def _vector(graph: ir.Graph, value: ir.Value | None) -> ir.Value | None:
     return value if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1) else None
 
 
-def _biases(graph: ir.Graph, node: ir.Node, sizes: Sizes) -> tuple[ir.Value | None, Stored | None]:
+def _biases(
+    graph: ir.Graph, node: ir.Node, layer: Layer, sizes: Sizes
+) -> tuple[ir.Value | None, Stored | None]:
     """The bias input of a node, as a float vector or as one on a grid."""
-    value = node.inputs[2] if len(node.inputs) > 2 else None
+    value = _given(node, layer.bias)
     plain = _vector(graph, value)
     stored = stored_of(value, sizes) if plain is None else None
     return plain, stored if stored is not None and stored.grid is not None else None

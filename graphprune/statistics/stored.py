@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
@@ -10,43 +9,15 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Singles
+from graphprune.ir.operators import Held
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Use
 from graphprune.labels.stored import Chain, chain_of, is_stored
-from graphprune.ops import has
+from graphprune.ops import has, layer_of, record_of
 from graphprune.ops.forms.dynamic import scaled
 from graphprune.ops.steps import step_of
 from graphprune.ops.traits import Trait
 from graphprune.statistics.packed import Packing, packing_of
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Inputs that say what codes stand for.
-
-    Attributes:
-        scales: their product is the scale; none where it is multiplied in behind the node.
-        zero: None where it is zero.
-    """
-
-    scales: tuple[int, ...]
-    zero: int | None = None
-
-
-PARAMETERS: Mapping[str, Mapping[int, Parameters]] = {
-    "DequantizeLinear": {0: Parameters((1,), 2)},
-    "QLinearConv": {3: Parameters((4,), 5), 8: Parameters((1, 4))},
-    "QLinearMatMul": {3: Parameters((4,), 5)},
-    "QGemm": {3: Parameters((4,), 5), 6: Parameters((1, 4))},
-    "QAttention": {1: Parameters((4,), 7)},
-    "ConvInteger": {1: Parameters((), 3)},
-    "MatMulInteger": {1: Parameters((), 3)},
-    "MatMulIntegerToFloat": {1: Parameters((3,), 5)},
-    "DynamicQuantizeMatMul": {1: Parameters((2,), 3)},
-}
-"""Inputs that hold quantised weights and biases."""
-PACKED = Parameters((2,), 3)
-"""Those of a weight of few bits."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +41,17 @@ class Grid:
 
 def grid_of(use: Use) -> Grid | None:
     """The grid of a tensor that is read as quantised numbers with constant parameters; None for others."""
-    node, tensor = use.node, use.value.const_value
-    places = PARAMETERS.get(node.op_type, {}).get(use.position)
+    node, tensor, held = use.node, use.value.const_value, _held(use)
     packing = packing_of(use)
     if packing is not None and tensor is not None:
         found = packing.parameters(node)
         return None if found is None else Grid(*found, 0.0, float(packing.highest))
-    if places is None or tensor is None or tensor.dtype.is_floating_point():
+    if held is None or held.bits is not None or tensor is None or tensor.dtype.is_floating_point():
         return None
-    scales, zeros = scales_of(use), [] if places.zero is None else [_input(node, places.zero)]
+    scales, zeros = scales_of(use), [] if held.zero is None else [_input(node, held.zero)]
     if any(value is not None and not is_stored(value) for value in (*scales, *zeros)):
         return None
-    shape, axis = tuple(tensor.shape.numpy()), _axis(node, len(tensor.shape))
+    shape, axis = tuple(tensor.shape.numpy()), _axis(node, held)
     scale = reduce(_times, (_aligned(v, shape, axis, 1) for v in scales), np.ones((), np.float32))
     zero = _aligned(zeros[0] if zeros else None, shape, axis, 0)
     if not all(_fits(each, shape) for each in (scale, zero)):
@@ -100,28 +70,35 @@ def _times(one: Singles, two: Singles) -> Singles:
 
 def scales_of(use: Use) -> list[ir.Value | None]:
     """The values whose product is the scale of a tensor."""
-    places = PACKED if packing_of(use) else PARAMETERS.get(use.node.op_type, {}).get(use.position)
-    if places is None:
+    held = _held(use)
+    if held is None or (held.bits is not None and packing_of(use) is None):
         return []
-    if places.scales:
-        return [_input(use.node, at) for at in places.scales]
-    found = scaled(use.node)
+    if held.scales:
+        return [_input(use.node, at) for at in held.scales]
+    found, layer = scaled(use.node), layer_of(use.node)
     one = None if found is None or found.scale.const_value is None else found.scale.const_value
-    along = one is not None and (
-        one.size == 1 or (use.node.op_type == "MatMulInteger" and len(one.shape) == 1)
-    )
+    product = layer is not None and layer.kernel is None
+    along = one is not None and (one.size == 1 or (product and len(one.shape) == 1))
     return [found.scale] if found is not None and along else []
+
+
+def _held(use: Use) -> Held | None:
+    """What says which numbers the codes of a weight or bias stand for; None for others."""
+    record = record_of(use.node)
+    held = None if record is None else record.data(use.position)
+    activation = record is not None and record.layer is not None and use.position == 0
+    return None if held is None or held.scales is None or activation else held
 
 
 def _input(node: ir.Node, position: int) -> ir.Value | None:
     return node.inputs[position] if position < len(node.inputs) else None
 
 
-def _axis(node: ir.Node, rank: int) -> int:
-    if node.op_type == "DequantizeLinear":
-        return node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+def _axis(node: ir.Node, held: Held) -> int:
+    if "axis" in node.attributes:
+        return node.attributes["axis"].as_int()
     transposed = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
-    return 0 if transposed or node.op_type in ("QLinearConv", "ConvInteger") else rank - 1
+    return 0 if transposed else held.axis
 
 
 def _aligned(value: ir.Value | None, shape: tuple[int, ...], axis: int, default: int) -> Singles:
@@ -245,14 +222,14 @@ class Stored:
         None where it has none, or they are a product.
         """
         use = self.first
-        scales = [] if use is None else scales_of(use)
+        held, scales = (None, []) if use is None else (_held(use), scales_of(use))
         value = scales[0] if len(scales) == 1 else None
-        if use is None or value is None or value.const_value is None or not is_stored(value):
+        if use is None or held is None or value is None or value.const_value is None or not is_stored(value):
             return None
         numbers = np.arange(value.const_value.size).reshape(value.const_value.shape.numpy())
         if self.packing is not None:
             return value, numbers.reshape(self.packing.rows, -1).repeat(self.packing.block, axis=1)
-        each = _repeated(numbers, self.shapes[0], _axis(use.node, len(self.shapes[0])))
+        each = _repeated(numbers, self.shapes[0], _axis(use.node, held))
         return value, self._moved(np.broadcast_to(each, self.shapes[0]))
 
     def _moved(self, array: Array) -> Array:

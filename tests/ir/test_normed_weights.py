@@ -107,7 +107,7 @@ def test_normed_weights_are_weights_and_repaired_as_such(kind: str) -> None:
     normalise(source, record_of)
     assert {node.op_type for node in source.graph} == {"Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm"}
     np.testing.assert_allclose(open_session(source).run(images(8, 1))["y"], before, rtol=1e-4, atol=1e-5)
-    assert parameters(source) == 16 * 27 + 16 * 144 + 5 * 16 + 16 + 16 + 5
+    assert parameters(source, record_of) == 16 * 27 + 16 * 144 + 5 * 16 + 16 + 16 + 5
     analysis = analyse(source)
     places = SiteIndex(analysis)
     assert sorted(group.size for group in analysis.prunable) == [16, 16]

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.ir.weights import find_weights, parameters
+from graphprune.ops import record_of
 from tests.proof.building import model, parsed
 
 SIGNED = np.arange(-12, 12, dtype=np.int8).reshape(6, 4)
@@ -16,7 +17,7 @@ GRAPH = "(float[n,6] x) => (float[n,4] y) {{ {0} }}"
 
 
 def counted(body: str, **weights: object) -> int:
-    return parameters(built(body, **weights))
+    return parameters(built(body, **weights), record_of)
 
 
 def built(body: str, **weights: object) -> ir.Model:
@@ -96,7 +97,7 @@ def test_a_stored_tensor_counts_once_under_two_names() -> None:
     twin = built("a = MatMul(x, v)\n b = MatMul(x, w)\n y = Add(a, b)", v=(6, 4), w=(6, 4))
     values = twin.graph.initializers
     values["v"].const_value = values["w"].const_value
-    assert parameters(twin) == 24
+    assert parameters(twin, record_of) == 24
 
 
 def test_a_weight_knows_the_operator_behind_its_constant_expression() -> None:
@@ -106,7 +107,10 @@ def test_a_weight_knows_the_operator_behind_its_constant_expression() -> None:
         s=SCALE,
         b=(4,),
     )
-    ends = {v.name: [(r.node.op_type, r.position) for r in w.reads] for v, w in find_weights(dense).items()}
+    ends = {
+        v.name: [(r.node.op_type, r.position) for r in w.reads]
+        for v, w in find_weights(dense, record_of).items()
+    }
     assert ends == {"q": [("Gemm", 1)], "b": [("Gemm", 2)]}
 
 
@@ -115,7 +119,7 @@ def test_int4_counts_elements_not_bytes() -> None:
     value = dense.graph.initializers["q"]
     value.const_value = ir.Tensor(np.zeros((6, 4), np.int8), dtype=ir.DataType.INT4, name="q")
     value.type = ir.TensorType(ir.DataType.INT4)
-    assert parameters(dense) == 24
+    assert parameters(dense, record_of) == 24
 
 
 def test_weight_norm_becomes_the_weight_that_it_computes() -> None:
@@ -125,4 +129,4 @@ def test_weight_norm_becomes_the_weight_that_it_computes() -> None:
         a = Relu(h)\n y = MatMul(a, o) }"""
     dense = model(body, 21, np.float32, v=(6, 16), g=(1, 16), o=(16, 4), one=np.array([0]))
     assert [node.op_type for node in dense.graph] == ["MatMul", "Relu", "MatMul"]
-    assert parameters(dense) == 6 * 16 + 16 * 4
+    assert parameters(dense, record_of) == 6 * 16 + 16 * 4

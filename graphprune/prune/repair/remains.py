@@ -15,7 +15,7 @@ from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.experts.mixtures import find_mixtures
 from graphprune.ir.arrays import Array, Bools, Floats, Singles
 from graphprune.labels.edits import BranchRemoval
-from graphprune.prune.bias import BIAS_INPUT, place_of
+from graphprune.prune.bias import bias_of, place_of
 from graphprune.statistics.segments import reads
 from graphprune.statistics.sites import Site
 
@@ -86,8 +86,9 @@ class Remains:
             return np.zeros(1, np.float32)
         if site.held is not None:
             return np.asarray(site.held.read(), np.float32).reshape(-1) * scale
-        position = BIAS_INPUT.get(site.node.op_type, len(site.node.inputs))
-        value = site.node.inputs[position] if len(site.node.inputs) > position else None
+        position = bias_of(site.node)
+        given = position is not None and position < len(site.node.inputs)
+        value = site.node.inputs[position] if position is not None and given else None
         if value is None or value.const_value is None:
             return np.zeros(1, np.float32)
         return np.asarray(value.const_value.numpy(), np.float32).reshape(-1) * scale
@@ -222,8 +223,9 @@ def _fixed(site: Site, readers: int) -> str:
         return "new numbers cannot be put back the way that its weight is stored"
     if site.row_span > 1:
         return "windows of a transposed convolution overlap"
-    node, third = site.node, site.node.inputs[2] if len(site.node.inputs) > 2 else None
-    if node.op_type == "Gemm" and third is not None and site.bias is None and site.held is None:
+    bias = bias_of(site.node) if site.layer.either else None
+    given = bias is not None and bias < len(site.node.inputs) and site.node.inputs[bias] is not None
+    if given and site.bias is None and site.held is None:
         return "what it adds is no constant vector"
     return ""
 
