@@ -13,6 +13,7 @@ from graphprune.ir.arrays import Array, Doubles
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.names import quote
 from graphprune.ops import record_of
+from graphprune.ops.forms.sums import adder
 from graphprune.ops.record import Layer
 
 PREFIX = "graphprune/bias"
@@ -136,12 +137,8 @@ def place_of(node: ir.Node) -> tuple[ir.Node, int] | None:
         value = node.inputs[position] if position < len(node.inputs) else None
         usable = beta(node) != 0 and channel_axis(node) != -2
         return (node, position) if usable and (value is None or _constant(value)) else None
-    uses = list(node.outputs[0].uses())
-    if len(uses) != 1 or node.outputs[0].is_graph_output():
-        return None
-    reader, position = uses[0]
-    other = reader.inputs[1 - position] if reader.op_type == "Add" and reader.graph is node.graph else None
-    return (reader, 1 - position) if _constant(other) else None
+    place = adder(node.outputs[0])
+    return (place.node, place.position) if place is not None and _constant(place.value) else None
 
 
 def bias_of(node: ir.Node) -> int | None:

@@ -13,7 +13,8 @@ from graphprune.ir.operators import Held
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Use
 from graphprune.labels.stored import is_stored
-from graphprune.ops.forms.dynamic import added, scaled
+from graphprune.ops.forms.dynamic import before_codes, scaled
+from graphprune.ops.forms.sums import added
 from graphprune.ops.record import Layer
 from graphprune.statistics.site import Site
 from graphprune.statistics.stored import Grid, Stored, stored_of
@@ -73,9 +74,9 @@ def _read(site: Site, positions: Sequence[int | None]) -> Site | None:
 def _edge(node: ir.Node, scales: tuple[int, ...] | None) -> ir.Value | None:
     """What x is made of where it is quantised by its own range, else x."""
     x = _input(node, 0)
-    maker = None if x is None else x.producer()
-    if maker is not None and maker.op_type == "DynamicQuantizeLinear":
-        return maker.inputs[0]
+    floats = before_codes(x)
+    if floats is not None:
+        return floats
     return x if scales != () and not is_stored(x) else None
 
 

@@ -9,10 +9,10 @@ from math import prod
 
 import onnx_ir as ir
 
-from graphprune.ir.domains import is_default
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.labels.state import Use
 from graphprune.ops import record_of
+from graphprune.ops.forms.sums import added
 from graphprune.ops.record import Layer
 from graphprune.ops.traits import Trait
 from graphprune.statistics.products import WEIGHT_TYPES, product_of
@@ -106,7 +106,8 @@ def _summand(
     if position == 0 or number_of(node, layer.factor) == 0:
         return None, None
     if layer.bias is None:
-        return _added(graph, node.outputs[0], outputs), None
+        other = _vector(graph, added(node.outputs[0]))
+        return other if other is not None and _shape(other) == (outputs,) else None, None
     bias, held = _biases(graph, node, layer, sizes)
     return (
         bias if bias is not None and prod(_shape(bias)) == outputs else None,
@@ -128,17 +129,6 @@ def _recurrent(
 
 def _given(node: ir.Node, position: int | None) -> ir.Value | None:
     return node.inputs[position] if position is not None and position < len(node.inputs) else None
-
-
-def _added(graph: ir.Graph, product: ir.Value, outputs: int) -> ir.Value | None:
-    readers = list(product.uses())
-    if len(readers) != 1 or readers[0][0].op_type != "Add" or product.is_graph_output():
-        return None
-    node, position = readers[0]
-    if not is_default(node.domain) or node.graph is not graph:
-        return None
-    other = _vector(graph, node.inputs[1 - position])
-    return other if other is not None and _shape(other) == (outputs,) else None
 
 
 def _vector(graph: ir.Graph, value: ir.Value | None) -> ir.Value | None:

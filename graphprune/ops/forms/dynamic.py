@@ -34,16 +34,15 @@ def scaled(node: ir.Node) -> Scaled | None:
     if maker is None or maker.op_type != "Mul":
         return None
     for one, two in (maker.inputs, reversed(maker.inputs)):
-        source = None if one is None else one.producer()
-        if source is not None and source.op_type == "DynamicQuantizeLinear" and two is not None:
+        if before_codes(one) is not None and two is not None:
             return Scaled(two, product.outputs[0]) if is_stored(two) else None
     return None
 
 
-def added(value: ir.Value) -> ir.Value | None:
-    """What the Add that alone reads a value adds to it."""
-    add = _only_reader(value, "Add")
-    return None if add is None else next((v for v in add.inputs if v is not value), None)
+def before_codes(value: ir.Value | None) -> ir.Value | None:
+    """What a value was before it was quantised by its own range; None where it was not."""
+    maker = None if value is None else value.producer()
+    return maker.inputs[0] if maker is not None and maker.op_type == "DynamicQuantizeLinear" else None
 
 
 def _only_reader(value: ir.Value, operator: str) -> ir.Node | None:
