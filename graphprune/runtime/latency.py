@@ -1,10 +1,10 @@
 """Which of two models is faster, and whether the measurement can tell.
 
 Rounds run every model forth and back (A B B A, then B A A B), so drift of the machine hits all alike,
-and the ratio is taken within two such rounds. Each sample follows an untimed run of the same model:
-whoever ran before leaves cold caches, which cost one of two equal models up to 7 %. With one thread
-the clock is the CPU time of the calling thread, which other processes cannot inflate much; wall time
-is reported beside it.
+and the ratio is taken within two such rounds. Each sample follows a run of the same model, an untimed
+one where another model ran last: that leaves cold caches, which cost one of two equal models up to 7 %.
+With one thread the clock is the CPU time of the calling thread, which other processes cannot inflate
+much; wall time is reported beside it.
 
 Two traps. More threads than idle cores spin and cost wall time: the default is one thread. Denormal
 floats (saturated softmax of random weights) can slow a model 17-fold, and a cut that removes them
@@ -169,9 +169,12 @@ def _round(subjects: Sequence[Subject], repeats: int, clock: Callable[[], float]
     order = list(range(len(subjects)))
     if len(samples.cpu) % 2:
         order.reverse()
+    last = None
     for index in (*order, *reversed(order)):
         session, feeds = subjects[index].session, subjects[index].feeds
-        session.call(feeds)
+        if index != last:
+            session.call(feeds)
+        last = index
         wall_start, cpu_start = time.perf_counter(), clock()
         for _ in range(repeats):
             session.call(feeds)

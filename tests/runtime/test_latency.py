@@ -72,6 +72,30 @@ def test_timings_are_plausible(build):
     assert timing.wall_p10 <= timing.wall_median
 
 
+def test_every_sample_follows_a_run_of_its_own_model(monkeypatch):
+    ran = []
+
+    class Recorded:
+        threads = 1
+
+        def __init__(self, name):
+            self.name = name
+
+        def run(self, feeds, timeout_s):
+            ran.clear()
+
+        def call(self, feeds):
+            ran.append(self.name)
+
+    def clock():
+        ran.append("|")
+        return len(ran) / 1e3
+
+    monkeypatch.setattr("graphprune.runtime.latency.time.thread_time", clock)
+    measure([Subject(name, Recorded(name), {}) for name in "AB"], rounds=6, min_seconds=0, sample_seconds=0)
+    assert "".join(ran) == "AB" + 3 * "A|A| B|B| |B| A|A| B|B| A|A| |A| B|B|".replace(" ", "")
+
+
 def test_a_steady_result_ends_early(build):
     subjects = [Subject("one", chain(build, 2), FEEDS)] * 2
     assert measure(subjects, rounds=1000, min_seconds=0, spread=10).rounds == 40
