@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from graphprune.pipeline.settings import Comparing
 
 if TYPE_CHECKING:
     from graphprune.runtime.compare import Agreement
+    from graphprune.runtime.session import Session
 
 Outputs = dict[str, np.ndarray]
 ROUNDS = "the kernels of this CPU round otherwise"
@@ -73,6 +75,38 @@ class Judged:
     native: Agreement
     exact: Agreement | None = None
     saturation: str = ""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model that several checks run: opened, as it is then, for the first. That is most of their cost."""
+
+    model: ir.Model
+    settings: Settings
+
+    @cached_property
+    def optimise(self) -> bool:
+        """Whether ONNX Runtime rewrites the graph: where that pays for a few runs."""
+        from graphprune.runtime.brief import rewriting_pays
+
+        return rewriting_pays(self.model)
+
+    @property
+    def session(self) -> Session:
+        """The model in ONNX Runtime; a new session each time where a run says how many there were before."""
+        from graphprune.runtime.brief import counts_runs
+
+        return self._open() if counts_runs(self.model) else self._shared
+
+    @cached_property
+    def _shared(self) -> Session:
+        return self._open()
+
+    def _open(self) -> Session:
+        from graphprune.runtime.session import open_session
+
+        threads = self.settings.threads
+        return open_session(self.model, threads=threads, optimise=self.optimise, rearrange=False)
 
 
 def compare(
@@ -164,6 +198,7 @@ def agree(
     optimise: bool = True,
     fixed: Arrays = NOTHING,
     exact: bool = False,
+    ready: Ready | None = None,
 ) -> Agreement:
     """How far two models agree over all batches; only one of them is open at a time.
 
@@ -175,6 +210,7 @@ def agree(
         optimise: let ONNX Runtime rewrite the graphs.
         fixed: inputs of the first that the second does not have.
         exact: whatever this CPU makes of products of bytes.
+        ready: the second, for where it is to run as it is opened there.
     """
     from graphprune.runtime.compare import agreement, merge
     from graphprune.runtime.exact import has_products
@@ -183,7 +219,10 @@ def agree(
     exact = exact and any(has_products(model) for model in (first, second) if isinstance(model, ir.Model))
     given = tuple({**feed, **fixed} for feed in feeds)
     reference = _outputs(first, given, settings, optimise, exact)
-    candidate = _outputs(second, feeds, settings, optimise, exact)
+    if ready is not None and not exact and optimise == ready.optimise:
+        candidate = [ready.session.run(feed, timeout_s=settings.timeout) for feed in feeds]
+    else:
+        candidate = _outputs(second, feeds, settings, optimise, exact)
     if _stackable(reference) and _stackable(candidate):
         reference, candidate = [_stacked(reference)], [_stacked(candidate)]
     return merge(agreement(a, b, settings.tolerance) for a, b in zip(reference, candidate, strict=True))

@@ -17,6 +17,7 @@ from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.ops import record_of
 from graphprune.pipeline import budgets, measure, registry, reproducer, verdict
+from graphprune.pipeline.agreement import Ready
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.manager import Manager, Step
@@ -165,21 +166,36 @@ class _Compile:
         with self.clock.phase("report"):
             after = [measure.size(step.model, self.settings.shapes) for step in steps]
         counted = self._judged(before, steps, after)
-        self.settings.progress(0, 0, "prove the normal form")
-        with self.clock.phase("prove"):
-            original = source.path or source.model
-            unchecked = require_faithful(original, dense, samples.feeds, self.settings, self.fixed)
-        defaults = self.defaults.said(self.settings.keep_initializer_inputs)
-        self.notes = tuple(filter(None, (*source.remarks, unchecked, defaults)))
-        agreement = self._agreement(dense, steps, outputs, samples)
+        agreement = self._compared(source, Ready(dense, self.settings), steps, outputs, samples)
         return self._finish(source, dense, steps, samples, agreement, counted)
 
     def _samples(self, dense: ir.Model) -> Samples:
         job, replay = self.job, self.job.plan is not None
         return Samples(dense, job.inputs, job.calibration, self.settings, fixed=self.held, replay=replay)
 
+    def _compared(
+        self,
+        source: Source,
+        dense: Ready,
+        steps: tuple[Step, ...],
+        outputs: tuple[Judged, ...],
+        samples: Samples,
+    ) -> AgreementReport | None:
+        """The normal form against the file, and the result against the normal form.
+
+        Raises:
+            PromiseError: they do not agree, or not well enough.
+        """
+        self.settings.progress(0, 0, "prove the normal form")
+        with self.clock.phase("prove"):
+            original = source.path or source.model
+            unchecked = require_faithful(original, dense, samples.feeds, self.settings, self.fixed)
+        defaults = self.defaults.said(self.settings.keep_initializer_inputs)
+        self.notes = tuple(filter(None, (*source.remarks, unchecked, defaults)))
+        return self._agreement(dense, steps, outputs, samples)
+
     def _agreement(
-        self, dense: ir.Model, steps: tuple[Step, ...], outputs: tuple[Judged, ...], samples: Samples
+        self, dense: Ready, steps: tuple[Step, ...], outputs: tuple[Judged, ...], samples: Samples
     ) -> AgreementReport | None:
         """How the result agrees with the dense model; nothing to say where no pass decided anything.
 

@@ -8,16 +8,16 @@ import onnx_ir as ir
 
 from graphprune.errors import ModelError
 from graphprune.ir.names import escape
-from graphprune.pipeline.agreement import agree
+from graphprune.pipeline.agreement import Ready, agree
 from graphprune.pipeline.manager import ProofError
 from graphprune.pipeline.samples import Arrays, Feeds
 from graphprune.pipeline.settings import Comparing
 
 
 def require_faithful(
-    source: Path | ir.Model, normal: ir.Model, feeds: Feeds, settings: Comparing, fixed: Arrays
+    source: Path | ir.Model, ready: Ready, feeds: Feeds, settings: Comparing, fixed: Arrays
 ) -> str:
-    """Run the model as it was given, with what is fixed, and its normal form, on the same inputs.
+    """Run the model as it was given, with what is fixed, and its opened normal form, on the same inputs.
 
     Every pass is proved against the normal form; this closes the gap between it and the user's file.
 
@@ -28,13 +28,12 @@ def require_faithful(
         ProofError: they compute different things.
         RunTimeoutError: a run was stopped, so nothing is known.
     """
-    from graphprune.runtime.brief import rewriting_pays
     from graphprune.runtime.session import RunTimeoutError
 
+    normal, pays = ready.model, ready.optimise
     given = tuple({**feed, **fixed} for feed in feeds)
     try:
-        pays = rewriting_pays(normal)
-        agreed = agree(source, normal, feeds, settings, pays, fixed, exact=True)
+        agreed = agree(source, normal, feeds, settings, pays, fixed, exact=True, ready=ready)
         if agreed.ok:
             return ""
         if not agree(source, source, given, settings, pays, exact=True).ok:

@@ -100,11 +100,13 @@ def _to_run(source: Source, settings: Looking) -> tuple[ir.Model, Held]:
 
 def _require_fits(model: ir.Model, settings: Looking) -> None:
     """A shape that names no input, or contradicts one, is a mistake also where nothing is run."""
+    if not settings.shapes:
+        return
     from graphprune.runtime.dimensions import Sizes as Guess
     from graphprune.runtime.dimensions import require_fits, resolve
 
     require_fits(model, settings.shapes)
-    if settings.shapes and all(value.shape is not None for value in model.graph.inputs):
+    if all(value.shape is not None for value in model.graph.inputs):
         resolve(model, settings.shapes, Guess())
 
 

@@ -219,11 +219,11 @@ def with_shapes(settings: L, inputs: Given, model: ir.Model, fixed: Arrays) -> L
     Raises:
         DataError: the inputs cannot be read, or do not fit the model.
     """
+    if inputs is None:
+        return settings
     from graphprune.runtime.data import batches, load_inputs
     from graphprune.runtime.dimensions import data_inputs
 
-    if inputs is None:
-        return settings
     sets = load_inputs(inputs, model, fixed) if isinstance(inputs, Path) else as_sets(inputs, model, fixed)
     sample = next(batches(sets[0], model, size=1))
     wanted = {value.name for value in data_inputs(model)}  # the size of a setting is known

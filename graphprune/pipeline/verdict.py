@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, ModelError, PromiseError, did_you_mean
 from graphprune.ir.names import quote
-from graphprune.pipeline.agreement import ROUNDS, saturation
+from graphprune.pipeline.agreement import ROUNDS, Ready, saturation
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
 from graphprune.pipeline.samples import Judging, Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from graphprune.pipeline.manager import Step
     from graphprune.runtime.drop import Drop
     from graphprune.runtime.estimate import Estimate
+    from graphprune.runtime.session import Session
 
 Feed = Mapping[str, np.ndarray]
 Runner = Callable[[Feed], dict[str, np.ndarray]]
@@ -79,6 +80,10 @@ def runner(
     from graphprune.runtime.session import open_session
 
     session = open_session(model, threads=settings.threads, optimise=optimise, exact=exact, rearrange=False)
+    return _running(session, model, settings, narrow)
+
+
+def _running(session: Session, model: ir.Model, settings: Settings, narrow: Sequence[Narrow] = ()) -> Runner:
     names = {value.name for value in model.graph.inputs}
 
     def run(feed: Feed) -> dict[str, np.ndarray]:
@@ -154,21 +159,21 @@ def _continues(item: Judged, feed: Feed, logits: np.ndarray, dense: Runner) -> b
 
 
 def verdict(
-    dense: ir.Model,
+    ready: Ready,
     steps: Sequence[Step],
     outputs: tuple[Judged, ...],
     samples: Samples,
     settings: Settings,
 ) -> tuple[AgreementReport, tuple[str, ...]]:
     """How the result agrees with the dense model, and lines that somebody should act on."""
-    from graphprune.runtime.brief import rewriting_pays
-
+    dense = ready.model
     judging, small, narrow = samples.judging(), steps[-1].model, [step.narrow for step in steps]
     repaired = any(step.plan and (step.plan.replaced or step.plan.biases) for step in steps)
     # Generated inputs are few, and nobody's: what comes of them is no headline.
-    optimise = judging.source != "generated" or rewriting_pays(dense)
+    optimise = judging.source != "generated" or ready.optimise
+    shared = optimise == ready.optimise
     runs = (
-        runner(dense, settings, optimise=optimise),
+        _running(ready.session, dense, settings) if shared else runner(dense, settings, optimise=optimise),
         runner(small, settings, narrow=narrow, optimise=optimise),
     )
     found = drops(*runs, outputs, judging)

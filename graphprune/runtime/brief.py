@@ -17,3 +17,8 @@ def rewriting_pays(model: ir.Model) -> bool:
     """Whether a few runs are cheaper rewritten; bytes are multiplied exactly only by what that fuses."""
     nodes = sum(1 for _ in islice(model.graph.all_nodes(), MANY_NODES))
     return nodes < MANY_NODES or has_products(model)
+
+
+def counts_runs(model: ir.Model) -> bool:
+    """Whether a session gives other numbers in its second run: seeded ones are drawn on and on."""
+    return any("seed" in node.attributes for node in model.graph.all_nodes())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -12,10 +14,14 @@ import pytest
 import graphprune
 from graphprune.ir.operators import Operators
 from graphprune.ir.shapes import Sizes
+from graphprune.pipeline import agreement
 from graphprune.pipeline import compile as driver
 from graphprune.pipeline.manager import ProofError
+from graphprune.pipeline.passes import Context, Subject
+from graphprune.prune.plan import Plan
+from tests.proof.building import model as built
 
-from .conftest import Half
+from .conftest import Half, mlp
 
 
 def careless(model: ir.Model, operators: Operators, shapes: Mapping[str, Sequence[int]]) -> Sizes:
@@ -42,3 +48,41 @@ def test_a_normal_form_that_computes_something_else_is_no_base_for_a_proof(
 
 def test_an_honest_normal_form_says_nothing(model: Path) -> None:
     assert graphprune.compile(model, Half()).report.warnings == ()
+
+
+@dataclass(frozen=True)
+class Meddling(Half):
+    """Changes the model that it was to decide about."""
+
+    name: ClassVar[str] = "meddling"
+
+    def decide(self, subject: Subject, context: Context) -> Plan:
+        weight = subject.model.graph.initializers["w3"]
+        assert weight.const_value is not None
+        weight.const_value = ir.Tensor(weight.const_value.numpy() * np.float32(1.01), name=weight.name)
+        return super().decide(subject, context)
+
+
+def test_what_a_pass_does_to_the_normal_form_is_noticed(model: Path) -> None:
+    with pytest.raises(ProofError, match="normalising the model changed what it computes"):
+        graphprune.compile(model, Meddling())
+
+
+DRAWN = """(float[n,6] x) => (float[n,4] y) {
+    a = MatMul(x, w1) b = Relu(a) c = MatMul(b, w2)
+    noise = RandomNormalLike <seed = 1.0> (c) y = Add(c, noise)
+}"""
+
+
+@pytest.mark.parametrize(("text", "opened"), [(None, 1), (DRAWN, 2)])
+def test_the_normal_form_is_opened_once_unless_its_runs_are_counted(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, opened: int
+) -> None:
+    dense = built(text, 18, w1=(6, 8), w2=(8, 4)) if text else mlp()
+    sessions: list[agreement.Ready] = []
+    monkeypatch.setattr(agreement.Ready, "_open", lambda ready: sessions.append(ready) or honest(ready))
+    graphprune.compile(dense, Half())
+    assert len(sessions) == opened
+
+
+honest = agreement.Ready._open
