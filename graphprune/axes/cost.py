@@ -143,6 +143,8 @@ class CostModel:
         self._dense = {number: Slots(factor.size[0]) for number, factor in enumerate(self._factors.known)}
         self.dense_params = self._fixed + sum(item.left(self._dense) for item in self._params)
         self.dense_macs = sum(item.dense for item in self._macs)
+        atoms = analysis.state.atoms
+        self._leaves = [atoms.base(_ids(factor))[:2] for factor in self._factors.known]
         self._touched = self._by_group()
         self._readers = self._by_factor()
 
@@ -198,8 +200,8 @@ class CostModel:
         for number, group in enumerate(groups):
             owner[group.atoms] = number
         touched: list[list[int]] = [[] for _ in groups]
-        for number, factor in enumerate(self._factors.known):
-            for group_number in np.unique(owner[atoms.base(_ids(factor))[1]]):
+        for number, (_, leaves) in enumerate(self._leaves):
+            for group_number in np.unique(owner[leaves]):
                 if group_number != NOTHING:
                     touched[group_number].append(number)
         return touched
@@ -262,12 +264,11 @@ class CostModel:
 
         It looks at nothing but what the Group touches, so that asking for all Groups is linear in the model.
         """
-        atoms, group = self._analysis.state.atoms, self._analysis.groups[number]
-        removed = _without(group, kept)
+        removed = _without(self._analysis.groups[number], kept)
         counts = dict[int, Slots]()
         params, macs = dict[int, Counted](), dict[int, Product]()
         for each in self._touched[number]:
-            position, leaf, _ = atoms.base(_ids(self._factors.known[each]))
+            position, leaf = self._leaves[each]
             stays = np.ones(self._dense[each].count, bool)
             stays[position[_among(leaf, removed)]] = False
             counts[each] = Slots(int(stays.sum()), b"" if stays.all() else stays.tobytes())

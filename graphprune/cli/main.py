@@ -31,8 +31,9 @@ COMMANDS = {
     "passes": "List the installed passes, or describe one.",
 }
 _WIDTH = 100
-YOUNG = 20_000
-"""New objects between two collections: graphs are many small objects that stay (a quarter of `inspect`)."""
+YOUNG, MIDDLE = 50_000, 20
+"""New objects between two collections, and how many pass between two of what they left: graphs are many small
+objects that stay (a quarter of `inspect`)."""
 _BUG = (
     "this is a bug in graphprune; `graphprune --debug ...` and `compile --reproducer DIR` help to report it"
 )
@@ -97,8 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     if arguments is not None:
         return _main(list(arguments))
-    gc.set_threshold(YOUNG)
+    gc.set_threshold(YOUNG, MIDDLE)
     code = _main(sys.argv[1:])
+    gc.freeze()  # the system takes all memory at once; Python would look for circles once more (a tenth)
     session = sys.modules.get("graphprune.runtime.session")
     if session is not None and session.abandoned.is_set():
         # A single operator still runs in its thread: leave without tearing down what it uses.

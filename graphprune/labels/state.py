@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from graphprune.labels.atoms import Atoms
 from graphprune.labels.edits import Edit
 from graphprune.labels.options import Options
 from graphprune.labels.structures import Branch, Branches, Shuffle, VarianceRegion
+
+if TYPE_CHECKING:
+    from graphprune.labels.stored import Chain
 
 Axes = tuple[Label, ...]
 Table = npt.NDArray[np.generic]
@@ -113,6 +116,7 @@ class State:
         self.routers: frozenset[ir.Node] = frozenset()
         self.unknown: frozenset[ir.Node] = frozenset()
         self.shared: Mapping[Use, Use] = {}
+        self.chains: dict[ir.Value, Chain | None] = {}
         self.facts = Facts()
 
     def sharing(self, places: set[tuple[ir.Node, int]]) -> set[tuple[ir.Node, int]]:

@@ -289,9 +289,12 @@ class Visit:
             self.state.roles[(chain.use(Use(self.node, position)), at)] = role
 
     def _chain(self, position: int) -> Chain | None:
-        return (
-            chain_of(self.value(position), self._shapes, self.state.step_of) if self.has(position) else None
-        )
+        if not self.has(position):
+            return None
+        value, known = self.value(position), self.state.chains
+        if value not in known:
+            known[value] = chain_of(value, self._shapes, self.state.step_of)
+        return known[value]
 
     def blocked(self, position: int, axis: int, blocks: int, label: Label) -> None:
         """An axis of an initializer with one block of `label` per block of its axis 0 (grouped Conv)."""
