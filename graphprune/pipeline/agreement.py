@@ -218,19 +218,20 @@ def agree(
     # A file is not read to find out: what it multiplies, the model in memory beside it does, too.
     exact = exact and any(has_products(model) for model in (first, second) if isinstance(model, ir.Model))
     given = tuple({**feed, **fixed} for feed in feeds)
-    reference = _outputs(first, given, settings, optimise, exact)
+    reference = outputs(first, given, settings, optimise, exact)
     if ready is not None and not exact and optimise == ready.optimise:
         candidate = [ready.session.run(feed, timeout_s=settings.timeout) for feed in feeds]
     else:
-        candidate = _outputs(second, feeds, settings, optimise, exact)
+        candidate = outputs(second, feeds, settings, optimise, exact)
     if _stackable(reference) and _stackable(candidate):
         reference, candidate = [_stacked(reference)], [_stacked(candidate)]
     return merge(agreement(a, b, settings.tolerance) for a, b in zip(reference, candidate, strict=True))
 
 
-def _outputs(
+def outputs(
     model: ir.Model | Path, feeds: Feeds, settings: Comparing, optimise: bool = True, exact: bool = False
 ) -> list[Outputs]:
+    """What a model gives for each feed, in a session of its own."""
     from graphprune.runtime.session import open_session
 
     session = open_session(model, threads=settings.threads, optimise=optimise, exact=exact, rearrange=False)

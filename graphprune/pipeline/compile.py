@@ -15,6 +15,7 @@ from graphprune.ir.defaults import Defaults, held, make_constant, make_inputs
 from graphprune.ir.fixed import Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
+from graphprune.ir.scales import fit_scales, said
 from graphprune.ops import record_of
 from graphprune.pipeline import budgets, measure, registry, reproducer, verdict
 from graphprune.pipeline.agreement import Ready
@@ -37,6 +38,7 @@ from graphprune.pipeline.report import (
 from graphprune.pipeline.samples import Arrays, Given, Samples, with_shapes
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.sparse import sparse_output
+from graphprune.pipeline.unfused import is_suspect, require_unfused
 from graphprune.runtime.jobs import one_blas_thread
 
 if TYPE_CHECKING:
@@ -141,6 +143,7 @@ class _Compile:
         self.fixed: dict[str, Array] = {}
         self.held: Arrays = {}
         self.defaults = Defaults()
+        self.fitted: tuple[str, ...] = ()
 
     def run(self) -> Result:
         given = self.job.calibration is not None or self.job.inputs is not None
@@ -152,12 +155,16 @@ class _Compile:
         with self.clock.phase("normalise"):
             dense = source.model if source.path else source.model.clone()
             self.defaults = make_constant(dense)
+            self.fitted = fit_scales(dense)
             self.fixed = fix_inputs(dense, self._fix)
             self.held = held(dense)
             self.settings = with_shapes(self.settings, self.job.inputs, dense, self.held)
             sizes = normalise(dense, record_of, self.settings.shapes)
         samples = self._samples(dense)
         samples.check()
+        if is_suspect(dense):
+            with self.clock.phase("prove"):
+                require_unfused(dense, samples.feeds, self.settings)
         outputs = verdict.how_judged(dense, sizes, self.settings)
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
         with self.clock.phase("report"):
@@ -191,7 +198,7 @@ class _Compile:
             original = source.path or source.model
             unchecked = require_faithful(original, dense, samples.feeds, self.settings, self.fixed)
         defaults = self.defaults.said(self.settings.keep_initializer_inputs)
-        self.notes = tuple(filter(None, (*source.remarks, unchecked, defaults)))
+        self.notes = tuple(filter(None, (*source.remarks, said(self.fitted), unchecked, defaults)))
         return self._agreement(dense, steps, outputs, samples)
 
     def _agreement(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from graphprune.ir.scales import said
 from graphprune.pipeline.opened import open_model
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.report import Size
@@ -92,7 +93,7 @@ def inspect(
         inputs=tuple(_port(value) for value in own.graph.inputs),
         outputs=tuple(_port(value) for value in own.graph.outputs),
         groups=tuple(_group(*each) for each in zip(analysis.groups, gains, strict=True)),
-        notes=tuple(filter(None, (*source.remarks, opened.defaults.said(False)))),
+        notes=tuple(filter(None, (*source.remarks, said(opened.fitted), opened.defaults.said(False)))),
     )
 
 

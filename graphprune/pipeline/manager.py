@@ -25,6 +25,7 @@ from graphprune.pipeline.registry import blamed, require_model, require_plan
 from graphprune.pipeline.report import GroupReport, ProofReport, Size, ZerosReport
 from graphprune.pipeline.samples import Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.unfused import require_unfused
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -199,6 +200,7 @@ class Manager:
         proof = self._proof(subject, plan, pruned)
         if proof.ok:
             return proof
+        require_unfused(subject.model, self.samples.feeds, self.settings)
         self._require_provable(subject.model)
         cut = [group for group, kept in plan.cuts.items() if len(kept) < plan.widths[group]]
         self.settings.progress(0, 0, f"bisect {item}")

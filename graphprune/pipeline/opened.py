@@ -11,6 +11,7 @@ from graphprune.ir.defaults import Defaults, Held, held, make_constant
 from graphprune.ir.fixed import fix_inputs
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
+from graphprune.ir.scales import fit_scales
 from graphprune.ir.shapes import Sizes
 from graphprune.ops import record_of
 from graphprune.pipeline.samples import Given, with_shapes
@@ -29,6 +30,7 @@ class Opened:
         operators: what was in the file, by name.
         ir_version: that the file declares.
         defaults: what became of initializers that were inputs.
+        fitted: nodes whose scales name the axis that they fit now.
     """
 
     source: Source
@@ -38,6 +40,7 @@ class Opened:
     operators: Counter[str]
     ir_version: int
     defaults: Defaults
+    fitted: tuple[str, ...]
 
 
 def open_model(model: object, settings: Looking, inputs: Given = None, *, lift: bool = False) -> Opened:
@@ -51,12 +54,12 @@ def open_model(model: object, settings: Looking, inputs: Given = None, *, lift: 
     source = load(model, settings.limits, lift=lift)
     own = source.model if source.path else source.model.clone()
     operators = Counter(_operator(node) for node in own.graph.all_nodes())
-    version, defaults = own.ir_version or 0, make_constant(own)
+    version, defaults, fitted = own.ir_version or 0, make_constant(own), fit_scales(own)
     fix_inputs(own, settings.fix)
     settings = with_shapes(settings, inputs, own, held(own))
     sizes = normalise(own, record_of, settings.shapes)
     _require_fits(own, settings)
-    return Opened(source, own, sizes, settings, operators, version, defaults)
+    return Opened(source, own, sizes, settings, operators, version, defaults, fitted)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""Does the model run node by node? ONNX Runtime runs some files only since it fuses what no kernel takes."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from graphprune.errors import ModelError
+from graphprune.ir.scales import takes_scales
+from graphprune.pipeline.agreement import outputs
+from graphprune.pipeline.samples import Feeds
+from graphprune.pipeline.settings import Settings
+
+
+def is_suspect(model: ir.Model) -> bool:
+    """Whether the model holds codes and scales, which fused operators read another way than their nodes."""
+    return any(takes_scales(node) for node in model.graph.all_nodes())
+
+
+def require_unfused(model: ir.Model, feeds: Feeds, settings: Settings) -> None:
+    """Refuse a model that runs only as ONNX Runtime fuses it: what measures and proves takes it apart.
+
+    Raises:
+        ModelError: naming the node that no kernel runs as it is.
+        RunTimeoutError: a run was stopped, so nothing is known.
+    """
+    from graphprune.runtime.session import RunTimeoutError
+
+    try:
+        outputs(model, feeds[:1], settings, optimise=False)
+        return
+    except RunTimeoutError:
+        raise
+    except ModelError as error:
+        reason = error.message.removeprefix("the model does not run: ")
+    try:
+        outputs(model, feeds[:1], settings)
+    except ModelError:
+        return  # it does not run at all, which is for others to say
+    hint = (
+        "correct that node: it is invalid, though ONNX Runtime never runs it where it fuses it into another "
+        "(with graph_optimization_level=ORT_DISABLE_ALL it has to run)"
+    )
+    raise ModelError(f"the model runs only as ONNX Runtime fuses it; node by node: {reason}", hint)
