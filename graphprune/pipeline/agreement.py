@@ -78,11 +78,11 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Ready:
+class OpenedOnce:
     """A model that several checks run: opened, as it is then, for the first. That is most of their cost."""
 
     model: ir.Model
-    settings: Settings
+    settings: Comparing
 
     @cached_property
     def optimise(self) -> bool:
@@ -198,7 +198,7 @@ def agree(
     optimise: bool = True,
     fixed: Arrays = NOTHING,
     exact: bool = False,
-    ready: Ready | None = None,
+    once: OpenedOnce | None = None,
 ) -> Agreement:
     """How far two models agree over all batches; only one of them is open at a time.
 
@@ -210,7 +210,7 @@ def agree(
         optimise: let ONNX Runtime rewrite the graphs.
         fixed: inputs of the first that the second does not have.
         exact: whatever this CPU makes of products of bytes.
-        ready: the second, for where it is to run as it is opened there.
+        once: the second, for where it is to run as it is opened there.
     """
     from graphprune.runtime.compare import agreement, merge
     from graphprune.runtime.exact import has_products
@@ -219,8 +219,8 @@ def agree(
     exact = exact and any(has_products(model) for model in (first, second) if isinstance(model, ir.Model))
     given = tuple({**feed, **fixed} for feed in feeds)
     reference = outputs(first, given, settings, optimise, exact)
-    if ready is not None and not exact and optimise == ready.optimise:
-        candidate = [ready.session.run(feed, timeout_s=settings.timeout) for feed in feeds]
+    if once is not None and not exact and optimise == once.optimise:
+        candidate = [once.session.run(feed, timeout_s=settings.timeout) for feed in feeds]
     else:
         candidate = outputs(second, feeds, settings, optimise, exact)
     if _stackable(reference) and _stackable(candidate):

@@ -18,7 +18,7 @@ from graphprune.ir.normalise import normalise
 from graphprune.ir.scales import fit_scales, said
 from graphprune.ops import record_of
 from graphprune.pipeline import budgets, measure, registry, reproducer, verdict
-from graphprune.pipeline.agreement import Ready
+from graphprune.pipeline.agreement import OpenedOnce
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.manager import Manager, Step
@@ -173,7 +173,7 @@ class _Compile:
         with self.clock.phase("report"):
             after = [measure.size(step.model, self.settings.shapes) for step in steps]
         counted = self._judged(before, steps, after)
-        agreement = self._compared(source, Ready(dense, self.settings), steps, outputs, samples)
+        agreement = self._compared(source, OpenedOnce(dense, self.settings), steps, outputs, samples)
         return self._finish(source, dense, steps, samples, agreement, counted)
 
     def _samples(self, dense: ir.Model) -> Samples:
@@ -183,7 +183,7 @@ class _Compile:
     def _compared(
         self,
         source: Source,
-        dense: Ready,
+        dense: OpenedOnce,
         steps: tuple[Step, ...],
         outputs: tuple[Judged, ...],
         samples: Samples,
@@ -202,7 +202,7 @@ class _Compile:
         return self._agreement(dense, steps, outputs, samples)
 
     def _agreement(
-        self, dense: Ready, steps: tuple[Step, ...], outputs: tuple[Judged, ...], samples: Samples
+        self, dense: OpenedOnce, steps: tuple[Step, ...], outputs: tuple[Judged, ...], samples: Samples
     ) -> AgreementReport | None:
         """How the result agrees with the dense model; nothing to say where no pass decided anything.
 

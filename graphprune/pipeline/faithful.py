@@ -8,14 +8,14 @@ import onnx_ir as ir
 
 from graphprune.errors import ModelError
 from graphprune.ir.names import escape
-from graphprune.pipeline.agreement import Ready, agree
+from graphprune.pipeline.agreement import OpenedOnce, agree
 from graphprune.pipeline.manager import ProofError
 from graphprune.pipeline.samples import Arrays, Feeds
 from graphprune.pipeline.settings import Comparing
 
 
 def require_faithful(
-    source: Path | ir.Model, ready: Ready, feeds: Feeds, settings: Comparing, fixed: Arrays
+    source: Path | ir.Model, once: OpenedOnce, feeds: Feeds, settings: Comparing, fixed: Arrays
 ) -> str:
     """Run the model as it was given, with what is fixed, and its opened normal form, on the same inputs.
 
@@ -30,10 +30,10 @@ def require_faithful(
     """
     from graphprune.runtime.session import RunTimeoutError
 
-    normal, pays = ready.model, ready.optimise
+    normal, pays = once.model, once.optimise
     given = tuple({**feed, **fixed} for feed in feeds)
     try:
-        agreed = agree(source, normal, feeds, settings, pays, fixed, exact=True, ready=ready)
+        agreed = agree(source, normal, feeds, settings, pays, fixed, exact=True, once=once)
         if agreed.ok:
             return ""
         if not agree(source, source, given, settings, pays, exact=True).ok:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, ModelError, PromiseError, did_you_mean
 from graphprune.ir.names import quote
-from graphprune.pipeline.agreement import ROUNDS, Ready, saturation
+from graphprune.pipeline.agreement import ROUNDS, OpenedOnce, saturation
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
 from graphprune.pipeline.samples import Judging, Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
@@ -159,21 +159,21 @@ def _continues(item: Judged, feed: Feed, logits: np.ndarray, dense: Runner) -> b
 
 
 def verdict(
-    ready: Ready,
+    once: OpenedOnce,
     steps: Sequence[Step],
     outputs: tuple[Judged, ...],
     samples: Samples,
     settings: Settings,
 ) -> tuple[AgreementReport, tuple[str, ...]]:
     """How the result agrees with the dense model, and lines that somebody should act on."""
-    dense = ready.model
+    dense = once.model
     judging, small, narrow = samples.judging(), steps[-1].model, [step.narrow for step in steps]
     repaired = any(step.plan and (step.plan.replaced or step.plan.biases) for step in steps)
     # Generated inputs are few, and nobody's: what comes of them is no headline.
-    optimise = judging.source != "generated" or ready.optimise
-    shared = optimise == ready.optimise
+    optimise = judging.source != "generated" or once.optimise
+    shared = optimise == once.optimise
     runs = (
-        _running(ready.session, dense, settings) if shared else runner(dense, settings, optimise=optimise),
+        _running(once.session, dense, settings) if shared else runner(dense, settings, optimise=optimise),
         runner(small, settings, narrow=narrow, optimise=optimise),
     )
     found = drops(*runs, outputs, judging)

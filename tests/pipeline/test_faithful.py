@@ -79,10 +79,10 @@ def test_the_normal_form_is_opened_once_unless_its_runs_are_counted(
     monkeypatch: pytest.MonkeyPatch, text: str | None, opened: int
 ) -> None:
     dense = built(text, 18, w1=(6, 8), w2=(8, 4)) if text else mlp()
-    sessions: list[agreement.Ready] = []
-    monkeypatch.setattr(agreement.Ready, "_open", lambda ready: sessions.append(ready) or honest(ready))
+    sessions: list[agreement.OpenedOnce] = []
+    monkeypatch.setattr(agreement.OpenedOnce, "_open", lambda once: sessions.append(once) or honest(once))
     graphprune.compile(dense, Half())
     assert len(sessions) == opened
 
 
-honest = agreement.Ready._open
+honest = agreement.OpenedOnce._open
