@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _TYPED = "graphprune.typed"
+PIPE = "-"
 
 
 class _Given(TypedDict):
@@ -54,8 +57,8 @@ class _Command(click.Command):
     multiple=True,
     callback=options.outputs,
     metavar="FILE",
-    help="Where the compiled model goes. NAME=classes, NAME=scores or NAME=values says how an output of the "
-    "model is judged, where the report takes it for something else.",
+    help="Where the compiled model goes; - is stdout. NAME=classes, NAME=scores or NAME=values says how an "
+    "output of the model is judged, where the report takes it for something else.",
 )
 @click.option(
     "--passes",
@@ -88,10 +91,14 @@ def command(model: str, chosen: options.Chosen[Settings], show: Show, **given: U
     The plan goes beside the output as NAME.plan.json. An empty pipeline (--passes "") copies the
     model, or writes it with what --fix fixes.
     """
-    from graphprune.cli.output import after
+    from graphprune.cli.output import after, send_model
     from graphprune.pipeline.compile import run
 
-    _require_one(given)
+    _require_one(given, bool(chosen.given.keys() & {"fix", "set_shape"}))
+    piped = given["output"].file == PIPE
+    if piped:
+        _require_pipe(given, chosen, show)
+        show = replace(show, err=True)
     report = _report_path(model, given, bool(chosen.given.get("overwrite")))
     with show.progress() as progress:
         recipe = _recipe(given)
@@ -102,12 +109,14 @@ def command(model: str, chosen: options.Chosen[Settings], show: Show, **given: U
     with after(result.report.files):
         if report is not None:
             _write_report(report, result.report)
+        if piped:
+            send_model(result.model)
         if not show.quiet:
             _show(result, given["print_plan"], show)
 
 
-def _require_one(given: _Given) -> None:
-    """Refuse what names no output, or not one thing to do.
+def _require_one(given: _Given, enough: bool) -> None:
+    """Refuse more than one model, and what says nothing to do, where inputs alone are not `enough`.
 
     Raises:
         ArgumentError: the message says what to type.
@@ -116,10 +125,31 @@ def _require_one(given: _Given) -> None:
     if context.args:
         raise _too_many(context.meta[_TYPED], context.args, given)
     wanted = [name for name in ("pipelines", "recipe", "plan") if given[name] not in (None, ())]
-    if len(wanted) != 1:
+    if len(wanted) > 1 or not (wanted or enough):
         problem = "say what to do" if not wanted else "give only one"
         hint = 'for instance --passes "prune(ratio=0.5)"; `graphprune passes` lists the passes'
         raise ArgumentError(f"{problem}: --passes, --recipe or --plan", hint)
+
+
+def _file(given: _Given) -> Path | None:
+    """The file that the model goes to, if it goes to one."""
+    name = given["output"].file
+    return None if name is None or name == PIPE else Path(name)
+
+
+def _require_pipe(given: _Given, chosen: options.Chosen[Settings], show: Show) -> None:
+    """Refuse a model on stdout where it cannot be one.
+
+    Raises:
+        ArgumentError: stdout is a terminal, or something else goes there.
+    """
+    if sys.stdout is not None and sys.stdout.isatty():
+        raise ArgumentError("-o - writes the model to stdout, which is a terminal", "-o FILE, or a pipe")
+    if show.form == "json" or given["print_plan"]:
+        other = "--format json" if show.form == "json" else "--print-plan"
+        raise ArgumentError(f"-o - and {other} both write to stdout", "--report FILE.json, or -o FILE")
+    if chosen.given.get("sparse_initializers"):
+        raise ArgumentError("--sparse-initializers is checked on the written file", "-o FILE")
 
 
 def _too_many(typed: tuple[str, ...], extra: list[str], given: _Given) -> ArgumentError:
@@ -149,7 +179,7 @@ def _job(model: str, recipe: Recipe, given: _Given) -> Job:
         model=model,
         passes=tuple(item for text in texts for item in registry.read(text)),
         plan=planfile.read(Path(given["plan"])) if given["plan"] is not None else None,
-        output=Path(given["output"].file) if given["output"].file is not None else None,
+        output=_file(given),
         calibration=given["calibration"],
         inputs=given["inputs"],
         also_read=tuple(Path(name) for name in (given["plan"], given["recipe"]) if name is not None),
@@ -188,7 +218,8 @@ def _report_path(model: str, given: _Given, overwrite: bool) -> Path | None:
         raise ArgumentError(f"--report {quote(str(path))} ends neither in .html nor in .json")
     read = (model, given["plan"], given["recipe"], given["calibration"], given["inputs"])
     refuse_unsafe([path], [Path(name) for name in read if name is not None])
-    if given["output"].file is not None and path.resolve() == plan_path(Path(given["output"].file)).resolve():
+    output = _file(given)
+    if output is not None and path.resolve() == plan_path(output).resolve():
         raise OutputError(f"--report {quote(str(path))} is where the plan goes", "choose another name")
     if exists(path) and not overwrite:
         raise OutputError(f"the report {quote(str(path))} exists", "choose another name, or use --force")

@@ -6,22 +6,25 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
 
-from graphprune.errors import GraphpruneError
+from graphprune.errors import GraphpruneError, OutputError
 from graphprune.ir.names import escape
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
     from graphprune.report.table import Table
 
 T = TypeVar("T")
+ONE_FILE = 2**31
+"""Bytes that protobuf can hold."""
 
 
 class UnshownError(GraphpruneError):
@@ -71,17 +74,38 @@ def after(files: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def show_tables(tables: Iterable[Table]) -> None:
-    """Tables on stdout."""
+def send_model(model: ir.Model) -> None:
+    """A model on stdout, weights included.
+
+    Raises:
+        OutputError: it does not fit one file.
+    """
+    import shutil
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from graphprune.ir.save import save
+
+    with TemporaryDirectory() as folder:
+        written = save(model, Path(folder, "model.onnx"), None, external_threshold=ONE_FILE)
+        if len(written) > 1:
+            raise OutputError("-o - writes one file, and the model is larger than 2 GB", "-o FILE")
+        with _stdout() as out, written[0].open("rb") as file:
+            shutil.copyfileobj(file, out.buffer)
+            out.buffer.flush()
+
+
+def show_tables(tables: Iterable[Table], err: bool = False) -> None:
+    """Tables on stdout, or on stderr."""
     from graphprune.report.table import fancy, plain
 
-    with _stdout() as out:
+    with nullcontext(sys.stderr) if err else _stdout() as out:
         if not out.isatty():
             click.echo("\n\n".join(plain(table) for table in tables), out)
             return
         from rich.console import Console
 
-        console = Console(highlight=False)
+        console = Console(highlight=False, stderr=err)
         for table in tables:
             console.print(fancy(table))
 
@@ -151,11 +175,13 @@ class Show:
         form: text for people, or json.
         quiet: print nothing but errors.
         verbose: name the phases, and show more.
+        err: results go to stderr, as stdout is taken.
     """
 
     form: str = "text"
     quiet: bool = False
     verbose: bool = False
+    err: bool = False
 
     def progress(self) -> Progress:
         """What is told how far the work is."""
@@ -168,7 +194,7 @@ class Show:
         if self.form == "json":
             show_json(value if document is None else document)
         else:
-            show_tables(tables(value))
+            show_tables(tables(value), self.err)
 
     def files(self, names: Iterable[str]) -> None:
         """Which files were written."""

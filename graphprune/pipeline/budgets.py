@@ -96,7 +96,7 @@ def _of_ratio(step: Step) -> Verdict:
     assert step.ratio is not None
     asked, gone, of = step.ratio.asked, step.ratio.gone, step.ratio.of
     met = gone <= asked + ROUNDING
-    report = BudgetReport(str(step.item), "ratio", 1 - asked, 1 - gone, met)
+    report = BudgetReport(str(step.item), "ratio", 1 - asked, 1 - gone, met, of)
     said = f"removes {gone:.3f} of the {of}"
     if not met:
         return Verdict(report, missed=f"ratio={asked:g} is missed: the plan {said}")

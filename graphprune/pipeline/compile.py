@@ -16,6 +16,7 @@ from graphprune.ir.fixed import Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.ir.scales import fit_scales, said
+from graphprune.ir.set_shapes import declare_sizes, set_shapes
 from graphprune.ops import record_of
 from graphprune.pipeline import budgets, measure, registry, reproducer, verdict
 from graphprune.pipeline.agreement import OpenedOnce
@@ -39,6 +40,7 @@ from graphprune.pipeline.samples import Arrays, Given, Samples, with_shapes
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.sparse import sparse_output
 from graphprune.pipeline.unfused import is_suspect, require_unfused
+from graphprune.runtime.dimensions import require_fits
 from graphprune.runtime.jobs import one_blas_thread
 
 if TYPE_CHECKING:
@@ -150,16 +152,19 @@ class _Compile:
         verdict.require_data(self.settings, given)
         with self.clock.phase("load"):
             source = self._load()
-        if self.job.copies and not self._fix:
+        if self._copies:
             return self._copied(source)
         with self.clock.phase("normalise"):
             dense = source.model if source.path else source.model.clone()
             self.defaults = make_constant(dense)
             self.fitted = fit_scales(dense)
             self.fixed = fix_inputs(dense, self._fix)
+            self._set_shapes(dense)
             self.held = held(dense)
             self.settings = with_shapes(self.settings, self.job.inputs, dense, self.held)
             sizes = normalise(dense, record_of, self.settings.shapes)
+            if self.settings.set_shape:
+                declare_sizes(dense, sizes)
         samples = self._samples(dense)
         samples.check()
         if is_suspect(dense):
@@ -175,6 +180,18 @@ class _Compile:
         counted = self._judged(before, steps, after)
         agreement = self._compared(source, OpenedOnce(dense, self.settings), steps, outputs, samples)
         return self._finish(source, dense, steps, samples, agreement, counted)
+
+    @property
+    def _copies(self) -> bool:
+        """Whether the result is the file as given."""
+        return self.job.copies and not self._fix and not self.settings.set_shape
+
+    def _set_shapes(self, dense: ir.Model) -> None:
+        """What the file is to declare; it is what everything is counted and run at, too."""
+        shapes = self.settings.set_shape
+        if shapes:
+            require_fits(dense, shapes, "--set-shape")
+            set_shapes(dense, shapes)
 
     def _samples(self, dense: ir.Model) -> Samples:
         job, replay = self.job, self.job.plan is not None
@@ -236,7 +253,7 @@ class _Compile:
 
     def _load(self) -> Source:
         self.settings.progress(0, 0, "load")
-        source = load(self.job.model, self.settings.limits, lift=bool(self._fix) or not self.job.copies)
+        source = load(self.job.model, self.settings.limits, lift=not self._copies)
         if self.job.output is not None:
             require_free(self.job.output, source, self.job.files, self.settings.overwrite)
         if self.settings.statistics is not None:

@@ -198,13 +198,17 @@ class LatencyReport:
 
 @dataclass(frozen=True)
 class BudgetReport:
-    """A budget of a pass: the share of the model as given that was to be left, and the one that is."""
+    """A budget of a pass: the share of the model as given that was to be left, and the one that is.
+
+    `of` is what a ratio is a share of, such as Units.
+    """
 
     item: str
     what: str
     asked: float
     left: float
     met: bool
+    of: str = ""
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,12 @@ class Choosing(Running):
 class Settings(Comparing, Choosing):
     """How a compile runs, apart from what it does to the model (`compile`)."""
 
+    set_shape: Mapping[str, tuple[int, ...]] = option(
+        {},
+        Shapes(),
+        "Write a fixed shape of a graph input into the file, and all that follows from it.",
+        usage="e.g. image=1x3x224x224; repeat for several",
+    )
     statistics: str | os.PathLike[str] | None = option(
         None,
         File(),

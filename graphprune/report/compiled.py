@@ -7,11 +7,13 @@ from collections import Counter
 
 from graphprune.ir.names import escape
 from graphprune.pipeline.report import (
+    BudgetReport,
     GroupReport,
     LatencyReport,
     PassReport,
     ProofReport,
     Report,
+    Size,
     ZerosReport,
 )
 from graphprune.report import agreed, numbers, sizes
@@ -21,12 +23,12 @@ from graphprune.report.table import Table
 def tables(report: Report, detailed: bool = True) -> tuple[Table, ...]:
     """What a person wants to see after a compile: totals first, then each pass, then what was refused."""
     result = [totals(report), *agreed.outputs(report.agreement, detailed)]
-    for item in report.passes:
+    for at, item in enumerate(report.passes):
         if detailed and item.zeros is None:
             result.append(groups(item))
             if any(group.pin for group in item.groups):
                 result.append(pinned(item))
-        result.append(proof(item))
+        result.append(proof(item, asked(report, at)))
     if report.warnings:
         result.append(Table("Warnings", ("",), tuple((escape(line),) for line in report.warnings)))
     return tuple(result)
@@ -119,11 +121,42 @@ def pinned(item: PassReport) -> Table:
     return Table("Pinned", ("group", ">width", "why", "node"), rows)
 
 
-def proof(item: PassReport) -> Table:
-    """What the pass did, and whether the rewrite did what the plan says."""
+def asked(report: Report, at: int) -> tuple[str, ...]:
+    """What a pass was asked for against what it got, with what went along; and the Group that lost most.
+
+    Args:
+        report: of the whole compile.
+        at: number of the pass.
+    """
+    item, before = report.passes[at], (report.passes[at - 1].size if at else report.before)
+    lines = [_against(each, before, item.size) for each in report.budgets if each.item == item.text]
+    most = max(item.groups, key=lambda group: 1 - group.kept / max(1, group.width), default=None)
+    if lines and most is not None and item.zeros is None and most.kept < most.width:
+        gone = most.width - most.kept
+        lines.append(
+            f"most went from {escape(most.id)}: {gone} of {most.width} ({numbers.share(gone, most.width)})"
+        )
+    return tuple(dict.fromkeys(lines))
+
+
+def _against(budget: BudgetReport, before: Size, after: Size) -> str:
+    if budget.what != "ratio":
+        return f"asked {budget.what}={budget.asked:.4g}, left {budget.left:.4g}"
+    along = [
+        f"{numbers.share(was - now, was)} of {name}"
+        for name, was, now in (("params", before.params, after.params), ("MACs", before.macs, after.macs))
+        if was and now is not None
+    ]
+    got = f"asked ratio={1 - budget.asked:.4g}, got {1 - budget.left:.4g} of the {budget.of}"
+    return f"{got}: {' and '.join(along)} went along" if along else got
+
+
+def proof(item: PassReport, told: tuple[str, ...] = ()) -> Table:
+    """What the pass did, as asked or not, and whether the rewrite did what the plan says."""
     line = proved(item.proof)
     notes, details = (tuple((escape(each),) for each in lines) for lines in (item.notes, item.proof.details))
-    return Table(escape(item.text), ("",), (*zeros(item), *cuts(item), *notes, (line,), *details))
+    against = tuple((each,) for each in told)
+    return Table(escape(item.text), ("",), (*zeros(item), *cuts(item), *against, *notes, (line,), *details))
 
 
 def proved(proof: ProofReport) -> str:

@@ -33,12 +33,12 @@ def render(report: Report) -> str:
         *map(_table, agreed.outputs(report.agreement, False)),
         _latency(report),
     ]
-    for item in report.passes:
+    for at, item in enumerate(report.passes):
         body += [
             _bars(item),
             _table(compiled.groups(item)),
             _table(compiled.pinned(item)),
-            _table(compiled.proof(item)),
+            _table(compiled.proof(item, compiled.asked(report, at))),
         ]
     if report.warnings:
         body.append(_table(Table("Warnings", ("",), tuple((escape(line),) for line in report.warnings))))

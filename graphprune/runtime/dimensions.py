@@ -86,13 +86,13 @@ def resolve(
     return result
 
 
-def require_fits(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
+def require_fits(model: ir.Model, shapes: Mapping[str, Sequence[int]], called: str = "--shape") -> None:
     """Refuse shapes of inputs that the model does not have, or declares otherwise.
 
     Raises:
         ArgumentError: the message names the input.
     """
-    _bind(data_inputs(model), shapes)
+    _bind(data_inputs(model), shapes, called)
 
 
 def candidates(model: ir.Model, shapes: Mapping[str, Sequence[int]], batch: int) -> Iterator[Sizes]:
@@ -153,26 +153,30 @@ def _spatial_axes(dims: Sequence[int | str | None]) -> set[int]:
     return set(range(1, len(dims) - 1)) if channels_last else set(range(2, len(dims)))
 
 
-def _bind(inputs: Sequence[ir.Value], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+def _bind(
+    inputs: Sequence[ir.Value], shapes: Mapping[str, Sequence[int]], called: str = "--shape"
+) -> dict[str, int]:
     """Symbols that the given shapes determine."""
     known = {value.name or "": value for value in inputs}
     bound: dict[str, int] = {}
     for name, shape in shapes.items():
         if name not in known:
-            raise ArgumentError(f"--shape: the model has no input named {name!r}", did_you_mean(name, known))
+            raise ArgumentError(f"{called}: the model has no input named {name!r}", did_you_mean(name, known))
         if any(size < 1 for size in shape):
-            raise ArgumentError(f"--shape {name}: sizes start at 1, got {_text(shape)}")
+            raise ArgumentError(f"{called} {name}: sizes start at 1, got {_text(shape)}")
         if known[name].shape is None:
             continue
         dims = _dims(known[name])
         declared = f"the model declares ({', '.join('?' if dim is None else str(dim) for dim in dims)})"
         if len(dims) != len(shape):
-            raise ArgumentError(f"--shape {name}={_text(shape)} has {len(shape)} sizes, {declared}")
+            raise ArgumentError(f"{called} {name}={_text(shape)} has {len(shape)} sizes, {declared}")
         for dim, size in zip(dims, shape, strict=True):
             if isinstance(dim, int) and dim != size:
-                raise ArgumentError(f"--shape {name}={_text(shape)} does not fit, {declared}")
+                raise ArgumentError(f"{called} {name}={_text(shape)} does not fit, {declared}")
             if isinstance(dim, str) and bound.setdefault(dim, size) != size:
-                raise ArgumentError(f"--shape gives the dimension {dim!r} two sizes, {bound[dim]} and {size}")
+                raise ArgumentError(
+                    f"{called} gives the dimension {dim!r} two sizes, {bound[dim]} and {size}"
+                )
     return bound
 
 

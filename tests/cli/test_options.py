@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graphprune.cli.main import main
+
 from .conftest import Run, small_model
 
 PRUNE = ("--passes", "prune(ratio=0.5, criterion=l1, align=1)")
@@ -170,3 +172,107 @@ def test_quiet_leaves_the_exit_code_alone(run: Run, folder: Path) -> None:
     outcome = run("validate", "model.onnx", "other.onnx", "-q")
     assert (outcome.code, outcome.out, outcome.err) == (1, "", "")
     assert "measure" in run("bench", "model.onnx", "-v").err
+
+
+def test_a_model_goes_to_stdout_and_its_report_to_stderr(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert main(("compile", "model.onnx", "-o", "-", "--no-bench", *PRUNE)) == 0
+    sent = capfdbinary.readouterr()
+    assert main((*SMALL, *PRUNE, "-q")) == 0
+    assert sent.out == (folder / "small.onnx").read_bytes()
+    assert b"rewrite proved" in sent.err
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "small.onnx", "small.plan.json"}
+
+
+def test_weights_beside_a_model_go_into_what_stdout_gets(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    ir.save(small_model(), folder / "beside.onnx", external_data="beside.data")
+    assert main(("compile", "beside.onnx", "-o", "-", "--no-bench", "-q", *PRUNE)) == 0
+    (folder / "sent.onnx").write_bytes(capfdbinary.readouterr().out)
+    (folder / "beside.data").unlink()
+    assert main(("compile", "sent.onnx", "-o", "again.onnx", "--passes", "canonicalize", "-q")) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--json",), "-o - and --format json both write to stdout"),
+        (("--print-plan",), "-o - and --print-plan both write to stdout"),
+        (("--sparse-initializers",), "--sparse-initializers is checked on the written file"),
+    ],
+)
+def test_stdout_takes_one_thing(words: tuple[str, ...], said: str, run: Run) -> None:
+    outcome = run("compile", "model.onnx", "-o", "-", *PRUNE, *words)
+    assert (outcome.code, outcome.out) == (2, "") and said in outcome.err
+
+
+def test_a_terminal_gets_no_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    outcome = run("compile", "model.onnx", "-o", "-", *PRUNE)
+    assert outcome.code == 2 and "which is a terminal" in outcome.err
+
+
+def test_a_model_above_two_gigabytes_is_not_sent(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["" : 21]>\n'
+        "g (float[n,512] x) => (float[n,512] y) { y = MatMul(x, w) }",
+        initializers=[ir.tensor(np.ones((512, 512), np.float32), name="w")],
+    )
+    ir.save(wide, folder / "wide.onnx")
+    monkeypatch.setattr("graphprune.cli.output.ONE_FILE", 1000)
+    outcome = run("compile", "wide.onnx", "-o", "-", "--no-bench", "--passes", "canonicalize")
+    assert (outcome.code, outcome.out) == (2, "") and "larger than 2 GB" in outcome.err
+
+
+def _dims(path: Path) -> dict[str, list[int | str | None]]:
+    graph = ir.load(path).graph
+    values = [*graph.inputs, *graph.outputs, *(out for node in graph for out in node.outputs)]
+    found = {value.name or "": value.shape for value in values}
+    return {
+        name: [d if isinstance(d, int) else d.value for d in shape or ()] for name, shape in found.items()
+    }
+
+
+def test_set_shape_writes_fixed_sizes_and_what_follows(run: Run, folder: Path) -> None:
+    outcome = run(*SMALL, *PRUNE, "--set-shape", "image=4x3x8x8")
+    assert outcome.code == 0 and "assumed" not in outcome.out
+    found = _dims(folder / "small.onnx")
+    assert (found["image"], found["logits"], found["a"]) == ([4, 3, 8, 8], [4, 10], [4, 5, 8, 8])
+    assert run("validate", "small.onnx", "small.onnx").code == 0
+
+
+def test_set_shape_alone_is_enough_to_do(run: Run, folder: Path) -> None:
+    assert run(*SMALL, "--set-shape", "image=1,3,8,8").code == 0
+    assert _dims(folder / "small.onnx")["logits"] == [1, 10]
+    assert run("validate", "model.onnx", "small.onnx", "--shape", "image=1x3x8x8").code == 0
+
+
+def test_set_shape_that_contradicts_the_model_is_refused(run: Run, folder: Path) -> None:
+    for text, said in (
+        ("image=4x3x8x9", "--set-shape image=4,3,8,9 does not fit"),
+        ("imaeg=4x3x8x8", "--set-shape: the model has no input named 'imaeg'"),
+    ):
+        outcome = run(*SMALL, "--set-shape", text)
+        assert outcome.code == 2 and said in outcome.err and not (folder / "small.onnx").exists()
+
+
+def test_one_symbol_is_set_wherever_it_stands(run: Run, folder: Path) -> None:
+    two = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["" : 21]>\n'
+        "g (float[n,4] x, float[n,4] y) => (float[n,4] z) { t = Add(x, y) z = Relu(t) }"
+    )
+    ir.save(two, folder / "two.onnx")
+    assert run("compile", "two.onnx", "-o", "set.onnx", "--no-bench", "--set-shape", "x=7,4").code == 0
+    assert set(map(tuple, _dims(folder / "set.onnx").values())) == {(7, 4)}
+
+
+def test_what_was_asked_stands_against_what_was_got(run: Run) -> None:
+    shown = run(*SMALL, *PRUNE).out
+    assert "asked ratio=0.5, got 0.5 of the Units: 81.3 % of params and 85.7 % of MACs went along" in shown
+    assert "most went from conv1.weight:0: " in shown
+    shown = run(*SMALL, "--force", "--passes", "prune(params=0.4, align=1)").out
+    assert "asked params=0.4, left 0.3" in shown
