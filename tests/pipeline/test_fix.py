@@ -246,5 +246,5 @@ def test_taking_branches_changes_no_result(program: object, flag: bool) -> None:
 
 def test_an_if_that_data_decides_stays() -> None:
     model = program_model(("data", True, "add", "weight"))
-    take_branches(model)
+    take_branches(model, record_of)
     assert sum(node.op_type == "If" for node in model.graph.all_nodes()) == 2
