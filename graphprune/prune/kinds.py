@@ -50,7 +50,7 @@ def chosen(kind: Kind, wanted: Iterable[Chosen]) -> bool:
 
 def _is_stream(group: Group, order: Mapping[ir.Node, int], join: int) -> bool:
     """Read and written again: a sum carries the width after some node has read it (a gate is no sum)."""
-    reads = [order[s.use.node] for s in group.slices if s.role == "sink" and s.use.node in order]
+    reads = [order[s.use.node] for s in group.slices if s.role == "sink"]
     return bool(reads) and min(reads) < join
 
 

@@ -231,6 +231,8 @@ CASES = [
         both(rows(S, C, T), rows(S, T, D)),
         {"equation": "sc,ct,td"},
     ),
+    Case("Einsum", ((B, H, S, C), (C, T)), rows(B, H, S, C, T), {"equation": "b...c,ct->b...t"}),
+    Case("Einsum", ((B, H, S, C), (H, S, T, C)), rows(B, H, S, C, T), {"equation": "b...c,...tc->b...t"}),
     Case("Einsum", ((S, C),), lambda: iter(()), {"equation": "sc->cs"}),
     *(
         Case(
