@@ -63,7 +63,7 @@ def without(branches: Iterable[Branch], bypassed: Iterable[Sublayer] = ()) -> Go
         gone.nodes |= branch.nodes
         gone.nodes |= {p.node for p in (branch.pick, *branch.others) if p.node.op_type != "Split"}
         for sink in branch.sinks:
-            if sink.kind == "start" and sink.follows is not None:
+            if sink.follows is not None:
                 gone.moved[(sink.node, 0)] = gone.moved.get((sink.follows, 0), (sink.follows, 0))
             elif sink.kind == "updates":
                 _alias(gone, sink.node, 0)

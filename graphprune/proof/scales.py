@@ -27,12 +27,12 @@ FLOATING = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16
 def squashers(value: ir.Value | None) -> frozenset[ir.Node]:
     """The nodes that gave a value its full scale of 1; none if it does not have it."""
     found: set[ir.Node] = set()
-    seen: set[ir.Value] = set()
+    seen: set[ir.Value | None] = set()
     work = [value]
     while work:
         one = work.pop()
         node = None if one is None or one.dtype not in FLOATING else one.producer()
-        if node is None or one is None:
+        if node is None:
             return frozenset()
         if node.op_type in SQUASHING:
             found.add(node)

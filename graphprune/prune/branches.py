@@ -25,7 +25,7 @@ def remove_branches(rewriting: Rewriting) -> None:
     sinks = [sink for branch in gone for sink in branch.sinks]
     sinks += [Sink(sublayer.join, sublayer.position, "sum") for sublayer in bypassed]
     for sink in sinks:
-        if sink.kind == "start" and sink.follows is not None:
+        if sink.follows is not None:
             start = rewriting.node(sink.follows).inputs[0]
             rewriting.node(sink.node).replace_input_with(0, start)
         elif sink.kind == "updates":

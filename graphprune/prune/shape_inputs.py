@@ -47,7 +47,7 @@ def resize_shape_input(rewriting: Rewriting, edit: ShapeInput) -> None:
         array = _scaled(np.array(dense.const_value.numpy()), shares)
         node.replace_input_with(edit.position, rewriting.constant(node, array, "shape"))
         return
-    if _edit_pieces(rewriting, edit, shares):
+    if _edit_pieces(rewriting, dense, shares):
         return
     origins = _origins(rewriting, dense)
     pending = [share if origins is None or origins[i] != LIVE else None for i, share in enumerate(shares)]
@@ -79,11 +79,10 @@ def _scaled(array: Array, shares: list[Share | None]) -> Array:
     return flat.reshape(array.shape)
 
 
-def _edit_pieces(rewriting: Rewriting, edit: ShapeInput, shares: list[Share | None]) -> bool:
+def _edit_pieces(rewriting: Rewriting, dense: ir.Value, shares: list[Share | None]) -> bool:
     """Rewrites the constant pieces of a Concat that builds the shape, when that is all there is to do."""
-    dense = edit.node.inputs[edit.position]
-    producer = dense.producer() if dense is not None else None
-    if producer is None or not has(producer, Trait.CONCAT) or dense is None or len(dense.uses()) != 1:
+    producer = dense.producer()
+    if producer is None or not has(producer, Trait.CONCAT) or len(dense.uses()) != 1:
         return False
     copy = rewriting.node(producer)
     start, changes = 0, []

@@ -213,7 +213,7 @@ def beyond(analysis: Analysis, change: Change, sites: Sequence[Site]) -> list[ir
         each for group in cut_groups(analysis, change.cuts) for each in group.slices if each.role == "sink"
     )
     nodes = (each.use.node for each in sinks if each.use not in able)
-    return list(dict.fromkeys(node for node in nodes if node is not None and node not in gone))
+    return list(dict.fromkeys(node for node in nodes if node not in gone))
 
 
 def _fixed(site: Site, readers: int) -> str:
