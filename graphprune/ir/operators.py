@@ -124,7 +124,7 @@ class Shaping:
     Attributes:
         shape: the shapes; None leaves them to the onnx package.
         kind: the element types; None leaves them to the onnx package, also where it cannot tell the shapes.
-        alike: sizes that must be equal.
+        alike: sizes that must be equal, where its weight does not say it.
         axes: what an axis of the result is: "slotwise", that of the inputs; "joined", as well, but for one of
             them; "windows", so many steps of a window that two sizes may become one: 41 and 43 are both 11
             after two strides, 48 is 12.
@@ -158,6 +158,10 @@ class Held(NamedTuple):
 
 class Operator(Protocol):
     """An operator, as ir needs to know it."""
+
+    @property
+    def alike(self) -> AlikeRule | None:
+        """Sizes that must be equal."""
 
     @property
     def shaping(self) -> Shaping | None:

@@ -20,7 +20,7 @@ from graphprune.ir.bodies import Body, open_body, trips, values_of
 from graphprune.ir.evaluate import integer
 from graphprune.ir.learned import Learned, Symbols
 from graphprune.ir.nodes import is_if, is_shape, is_size, is_slice
-from graphprune.ir.operators import Operators, Shape, Shaping, Size, Sized, UnknownShapeError
+from graphprune.ir.operators import Operator, Operators, Shape, Shaping, Size, Sized, UnknownShapeError
 from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
 
 LEFT_TO_ONNX = Shaping(kind=None)
@@ -237,7 +237,7 @@ class _Inference:
             return
         shaping, at = shaping or LEFT_TO_ONNX, Sized(node, self.sizes.shapes, self.sizes.data)
         if node.graph is self.model.graph:  # a branch may be there for another size
-            self.symbols.fix(_alike(shaping, at))
+            self.symbols.fix(_alike(operator, at))
         known = self._ruled(shaping, at)
         if known is None:
             known = self._slow(shaping, at)
@@ -379,10 +379,10 @@ class _Inference:
         )
 
 
-def _alike(shaping: Shaping, at: Sized) -> list[tuple[Size, Size]]:
+def _alike(operator: Operator | None, at: Sized) -> list[tuple[Size, Size]]:
     """Pairs of sizes that must be equal for the node to run; none where a shape or the rule is not known."""
     try:
-        return [] if shaping.alike is None else list(shaping.alike(at))
+        return [] if operator is None or operator.alike is None else list(operator.alike(at))
     except NO_RESULT:
         return []
 

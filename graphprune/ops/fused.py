@@ -17,7 +17,7 @@ from graphprune.ops.linear import gemm
 from graphprune.ops.norm import admit
 from graphprune.ops.operands import Convolution, Product, all_fixed, fix_positions, per_slot
 from graphprune.ops.record import Indices, Layer, Record, held, ops, traits
-from graphprune.ops.shaping import BROADCAST, SAME, product, scaled, summed
+from graphprune.ops.shaping import BROADCAST, SAME, product, scaled
 from graphprune.ops.shaping import broadcast as broadcast_shape
 from graphprune.ops.shaping import conv as conv_shape
 from graphprune.ops.traits import Trait
@@ -315,8 +315,8 @@ ROWS = (
             "contraction",
             "the constant operand",
             macs.matmul,
-            shaping=Shaping(product(), alike=summed()),
-            layer=Layer(1, 1, 0, either=True, result="fused"),
+            shaping=Shaping(product()),
+            layer=Layer(1, -1, -2, either=True, result="fused"),
             traits=what,
         )
         for names, what in PRODUCTS.items()
@@ -328,8 +328,8 @@ ROWS = (
         "contraction",
         "B, C",
         macs.gemm,
-        shaping=Shaping(product(), alike=summed()),
-        layer=Layer(1, 1, 0, bias=2, either=True, result="fused"),
+        shaping=Shaping(product()),
+        layer=Layer(1, -1, -2, bias=2, either=True, result="fused"),
         traits=traits(Trait.PRODUCT),
     ),
     Record(
@@ -340,7 +340,7 @@ ROWS = (
         "B, bias",
         macs.matmul,
         shaping=Shaping(product()),
-        layer=Layer(1, 1, 0, bias=2, result="fused"),
+        layer=Layer(1, -1, -2, bias=2, result="fused"),
     ),
     Record(
         ops("BiasGelu FastGelu", "com.microsoft"),

@@ -14,7 +14,6 @@ from graphprune.ops import counting as macs
 from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.operands import fix_positions
 from graphprune.ops.record import Layer, Record, ops, traits
-from graphprune.ops.shaping import axes_of, channels_of, summed
 from graphprune.ops.shaping import conv as conv_shape
 from graphprune.ops.traits import Trait
 
@@ -330,8 +329,8 @@ ROWS = (
         "contraction",
         "slices the constant operand",
         macs.matmul,
-        shaping=Shaping(matmul_shape, alike=summed()),
-        layer=Layer(1, 1, 0, either=True),
+        shaping=Shaping(matmul_shape),
+        layer=Layer(1, -1, -2, either=True),
         traits=traits(Trait.PRODUCT),
     ),
     Record(
@@ -341,8 +340,8 @@ ROWS = (
         "contraction",
         "slices B and C",
         macs.gemm,
-        shaping=Shaping(gemm_shape, alike=summed()),
-        layer=Layer(1, 1, 0, bias=2, either=True),
+        shaping=Shaping(gemm_shape),
+        layer=Layer(1, -1, -2, bias=2, either=True),
         traits=traits(Trait.PRODUCT),
     ),
     Record(
@@ -362,7 +361,7 @@ ROWS = (
             "contraction",
             "W, bias, `group`; a Gather on either side along channels",
             macs.conv(),
-            shaping=Shaping(conv_shape(last=False), alike=channels_of(1), axes="windows"),
+            shaping=Shaping(conv_shape(last=False), axes="windows"),
             layer=layer,
             traits=what,
         )
@@ -375,7 +374,7 @@ ROWS = (
         "contraction",
         "W, bias, `group`",
         conv_transpose_macs,
-        shaping=Shaping(alike=axes_of(1, 1, 0), axes="windows"),
+        shaping=Shaping(axes="windows"),
         layer=Layer(1, 1, 0, bias=2, channel=1, kernel="rows"),
         traits=traits(Trait.CONVOLUTION, Trait.SPREAD),
     ),

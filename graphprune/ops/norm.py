@@ -10,7 +10,7 @@ from graphprune.labels.edits import AttributeCount, LayerNormExpansion, RmsCompe
 from graphprune.labels.visit import Visit
 from graphprune.ops.operands import fix_positions
 from graphprune.ops.record import Record, ops, traits
-from graphprune.ops.shaping import SAME, axes_of
+from graphprune.ops.shaping import SAME
 from graphprune.ops.traits import Trait
 
 UNBLOCK = (
@@ -158,6 +158,11 @@ def rms_width(visit: Visit, start: int, scale: int) -> None:
     visit.edit(RmsCompensation(visit.node, axes[-1], scale, "epsilon", 1e-5))
 
 
+def scales_of(at: Sized) -> Pairs:
+    """One scale per channel."""
+    return [(at.input(0)[1], at.input(1)[0])]
+
+
 def width_of(at: Sized) -> Pairs:
     """The last axis, whose scale may be broadcast."""
     x, scale = at.input(0), at.input(1)
@@ -171,7 +176,7 @@ ROWS = (
         "x.1 = scale = bias = mean = variance",
         "parallel",
         "four vectors",
-        shaping=replace(SAME, alike=axes_of(1, 1, 0)),
+        shaping=replace(SAME, alike=scales_of),
         traits=traits(Trait.BATCH_NORM, Trait.CHANNEL_NORM),
     ),
     Record(
@@ -180,7 +185,7 @@ ROWS = (
         "x.1 = scale = bias; normalised axes are fixed, or sliced as a LayerNorm's",
         "parallel",
         "two vectors",
-        shaping=replace(SAME, alike=axes_of(1, 1, 0)),
+        shaping=replace(SAME, alike=scales_of),
         traits=traits(Trait.CHANNEL_NORM),
     ),
     Record(

@@ -20,7 +20,7 @@ from graphprune.ops.heads import (
 )
 from graphprune.ops.operands import per_slot
 from graphprune.ops.record import Layer, Record, ops, traits
-from graphprune.ops.shaping import axes_of, plus, scaled
+from graphprune.ops.shaping import plus, scaled
 from graphprune.ops.traits import Trait
 
 
@@ -134,8 +134,8 @@ ROWS = (
         "contraction",
         "W, bias, `num_heads`, `qkv_hidden_sizes`, `scale`, cache",
         packed_attention_macs(past=4),
-        shaping=Shaping(packed_attention_shape(past=4), alike=axes_of(2, 1, 0)),
-        layer=Layer(1, 1, 0, bias=2, result="fused"),
+        shaping=Shaping(packed_attention_shape(past=4)),
+        layer=Layer(1, -1, -2, bias=2, result="fused"),
         caches=((4, 1),),
         traits=traits(Trait.ATTENTION),
     ),
@@ -146,8 +146,8 @@ ROWS = (
         "contraction",
         "W, scale, bias, `num_heads`",
         packed_attention_macs(past=8),
-        shaping=Shaping(packed_attention_shape(past=8), follows(3), axes_of(2, 1, 0)),
-        layer=Layer(1, 1, 0, bias=2, result="hidden"),
+        shaping=Shaping(packed_attention_shape(past=8), follows(3)),
+        layer=Layer(1, -1, -2, bias=2, result="hidden"),
         held=(Held(0, (3,), 6), Held(1, (4,), 7), Held(2)),
         traits=traits(Trait.ATTENTION, Trait.CODES),
     ),

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from graphprune.ir.operators import Held, Shaping
+from graphprune.ir.operators import AlikeRule, Held, Pairs, Shaping, Sized
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import Counter
+from graphprune.ops.shaping import scaled
 from graphprune.ops.traits import LAYERS, WEIGHTED, Trait
 
 Exactness = Literal["parallel", "contraction", "structural", "reduction", "count", "normaliser", "frozen"]
@@ -34,7 +35,8 @@ class Layer:
 
     Attributes:
         weight: input that holds W.
-        rows: axis of W that makes output channels, unless the node says `transB`.
+        rows: axis of W that makes output channels, unless the node says `transB`; of a product negative, as
+            others may come before it.
         columns: axis of W that is contracted, likewise.
         bias: input that holds b; None where another node adds it.
         channel: axis of x that is contracted, and of the result that the rows make.
@@ -54,6 +56,15 @@ class Layer:
     either: bool = False
     factor: str = "beta"
     result: Literal["sum", "hidden", "fused"] = "sum"
+
+    def alike(self, at: Sized) -> Pairs:
+        """What is contracted is as long in x as in W, once per group."""
+        x, w = at.input(0), at.input(self.weight)
+        if self.kernel is not None:
+            groups = at.number("group", 1) if self.kernel == "columns" else 1
+            return [(x[self.channel], scaled(w[self.columns], groups))]
+        turned = len(w) == 1 or at.number("transB") == 1
+        return [(x[-2 if at.number("transA") == 1 else -1], w[self.rows if turned else self.columns])]
 
     def __str__(self) -> str:
         """As `W 1: rows 0, columns 1; b 2`."""
@@ -127,6 +138,12 @@ class Record:
 
     def _lacks(self, what: str) -> TypeError:
         return TypeError(f"the row of {', '.join(self.ops)} {what}")
+
+    @property
+    def alike(self) -> AlikeRule | None:
+        """Sizes that must be equal for a node to run: what a weight says about the data that meets it."""
+        stated = None if self.shaping is None else self.shaping.alike
+        return stated or (None if self.layer is None else self.layer.alike)
 
     def data(self, position: int) -> Held | None:
         """What is known of an input that holds data, of an operator on codes."""

@@ -11,7 +11,6 @@ from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import At, Place, Term
 from graphprune.ops.record import Layer, Record, held, ops, traits
-from graphprune.ops.shaping import axes_of
 from graphprune.ops.traits import Trait
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -160,7 +159,6 @@ ROWS = (
         "contraction",
         "`hidden_size`; W, R, B, P, initial states",
         recurrent_macs,
-        shaping=Shaping(alike=axes_of(2, 1, 2)),
         layer=Layer(1, 1, 2, bias=3, result="hidden"),
         traits=traits(Trait.RECURRENT),
     ),

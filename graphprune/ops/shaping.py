@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
 from graphprune.ir.operators import (
     ONE,
-    AlikeRule,
-    Pairs,
     Shape,
     ShapeRule,
     Shaping,
@@ -123,20 +121,6 @@ def _conv(at: Sized, data: Shape, weight: Shape) -> Shape | None:
     return (data[0], weight[0], *spatial)
 
 
-def channels_of(weight: int) -> AlikeRule:
-    """Channels of the data: those of the weight of a convolution, once per group."""
-
-    def rule(at: Sized) -> Pairs:
-        return [(at.input(0)[1], scaled(at.input(weight)[1], at.number("group", 1)))]
-
-    return rule
-
-
-def axes_of(axis: int, weight: int, of_weight: int) -> AlikeRule:
-    """One axis of the data is as long as one of a weight."""
-    return lambda at: [(at.input(0)[axis], at.input(weight)[of_weight])]
-
-
 # -- products
 
 
@@ -155,14 +139,3 @@ def product(a: int = 0, b: int = 1) -> ShapeRule:
 
 def _turned(shape: Shape, swap: bool) -> Shape:
     return (*shape[:-2], shape[-1], shape[-2]) if swap and len(shape) > 1 else shape
-
-
-def summed(a: int = 0, b: int = 1) -> AlikeRule:
-    """The summed axis of a matrix product."""
-
-    def rule(at: Sized) -> Iterator[tuple[Size, Size]]:
-        left, right = at.input(a), at.input(b)
-        across = at.number("transB") == 1 or len(right) == 1
-        yield left[-2 if at.number("transA") == 1 else -1], right[-1 if across else -2]
-
-    return rule

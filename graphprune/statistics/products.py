@@ -44,7 +44,7 @@ def product_of(graph: ir.Graph, node: ir.Node, layer: Layer, x: Held | None, siz
         return None
     blocks = node.attributes["group"].as_int() if windowed and "group" in node.attributes else 1
     axis, kernel = (1, stored.shape[2:]) if windowed else (-1, ())
-    across = layer.columns == 0 and not _flag(node, "transB")
+    across = layer.columns == -2 and not _flag(node, "transB")
     outputs = stored.shape[1 if across else 0]
     held = _held(node, layer.bias, sizes, outputs, len(kernel))
     given = None if layer.bias is None else _input(node, layer.bias)

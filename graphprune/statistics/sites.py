@@ -79,7 +79,7 @@ def _conv(
         return None
     blocks = node.attributes["group"].as_int() if "group" in node.attributes else 1
     bias, held = _biases(graph, node, layer, sizes)
-    name, kernel, across = stored.value.name or "", stored.shape[2:], layer.columns == 0
+    name, kernel, across = stored.value.name or "", stored.shape[2:], layer.kernel == "rows"
     return Site(node, layer, position, edge, stored, bias, held, name, blocks, axis, axis, kernel, across)
 
 

@@ -9,9 +9,11 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.axes.analyse import analyse
+from graphprune.ir.operators import Sized
+from graphprune.ir.shapes import infer
 from graphprune.labels.options import Options
 from graphprune.labels.state import Use
-from graphprune.ops import BY_OP, TABLE
+from graphprune.ops import BY_OP, TABLE, record_of
 from graphprune.ops.record import Record, held
 from tests.ops.test_macs import CASES, MS, Case
 
@@ -43,10 +45,10 @@ def test_the_axes_of_a_weight_are_those_that_its_label_rule_calls_source_and_sin
     assert layer is not None
     model = stored(case, *range(1, len(case.inputs)))
     roles, node = analyse(model, Options()).state.roles, model.graph[0]
-    use = Use(node, layer.weight)
-    assert roles[(use, layer.columns)] == "sink"
+    use, rank = Use(node, layer.weight), len(case.inputs[layer.weight] or ())
+    assert roles[(use, layer.columns % rank)] == "sink"
     # the rule of a quantised recurrent net keeps its gates as they are
-    assert roles[(use, layer.rows)] == ("table" if case.op.endswith("QuantizeLSTM") else "source")
+    assert roles[(use, layer.rows % rank)] == ("table" if case.op.endswith("QuantizeLSTM") else "source")
     if layer.bias is not None and layer.bias < len(node.inputs) and node.inputs[layer.bias] is not None:
         assert {role for (where, _), role in roles.items() if where == Use(node, layer.bias)} == {"bias"}
 
@@ -83,9 +85,20 @@ def test_a_record_prints_as_what_it_says() -> None:
         "  data       0, 3, 8",
         "  traits     convolution, codes",
     ]
-    assert "0x" not in repr(BY_OP["Gemm"]) and str(BY_OP["Gemm"].layer) == "W 0 or 1: rows 1, columns 0; b 2"
+    assert (
+        "0x" not in repr(BY_OP["Gemm"]) and str(BY_OP["Gemm"].layer) == "W 0 or 1: rows -1, columns -2; b 2"
+    )
 
 
 def test_records_are_values() -> None:
     row = BY_OP["Relu"]
     assert isinstance(row, Record) and replace(row) == row and replace(row, labels="x") != row
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.op)
+def test_what_a_weight_contracts_says_how_long_the_data_are(case: Case) -> None:
+    row, model = BY_OP[case.op], case.model()
+    assert row.alike is not None
+    at = Sized(model.graph[0], infer(model, record_of).shapes, {})
+    pairs = list(row.alike(at))
+    assert len(pairs) == 1 and pairs[0][0] == pairs[0][1] and pairs[0][0] in at.input(0)
