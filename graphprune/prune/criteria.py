@@ -30,7 +30,8 @@ from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
 from graphprune.prune.saliency import Weights, batch_norm_slices, fpgm, lamp, norm, per_unit, scored_slices
 from graphprune.prune.shrink import damping_of, inverted, varying
 from graphprune.prune.surgeon import CHUNK, ColumnSheet, Sheet, alike, eliminate
-from graphprune.statistics.measures import Rows, Second, Wanted
+from graphprune.statistics.measures import Rows, Second, Wanted, as_gram
+from graphprune.statistics.rows import GRAM_COLUMNS
 
 Bars = Literal["row", "column"]
 
@@ -119,12 +120,15 @@ def _obs(group: Group, evidence: Evidence) -> Doubles | None:
 def _sheets(sink: Sink, evidence: Evidence) -> Iterator[Sheet]:
     """Blocks of a Site of which the Group's columns vary, on the side that is smaller."""
     second, matrix, unit = _second(sink, evidence), sink.matrix(), _unit(sink, evidence)
+    if isinstance(second, Rows) and 2 * second.count > sink.site.columns <= GRAM_COLUMNS:
+        second = as_gram(second)  # what grows with the square of the rows costs more
     for block, units, columns in sink.by_block():
         if isinstance(second, Rows):
             rows = second.centred[block]
             moves = varying(np.square(rows, dtype=np.float64).mean(axis=0), second.mean[block])
             if moves[columns].any():
-                yield RowSheet(matrix[block], rows * moves, evidence.damping, units, columns, unit**-2)
+                rows *= moves
+                yield RowSheet(matrix[block], rows, evidence.damping, units, columns, unit**-2)
             continue
         covariance = second.scatter[block] / max(second.count, 1.0)
         moves = varying(np.diagonal(covariance), second.mean[block])

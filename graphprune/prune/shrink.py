@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import linalg
+from scipy.linalg import lapack
 
 from graphprune.ir.arrays import Bools, Doubles
 
@@ -12,6 +14,8 @@ MOST = 0.5
 """Share of the identity in the mix beyond which nothing would be left of the data."""
 STILL = 1e-11
 """Share of its second moment below which a column's variance is rounding: it is constant."""
+PIECE = 512
+"""Rows and columns of a triangle that are copied together."""
 HARDER = 10.0
 """Factor of a ridge that did not make a matrix positive."""
 
@@ -52,24 +56,47 @@ def varying(variance: Doubles, mean: Doubles) -> Bools:
 
 
 def inverted(second: Doubles, share: float) -> Doubles:
-    """(H + share * mean diagonal)^-1; columns that are always zero count as independent.
+    """(H + share * mean diagonal)^-1, in place of H; columns that are always zero count as independent.
 
     H was summed in single precision: where it is not positive even so, the damping grows until it is.
     """
-    from scipy.linalg.lapack import dpotrf, dpotri
-
-    diagonal = np.diagonal(second)
+    diagonal = second.diagonal().copy()
     mean = float(diagonal.mean())
     level = share * mean
+    places = np.diag_indices_from(second)
     while True:
-        damped = np.array(second, order="F")
-        damped[np.diag_indices_from(damped)] += np.where(diagonal > 0, level, 1.0)
-        factor, failed = dpotrf(damped, lower=1, overwrite_a=1)
-        if not failed:
-            break
+        second[places] = diagonal + np.where(diagonal > 0, level, 1.0)
+        if _invert(second):
+            return second
+        _mirror(second.T)
         level = HARDER * max(level, float(np.finfo(np.float32).eps) * mean)
-    half, _ = dpotri(factor, lower=1, overwrite_c=1)
-    lower = np.tril(half, -1)
-    lower += lower.T
-    lower[np.diag_indices_from(lower)] = np.diagonal(half)
-    return np.asarray(lower)
+
+
+def inverse(matrix: Doubles) -> Doubles:
+    """That of a symmetric positive matrix, in its place.
+
+    Raises:
+        LinAlgError: it is not positive.
+    """
+    if not _invert(matrix):
+        raise linalg.LinAlgError("not positive")
+    return matrix
+
+
+def _invert(matrix: Doubles) -> bool:
+    """Whether it could be inverted in its place; if not, its lower triangle is lost, and its diagonal."""
+    factor, failed = lapack.dpotrf(matrix.T, lower=0, clean=0, overwrite_a=1)
+    if failed:
+        return False
+    lapack.dpotri(factor, lower=0, overwrite_c=1)
+    _mirror(matrix)
+    return True
+
+
+def _mirror(matrix: Doubles) -> None:
+    """The lower triangle becomes the upper one, too."""
+    for start in range(0, len(matrix), PIECE):
+        end = min(start + PIECE, len(matrix))
+        block = matrix[start:end, start:end]
+        matrix[start:end, end:] = matrix[end:, start:end].T
+        block[...] = np.tril(block) + np.tril(block, -1).T

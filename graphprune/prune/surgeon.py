@@ -15,6 +15,8 @@ STEPS = 48
 """Rounds of an elimination: wide Groups lose several Units a round, the cheapest ones."""
 CHUNK = 1 << 22
 """Elements of gathered weights that are held at a time."""
+DENSE = 0.75
+"""Share that is left below which what is gone is not carried along any more."""
 
 
 class Sheet(Protocol):
@@ -35,7 +37,7 @@ class ColumnSheet:
 
     Args:
         matrix: W, [rows, columns].
-        inverse: H^-1, [columns, columns].
+        inverse: H^-1, [columns, columns]; it is used up.
         units, columns: parallel arrays; unit units[k] owns column columns[k]. Other columns stay.
     """
 
@@ -43,6 +45,7 @@ class ColumnSheet:
         self._matrix, self._inverse = np.array(matrix), inverse
         self._factor = np.empty((len(columns), len(inverse)))
         self._reached = 0
+        self._left = np.ones(len(inverse), bool)
         self._bundles = [_Bundle.of(inverse, *each) for each in alike(units, columns)]
 
     def costs(self, size: int) -> Doubles:
@@ -54,9 +57,12 @@ class ColumnSheet:
 
     def remove(self, units: Ids) -> None:
         """Takes the columns of these Units out; what stays makes up for them."""
+        if np.count_nonzero(self._left) < DENSE * len(self._left):
+            self._close_up()
         gone = np.concatenate([bundle.take(units) for bundle in self._bundles])
         if not len(gone):
             return
+        self._left[gone] = False
         known = self._factor[: self._reached]
         across = self._inverse[gone] - known[:, gone].T @ known
         pivot = linalg.cholesky(across[:, gone], lower=True, check_finite=False)
@@ -67,6 +73,19 @@ class ColumnSheet:
         self._reached += len(gone)
         for bundle in self._bundles:
             bundle.follow(new)
+
+    def _close_up(self) -> None:
+        """The columns that are left move together, within the same memory."""
+        left = np.flatnonzero(self._left)
+        count, places = len(left), np.cumsum(self._left) - 1
+        for to, origin in enumerate(left.tolist()):
+            self._inverse[to, :count] = self._inverse[origin, left]
+        for row in self._factor[: self._reached]:
+            row[:count] = row[left]
+        self._inverse, self._factor = self._inverse[:count, :count], self._factor[:, :count]
+        self._matrix, self._left = self._matrix[:, left], self._left[left]
+        for bundle in self._bundles:
+            bundle.owned = places[bundle.owned]
 
 
 @dataclass(eq=False)

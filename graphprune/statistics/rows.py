@@ -22,7 +22,7 @@ OUTER_ELEMENTS = 2**17
 GRAM_COLUMNS = 4608
 """Most columns (512 channels of 3 x 3) whose products are summed unless the whole matrix is asked for."""
 DUAL_WORK = 3 * 10**11
-"""Rows times squared columns that are worked with, where columns are more: bounds time and memory."""
+"""Rows times squared columns that a repair works with, where columns are more: bounds time and memory."""
 LEAST_ROWS = 256
 FEW_ROWS = 8192
 """Rows that are always looked at where columns are few."""
@@ -63,10 +63,11 @@ class Sampling:
 def enough(columns: int, each: int) -> int:
     """Rows that so many columns are known well enough by, at `each` per column.
 
-    Very many columns get fewer: a row more costs as much as their square.
+    Very many columns get fewer: a row more costs as much as their square, and more the more rows there are.
     """
     if columns > GRAM_COLUMNS:
-        return max(LEAST_ROWS, min(GRAM_COLUMNS, DUAL_WORK // columns**2))
+        most = min(GRAM_COLUMNS, DUAL_WORK // columns**2)
+        return max(LEAST_ROWS, most * each // REPAIRED)
     return max(each * columns, FEW_ROWS)
 
 

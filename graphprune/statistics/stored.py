@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Singles
+from graphprune.ir.mapped import in_place
 from graphprune.ir.operators import Held
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Use
@@ -183,9 +184,9 @@ class Stored:
         return self.grid is not None if decoded else True
 
     def read(self) -> Array:
-        """What the reader multiplies with."""
+        """What the reader multiplies with; it may lie in the file, where nothing is aligned."""
         assert self.value.const_value is not None
-        array = np.asarray(self.value.const_value.numpy())
+        array = in_place(self.value.const_value)
         if not self.chain.steps and self.grid is not None:
             return self.grid.values(self.codes())
         for step, shape in zip(self.chain.steps, self.shapes[1:], strict=True):
@@ -209,7 +210,7 @@ class Stored:
                 array = array.reshape(shape)
         dtype = self.value.dtype or ir.DataType.FLOAT
         with np.errstate(over="ignore"):
-            return np.ascontiguousarray(array.astype(dtype.numpy()))
+            return np.ascontiguousarray(array.astype(dtype.numpy(), copy=False))
 
     @property
     def first(self) -> Use | None:

@@ -357,7 +357,7 @@ def test_an_inverse_does_not_depend_on_the_unit_of_what_is_measured(scale: float
     """Nor does what is added to a matrix that is not positive, which is no more than it takes."""
     rows = sample(6, rows=3)
     second = rows.T @ rows
-    found = inverted(second, damping)
+    found = inverted(second.copy(), damping)
     np.testing.assert_allclose(inverted(scale * second, damping) * scale, found, rtol=1e-6)
     added = np.linalg.inv(found) - second
     np.testing.assert_allclose(added, np.diag(np.diagonal(added)), atol=1e-4 * np.diagonal(second).mean())

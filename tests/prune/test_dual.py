@@ -72,8 +72,8 @@ def test_matching_is_the_same_on_both_sides(seed: int) -> None:
     np.testing.assert_allclose(dual.bias, primal.bias, rtol=1e-3, atol=1e-3)
 
 
-def sheets(seed: int, units: Array, columns: Array, rows: int) -> tuple[Sheet, Sheet]:
-    x, _, weight = drawn(seed, rows)
+def sheets(seed: int, units: Array, columns: Array, rows: int, outputs: int = 7) -> tuple[Sheet, Sheet]:
+    x, _, weight = drawn(seed, rows, outputs=outputs)
     about = (x[0] - x[0].mean(axis=0)).astype(np.float32)
     covariance = about.astype(float).T @ about / rows
     return (
@@ -83,7 +83,7 @@ def sheets(seed: int, units: Array, columns: Array, rows: int) -> tuple[Sheet, S
 
 
 @SEEDS
-@pytest.mark.parametrize("rows", [4, 20, 55])
+@pytest.mark.parametrize("rows", [4, 20, 55, 80])
 @pytest.mark.parametrize("owned", [1, 5, 12])
 def test_an_elimination_by_rows_loses_what_one_by_columns_loses(seed: int, rows: int, owned: int) -> None:
     """Units of fewer and of more columns than there are rows, in a mixed order, with columns that stay."""
@@ -93,6 +93,23 @@ def test_an_elimination_by_rows_loses_what_one_by_columns_loses(seed: int, rows:
     primal, dual = (eliminate([side], size) for side in sheets(seed, units, columns, rows))
     np.testing.assert_allclose(dual, primal, rtol=0.01)
     assert np.array_equal(np.argsort(dual), np.argsort(primal))
+
+
+@SEEDS
+@pytest.mark.parametrize("rows", [2, 5, 20, 90])
+@pytest.mark.parametrize("outputs", [1, 40])
+def test_units_that_leave_together(seed: int, rows: int, outputs: int) -> None:
+    """More columns at once than there are rows, and fewer; weights of fewer and of more rows than data."""
+    draw = np.random.default_rng([seed, 3])
+    units, columns = np.repeat(np.arange(12), 4), draw.permutation(60)[:48]
+    primal, dual = sheets(seed, units, columns, rows, outputs)
+    left = np.ones(12, bool)
+    for gone in np.split(draw.permutation(12), [2, 5, 10])[:3]:
+        np.testing.assert_allclose(dual.costs(12)[left], primal.costs(12)[left], rtol=1e-3)
+        for side in (primal, dual):
+            side.remove(gone)
+        left[gone] = False
+    np.testing.assert_allclose(dual.costs(12)[left], primal.costs(12)[left], rtol=1e-3)
 
 
 @SEEDS

@@ -48,7 +48,7 @@ class Layer:
     def matrix(self) -> Matrix:
         """[blocks, rows, columns] in float32, columns in the order of the pattern."""
         found = self.sites[0].dense
-        return np.ascontiguousarray(found if self.order is None else found[..., self.order], np.float32)
+        return np.require(found if self.order is None else found[..., self.order], np.float32, ["C", "A"])
 
     def restore(self, matrix: Array) -> Array:
         """A matrix in the layout and type of the initializer; of a quantised one the codes next to it."""

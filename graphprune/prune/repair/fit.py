@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from graphprune.ir.arrays import Bools, Doubles, Floats
+from graphprune.ir.arrays import Array, Bools, Doubles, Floats
 from graphprune.prune.repair.solve import DAMPING, Seen, matched
 
 Known = TypeVar("Known", bound=Seen)
@@ -41,7 +41,13 @@ class Fit:
     @property
     def finite(self) -> bool:
         """Whether every number is one."""
-        return bool(np.isfinite(self.weight).all() and np.isfinite(self.bias).all())
+        return all_finite(self.weight, self.bias)
+
+
+def all_finite(*arrays: Array) -> bool:
+    """Whether every number is one, without as many bytes that say so of each."""
+    with np.errstate(invalid="ignore"):
+        return all(bool(np.isfinite(array.sum(dtype=np.float64))) for array in arrays)
 
 
 def fit(

@@ -15,7 +15,7 @@ from graphprune.ir.arrays import Array, Floats
 from graphprune.ops import has
 from graphprune.ops.traits import Trait
 from graphprune.prune.repair.codes import missed, on_grid
-from graphprune.prune.repair.fit import Known, fit
+from graphprune.prune.repair.fit import Known, all_finite, fit
 from graphprune.prune.repair.grid import Lattice
 from graphprune.prune.repair.norms import refreshed, statistics_of
 from graphprune.prune.repair.observe import Part, observe, together
@@ -344,10 +344,7 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
         weight = put_back(left, found.weight, lattice, dtype)
         bias = np.zeros(left.rows.shape)
         bias[:, part.rows] = audible(found.bias * part.live)
-        finite = all(
-            np.isfinite(each).all()
-            for each in (weight.astype(np.float32, copy=False), bias.astype(_type_of(site)))
-        )
+        finite = all_finite(weight.astype(np.float32, copy=False), bias.astype(_type_of(site)))
     if not found.finite or not finite:
         work.notes.append(f"{site.name}: left as it is, because its repair has {OVERFLOW}")
         return
