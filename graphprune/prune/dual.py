@@ -1,4 +1,4 @@
-"""Elimination on the side of the rows: the same losses as `ColumnSheet`'s where rows are fewer than columns."""
+"""Elimination on the side of the rows: the losses of `ColumnSheet`, where rows are fewer than columns."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class _Bundle:
     @property
     def _step(self) -> int:
         _, width, height = self.weights.shape
-        return max(1, PIECE // max(width * max(height, self.rows.shape[2]), 1))
+        return max(1, PIECE // max(int(width * max(height, self.rows.shape[2])), 1))
 
     def costs(self, at: Ids) -> Doubles:
         """tr(V_P (I - Z_P' M^-1 Z_P)^-1 V_P') of some Units."""

@@ -22,7 +22,7 @@ from graphprune.statistics.sites import Site, find_sites
 
 Arrays = Mapping[str, Array]
 Feed = Mapping[str, np.ndarray]
-SPREAD = 1.5
+SPREAD = 1.25
 """Rows that are run per row that is taken."""
 LEAST_SAMPLES = 128
 """Samples that are always run."""

@@ -180,7 +180,7 @@ def about_mean(rows: Array) -> Centred:
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused when it is read
         total = rows.sum(axis=1, dtype=np.float64)
         moved = rows - (total / max(1, count)).astype(rows.dtype)[:, None]
-        peak = float(np.abs(moved).max(initial=0.0))
+        peak = max(float(moved.max(initial=0.0)), -float(moved.min(initial=0.0)))
         power = 0
         if 0 < peak < np.inf and not SMALL < peak < 1 / SMALL:
             power = -int(np.frexp(peak)[1])
