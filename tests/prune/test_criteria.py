@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
+from graphprune.prune import criteria
 from graphprune.prune.criteria import CRITERIA, greedy
+from graphprune.prune.dual import RowSheet
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.normalise import normalised
 from graphprune.prune.shrink import inverted
 from graphprune.prune.surgeon import ColumnSheet, eliminate
+from graphprune.statistics.measures import Rows
 from tests.axes.claims import sketch
 
 from .evidence import gram, moments, ranks, score, vector
@@ -204,6 +207,24 @@ def test_obs_is_damped_by_a_share_of_the_mean_variance(damping: float) -> None:
     damped = covariance + damping * np.diagonal(covariance).mean() * np.eye(5)
     found = score(mlp(w), "obs", grams={"w": gram(x)}, damping=damping)
     np.testing.assert_allclose(found, eliminated([(w, damped, spans(5, 1))], 5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows, dual", [(3, True), (6, True), (7, False), (11, False)])
+def test_obs_of_few_rows_is_obs_of_their_products(
+    rows: int, dual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whichever side is the cheaper one."""
+    taken: list[object] = []
+
+    def counted(*given: object) -> RowSheet:
+        taken.append(given)
+        return RowSheet(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(criteria, "RowSheet", counted)
+    w, x = np.random.default_rng(1).standard_normal((3, 12)), sample(12, rows)
+    found = score(mlp(w), "obs", grams={"w": Rows(x[None].astype(np.float32))}, damping=0.05)
+    np.testing.assert_allclose(found, score(mlp(w), "obs", grams={"w": gram(x)}, damping=0.05), rtol=1e-3)
+    assert bool(taken) == dual
 
 
 def test_wide_groups_lose_several_units_a_round() -> None:

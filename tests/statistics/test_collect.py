@@ -172,6 +172,7 @@ def test_columns_that_are_very_many_are_seen_by_fewer_rows() -> None:
     valid = np.arange(100_000)
     chosen = rows.Sampling().choose(wide, valid, rows.enough(wide.columns, 8))
     assert rows.LEAST_ROWS <= len(chosen) <= 512
+    assert 2 * rows.enough(8192, rows.SCORED) == rows.enough(8192, rows.REPAIRED) < 8192
     assert rows.enough(100, 4) == rows.FEW_ROWS and rows.enough(4096, 4) == 4 * 4096
 
 
