@@ -1,13 +1,10 @@
-"""What scoring and repair by data cost beside running the model: `python -m tools.repair_cost`.
+"""A detector of 17 convolutions and 2 M parameters, whose cost lies on large maps.
 
-The model is a detector of 17 convolutions and 2 M parameters, made here, whose cost lies on large maps: they
-have many more rows than columns, and are what a calibration pass spends its time on.
+They have many more rows than columns, and are what a calibration pass spends its time on.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,15 +12,11 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-import graphprune
 from graphprune.runtime.data import batches
 from graphprune.runtime.session import open_session
 
 Array = np.ndarray
 HEIGHT, WIDTH = 240, 320
-PASSES = "obspa(macs=0.6)"
-TIMES, SECONDS = 3.0, 5.0
-"""The bound: so many times the dense model node by node, and so many seconds beside."""
 
 LAYERS = (
     ("c1", "x", 3, 16, 3, 2), ("c2", "c1", 16, 32, 3, 2), ("c3", "c2", 32, 48, 3, 1),
@@ -107,31 +100,3 @@ def _pieces(
         )
         model = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
         yield read, open_session(ir.from_proto(model)).run
-
-
-def spent(work: Callable[[], object]) -> float:
-    """CPU seconds."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def main() -> None:
-    """Prints what a compile costs, and the bound."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=512)
-    parser.add_argument("--passes", default=PASSES)
-    options = parser.parse_args()
-    proto = detector()
-    arrays = {"x": images(options.samples)}
-    dense = spent(lambda: node_by_node(proto, arrays))
-    ours = spent(lambda: graphprune.compile(proto, options.passes, calibration=arrays))
-    bound = TIMES * dense + SECONDS
-    print(f"{options.samples} samples, {options.passes}: {ours:.1f} CPU s")
-    ratio = (ours - SECONDS) / dense
-    print(f"the dense model node by node: {dense:.1f} CPU s; {ratio:.2f} times that, and {SECONDS:g} s")
-    print(f"bound {bound:.1f} CPU s: {'kept' if ours <= bound else 'missed'}")
-
-
-if __name__ == "__main__":
-    main()
