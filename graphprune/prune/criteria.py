@@ -135,8 +135,15 @@ def _sheets(sink: Sink, evidence: Evidence) -> Iterator[Sheet]:
         if moves[columns].any():
             covariance *= moves
             covariance *= moves[:, None]
-            inverse = inverted(covariance, damping_of(covariance, second.count, evidence.damping))
-            yield ColumnSheet(matrix[block] * (moves / unit), inverse, units, columns)
+            owned, places = np.unique(columns, return_inverse=True)
+            others = np.setdiff1d(np.arange(len(moves)), owned)  # they stay: what they make up for is all
+            if len(others):
+                order = np.concatenate((others, owned))
+                covariance = covariance[np.ix_(order, order)]
+            damping = damping_of(covariance, second.count, evidence.damping)
+            inverse = inverted(covariance, damping, len(others))
+            mine = matrix[block][:, owned] * (moves[owned] / unit)
+            yield ColumnSheet(mine, inverse, units, places)
 
 
 def _thinet(group: Group, evidence: Evidence) -> Doubles | None:

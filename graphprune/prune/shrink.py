@@ -55,10 +55,11 @@ def varying(variance: Doubles, mean: Doubles) -> Bools:
     return np.asarray(variance > STILL * (variance + mean**2))
 
 
-def inverted(second: Doubles, share: float) -> Doubles:
-    """(H + share * mean diagonal)^-1, in place of H; columns that are always zero count as independent.
+def inverted(second: Doubles, share: float, start: int = 0) -> Doubles:
+    """(H + share * mean diagonal)^-1 from a row and column on, in place of H, which is used up.
 
-    H was summed in single precision: where it is not positive even so, the damping grows until it is.
+    Columns that are always zero count as independent. H was summed in single precision: where it is not
+    positive even so, the damping grows until it is.
     """
     diagonal = second.diagonal().copy()
     mean = float(diagonal.mean())
@@ -66,8 +67,8 @@ def inverted(second: Doubles, share: float) -> Doubles:
     places = np.diag_indices_from(second)
     while True:
         second[places] = diagonal + np.where(diagonal > 0, level, 1.0)
-        if _invert(second):
-            return second
+        if _invert(second, start):
+            return second[start:, start:]
         _mirror(second.T)
         level = HARDER * max(level, float(np.finfo(np.float32).eps) * mean)
 
@@ -83,13 +84,18 @@ def inverse(matrix: Doubles) -> Doubles:
     return matrix
 
 
-def _invert(matrix: Doubles) -> bool:
-    """Whether it could be inverted in its place; if not, its lower triangle is lost, and its diagonal."""
+def _invert(matrix: Doubles, start: int = 0) -> bool:
+    """Whether it could be inverted in its place; if not, its lower triangle is lost, and its diagonal.
+
+    The factor of the last columns is that of what is left of them once the others are eliminated.
+    """
     factor, failed = lapack.dpotrf(matrix.T, lower=0, clean=0, overwrite_a=1)
     if failed:
         return False
-    lapack.dpotri(factor, lower=0, overwrite_c=1)
-    _mirror(matrix)
+    found, _ = lapack.dpotri(factor[start:, start:], lower=0, overwrite_c=1)
+    last = matrix[start:, start:]
+    last[...] = found.T
+    _mirror(last)
     return True
 
 
