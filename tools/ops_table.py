@@ -43,9 +43,9 @@ to it. An operator that is not here, whatever its domain, is a barrier: every ax
 **Rule** says which axes shrink together: `x.1` is axis 1 of input x, `W.0` axis 0 of the weight, `=` ties
 two axes slot by slot, `a x b` is an axis made of two factors, *fixed* never shrinks. **Edits** says what the
 rewriter changes besides slicing the weights that the rule names. **Traits** say what an operator is to all
-other parts of graphprune, which ask for them and not for its name (`graphprune/ops/traits.py`). **Weight**
-says which input is the weight W, which of its axes makes output channels (rows) and which is contracted
-(columns), before a transposition that the node asks for, and which input is the bias b.
+other parts of graphprune, which ask for them and not for its name; what each means stands [below](#traits).
+**Weight** says which input is the weight W, which of its axes makes output channels (rows) and which is
+contracted (columns), before a transposition that the node asks for, and which input is the bias b.
 
 **Exactness** says why the cut model computes what the masked one does:
 
@@ -66,7 +66,12 @@ def render() -> str:
     rows = [row for module in MODULES for row in _rows(module)]
     parts = [INTRO.format(known=len(BY_OP), rows=len(rows))]
     parts += [_section(TITLES[module], _rows(module)) for module in MODULES]
-    return "\n".join(parts)
+    return "\n".join([*parts, _meanings()])
+
+
+def _meanings() -> str:
+    rows = [f"| {_word(trait)} | {_cell(trait.value)} |" for trait in Trait]
+    return "\n".join(["## Traits", "", "| trait | meaning |", "|---|---|", *rows]) + "\n"
 
 
 def _rows(module: str) -> tuple[Record, ...]:
@@ -99,7 +104,11 @@ def _operators(ops: tuple[str, ...]) -> Iterator[str]:
 
 
 def _traits(row: Record) -> str:
-    return ", ".join(trait.name.lower().replace("_", " ") for trait in Trait if trait in row.traits)
+    return ", ".join(_word(trait) for trait in Trait if trait in row.traits)
+
+
+def _word(trait: Trait) -> str:
+    return trait.name.lower().replace("_", " ")
 
 
 def _cell(text: str) -> str:

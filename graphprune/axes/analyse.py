@@ -12,6 +12,7 @@ from graphprune.axes.caches import cache_pairs, token_axis
 from graphprune.axes.groups import Group, form_groups
 from graphprune.axes.shared import parted_uses, tied_uses
 from graphprune.ir.defaults import is_constant
+from graphprune.ir.nodes import operator_of
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.labels.algebra import Label, fixed, is_fixed
 from graphprune.labels.edits import Edit
@@ -208,8 +209,7 @@ def _transfer(state: State, node: ir.Node) -> None:
     visit = Visit(state, node)
     row = record_of(node)
     if row is None:
-        name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
-        visit.fix_all(f"operator {name} is not known", "add a row for it (CONTRIBUTING.md)")
+        visit.fix_all(f"operator {operator_of(node)} is not known", "add a row for it (CONTRIBUTING.md)")
     elif node in state.unknown:
         visit.fix_all("its shape is not known here")
     else:

@@ -6,7 +6,7 @@ import importlib
 
 import onnx_ir as ir
 
-from graphprune.ir.domains import is_default
+from graphprune.ir.nodes import operator_of
 from graphprune.ops.record import Layer, Record
 from graphprune.ops.traits import Trait
 
@@ -34,15 +34,9 @@ TABLE: tuple[Record, ...] = tuple(
 BY_OP: dict[str, Record] = {op: row for row in TABLE for op in row.ops}
 
 
-def record_for(domain: str, op_type: str) -> Record | None:
-    """The row of an operator, None when it is unknown."""
-    plain = is_default(domain)
-    return BY_OP.get(op_type if plain else f"{domain}:{op_type}")
-
-
 def record_of(node: ir.Node) -> Record | None:
     """The row of a node's operator, None when it is unknown."""
-    return record_for(node.domain, node.op_type)
+    return BY_OP.get(operator_of(node))
 
 
 def layer_of(node: ir.Node) -> Layer | None:

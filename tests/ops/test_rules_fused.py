@@ -8,7 +8,7 @@ import pytest
 
 from graphprune.axes import Options, analyse
 from graphprune.ir.normalise import normalise
-from graphprune.ops import TABLE, record_for, record_of
+from graphprune.ops import BY_OP, TABLE, record_of
 from tests.ops.exotic_graphs import Case, NodeRow, analysed, floats, holds, reasons, scales, unsigned
 
 MS = "com.microsoft:"
@@ -346,6 +346,5 @@ def test_every_operator_has_one_row() -> None:
 
 @pytest.mark.parametrize("name", ["TreeEnsembleClassifier", "Scaler", "LabelEncoder"])
 def test_classical_models_are_frozen_with_a_reason(name: str) -> None:
-    row = record_for("ai.onnx.ml", name)
-    assert row is not None
+    row = BY_OP[f"ai.onnx.ml:{name}"]
     assert row.exactness == "frozen"
