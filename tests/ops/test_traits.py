@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from graphprune.ops import BY_OP, TABLE
+from graphprune.ops import BY_OP, TABLE, has
 from graphprune.ops.elementwise import unary
 from graphprune.ops.reduce import reduce
 from graphprune.ops.traits import LAYERS, Trait
@@ -101,3 +102,9 @@ def test_zero_stays_zero_where_it_is_said_to(op: str) -> None:
     run = ReferenceEvaluator(onnx.parser.parse_model(text))
     (found,) = run.run(None, {"x": np.zeros((1, 2), np.float32)})
     assert (Trait.ZERO in BY_OP[op].traits) == (not np.any(found))
+
+
+@pytest.mark.parametrize(("domain", "held"), [("", True), ("ai.onnx", True), ("my.own", False)])
+def test_an_operator_of_another_domain_is_another_one(domain: str, held: bool) -> None:
+    value = ir.Value(name="x")
+    assert has(ir.node("Add", [value, value], domain=domain), Trait.SUM) == held
