@@ -23,7 +23,7 @@ def run_oneshot(analysis: Analysis, cuts: Cuts, how: frozenset[str], statistics:
     work = Work(zeroed(analysis, cuts))
     found = remains(analysis, Change(cuts), find_sites(analysis.model, analysis.sizes))
     for left in found.values():
-        if not left.cut or left.empty or left.site is not left.readers[0]:
+        if not left.cut or left.site is not left.readers[0]:
             continue
         if left.why:
             work.notes.append(f"{left.site.name}: not repaired, because {left.why}")

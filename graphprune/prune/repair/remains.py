@@ -41,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Remains:
-    """A Site as a cut leaves it.
+    """A Site as a cut leaves it, with a column and a row at least: no Group goes as a whole.
 
     Attributes:
         site: of the dense model.
@@ -63,11 +63,6 @@ class Remains:
     def cut(self) -> bool:
         """Whether columns are gone."""
         return not self.keep.all()
-
-    @property
-    def empty(self) -> bool:
-        """Whether no column or no row is left."""
-        return not (self.keep.any() and self.rows.any())
 
     def solvable(self, how: frozenset[str]) -> bool:
         """Whether its weight may change, and is to change."""

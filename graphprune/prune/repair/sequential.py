@@ -135,7 +135,6 @@ def _far(
         if len(each.readers) > 1
         and each.site is not each.readers[0]
         and each.site.output.name not in near
-        and not each.empty
         and each.solvable(how)
     ]
     if not late:
@@ -234,8 +233,6 @@ class _Sequence:
         every = [self.left[site.node] for site in first.readers]
         for each in (*group, *every):
             self.left.pop(each.site.node, None)
-        if first.empty:
-            return
         if not first.solvable(self.how):
             self._shift(segment, every)
         elif len(every) > 1:
@@ -245,11 +242,11 @@ class _Sequence:
 
     def _group(self, segment: Segment, first: Remains) -> list[Remains]:
         """Sites of the segment that are solved for together with this one."""
-        if first.empty or not first.solvable(self.how) or len(first.readers) > 1:
+        if not first.solvable(self.how) or len(first.readers) > 1:
             return [first]
         mine = [self.left[n] for n in segment.nodes if n in self.left]
         mine = [each for each in mine if len(each.readers) == 1]
-        able = [each for each in mine if not each.empty and each.solvable(self.how)]
+        able = [each for each in mine if each.solvable(self.how)]
         return next(group for group in together(able) if first in group)
 
     def _solve(self, segment: Segment, group: list[Remains]) -> None:
