@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -224,6 +226,17 @@ def test_clusters_of_layers_with_few_of_them_are_merged(merged: int, merges: boo
     (kept,) = cuts.values()
     assert len(kept) == 3 and len({1, 3} & set(kept)) == 1 and {0, 2} < set(kept)
     assert bool(replaced) == merges
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_cluster_is_merged_into_its_most_used_member(most: int) -> None:
+    analysis = analyse(twins()[0])
+    layers = find_mixtures(analysis).found
+    used = np.array([5, 1, 5, 1])
+    used[most] = 3
+    routes = SimpleNamespace(count=used, together=np.zeros((E, E)))
+    cuts, _ = Clusters("stun", merged=3).reduce(analysis, layers, [3], [routes], 0)  # type: ignore[list-item]
+    assert list(cuts.values()) == [tuple(sorted((0, 2, most)))]
 
 
 @pytest.mark.parametrize("criterion", ["easy-ep", "reap", "frequency", "gate-sum", "stun", "uncurl"])

@@ -114,6 +114,17 @@ def test_the_first_of_several_stretches_that_are_gone_says_where_to_start() -> N
         assert gone.read(third, 0) == (first, 0) and gone.inputs(concat) == [third.outputs[0]]
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_sum_that_loses_its_operands_one_by_one_is_lost(order: tuple[int, int]) -> None:
+    """Whichever of them goes first; so is what reads nothing else."""
+    left, right, total, relu = sums()
+    whole = {0: (left, {0, 1}), 1: (right, {0, 1, 2})}
+    gone = Gone(dropped={node: set(positions) for node, positions in (whole[number] for number in order)})
+    _sums(gone)
+    assert gone.nodes == {left, right, total, relu} and not gone.aliases
+    assert gone.dropped[relu] == {0} and gone.dropped[total] == {0, 1}
+
+
 def test_picks_go_but_for_a_split_which_others_read() -> None:
     split, relu, gather, tanh, total = model(
         """(float[n,4] x, float[3,4] t) => (float[n,2] y) { a, b = Split <axis = 1> (x)\n r = Relu(a)

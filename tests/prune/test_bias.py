@@ -75,6 +75,13 @@ CASES: dict[str, tuple[str, dict[str, object], str, Array, int]] = {
         B.reshape(-1, 1),
         1,
     ),
+    "conv with a computed bias": (
+        "(float[n,3,5,5] x, float[4] c) => (float[n,4,3,3] y) { y = Conv(x, w, c) }",
+        {"w": (4, 3, 3, 3)},
+        "y",
+        NCHW,
+        1,
+    ),
     "matmul": (
         "(float[n,5,6] x) => (float[n,5,4] y) { y = MatMul(x, w) }",
         {"w": (6, 4)},
