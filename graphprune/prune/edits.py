@@ -294,11 +294,13 @@ def _shuffle(rewriting: Rewriting, edit: kinds.ShuffleGather) -> None:
 
 def _old_places(rewriting: Rewriting, edit: kinds.OldPlaces) -> None:
     """Gather to the old places, zero between them, and behind the node Gather what is kept."""
+    if not _shrinks(rewriting, edit.label):
+        return
     node = rewriting.node(edit.node)
     source = node.inputs[0]
-    first = source.producer() if source is not None else None
-    if source is None or first is None or not _shrinks(rewriting, edit.label):
-        return
+    assert source is not None
+    first = source.producer()
+    assert first is not None  # a width that shrinks is computed
     mask, rank = rewriting.kept.mask(edit.label), len(source.shape or ())
     ones = mask.reshape(-1, *[1] * (rank - edit.axis - 1)).astype((source.dtype or ir.DataType.FLOAT).numpy())
     before = Chain(rewriting, first)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Ints
+from graphprune.ir.defaults import is_constant
 from graphprune.ir.evaluate import MOVES, CannotEvaluateError
 from graphprune.labels.algebra import Label, Size, size_of
 from graphprune.labels.edits import ShapeInput
@@ -43,7 +44,8 @@ def resize_shape_input(rewriting: Rewriting, edit: ShapeInput) -> None:
         ]
     if all(share is None for share in shares):
         return
-    if dense.producer() is None and dense.const_value is not None:
+    if is_constant(dense):
+        assert dense.const_value is not None
         array = _scaled(np.array(dense.const_value.numpy()), shares)
         node.replace_input_with(edit.position, rewriting.constant(node, array, "shape"))
         return
@@ -94,8 +96,9 @@ def _edit_pieces(rewriting: Rewriting, dense: ir.Value, shares: list[Share | Non
         start += data.a.size
         if all(share is None for share in mine) or _is_live(rewriting, piece, mine):
             continue
-        if piece.producer() is not None or piece.const_value is None:
+        if not is_constant(piece):
             return False
+        assert piece.const_value is not None
         changes.append((position, _scaled(np.array(piece.const_value.numpy()), mine)))
     for position, array in changes:
         copy.replace_input_with(position, rewriting.constant(copy, array, "shape"))
