@@ -93,6 +93,24 @@ def test_every_weight_counts_and_nothing_else(form: str) -> None:
     assert counted(body, **weights) == elements
 
 
+ROWS = "(int64[n] x) => (float[n,8] y) { y = com.microsoft.GatherBlockQuantized <bits = 4> (q, x, s) }"
+EXPERTS = """(float[n,8] x, float[n,2] r) => (float[n,8] y)
+    {{ y = com.microsoft.QMoE <k = 1, expert_weight_bits = {bits}> (x, r, p, sp, , q, sq) }}"""
+
+
+def test_rows_of_a_table_in_blocks_count_every_number_that_shares_a_byte() -> None:
+    table, scales = np.zeros((5, 4), np.uint8), np.ones((5, 1), np.float32)
+    assert parameters(parsed(ROWS, 21, np.float32, q=table, s=scales), record_of) == 5 * 8
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantised_experts_say_how_many_numbers_share_a_byte(bits: int) -> None:
+    stack, scales = np.zeros((2, 8, 8 * bits // 8), np.uint8), np.ones((2, 8), np.float32)
+    body = EXPERTS.format(bits=bits)
+    layer = parsed(body, 21, np.float32, p=stack, sp=scales, q=stack, sq=scales)
+    assert parameters(layer, record_of) == 2 * (2 * 8 * 8)
+
+
 def test_a_stored_tensor_counts_once_under_two_names() -> None:
     twin = built("a = MatMul(x, v)\n b = MatMul(x, w)\n y = Add(a, b)", v=(6, 4), w=(6, 4))
     values = twin.graph.initializers

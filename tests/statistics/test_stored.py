@@ -17,6 +17,10 @@ SCALES = np.linspace(0.01, 0.02, 48, dtype=np.float32)
 FORMS: dict[str, tuple[str, dict[str, object]]] = {
     "a scale": ("w = DequantizeLinear(q, s)", {"q": CODES.T.copy(), "s": np.array(0.02, np.float32)}),
     "a scale per column": ("w = DequantizeLinear <axis = 1> (q, s)", {"q": CODES.T.copy(), "s": SCALES}),
+    "a scale per slot of axis 1, by default": (
+        "d = DequantizeLinear(q, s)\n w = Reshape(d, to)",
+        {"q": CODES.T[..., None].copy(), "s": SCALES, "to": np.array([4, 48])},
+    ),
     "zero points": (
         "w = DequantizeLinear <axis = 1> (q, s, z)",
         {"q": CODES.T.astype(np.uint8), "s": SCALES, "z": np.arange(48, dtype=np.uint8)},
