@@ -35,6 +35,9 @@ class Origin:
     what: str
     package: str = ""
 
+    def __str__(self) -> str:
+        return self.package or self.what
+
     @property
     def hint(self) -> str:
         """What to do about a fault."""
@@ -45,17 +48,27 @@ class Origin:
         return PluginError(self.what, words, self.hint)
 
     @contextmanager
-    def blamed(self, verb: str = "fails", only: frozenset[str] = frozenset()) -> Iterator[None]:
+    def blamed(
+        self,
+        verb: str = "fails",
+        only: frozenset[str] = frozenset(),
+        besides: tuple[type[Exception], ...] = (),
+    ) -> Iterator[None]:
         """Makes errors of the code within, or of `only` these packages, errors that name the plug-in.
+
+        Args:
+            verb: what the code does when it fails.
+            only: packages that are to blame; all that are not ours where it is empty.
+            besides: errors that mean something to the caller.
 
         Raises:
             PluginError: the code failed in a way that no user can act on.
         """
         try:
             yield
-        except (GraphpruneError, MemoryError):
-            raise
         except Exception as error:  # a plug-in may fail in any way
+            if isinstance(error, (GraphpruneError, MemoryError, *besides)):
+                raise
             frames = [frame for frame in _frames(error.__traceback__) if frame.package not in OURS]
             if only and not any(frame.package in only for frame in frames):
                 raise

@@ -1,4 +1,4 @@
-"""Everything that a package of your own may import to add a pass or a criterion (docs/plugins.md).
+"""All that a package of yours may import to add a pass, a criterion or an operator (docs/plugins.md).
 
 What is named here stays; everything else may change with any version.
 """
@@ -8,6 +8,13 @@ from __future__ import annotations
 from graphprune.axes import Analysis, Group, Options
 from graphprune.axes.groups import Slice
 from graphprune.errors import ArgumentError, DataError, ModelError, PromiseError
+from graphprune.ir.operators import Shaping
+from graphprune.labels.edits import AttributeCount
+from graphprune.labels.visit import Visit
+from graphprune.ops.elementwise import broadcast
+from graphprune.ops.record import Record
+from graphprune.ops.shaping import same
+from graphprune.ops.traits import Trait
 from graphprune.pipeline.passes import Context, Pass, Subject
 from graphprune.pipeline.structured import Structured
 from graphprune.prune.criterion import (
@@ -30,6 +37,7 @@ from graphprune.statistics.measures import Statistics, Wanted
 __all__ = [
     "Analysis",
     "ArgumentError",
+    "AttributeCount",
     "Context",
     "Criterion",
     "DataError",
@@ -41,14 +49,19 @@ __all__ = [
     "Pass",
     "Plan",
     "PromiseError",
+    "Record",
+    "Shaping",
     "Sink",
     "SiteIndex",
     "Slice",
     "Statistics",
     "Structured",
     "Subject",
+    "Trait",
+    "Visit",
     "Wanted",
     "activations",
+    "broadcast",
     "by_output",
     "by_sink",
     "inputs",
@@ -56,6 +69,7 @@ __all__ = [
     "outputs",
     "per_unit",
     "ranks",
+    "same",
     "score_groups",
     "scored_slices",
 ]

@@ -21,6 +21,7 @@ from graphprune.labels.state import Axes, Contraction, Event, Facts, State, Use
 from graphprune.labels.structures import VarianceRegion
 from graphprune.labels.visit import Visit
 from graphprune.ops import contracts, has, record_of
+from graphprune.ops.door import PLAIN
 from graphprune.ops.forms.layernorms import find_regions
 from graphprune.ops.forms.routing import find_routers
 from graphprune.ops.forms.shuffles import find_shuffles
@@ -209,7 +210,8 @@ def _transfer(state: State, node: ir.Node) -> None:
     visit = Visit(state, node)
     row = record_of(node)
     if row is None:
-        visit.fix_all(f"operator {operator_of(node)} is not known", "add a row for it (CONTRIBUTING.md)")
+        page = "CONTRIBUTING.md" if node.domain in PLAIN else "docs/plugins.md"
+        visit.fix_all(f"operator {operator_of(node)} is not known", f"add a row for it ({page})")
     elif node in state.unknown:
         visit.fix_all("its shape is not known here")
     else:

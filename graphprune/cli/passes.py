@@ -12,7 +12,7 @@ from graphprune.cli.output import Show
 @click.argument("name", required=False)
 @options.printing()
 def command(name: str | None, show: Show) -> None:
-    """List the installed passes and criteria, or describe the pass NAME: what it does and its arguments."""
+    """List what is installed: passes, criteria, operators; or describe the pass NAME and its arguments."""
     from graphprune.pipeline import catalogue
     from graphprune.report.described import listings, pass_tables
 

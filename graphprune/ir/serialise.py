@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
 from onnx_ir import serde
@@ -30,6 +31,7 @@ FILED_BYTES = 2**20
 STUB_LOCATION = "in-memory"
 
 Tensor = ir.TensorProtocol
+Function = onnx.FunctionProto
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,13 @@ def weightless(
     extra_outputs: Sequence[str] = (),
     inline_bytes: int = INLINE_BYTES,
     in_files: bool = False,
+    functions: Sequence[Function] = (),
 ) -> Weightless:
     """Serialise a model, leaving initializers above `inline_bytes` out; the model is not touched.
 
     Weights of subgraphs cannot be handed over by pointer, so they move to the main graph where
     their name is unique, and are written inline where it is not. With `in_files` large weights that lie in a
-    file as they are stay there, and the bytes say where.
+    file as they are stay there, and the bytes say where. `functions` define operators that the model has.
 
     Raises:
         ArgumentError: an extra output names no value of the main graph.
@@ -85,10 +88,31 @@ def weightless(
         proto.opset_import.add(domain=domain, version=version)
     for function in model.functions.values():
         writer.function(proto.functions.add(), function, model.ir_version)
+    proto.functions.extend(functions)
+    for domain, version in _lacking(model.opset_imports, functions).items():
+        proto.opset_import.add(domain=domain, version=version)
     writer.graph(proto.graph, model.graph, main=True)
     proto.graph.initializer.extend(writer.hoisted)
     _add_outputs(proto.graph, extra_outputs)
     return Weightless(_bytes(proto), writer.weights, writer.folder, writer.large, writer.floating)
+
+
+def read_function(text: str) -> Function:
+    """A function from ONNX's text form.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        return onnx.parser.parse_function(text)
+    except onnx.parser.ParseError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _lacking(known: Mapping[str, int], functions: Sequence[Function]) -> dict[str, int]:
+    """Operator sets that functions import, and a model does not."""
+    asked = {item.domain: item.version for function in functions for item in function.opset_import}
+    return {domain: version for domain, version in asked.items() if domain not in known}
 
 
 def element_type(dtype: ir.DataType) -> np.dtype | None:

@@ -7,6 +7,7 @@ import importlib
 import onnx_ir as ir
 
 from graphprune.ir.nodes import operator_of
+from graphprune.ops.door import described
 from graphprune.ops.record import Layer, Record
 from graphprune.ops.traits import Trait
 
@@ -35,8 +36,9 @@ BY_OP: dict[str, Record] = {op: row for row in TABLE for op in row.ops}
 
 
 def record_of(node: ir.Node) -> Record | None:
-    """The row of a node's operator, None when it is unknown."""
-    return BY_OP.get(operator_of(node))
+    """The row of a node's operator, ours or another package's; None when it is unknown."""
+    name = operator_of(node)
+    return BY_OP.get(name) or (described(name) if ":" in name else None)
 
 
 def layer_of(node: ir.Node) -> Layer | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from graphprune.doors import Origin
 from graphprune.ir.operators import AlikeRule, Held, Pairs, Shaping, Sized
 from graphprune.labels.visit import Visit
 from graphprune.ops.counting import Counter
@@ -93,6 +94,9 @@ class Record:
         caches: (past input, present output) of what a decoder keeps from one token to the next.
         indices: which inputs hold places in a table.
         traits: what the operators are, for all who read a graph.
+        body: the function that computes an operator which ONNX Runtime does not know, in ONNX's text form.
+        library: the path of a library of ONNX Runtime's custom operators that knows it, or what gives it.
+        origin: whose the row is, where it is not ours.
     """
 
     ops: tuple[str, ...]
@@ -107,6 +111,9 @@ class Record:
     caches: tuple[tuple[int, int], ...] = ()
     indices: tuple[Indices, ...] = ()
     traits: frozenset[Trait] = frozenset()
+    body: str = ""
+    library: str | Callable[[], str] = ""
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         contracts, layers = self.exactness == "contraction", self.traits & LAYERS
@@ -148,6 +155,11 @@ class Record:
     def data(self, position: int) -> Held | None:
         """What is known of an input that holds data, of an operator on codes."""
         return next((each for each in self.held if each.position == position), None)
+
+    @property
+    def believed(self) -> bool:
+        """Whether what the operator computes is known from its body alone."""
+        return bool(self.body) and not self.library
 
 
 def ops(names: str, domain: str = "") -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from graphprune.doors import Door, PluginError, is_ours
+from graphprune.ops import door
 from graphprune.pipeline import criteria, registry
 from graphprune.pipeline.passes import ArgumentHelp, Pass, arguments
 from graphprune.prune.criteria import CRITERIA
@@ -37,11 +38,15 @@ class PassHelp:
 
 
 def installed() -> dict[str, tuple[PassLine, ...]]:
-    """Every pass and criterion, ours first; what cannot be used says why, and hides no other."""
+    """Every pass and criterion, ours first, and the operators of other packages.
+
+    What cannot be used says why, and hides no other.
+    """
     passes = tuple(name for name, claims in registry.DOOR.entries().items() if is_ours(claims[0]))
     return {
         "passes": _listed(registry.DOOR, passes, lambda name: _text(registry.load(name))),
         "criteria": _listed(criteria.DOOR, tuple(CRITERIA), lambda name: str(criteria.load(name))),
+        "operators": _listed(door.DOOR, (), lambda name: door.listed(name).labels),
     }
 
 

@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.errors import GraphpruneError
+from graphprune.ops.door import foreign
+from graphprune.ops.record import Record
 from graphprune.proof.certificate import Certificate, certify
 from graphprune.proof.compare import Comparison
 from graphprune.proof.decisions import Decision, Tap, find_decisions
@@ -104,6 +106,7 @@ def prove(
         return _verdict(certificate, None, (), [], [error.message], bound)
     decisions, hidden = find_decisions(dense, survivors, reference, pairing)
     notes = [f"{name} decides inside a branch; its inputs were not compared" for name in hidden]
+    notes += [_on_word(row) for row in foreign(dense) if row.believed]
     both = _Both(dense, survivors, reference.model, pruned, decisions, inputs, run)
     try:
         comparison = both.compare(bound, widen=not certificate.differences)
@@ -112,6 +115,10 @@ def prove(
     except GraphpruneError as error:
         return _verdict(certificate, None, reference.inexact, notes, [error.message], bound)
     return _verdict(certificate, comparison, reference.inexact, notes, [], comparison.bounds.widest)
+
+
+def _on_word(row: Record) -> str:
+    return f"{', '.join(row.ops)} is taken for what the body in {row.origin} computes, on its word"
 
 
 @dataclass(frozen=True)

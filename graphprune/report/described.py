@@ -8,12 +8,16 @@ from graphprune.ir.names import escape
 from graphprune.pipeline.catalogue import PassHelp, PassLine
 from graphprune.report.table import Table
 
-COLUMNS = {"passes": ("pass", "what it does"), "criteria": ("criterion", "score of a Unit")}
+COLUMNS = {
+    "passes": ("pass", "what it does"),
+    "criteria": ("criterion", "score of a Unit"),
+    "operators": ("operator", "how its axes go together"),
+}
 
 
 def listings(found: Mapping[str, Sequence[PassLine]]) -> list[Table]:
     """Everything that is installed in one line each, a table for each kind."""
-    return [_listing(*COLUMNS[kind], lines) for kind, lines in found.items()]
+    return [_listing(*COLUMNS[kind], lines) for kind, lines in found.items() if lines]
 
 
 def _listing(what: str, says: str, lines: Sequence[PassLine]) -> Table:

@@ -19,7 +19,9 @@ import onnx_ir as ir
 
 from graphprune.errors import DataError, ModelError, did_you_mean
 from graphprune.ir.serialise import Weight, Weightless, weightless
+from graphprune.ops.door import foreign
 from graphprune.run import USUAL, Run
+from graphprune.runtime.customs import Customs
 from graphprune.runtime.exact import IN_FLOATS, unsaturated
 from graphprune.runtime.silent import ort
 
@@ -157,18 +159,26 @@ def open_session(
     """
     options = partial(_options, threads, optimise, deterministic, flush_denormals)
     if isinstance(model, Path) and not extra_outputs and not exact and (name := _utf8(model)):
-        return _create(name, options(), threads)
+        try:
+            return _create(name, options(), threads)
+        except ModelError:
+            if not foreign(ir.load(model)):
+                raise
     if isinstance(model, Path):
         model = ir.load(model)
+    customs = Customs(foreign(model))
     if exact:
         model = unsaturated(model, extra_outputs)
     for in_files in (True, False):
-        content = weightless(model, extra_outputs=extra_outputs, in_files=in_files)
+        content = weightless(
+            model, extra_outputs=extra_outputs, in_files=in_files, functions=customs.functions()
+        )
+        chosen = _for(content, customs.added(options()), extra_outputs, exact, rearrange)
         try:
-            return _create(content.proto, _for(content, options(), extra_outputs, exact, rearrange), threads)
-        except ModelError:
+            return _create(content.proto, chosen, threads)
+        except ModelError as error:
             if content.folder is None:
-                raise
+                raise customs.explained(error) from error
     raise AssertionError("without files there is nothing left to try")
 
 

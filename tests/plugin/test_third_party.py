@@ -51,6 +51,8 @@ def test_it_is_listed_beside_ours_and_the_broken_one_says_so(site: Path, tmp_pat
     assert (lines["prune"]["fault"], lines["prune"]["origin"]) == ("", "")
     criteria = {line["name"]: line for line in json.loads(done.stdout)["criteria"]}
     assert criteria["dull"]["summary"] == "|mean| over spread; needs calibration data; lower scores stay"
+    (snake,) = json.loads(done.stdout)["operators"]
+    assert (snake["name"], snake["summary"]) == ("com.example.Snake", "a broadcasts to x")
     assert lines["frugal"]["origin"] == criteria["dull"]["origin"] == "graphprune-every-other"
 
 

@@ -1,0 +1,52 @@
+"""How ONNX Runtime runs operators of other packages: by a library, or as the body that a package gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphprune.errors import GraphpruneError
+from graphprune.ir.serialise import Function, read_function
+from graphprune.ops.record import Record
+from graphprune.runtime.silent import ort
+
+
+@dataclass(frozen=True)
+class Customs:
+    """The rows of other packages' operators in a model."""
+
+    rows: tuple[Record, ...]
+
+    def functions(self) -> list[Function]:
+        """The bodies of those that have no library.
+
+        Raises:
+            PluginError: one is no function.
+        """
+        found = []
+        for row in self.rows:
+            assert row.origin is not None
+            if row.believed:
+                with row.origin.blamed("gives a body that is no function"):
+                    found.append(read_function(row.body))
+        return found
+
+    def added(self, options: ort.SessionOptions) -> ort.SessionOptions:
+        """Options with all libraries.
+
+        Raises:
+            PluginError: one does not load.
+        """
+        for row in self.rows:
+            assert row.origin is not None
+            if row.library:
+                with row.origin.blamed("gives a library that does not load"):
+                    path = row.library if isinstance(row.library, str) else row.library()
+                    options.register_custom_ops_library(path)
+        return options
+
+    def explained(self, error: GraphpruneError) -> GraphpruneError:
+        """The error of a model that does not load, or that of a row that gives nothing to run."""
+        for row in self.rows:
+            if row.origin is not None and not row.body and not row.library:
+                return row.origin.fault(f"gives neither body nor library: {error.message}")
+        return error

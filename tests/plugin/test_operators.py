@@ -1,0 +1,132 @@
+"""An operator of somebody else is seen through, run and proved by what its package says of it."""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import graphprune
+from graphprune.doors import PluginError
+from graphprune.errors import PromiseError
+from graphprune.runtime.session import open_session
+from tests.axes.claims import sketch
+
+from .installed import install, samples
+
+NUMBERS = count()
+SOURCE = """
+from graphprune.plugin import Record, Shaping, Visit, broadcast, same
+def rule(visit):
+    {rule}
+OP = Record(("org.{op}:Op",), rule, "as x", "{exactness}", shaping=Shaping(same), {more})
+"""
+BODY = 'body=\'<domain: "org.{op}", opset_import: ["": 18]> Op (x, a) => (y) {{ {steps} }}\''
+SNAKE = "b = Mul(x, a) c = Sin(b) d = Mul(c, c) e = Div(d, a) y = Add(x, e)"
+SLOTWISE = "visit.roles(1, 'scale'); visit.out(broadcast(visit, [0, 1]))"
+
+
+def model(op: str) -> ir.Model:
+    """A hidden layer of sixteen Units behind the operator."""
+    text = "(float[n,8] x) => (float[n,4] y) { a = MatMul(x, up)\n b = Mul(a, s)\n y = MatMul(b, down) }"
+    made = sketch(text, up=(8, 16), s=(16,), down=(16, 4)).model
+    node = next(node for node in made.graph if node.op_type == "Mul")
+    node.domain, node.op_type = f"org.{op}", "Op"
+    made.opset_imports[f"org.{op}"] = 1
+    return made
+
+
+def installed(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    rule: str = SLOTWISE,
+    steps: str = "",
+    more: str = "",
+    exactness: str = "parallel",
+) -> ir.Model:
+    """The model of an operator that nothing else has described, and the package that does."""
+    op = f"op{next(NUMBERS)}"
+    more = BODY.format(op=op, steps=steps) if steps else more
+    source = SOURCE.format(rule=rule, op=op, exactness=exactness, more=more)
+    install(monkeypatch, folder, f"package_{op}", {f"ops org.{op}.Op": "OP"}, source)
+    return model(op)
+
+
+def arrays(made: ir.Model) -> dict[str, np.ndarray]:
+    found = made.graph.initializers
+    return {name: value.const_value.numpy() for name, value in found.items() if value.const_value is not None}
+
+
+def test_it_is_cut_run_as_its_body_and_proved_on_its_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dense = installed(monkeypatch, tmp_path, steps=SNAKE)
+    result = graphprune.compile(dense, "prune(ratio=0.5, align=1)", tmp_path / "small.onnx")
+    proof = result.report.passes[0].proof
+    assert proof is not None and proof.ok
+    word = re.compile(r"org\.\w+:Op is taken for what the body in package_\w+ computes, on its word")
+    assert list(filter(word.fullmatch, proof.details))
+    small = ir.load(tmp_path / "small.onnx")
+    assert not small.functions and [node.op_type for node in small.graph] == ["MatMul", "Op", "MatMul"]
+    held, x = arrays(small), samples()["x"]
+    assert held["s"].shape == (8,)
+    a = x @ held["up"]
+    expected = (a + np.sin(a * held["s"]) ** 2 / held["s"]) @ held["down"]
+    for how in (small, tmp_path / "small.onnx"):
+        np.testing.assert_allclose(open_session(how).run({"x": x})["y"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_criteria_and_repair_run_it_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dense = installed(monkeypatch, tmp_path, steps=SNAKE)
+    result = graphprune.compile(dense, "obspa(ratio=0.5, align=1)", calibration=samples())
+    assert len(result.plans[0].cuts["up:1"]) == 8 and "down" in result.plans[0].replaced
+
+
+def test_a_rule_that_is_wrong_fails_the_proof(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dense = installed(monkeypatch, tmp_path, steps="b = Mul(x, a) y = Softmax <axis = 1>(b)")
+    with pytest.raises(PromiseError, match=r"the proof of prune.* failed"):
+        graphprune.compile(dense, "prune(ratio=0.5, align=1)")
+
+
+def test_without_its_package_it_is_a_barrier(tmp_path: Path) -> None:
+    with pytest.raises(PromiseError, match=r"operator org\.gone:Op is not known") as caught:
+        graphprune.compile(model("gone"), "prune")
+    assert caught.value.hint == "add a row for it (docs/plugins.md)"
+
+
+@pytest.mark.parametrize(
+    ("rule", "more", "exactness", "says"),
+    [
+        (SLOTWISE, "", "parallel", "gives neither body nor library: .*ONNX Runtime knows no operator 'Op'"),
+        (SLOTWISE, "library='/no/such.so'", "parallel", "gives a library that does not load: "),
+        (
+            SLOTWISE,
+            "library=lambda: 1 / 0",
+            "parallel",
+            "does not load: ZeroDivisionError",
+        ),
+        (SLOTWISE, "body='Op (x'", "parallel", "gives a body that is no function: ValueError: "),
+        (SLOTWISE, "", "contraction", "does not load: TypeError: the row .* counts no multiply-adds"),
+        (SLOTWISE, "macs=lambda at: 1 / 0", "contraction", "fails: ZeroDivisionError"),
+        ("visit.nothing()", "", "parallel", r"fails: AttributeError: .* \(in package_\w+\.py:4\)"),
+        (SLOTWISE, "); OP = (rule", "parallel", "is not a graphprune.plugin.Record"),
+        (
+            SLOTWISE,
+            "); OP = Record(('org.other:Op',), rule, '', 'parallel'",
+            "parallel",
+            "org.other:Op",
+        ),
+    ],
+)
+def test_faults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rule: str, more: str, exactness: str, says: str
+) -> None:
+    dense = installed(monkeypatch, tmp_path, rule, more=more, exactness=exactness)
+    with pytest.raises(PluginError, match=says) as caught:
+        graphprune.compile(dense, "prune(ratio=0.5, align=1)")
+    assert re.match(r"operator 'org\.\w+\.Op' from 'package_\w+:OP' ", caught.value.message)
+    assert re.match(r"update or uninstall the package 'package_\w+'", caught.value.hint)
