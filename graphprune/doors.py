@@ -9,18 +9,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import TracebackType
 
-from graphprune.errors import GraphpruneError
+from graphprune.errors import GraphpruneError, PluginError
 
 OURS = ("graphprune", "graphprune_passes")
 """Packages whose faults are bugs of graphprune."""
-
-
-class PluginError(GraphpruneError):
-    """What another package added cannot be used; `fault` says why in a few words."""
-
-    def __init__(self, what: str, fault: str, hint: str = "") -> None:
-        super().__init__(f"{what} {fault}", hint)
-        self.fault = fault
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,14 @@ class PromiseError(GraphpruneError):
     exit_code = 1
 
 
+class PluginError(GraphpruneError):
+    """What another package added cannot be used; `fault` says why in a few words."""
+
+    def __init__(self, what: str, fault: str, hint: str = "") -> None:
+        super().__init__(f"{what} {fault}", hint)
+        self.fault = fault
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word, e.g. "did you mean 'prune'?", or lists what is known."""
     names = sorted(known)

@@ -18,7 +18,7 @@ import click
 
 from graphprune import __version__
 from graphprune.cli.output import UnshownError, abandon_stdout
-from graphprune.errors import GraphpruneError, did_you_mean
+from graphprune.errors import GraphpruneError, PluginError, did_you_mean
 from graphprune.ir.names import quote
 
 COMMANDS = {
@@ -123,6 +123,9 @@ def _main(arguments: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except UnshownError as error:
         return 2 if error.left else _say(error.message, error.hint)
+    except PluginError as error:  # its author wants to know where
+        _trace(error, arguments)
+        return _say(error.message, error.hint)
     except GraphpruneError as error:
         return _say(error.message, error.hint, error.exit_code)
     except click.exceptions.Exit as done:
@@ -204,13 +207,18 @@ def _option_names(ctx: click.Context | None) -> list[str]:
 
 
 def _internal(error: Exception, arguments: list[str]) -> int:
+    _trace(error, arguments)
+    place = _place(error)
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _say(f"internal error: {reason}{place}", _BUG)
+
+
+def _trace(error: Exception, arguments: list[str]) -> None:
+    """The traceback on stderr, where it was asked for."""
     if "--debug" in arguments or os.environ.get("GRAPHPRUNE_DEBUG", "") not in ("", "0"):
         import traceback
 
         traceback.print_exception(error)
-    place = _place(error)
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return _say(f"internal error: {reason}{place}", _BUG)
 
 
 def _place(error: Exception) -> str:

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from graphprune.doors import Door, PluginError, is_ours
+from graphprune.doors import Door, is_ours
+from graphprune.errors import PluginError
 from graphprune.ops import door
 from graphprune.pipeline import criteria, registry
 from graphprune.pipeline.passes import ArgumentHelp, Pass, arguments

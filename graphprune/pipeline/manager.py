@@ -21,7 +21,7 @@ from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.passes import Context, Pass, Subject, decides
-from graphprune.pipeline.registry import blamed, require_model, require_plan
+from graphprune.pipeline.registry import blamed, require_model, settled
 from graphprune.pipeline.report import GroupReport, ProofReport, Size, ZerosReport
 from graphprune.pipeline.samples import Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
@@ -134,8 +134,8 @@ class Manager:
         with self.clock.phase("decide"):
             context = self._context()
             with blamed(item):
-                plan = item.decide(subject, context)
-            require_plan(item, plan, subject.analysis)
+                decided = item.decide(subject, context)
+            plan = settled(item, decided, subject.analysis)
             with blamed(item):
                 ratio = item.ratio_taken(subject, plan, context)
         subject = self._biased(item, subject, plan)

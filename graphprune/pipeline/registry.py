@@ -6,6 +6,7 @@ import dataclasses
 import typing
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graphprune.doors import OURS, Door, package
@@ -15,6 +16,7 @@ from graphprune.pipeline.passes import Pass, from_stage
 
 if TYPE_CHECKING:
     from graphprune.axes import Analysis
+    from graphprune.prune.plan import Plan
 
 DOOR = Door("graphprune.passes", "pass")
 
@@ -77,28 +79,35 @@ def _theirs(kind: type[Pass]) -> frozenset[str]:
     return frozenset(package(each.__module__) for each in kind.__mro__) - {*OURS, "builtins"}
 
 
-def require_plan(item: Pass, plan: object, analysis: Analysis) -> None:
-    """Refuse what somebody else's pass decided where it is no Plan of this model.
+def settled(item: Pass, plan: object, analysis: Analysis) -> Plan:
+    """What a pass decided, in plain numbers and with all widths where the pass is somebody else's.
 
     Raises:
-        PluginError: it is not; the error names the pass.
+        PluginError: that is no Plan of this model; the error names the pass.
     """
-    if not _theirs(type(item)):
-        return
     from graphprune.prune.fits import misfit
     from graphprune.prune.plan import Plan
 
+    if not _theirs(type(item)):
+        assert isinstance(plan, Plan)
+        return plan
     origin = DOOR.holder(type(item))
     if not isinstance(plan, Plan):
         raise origin.fault(f"decides {type(plan).__name__}, not a Plan")
     with origin.blamed("decides a plan that cannot be read"):
-        wrong = misfit(analysis, plan)
-        unsaid = ", ".join(plan.cuts.keys() - plan.widths.keys())
-        pinned = [g for g in analysis.groups if g.pin and len(plan.cuts.get(g.id, range(g.size))) < g.size]
-    if wrong or unsaid:
-        raise origin.fault(f"decides a plan that does not fit: {wrong or f'it gives no width of {unsaid}'}")
+        found = replace(
+            plan,
+            cuts={name: tuple(sorted(int(unit) for unit in kept)) for name, kept in plan.cuts.items()},
+            widths={**{g.id: g.size for g in analysis.groups if g.id in plan.cuts}, **plan.widths},
+            scores={name: tuple(float(score) for score in each) for name, each in plan.scores.items()},
+        )
+        wrong = misfit(analysis, found)
+        pinned = [g for g in analysis.groups if g.pin and len(found.cuts.get(g.id, range(g.size))) < g.size]
+    if wrong:
+        raise origin.fault(f"decides a plan that does not fit: {wrong}")
     if pinned:
         raise origin.fault(f"cuts group '{pinned[0].id}', which is pinned")
+    return found
 
 
 def require_model(item: Pass, model: object) -> None:

@@ -35,7 +35,8 @@ def test_an_operator_is_a_barrier_until_its_row_is_there(monkeypatch: pytest.Mon
 
 
 def test_a_pass_is_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    file, test = blocks(section("CONTRIBUTING.md", "Add a pass"), "python")
+    preset, file, test = blocks(section("CONTRIBUTING.md", "Add a pass"), "python")
+    assert (ROOT / "passes" / "graphprune_passes" / "wanda_sp.py").read_text("utf-8").endswith(preset)
     example = executed("dead_example", file, test)
     monkeypatch.chdir(ROOT)
     example.test_dead_channels_go_and_the_function_stays()

@@ -10,8 +10,7 @@ import pytest
 
 import graphprune
 from graphprune.cli.main import main
-from graphprune.doors import PluginError
-from graphprune.errors import ArgumentError, PromiseError
+from graphprune.errors import ArgumentError, PluginError, PromiseError
 
 from .installed import install, mlp, samples
 
@@ -80,7 +79,11 @@ def test_criteria(
         (0, "def decide(self, subject, context): return {}[0]", r"fails: KeyError: 0 \(in wrong_0\.py:9\)"),
         (1, "def decide(self, subject, context): pass", "decides NoneType, not a Plan"),
         (2, "def transform(self, model, context): pass", "makes NoneType, not an onnx_ir.Model"),
-        (3, "def decide(self, subject, context): return Plan(cuts={'up:1': (1,)})", "no width of up:1"),
+        (
+            3,
+            "def decide(self, s, c): return Plan(cuts={'up:1': (1,)}, widths={'up:1': 9})",
+            "16 units, not 9",
+        ),
         (4, "def decide(self, s, c): return Plan(cuts={'up:1': (99,)}, widths={'up:1': 16})", "does not fit"),
         (5, "def decide(self, s, c): return Plan(cuts={'up:1': (0, 'a')}, widths={'up:1': 16})", "be read"),
         (6, "def decide(self, s, c): return Plan(cuts={'up:1': ()}, widths={'up:1': 16})", "keeps nothing"),
@@ -112,6 +115,21 @@ def test_what_a_pass_tells_its_user_is_passed_on(
     install(monkeypatch, tmp_path, f"right_{at}", {"passes theirs": "Found"}, PASS.format(body=body))
     with pytest.raises(error, match="width must be even"):
         graphprune.compile(mlp(), "theirs")
+
+
+def test_a_plan_may_hold_arrays_in_any_order_and_leave_out_widths(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    body = "def decide(self, subject, context):\n        import numpy as np\n"
+    body += "        kept, worth = np.array([9, 2, 4]), np.arange(16)\n"
+    body += "        return Plan(cuts={'up:1': kept}, scores={'up:1': worth})"
+    install(monkeypatch, tmp_path, "arrays_1", {"passes theirs": "Found"}, PASS.format(body=body))
+    result = graphprune.compile(mlp(), "theirs", tmp_path / "small.onnx")
+    assert (result.plans[0].cuts, result.plans[0].widths) == ({"up:1": (2, 4, 9)}, {"up:1": 16})
+    up = ir.load(tmp_path / "small.onnx").graph.initializers["up"].const_value
+    dense = mlp().graph.initializers["up"].const_value
+    assert up is not None and dense is not None
+    assert (up.numpy() == dense.numpy()[:, [2, 4, 9]]).all()
 
 
 def test_a_bug_of_ours_in_a_preset_of_theirs_stays_ours(
@@ -177,3 +195,6 @@ def test_lines_of_the_command(
     assert first.startswith("error: criterion 'theirs' from 'line_1:FOUND' fails: AttributeError: ")
     assert second == "hint: update or uninstall the package 'line_1'"
     assert not out.exists()
+    assert main(["--debug", *made]) == 2
+    traced = capsys.readouterr().err
+    assert 'line_1.py", line 5, in score' in traced and traced.count(first) == 1

@@ -11,8 +11,7 @@ import onnx_ir as ir
 import pytest
 
 import graphprune
-from graphprune.doors import PluginError
-from graphprune.errors import PromiseError
+from graphprune.errors import PluginError, PromiseError
 from graphprune.runtime.session import open_session
 from tests.axes.claims import sketch
 

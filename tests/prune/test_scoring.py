@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
+from graphprune.errors import ArgumentError
 from graphprune.prune.criteria import CRITERIA
 from graphprune.prune.kinds import kinds
 from graphprune.prune.saliency import relative
@@ -57,3 +58,11 @@ def test_a_part_that_says_nothing_leaves_the_others_as_they_are() -> None:
     np.testing.assert_allclose(relative(group, [zeros, ones]), [0.25, 0.5, 0.75])
     np.testing.assert_allclose(relative(group, [zeros]), zeros)
     assert not relative(group, []).any()
+
+
+@pytest.mark.parametrize("criterion", ["wanda", "obs", "nothing"])
+def test_what_needs_data_or_is_not_there_cannot_score_by_weights_alone(criterion: str) -> None:
+    analysis = three()
+    with pytest.raises(ArgumentError, match=f"'{criterion}' cannot score by weights") as caught:
+        score_groups(analysis, analysis.prunable, criterion)
+    assert caught.value.hint == "known: l1, l2, lamp, fpgm, bn-scale, random"
