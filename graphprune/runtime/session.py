@@ -38,6 +38,7 @@ EXOTIC = {
 }
 FATAL = 4  # ONNX Runtime's own lines on stderr would repeat what the exception says
 MESSAGE_LIMIT = 400
+UNKNOWN = "ONNX Runtime knows no operator"
 GRACE_SECONDS = 5.0
 abandoned = threading.Event()
 """Set once a run could not be stopped; tearing ONNX Runtime down below it would abort the process."""
@@ -161,8 +162,8 @@ def open_session(
     if isinstance(model, Path) and not extra_outputs and not exact and (name := _utf8(model)):
         try:
             return _create(name, options(), threads)
-        except ModelError:
-            if not foreign(ir.load(model)):
+        except ModelError as error:
+            if UNKNOWN not in error.message or not foreign(ir.load(model)):
                 raise
     if isinstance(model, Path):
         model = ir.load(model)
@@ -210,7 +211,7 @@ def one_line(error: Exception) -> str:
     unknown = re.search(r"(?<!\S)(\S+)\(-?\d+\) is not a registered function/op", text)
     if unknown:
         domain, _, operator = unknown[1].rpartition(":")
-        return f"ONNX Runtime knows no operator {operator!r} of domain {domain or 'ai.onnx'!r} at this opset"
+        return f"{UNKNOWN} {operator!r} of domain {domain or 'ai.onnx'!r} at this opset"
     flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return flat if len(flat) <= MESSAGE_LIMIT else flat[: MESSAGE_LIMIT - 3] + "..."
 
