@@ -116,7 +116,7 @@ class Pass:
     A subclass is a frozen dataclass with a `name`, whose fields are its arguments (each with
     `metadata={"help": "..."}`), and implements one of `decide` and `transform`. A bad value or combination is
     an `ArgumentError` raised in `__post_init__`; start its message with the argument's name and the caret
-    finds it. A method that is a preset of another's arguments says so: `class Mine(Prune, criterion="l1")`.
+    finds it. A preset of another's arguments says them as it is made: `class Mine(Prune, criterion="l1")`.
     """
 
     name: ClassVar[str]

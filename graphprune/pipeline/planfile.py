@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
-from graphprune.errors import ArgumentError, PromiseError
+from graphprune.errors import ArgumentError, PluginError, PromiseError
 from graphprune.ir.fixed import Fixed, as_lists
 from graphprune.ir.names import quote
 from graphprune.ir.paths import exists
@@ -166,7 +166,7 @@ def _installed(text: str) -> Pass | None:
     """The pass of this text, which may be of somebody else's package."""
     try:
         (item,) = registry.read(text)
-    except ArgumentError:
+    except (ArgumentError, PluginError):
         return None
     return item
 

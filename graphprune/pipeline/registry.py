@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from graphprune.doors import OURS, Door, package
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.pipeline.grammar import Span, Stage, dashed, parse
-from graphprune.pipeline.passes import Pass, from_stage
+from graphprune.pipeline.passes import Pass, arguments, from_stage
 
 if TYPE_CHECKING:
     from graphprune.axes import Analysis
@@ -46,7 +45,7 @@ def _load(name: str, span: Span) -> type[Pass]:
     kind, origin = DOOR.load(dashed(name))
     if not (isinstance(kind, type) and issubclass(kind, Pass)):
         raise origin.fault("is not a subclass of graphprune.plugin.Pass")
-    fault = _fault(kind)
+    fault = _fault(kind) or (f"calls itself '{kind.name}'" if dashed(kind.name) != dashed(name) else "")
     if fault:
         raise origin.fault(fault)
     return kind
@@ -61,9 +60,9 @@ def _fault(kind: type[Pass]) -> str:
     if (kind.decide is Pass.decide) == (kind.transform is Pass.transform):
         return "must implement exactly one of decide and transform"
     try:
-        typing.get_type_hints(kind)
-    except Exception as error:  # whatever a name in an annotation leads to
-        return f"has arguments whose types cannot be read: {error}"
+        arguments(kind)
+    except Exception as error:  # whatever a name in an annotation or a default leads to
+        return f"has arguments that cannot be read: {error}"
     return ""
 
 

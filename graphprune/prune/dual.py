@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
 
 from graphprune.ir.arrays import Array, Bools, Doubles, Floats, Ids
 from graphprune.prune import shrink
@@ -67,6 +66,8 @@ class RowSheet:
 
     def remove(self, units: Ids) -> None:
         """Takes the columns of these Units out; what stays makes up for them."""
+        from scipy import linalg
+
         parts = [bundle.take(units) for bundle in self._bundles]
         rows, weights = (np.concatenate(each).astype(np.float64) for each in zip(*parts, strict=True))
         if not len(rows):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy import linalg
 
 from graphprune.ir.arrays import Doubles, Ids
 
@@ -57,6 +56,8 @@ class ColumnSheet:
 
     def remove(self, units: Ids) -> None:
         """Takes the columns of these Units out; what stays makes up for them."""
+        from scipy import linalg
+
         if np.count_nonzero(self._left) < DENSE * len(self._left):
             self._close_up()
         gone = np.concatenate([bundle.take(units) for bundle in self._bundles])

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from graphprune.errors import DataError, ModelError, did_you_mean
 from graphprune.ir.serialise import Weight, Weightless, weightless
-from graphprune.ops.door import foreign
+from graphprune.ops.door import PLAIN, foreign
 from graphprune.run import USUAL, Run
 from graphprune.runtime.customs import Customs
 from graphprune.runtime.exact import IN_FLOATS, unsaturated
@@ -216,6 +216,14 @@ def one_line(error: Exception) -> str:
     return flat if len(flat) <= MESSAGE_LIMIT else flat[: MESSAGE_LIMIT - 3] + "..."
 
 
+def _unknown(reason: str) -> str:
+    """What to do about an operator that is not ONNX Runtime's own."""
+    own = any(f"of domain {domain!r} " in reason for domain in PLAIN)
+    return (
+        "" if own or UNKNOWN not in reason else "a package can give it a body or a library (docs/plugins.md)"
+    )
+
+
 def _without_sources(text: str) -> str:
     """Drop `/path/file.cc:12 Type name::space::function(argument types) [with T = U] ` wherever it occurs."""
     parts = re.split(r"(?<!\S)\S*\.(?:cc|h):\d+ ", text)
@@ -251,7 +259,8 @@ def _create(source: str | bytes, options: ort.SessionOptions, threads: int) -> S
     try:
         inner = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a dozen types that share no base
-        raise ModelError(f"ONNX Runtime does not load the model: {one_line(error)}") from error
+        reason = one_line(error)
+        raise ModelError(f"ONNX Runtime does not load the model: {reason}", _unknown(reason)) from error
     required = tuple(value.name for value in inner.get_inputs())
     optional = tuple(value.name for value in inner.get_overridable_initializers())
     outputs = tuple(value.name for value in inner.get_outputs())

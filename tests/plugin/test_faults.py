@@ -93,6 +93,8 @@ def test_criteria(
             "def decide(self, s, c): pass\n    taken: 'Nobody' = None",
             "cannot be read: name 'Nobody'",
         ),
+        (11, "def decide(self, s, c): pass\n    at: object = print", "no pipeline text"),
+        (12, "def decide(self, s, c): pass\n    name = 'other'", "calls itself 'other'"),
         (9, "def decide(self, s, c): pass\n    def __post_init__(self): self.no", "fails: AttributeError"),
         (10, "def decide(self, s, c): pass\n    def options(self): self.no", "fails: AttributeError"),
     ],
@@ -181,6 +183,18 @@ def test_a_pass_cannot_cut_what_is_pinned(monkeypatch: pytest.MonkeyPatch, tmp_p
     body += "        return Plan(s.options, {g.id: (0,)}, {g.id: g.size})"
     install(monkeypatch, tmp_path, "pins_1", {"passes theirs": "Found"}, PASS.format(body=body))
     assert "cuts group 'up:0', which is pinned" in failed("theirs").message
+
+
+def test_a_plan_replays_whatever_became_of_the_package_that_made_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = graphprune.compile(mlp(), "prune", tmp_path / "small.onnx")
+    file = tmp_path / "small.plan.json"
+    file.write_text(file.read_text().replace('"prune"', '"theirs"'))
+    for package, source in (("", ""), ("lost_1", "import nothing_of_this_name")):
+        if package:
+            install(monkeypatch, tmp_path, package, {"passes theirs": "Found"}, source)
+        assert graphprune.compile(mlp(), plan=file).plans[0].cuts == made.plans[0].cuts
 
 
 def test_lines_of_the_command(

@@ -283,6 +283,15 @@ def test_a_failing_run_is_one_clean_line(build, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_an_operator_that_nobody_runs_says_what_to_do(tmp_path):
+    head = '<ir_version: 10, opset_import: ["" : 21, "org.none": 1]>'
+    text = f"{head} g (float[2] x) => (float[2] y) {{ y = org.none.Op(x) }}"
+    ir.save(ir.from_onnx_text(text), tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"knows no operator 'Op' of domain 'org\.none'") as caught:
+        open_session(tmp_path / "model.onnx")
+    assert "docs/plugins.md" in caught.value.hint
+
+
 def test_a_broken_file_is_a_model_error(tmp_path):
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"not a model")
