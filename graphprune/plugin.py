@@ -11,8 +11,9 @@ from graphprune.errors import ArgumentError, DataError, ModelError, PromiseError
 from graphprune.ir.operators import Shaping
 from graphprune.labels.edits import AttributeCount
 from graphprune.labels.visit import Visit
+from graphprune.ops import like
 from graphprune.ops.elementwise import broadcast
-from graphprune.ops.record import Record
+from graphprune.ops.record import Layer, Record
 from graphprune.ops.shaping import same
 from graphprune.ops.traits import Trait
 from graphprune.pipeline.passes import Context, Pass, Subject
@@ -43,6 +44,7 @@ __all__ = [
     "DataError",
     "Evidence",
     "Group",
+    "Layer",
     "ModelError",
     "Options",
     "Output",
@@ -65,6 +67,7 @@ __all__ = [
     "by_output",
     "by_sink",
     "inputs",
+    "like",
     "moments",
     "outputs",
     "per_unit",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -33,6 +35,17 @@ TABLE: tuple[Record, ...] = tuple(
     row for module in MODULES for row in importlib.import_module(f"{__name__}.{module}").ROWS
 )
 BY_OP: dict[str, Record] = {op: row for row in TABLE for op in row.ops}
+
+
+def like(op: str, name: str, *, body: str = "", library: str | Callable[[], str] = "") -> Record:
+    """The row of somebody else's operator `name`, "domain:Name", that treats axes as one of ours does.
+
+    Raises:
+        ValueError: there is no row of `op`.
+    """
+    if op not in BY_OP:
+        raise ValueError(f"no operator '{op}' is known")
+    return replace(BY_OP[op], ops=(name,), body=body, library=library)
 
 
 def record_of(node: ir.Node) -> Record | None:

@@ -85,6 +85,28 @@ def test_criteria_and_repair_run_it_too(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert len(result.plans[0].cuts["up:1"]) == 8 and "down" in result.plans[0].replaced
 
 
+def test_what_is_like_one_of_ours_is_scored_repaired_and_counted_like_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = "from graphprune.plugin import like\nOP = like('MatMul', 'org.like:Op', body=\"\"\"\n"
+    source += '<domain: "org.like", opset_import: ["": 18]> Op (x, w) => (y) { y = MatMul(x, w) }""")'
+    install(monkeypatch, tmp_path, "package_like", {"ops org.like.Op": "OP"}, source)
+    text = "(float[n,8] x) => (float[n,4] y) { a = MatMul(x, up)\n b = Relu(a)\n y = MatMul(b, down) }"
+    results = []
+    for renamed in (False, True):
+        made = sketch(text, up=(8, 16), down=(16, 4)).model
+        if renamed:
+            for node in made.graph:
+                if node.op_type == "MatMul":
+                    node.domain, node.op_type = "org.like", "Op"
+            made.opset_imports["org.like"] = 1
+        results.append(graphprune.compile(made, "obspa(macs=0.5, align=1)", calibration=samples()))
+    ours, theirs = (result.plans[0] for result in results)
+    assert ours.cuts == theirs.cuts
+    np.testing.assert_allclose(theirs.replaced["down"], ours.replaced["down"], rtol=1e-4, atol=1e-5)
+    assert [result.report.after.macs for result in results] == [8 * 8 + 8 * 4] * 2
+
+
 def test_a_rule_that_is_wrong_fails_the_proof(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dense = installed(monkeypatch, tmp_path, steps="b = Mul(x, a) y = Softmax <axis = 1>(b)")
     with pytest.raises(PromiseError, match=r"the proof of prune.* failed"):
