@@ -16,7 +16,7 @@ from graphprune.ops.elementwise import broadcast
 from graphprune.ops.record import Layer, Record
 from graphprune.ops.shaping import same
 from graphprune.ops.traits import Trait
-from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.structured import Structured
 from graphprune.prune.criterion import (
     Criterion,
@@ -63,6 +63,7 @@ __all__ = [
     "Visit",
     "Wanted",
     "activations",
+    "argument",
     "broadcast",
     "by_output",
     "by_sink",

@@ -13,7 +13,7 @@ import numpy as np
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.ir.names import quote
 from graphprune.ops import record_of
-from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.prune.masks.patterns import Keep, Pattern, Scores, keep_groups, keep_rows, read_pattern
 from graphprune.prune.plan import Plan
 
@@ -40,38 +40,27 @@ class Masking(Pass):
 
     needs: ClassVar[Needs] = "vectors"
 
-    ratio: float | None = field(
-        default=None,
-        metadata={
-            "help": f"share of the masked weights to remove (default {DEFAULT_RATIO}); n:m says itself"
-        },
+    ratio: float | None = argument(
+        None, f"share of the masked weights to remove (default {DEFAULT_RATIO}); n:m says itself"
     )
-    pattern: str = field(
-        default="unstructured", metadata={"help": "unstructured, or n:m: n of every m inputs stay"}
-    )
-    budget: Literal["global", "uniform", "owl"] = field(
-        default="global",
-        metadata={"help": "the least of all layers, every layer the same share, or less where outliers are"},
+    pattern: str = argument("unstructured", "unstructured, or n:m: n of every m inputs stay")
+    budget: Literal["global", "uniform", "owl"] = argument(
+        "global", "the least of all layers, every layer the same share, or less where outliers are"
     )
     ratios: Mapping[str, float] = field(
         default_factory=dict, metadata={"help": "ratios of their own for some weights, by glob"}
     )
-    only: tuple[str, ...] = field(default=(), metadata={"help": "globs: weights or nodes to mask"})
-    ignore: tuple[str, ...] = field(default=(), metadata={"help": "globs: weights or nodes to leave alone"})
-    head: bool = field(default=False, metadata={"help": "also mask layers that no other layer follows"})
-    embeddings: bool = field(
-        default=False, metadata={"help": "also mask weights that are looked up by index"}
+    only: tuple[str, ...] = argument((), "globs: weights or nodes to mask")
+    ignore: tuple[str, ...] = argument((), "globs: weights or nodes to leave alone")
+    head: bool = argument(False, "also mask layers that no other layer follows")
+    embeddings: bool = argument(False, "also mask weights that are looked up by index")
+    repair: Literal["none", "refit"] = argument(
+        "none", "refit: the best weights under the mask for the calibration data"
     )
-    repair: Literal["none", "refit"] = field(
-        default="none", metadata={"help": "refit: the best weights under the mask for the calibration data"}
+    driver: Literal["sequential", "oneshot"] = argument(
+        "sequential", "measure behind what is masked already, or everything in the dense model"
     )
-    driver: Literal["sequential", "oneshot"] = field(
-        default="sequential",
-        metadata={"help": "measure behind what is masked already, or everything in the dense model"},
-    )
-    damping: float = field(
-        default=0.01, metadata={"help": "share of the mean diagonal added to second moments"}
-    )
+    damping: float = argument(0.01, "share of the mean diagonal added to second moments")
 
     def __post_init__(self) -> None:
         pattern = read_pattern(self.pattern)
@@ -170,8 +159,8 @@ def _told(left: Sequence[Left], names: int) -> Iterator[str]:
 class Calibrated(Masking):
     """A mask pass whose scores depend on the inputs of a layer, and so compare within it only."""
 
-    budget: Literal["uniform", "owl"] = field(
-        default="uniform", metadata={"help": "every layer the same share, or less where outliers are (OWL)"}
+    budget: Literal["uniform", "owl"] = argument(
+        "uniform", "every layer the same share, or less where outliers are (OWL)"
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from graphprune.errors import ArgumentError, PromiseError, did_you_mean
 from graphprune.pipeline.arguments import convert, describe, show
@@ -109,13 +109,21 @@ class Context:
         self.warn(message)
 
 
+T = TypeVar("T")
+
+
+def argument(default: T, help: str) -> T:
+    """A field of a pass: what it is unless said otherwise, and what it means."""
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class Pass:
     """Base of every pass.
 
-    A subclass is a frozen dataclass with a `name`, whose fields are its arguments (each with
-    `metadata={"help": "..."}`), and implements one of `decide` and `transform`. A bad value or combination is
-    an `ArgumentError` raised in `__post_init__`; start its message with the argument's name and the caret
+    A subclass is a frozen dataclass with a `name`, whose fields are its arguments (`argument`, or a field that
+    has `metadata={"help": "..."}`), and implements one of `decide` and `transform`. A bad value or combination
+    is an `ArgumentError` raised in `__post_init__`; start its message with the argument's name and the caret
     finds it. A preset of another's arguments says them as it is made: `class Mine(Prune, criterion="l1")`.
     """
 

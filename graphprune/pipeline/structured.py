@@ -12,7 +12,7 @@ from graphprune.pipeline import criteria
 from graphprune.pipeline.bounds import require_kept, require_one
 from graphprune.pipeline.decision import Decision
 from graphprune.pipeline.globs import filtered, group_names, matches, require_groups
-from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.repairing import HELP, Repair
 from graphprune.prune.allocate import Cost, Per
 from graphprune.prune.choose import Budget, Shares
@@ -38,65 +38,41 @@ class Structured(Pass):
 
     counted: ClassVar[Cost] = "unit"
 
-    criterion: Annotated[str, criteria.names] = field(
-        default="l2", metadata={"help": "how Units are scored; higher scores stay"}
+    criterion: Annotated[str, criteria.names] = argument("l2", "how Units are scored; higher scores stay")
+    scope: Scope = argument("global", "which Units compete: all, those of one Group, of like Groups")
+    ratio: float | None = argument(None, f"share of Units to remove (default {DEFAULT_RATIO})")
+    params: float | None = argument(None, "share of the model's parameters to keep")
+    macs: float | None = argument(None, "share of the model's multiply-adds to keep")
+    normalise: Normaliser = argument(
+        "auto", "what scores of a Group are divided by; auto: the criterion's own"
     )
-    scope: Scope = field(
-        default="global", metadata={"help": "which Units compete: all, those of one Group, of like Groups"}
+    per: Per = argument("unit", "divide scores by what a Unit costs; budget: in what the budget counts")
+    repair: Repair = argument("auto", HELP)
+    driver: Literal["sequential", "oneshot"] = argument(
+        "sequential", "repair layer by layer behind the cut ones, or from the dense model's statistics"
     )
-    ratio: float | None = field(
-        default=None, metadata={"help": f"share of Units to remove (default {DEFAULT_RATIO})"}
-    )
-    params: float | None = field(default=None, metadata={"help": "share of the model's parameters to keep"})
-    macs: float | None = field(default=None, metadata={"help": "share of the model's multiply-adds to keep"})
-    normalise: Normaliser = field(
-        default="auto", metadata={"help": "what scores of a Group are divided by; auto: the criterion's own"}
-    )
-    per: Per = field(
-        default="unit",
-        metadata={"help": "divide scores by what a Unit costs; budget: in what the budget counts"},
-    )
-    repair: Repair = field(default="auto", metadata={"help": HELP})
-    driver: Literal["sequential", "oneshot"] = field(
-        default="sequential",
-        metadata={"help": "repair layer by layer behind the cut ones, or from the dense model's statistics"},
-    )
-    rounds: int = field(default=1, metadata={"help": "cut in this many steps, scored anew after each"})
-    kinds: tuple[Chosen, ...] = field(default=("all",), metadata={"help": "kinds of Groups to prune"})
-    align: int | Literal["auto"] = field(
-        default="auto", metadata={"help": "kept widths are multiples of this"}
-    )
-    min_keep: float = field(default=0.1, metadata={"help": "share of every Group that stays in any case"})
-    only: tuple[str, ...] = field(
-        default=(), metadata={"help": "globs: Groups, initializers or nodes to prune"}
-    )
-    ignore: tuple[str, ...] = field(
-        default=(), metadata={"help": "globs: Groups, initializers or nodes to leave alone"}
-    )
+    rounds: int = argument(1, "cut in this many steps, scored anew after each")
+    kinds: tuple[Chosen, ...] = argument(("all",), "kinds of Groups to prune")
+    align: int | Literal["auto"] = argument("auto", "kept widths are multiples of this")
+    min_keep: float = argument(0.1, "share of every Group that stays in any case")
+    only: tuple[str, ...] = argument((), "globs: Groups, initializers or nodes to prune")
+    ignore: tuple[str, ...] = argument((), "globs: Groups, initializers or nodes to leave alone")
     ratios: Mapping[str, float] = field(
         default_factory=dict, metadata={"help": "ratios of their own for some Groups, by glob"}
     )
-    layernorm: Literal["refuse", "expand", "slice"] = field(
-        default="refuse",
-        metadata={"help": "widths under LayerNorm: leave, cut exactly, or cut and change the function"},
+    layernorm: Literal["refuse", "expand", "slice"] = argument(
+        "refuse", "widths under LayerNorm: leave, cut exactly, or cut and change the function"
     )
-    allow_inexact: bool = field(
-        default=False, metadata={"help": "permit cuts that change what a normaliser computes"}
+    allow_inexact: bool = argument(False, "permit cuts that change what a normaliser computes")
+    share: Literal["split", "tie"] = argument(
+        "tie", "layers applied twice: the same slots everywhere, or each its own"
     )
-    share: Literal["split", "tie"] = field(
-        default="tie", metadata={"help": "layers applied twice: the same slots everywhere, or each its own"}
-    )
-    io: Literal["auto", "fixed"] = field(
-        default="auto", metadata={"help": "whether cache inputs may change their shape"}
-    )
-    shuffle: Literal["gather", "keep"] = field(
-        default="gather",
-        metadata={"help": "channel shuffles: a Gather of any channels, or cut in whole rows"},
+    io: Literal["auto", "fixed"] = argument("auto", "whether cache inputs may change their shape")
+    shuffle: Literal["gather", "keep"] = argument(
+        "gather", "channel shuffles: a Gather of any channels, or cut in whole rows"
     )
 
-    dequantize: bool = field(
-        default=False, metadata={"help": "make weights behind DequantizeLinear floats before they are cut"}
-    )
+    dequantize: bool = argument(False, "make weights behind DequantizeLinear floats before they are cut")
 
     def __post_init__(self) -> None:
         criteria.require(self.criterion)

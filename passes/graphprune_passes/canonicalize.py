@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import onnx_ir as ir
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphprune.errors import ArgumentError
 from graphprune.ir.normalise import normalise
 from graphprune.ops import record_of
-from graphprune.pipeline.passes import Context, Pass
+from graphprune.pipeline.passes import Context, Pass, argument
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,8 @@ class Canonicalize(Pass):
 
     name: ClassVar[str] = "canonicalize"
 
-    optimizer: Literal["none", "onnxscript"] = field(
-        default="none",
-        metadata={"help": "further clean-up; onnxscript must be installed and takes 0.3 to 90 s"},
+    optimizer: Literal["none", "onnxscript"] = argument(
+        "none", "further clean-up; onnxscript must be installed and takes 0.3 to 90 s"
     )
 
     def transform(self, model: ir.Model, context: Context) -> ir.Model:

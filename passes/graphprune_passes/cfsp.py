@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from graphprune.axes import Analysis, Group
 from graphprune.errors import ArgumentError
-from graphprune.pipeline.passes import Context
+from graphprune.pipeline.passes import Context, argument
 from graphprune.pipeline.structured import Structured
 from graphprune.prune.allocate import KAPPA, block_shares
 from graphprune.prune.choose import Shares
@@ -25,13 +25,8 @@ class Cfsp(Structured, criterion="cfsp", repair="none", kinds=("neurons",)):
 
     name: ClassVar[str] = "cfsp"
 
-    kappa: float = field(
-        default=KAPPA, metadata={"help": "how far blocks differ; 0: all give the same share"}
-    )
-    norm: Bars = field(
-        default="row",
-        metadata={"help": "weights relative to their row, or to their column as the authors' code"},
-    )
+    kappa: float = argument(KAPPA, "how far blocks differ; 0: all give the same share")
+    norm: Bars = argument("row", "weights relative to their row, or to their column as the authors' code")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,7 @@ closest to the dense model's; `influence` scores once by 1 - cos of a sublayer's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphprune.axes import Analysis
@@ -16,7 +16,7 @@ from graphprune.axes.sublayers import Sublayer, Sublayers, find_sublayers
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline.bounds import require_kept, require_one
 from graphprune.pipeline.globs import filtered, require_named, sublayer_names
-from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.ratios import Ratio
 from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
 from graphprune.prune.depth import DepthCost, Enough, Removal, greedy, outputs_without, ranked, taken
@@ -32,28 +32,21 @@ class Depth(Pass):
 
     name: ClassVar[str] = "depth"
 
-    criterion: Literal["jsd", "influence", "reverse"] = field(
-        default="jsd",
-        metadata={"help": "divergence of the outputs (greedy), turn of the stream, or simply the last ones"},
+    criterion: Literal["jsd", "influence", "reverse"] = argument(
+        "jsd", "divergence of the outputs (greedy), turn of the stream, or simply the last ones"
     )
-    divergence: Metric = field(
-        default="auto", metadata={"help": "how outputs are compared: jsd for classes, else relative l2"}
+    divergence: Metric = argument("auto", "how outputs are compared: jsd for classes, else relative l2")
+    search: Literal["greedy", "oneshot"] = argument(
+        "greedy", "try all candidates again after each removal, or score them once"
     )
-    search: Literal["greedy", "oneshot"] = field(
-        default="greedy", metadata={"help": "try all candidates again after each removal, or score them once"}
-    )
-    remove: int | None = field(default=None, metadata={"help": "number of sublayers to remove"})
-    ratio: float | None = field(
-        default=None, metadata={"help": f"share of the sublayers to remove (default {DEFAULT_RATIO})"}
-    )
-    params: float | None = field(default=None, metadata={"help": "share of the model's parameters to keep"})
-    macs: float | None = field(default=None, metadata={"help": "share of the model's multiply-adds to keep"})
-    per: Literal["unit", "params", "macs"] = field(
-        default="unit", metadata={"help": "divide the damage by what a sublayer costs"}
-    )
-    repair: Repair = field(default="auto", metadata={"help": HELP})
-    only: tuple[str, ...] = field(default=(), metadata={"help": "globs: sublayers that may go"})
-    ignore: tuple[str, ...] = field(default=(), metadata={"help": "globs: sublayers that stay"})
+    remove: int | None = argument(None, "number of sublayers to remove")
+    ratio: float | None = argument(None, f"share of the sublayers to remove (default {DEFAULT_RATIO})")
+    params: float | None = argument(None, "share of the model's parameters to keep")
+    macs: float | None = argument(None, "share of the model's multiply-adds to keep")
+    per: Literal["unit", "params", "macs"] = argument("unit", "divide the damage by what a sublayer costs")
+    repair: Repair = argument("auto", HELP)
+    only: tuple[str, ...] = argument((), "globs: sublayers that may go")
+    ignore: tuple[str, ...] = argument((), "globs: sublayers that stay")
 
     def __post_init__(self) -> None:
         require_one(remove=self.remove, ratio=self.ratio, params=self.params, macs=self.macs)

@@ -10,7 +10,7 @@ are used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphprune.axes import Analysis
@@ -31,7 +31,7 @@ from graphprune.experts.mixtures import Mixture, Mixtures, find_mixtures
 from graphprune.experts.routes import Routes, collect_routes
 from graphprune.pipeline.bounds import require_kept, require_one
 from graphprune.pipeline.globs import filtered, mixture_names, require_named
-from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.ratios import Ratio, of_units
 from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
 from graphprune.prune.plan import Plan
@@ -45,28 +45,21 @@ class Experts(Pass):
 
     name: ClassVar[str] = "experts"
 
-    criterion: Literal["easy-ep", "reap", "frequency", "gate-sum", "stun", "uncurl"] = field(
-        default="easy-ep", metadata={"help": "what an expert is worth, or how experts are merged"}
+    criterion: Literal["easy-ep", "reap", "frequency", "gate-sum", "stun", "uncurl"] = argument(
+        "easy-ep", "what an expert is worth, or how experts are merged"
     )
-    keep: int | None = field(default=None, metadata={"help": "experts to keep in every layer"})
-    ratio: float | None = field(
-        default=None, metadata={"help": f"share of the experts to remove (default {DEFAULT_RATIO})"}
+    keep: int | None = argument(None, "experts to keep in every layer")
+    ratio: float | None = argument(None, f"share of the experts to remove (default {DEFAULT_RATIO})")
+    params: float | None = argument(None, "share of the model's parameters to keep")
+    rows: float = argument(1.0, "stun: weight of the distance between rows of the router")
+    mates: float = argument(0.0, "stun: weight of how often two experts are chosen together")
+    merge_max_clusters: int = argument(
+        0, "stun: merge instead of picking one where a layer has at most so many clusters"
     )
-    params: float | None = field(default=None, metadata={"help": "share of the model's parameters to keep"})
-    rows: float = field(
-        default=1.0, metadata={"help": "stun: weight of the distance between rows of the router"}
-    )
-    mates: float = field(
-        default=0.0, metadata={"help": "stun: weight of how often two experts are chosen together"}
-    )
-    merge_max_clusters: int = field(
-        default=0,
-        metadata={"help": "stun: merge instead of picking one where a layer has at most so many clusters"},
-    )
-    align: bool = field(default=True, metadata={"help": "match hidden neurons before experts are averaged"})
-    repair: Repair = field(default="auto", metadata={"help": HELP})
-    only: tuple[str, ...] = field(default=(), metadata={"help": "globs: layers (by Group, weight or node)"})
-    ignore: tuple[str, ...] = field(default=(), metadata={"help": "globs: layers to leave alone"})
+    align: bool = argument(True, "match hidden neurons before experts are averaged")
+    repair: Repair = argument("auto", HELP)
+    only: tuple[str, ...] = argument((), "globs: layers (by Group, weight or node)")
+    ignore: tuple[str, ...] = argument((), "globs: layers to leave alone")
 
     def __post_init__(self) -> None:
         require_one(keep=self.keep, ratio=self.ratio, params=self.params)

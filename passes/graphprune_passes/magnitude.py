@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphprune.errors import ArgumentError
 from graphprune.pipeline.masking import Masking, Needs
-from graphprune.pipeline.passes import Context
+from graphprune.pipeline.passes import Context, argument
 from graphprune.prune.masks import scores
 from graphprune.prune.masks.allocate import keep_global
 from graphprune.prune.masks.patterns import Keep, Scores, keep_matrix, removed_count
@@ -26,9 +26,7 @@ class Magnitude(Masking):
     name: ClassVar[str] = "magnitude"
     needs: ClassVar[Needs] = "nothing"
 
-    min_keep: float = field(
-        default=0.05, metadata={"help": "budget=global: share of every layer that stays in any case"}
-    )
+    min_keep: float = argument(0.05, "budget=global: share of every layer that stays in any case")
 
     def __post_init__(self) -> None:
         super().__post_init__()

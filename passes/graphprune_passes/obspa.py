@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphprune.errors import ArgumentError
 from graphprune.pipeline.datafree import Assumed, noise
-from graphprune.pipeline.passes import Context, Subject
+from graphprune.pipeline.passes import Context, Subject, argument
 from graphprune.pipeline.structured import Structured
 
 
@@ -23,9 +23,8 @@ class Obspa(Structured, criterion="obs", per="budget", repair="refit"):
 
     name: ClassVar[str] = "obspa"
 
-    calibration: Literal["given", "free"] = field(
-        default="given",
-        metadata={"help": "the samples of --calibration, or none: noise and what BatchNormalizations imply"},
+    calibration: Literal["given", "free"] = argument(
+        "given", "the samples of --calibration, or none: noise and what BatchNormalizations imply"
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ output is 1 plus its divergence from the dense model's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from graphprune.axes import Analysis, Group, Options
@@ -18,7 +18,7 @@ from graphprune.axes.kept import Kept
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline.bounds import require_kept, require_one
 from graphprune.pipeline.globs import filtered, group_names, require_groups
-from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.repairing import Repair, added_by, repaired, settled, tell
 from graphprune.prune.allowance import Commit, Cuts, Search, efficient, growth, outputs_behind, visited
 from graphprune.prune.choose import Budget
@@ -36,34 +36,24 @@ class Pagcp(Pass):
 
     name: ClassVar[str] = "pagcp"
 
-    delta0: float = field(default=0.05, metadata={"help": "additional loss that the first Group may cost"})
-    tau: float = field(default=1.3, metadata={"help": "loss after all Groups, relative to the dense model"})
-    topk: float = field(
-        default=1.0, metadata={"help": "share of the cuts to keep: those that cost least per multiply-add"}
+    delta0: float = argument(0.05, "additional loss that the first Group may cost")
+    tau: float = argument(1.3, "loss after all Groups, relative to the dense model")
+    topk: float = argument(1.0, "share of the cuts to keep: those that cost least per multiply-add")
+    divergence: Metric = argument(
+        "kl", "how outputs are compared: kl, jsd, l2, auto (jsd for classes, else l2)"
     )
-    divergence: Metric = field(
-        default="kl",
-        metadata={"help": "how outputs are compared: kl, jsd, l2, auto (jsd for classes, else l2)"},
+    params: float | None = argument(None, "stop at this share of the parameters")
+    macs: float | None = argument(None, "stop at this share of the multiply-adds")
+    repair: Repair = argument("refit", "what makes up for the chosen cut")
+    driver: Literal["sequential", "oneshot"] = argument(
+        "sequential", "repair layer by layer behind the cut ones, or from the dense model's statistics"
     )
-    params: float | None = field(default=None, metadata={"help": "stop at this share of the parameters"})
-    macs: float | None = field(default=None, metadata={"help": "stop at this share of the multiply-adds"})
-    repair: Repair = field(default="refit", metadata={"help": "what makes up for the chosen cut"})
-    driver: Literal["sequential", "oneshot"] = field(
-        default="sequential",
-        metadata={"help": "repair layer by layer behind the cut ones, or from the dense model's statistics"},
-    )
-    align: int | Literal["auto"] = field(
-        default="auto", metadata={"help": "kept widths are multiples of this"}
-    )
-    min_keep: float = field(default=0.05, metadata={"help": "share of every Group that stays in any case"})
-    only: tuple[str, ...] = field(
-        default=(), metadata={"help": "globs: Groups, initializers or nodes to prune"}
-    )
-    ignore: tuple[str, ...] = field(
-        default=(), metadata={"help": "globs: Groups, initializers or nodes to leave"}
-    )
-    layernorm: Literal["refuse", "expand"] = field(
-        default="refuse", metadata={"help": "widths under LayerNorm: leave, or cut exactly"}
+    align: int | Literal["auto"] = argument("auto", "kept widths are multiples of this")
+    min_keep: float = argument(0.05, "share of every Group that stays in any case")
+    only: tuple[str, ...] = argument((), "globs: Groups, initializers or nodes to prune")
+    ignore: tuple[str, ...] = argument((), "globs: Groups, initializers or nodes to leave")
+    layernorm: Literal["refuse", "expand"] = argument(
+        "refuse", "widths under LayerNorm: leave, or cut exactly"
     )
 
     def __post_init__(self) -> None:
