@@ -121,8 +121,8 @@ def argument(default: T, help: str) -> T:
 class Pass:
     """Base of every pass.
 
-    A subclass is a frozen dataclass with a `name`, whose fields are its arguments (`argument`, or a field that
-    has `metadata={"help": "..."}`), and implements one of `decide` and `transform`. A bad value or combination
+    A subclass is a frozen dataclass with a `name`, whose fields are its arguments (`argument`, or a field of
+    `metadata={"help": "..."}`), and implements one of `decide` and `transform`. A bad value or a combination
     is an `ArgumentError` raised in `__post_init__`; start its message with the argument's name and the caret
     finds it. A preset of another's arguments says them as it is made: `class Mine(Prune, criterion="l1")`.
     """
