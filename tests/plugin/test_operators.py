@@ -119,6 +119,16 @@ def test_without_its_package_it_is_a_barrier(tmp_path: Path) -> None:
     assert caught.value.hint == "add a row for it (docs/plugins.md)"
 
 
+def test_a_model_runs_no_code_of_packages_that_describe_other_operators(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install(monkeypatch, tmp_path, "package_armed", {"ops org.armed.Op": "OP"}, "raise SystemExit('ran')")
+    with pytest.raises(PromiseError, match=r"operator org\.near:Op is not known"):
+        graphprune.compile(model("near"), "prune")
+    with pytest.raises(SystemExit, match="ran"):
+        graphprune.compile(model("armed"), "prune")
+
+
 @pytest.mark.parametrize(
     ("rule", "more", "exactness", "says"),
     [
