@@ -58,7 +58,7 @@ class Origin:
         """
         try:
             yield
-        except Exception as error:  # a plug-in may fail in any way
+        except (Exception, SystemExit) as error:  # a plug-in may fail in any way
             if isinstance(error, (GraphpruneError, MemoryError, *besides)):
                 raise
             frames = [frame for frame in _frames(error.__traceback__) if frame.package not in OURS]
