@@ -22,10 +22,12 @@ class Origin:
     Attributes:
         what: its kind, name and place, e.g. "criterion 'mine' from 'mine:CRITERION'".
         package: the distribution that holds it; empty where it is ours, or not known.
+        code: the package that is imported.
     """
 
     what: str
     package: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
         return self.package or self.what
@@ -65,7 +67,8 @@ class Origin:
             if only and not any(frame.package in only for frame in frames):
                 raise
             lines = f"{type(error).__name__}: {error}".splitlines()
-            place = f" (in {frames[0].place})" if frames else ""
+            mine = [frame for frame in frames if frame.package == self.code] or frames
+            place = f" (in {mine[0].place})" if mine else ""
             raise self.fault(f"{verb}: {lines[0]}{place}") from error
 
 
@@ -127,7 +130,7 @@ class Door:
     def origin(self, entry: EntryPoint) -> Origin:
         """Whose an entry is."""
         holder = entry.dist.name if entry.dist and not is_ours(entry) else ""
-        return Origin(f"{self.noun} '{entry.name}' from '{entry.value}'", holder)
+        return Origin(f"{self.noun} '{entry.name}' from '{entry.value}'", holder, package(entry.module))
 
     def holder(self, kind: type) -> Origin:
         """Whose a class is, installed or not."""
@@ -135,7 +138,8 @@ class Door:
         for entry in entry_points(group=self.group):
             if entry.value == value:
                 return self.origin(entry)
-        return Origin(f"{self.noun} '{getattr(kind, 'name', kind.__name__)}' from '{value}'")
+        name = getattr(kind, "name", kind.__name__)
+        return Origin(f"{self.noun} '{name}' from '{value}'", code=package(kind.__module__))
 
 
 def is_ours(entry: EntryPoint) -> bool:

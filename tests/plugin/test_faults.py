@@ -60,6 +60,7 @@ def failed(passes: str, calibrated: bool = False) -> PluginError:
         (8, "return None", ", needs=lambda g, p: p.nothing", r"fails: AttributeError: .*\(in bad_8\.py:6\)"),
         (9, "return None", ", normaliser='most'", "names the normaliser 'most': known: mean, "),
         (10, "return None", ", needs=inputs, gone=1", "does not load: TypeError: .*gone"),
+        (12, "return np.linalg.inv(np.zeros((2, 2)))", "", r"fails: LinAlgError: .*\(in bad_12\.py:5\)"),
         (11, "return None", "); FOUND = score; print(''", "is not a graphprune.plugin.Criterion"),
     ],
 )
