@@ -43,7 +43,7 @@ def alignment(group: Group, align: int | str) -> int:
         wanted = 16 if width >= 32 else 8 if width >= 16 else 4
     else:
         wanted = int(align)
-    return max(1, wanted // gcd(wanted, _per_conv(group)))
+    return wanted // gcd(wanted, _per_conv(group))
 
 
 def _per_conv(group: Group) -> int:

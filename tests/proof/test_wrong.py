@@ -347,3 +347,22 @@ def test_a_wrong_weight_behind_an_expanded_norm_is_named() -> None:
         wrong = cut(case.dense, EXPAND, plan=case.plan)
         wrong.tensor(name, lambda array: array * np.float32(1 + 1e-6))
         assert failed(wrong.prove(), f"tensor '{name}' of LayerNormalization 'norm'", "is not read")
+
+
+SAYS_NOTHING = """(float[n,6] x) => (float[n,4] y) { [wide] a = MatMul(x, w1)\n [act] b = Relu(a)
+    [last] y = MatMul(b, w2) }"""
+
+
+def test_a_proof_of_outputs_that_never_vary_is_silent_unless_something_is_wrong() -> None:
+    case = cut(model(SAYS_NOTHING, w1=(6, 8), w2=np.zeros((8, 4), np.float32)))
+    proof = case.prove()
+    assert not proof.ok and proof.silent and failed(proof, "no output proves anything")
+    case.tensor("w1", flip)
+    wrong = case.prove()
+    assert not wrong.ok and not wrong.silent and failed(wrong, "'w1'")
+
+
+def test_a_proof_that_holds_or_fails_is_not_silent(conv: Case) -> None:
+    assert not conv.prove().silent
+    conv.tensor("w2", lambda a: -a)
+    assert not conv.prove().silent

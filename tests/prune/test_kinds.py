@@ -109,6 +109,12 @@ def test_convolutions_have_channels_and_a_residual_stream() -> None:
     assert found(analysis) == {"stream": {8}, "channels": {5}}
 
 
+def test_a_sum_of_branches_is_no_stream_before_anything_has_read_it() -> None:
+    body = """(float[n,3,6,6] x) => (float[n,2,6,6] y) { a = Conv(x, u)\n b = Conv(x, v)\n c = Add(a, b)
+        d = Relu(c)\n y = Conv(d, z) }"""
+    assert found(sketch(body, u=(8, 3, 1, 1), v=(8, 3, 1, 1), z=(2, 8, 1, 1))) == {"channels": {8}}
+
+
 def test_a_gate_computed_from_a_width_does_not_make_it_a_stream() -> None:
     body = """(float[n,3,6,6] x) => (float[n,2,6,6] y) { a = Conv(x, u)\n p = GlobalAveragePool(a)
         q = Conv(p, v)

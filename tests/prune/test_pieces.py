@@ -43,6 +43,11 @@ def test_sums_of_rows_and_of_columns(monkeypatch: pytest.MonkeyPatch, size: int,
     np.testing.assert_allclose(columns, whole.sum(axis=0).ravel(), rtol=1e-5)
 
 
+def test_sums_of_rows_without_columns() -> None:
+    rows, columns = _both_sums(np.zeros((3, 0), np.float32), 2)
+    assert rows.tolist() == [0, 0, 0] and not len(columns)
+
+
 @SIZES
 def test_products_of_what_units_give(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Of every pair of Units the mean over samples of (W_u x_u)' (W_v x_v)."""

@@ -23,6 +23,20 @@ def test_scores_of_one_weight_have_mean_one() -> None:
     assert scores(rows([3, -4], [1, 0], [2, 2]), "l2").mean() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("criterion", ["l1", "l2", "fpgm"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_scores_do_not_depend_on_the_scale_of_a_weight(criterion: str, scale: float) -> None:
+    units = np.array([[3, -4], [1, 0], [2, 2]])
+    np.testing.assert_allclose(
+        scores(rows(*units * scale), criterion), scores(rows(*units), criterion), rtol=1e-5
+    )
+    assert scores(rows(*units * scale), criterion).mean() == pytest.approx(1)
+
+
+def test_weights_of_zeros_score_nothing() -> None:
+    assert scores(rows([0, 0], [0, 0]), "l2").tolist() == [0, 0]
+
+
 def test_the_most_replaceable_filter_scores_least() -> None:
     found = scores(rows([0, 0], [1, 0], [0, 1], [5, 5]), "fpgm")
     distances = np.array([9.0711, 8.8173, 8.8173, 19.8773])
