@@ -55,7 +55,8 @@ class PluginError(GraphpruneError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word, e.g. "did you mean 'prune'?", or lists what is known."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
+    lower = {name.lower(): name for name in reversed(names)}
+    close = difflib.get_close_matches(word, names, n=1) or difflib.get_close_matches(word.lower(), lower, n=1)
     if close:
-        return f"did you mean '{close[0]}'?"
+        return f"did you mean '{lower.get(close[0], close[0]) if close[0] not in names else close[0]}'?"
     return f"known: {', '.join(names)}" if names else ""

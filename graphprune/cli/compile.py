@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TYPED = "graphprune.typed"
 PIPE = "-"
+_LONGEST = 2**20
 
 
 class _Given(TypedDict):
@@ -65,7 +66,7 @@ class _Command(click.Command):
     "pipelines",
     multiple=True,
     metavar="PIPELINE",
-    help='What to do, e.g. "prune(ratio=0.5, criterion=l1)"; several run in order.',
+    help='What to do, e.g. "prune(ratio=0.5, criterion=l1)"; several run in order; @FILE reads one.',
 )
 @click.option("--recipe", type=options.path, metavar="FILE.toml", help="A pipeline and options from a file.")
 @click.option(
@@ -174,7 +175,7 @@ def _job(model: str, recipe: Recipe, given: _Given) -> Job:
         raise ArgumentError(
             "no output: -o FILE says where the compiled model goes", "--print-plan works without"
         )
-    texts = given["pipelines"] or (recipe.pipeline,)
+    texts = tuple(map(_text, given["pipelines"])) or (recipe.pipeline,)
     return Job(
         model=model,
         passes=tuple(item for text in texts for item in registry.read(text)),
@@ -184,6 +185,24 @@ def _job(model: str, recipe: Recipe, given: _Given) -> Job:
         inputs=given["inputs"],
         also_read=tuple(Path(name) for name in (given["plan"], given["recipe"]) if name is not None),
     )
+
+
+def _text(pipeline: str) -> str:
+    """A pipeline, or what is in the file that @FILE names, which no shell can spoil.
+
+    Raises:
+        ArgumentError: the file cannot be read, or is no text.
+    """
+    if not pipeline.startswith("@"):
+        return pipeline
+    path = Path(pipeline[1:])
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(_LONGEST)
+    except OSError as error:
+        raise ArgumentError(f"cannot read the pipeline {quote(str(path))}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ArgumentError(f"the pipeline {quote(str(path))} is not UTF-8 text") from None
 
 
 def _recipe(given: _Given) -> Recipe:

@@ -26,6 +26,7 @@ from graphprune.ir.preflight.domains import one_spelling, two_spellings
 from graphprune.ir.preflight.external import WeightFiles
 from graphprune.ir.preflight.files import map_model
 from graphprune.ir.preflight.flow import Flow
+from graphprune.ir.preflight.foreign import explained
 from graphprune.ir.preflight.proto import check_proto, graphs
 from graphprune.ir.preflight.sparse import densify
 from graphprune.ir.preflight.tensors import Located, TensorCheck
@@ -141,7 +142,10 @@ def _read(path: Path, limits: Limits, aliases: Mapping[str, Path]) -> _File:
 
 
 def _from_file(path: Path, limits: Limits, lift: bool) -> Source:
-    file = _read(path, limits, {})
+    try:
+        file = _read(path, limits, {})
+    except ModelError as error:
+        raise explained(error, path) from None
     sizes = file.tensors.files.sizes
     _inline_small(file.tensors)
     model = _convert(file, limits, lift)

@@ -57,7 +57,7 @@ def _union(value: Value, members: tuple[object, ...]) -> Typed:
         for word in typing.get_args(member)
     ]
     close = did_you_mean(value.text, words) if words and isinstance(value, Scalar) else ""
-    raise value.span.error(f"expected {_alternatives(members)}", close)
+    raise value.span.error(f"expected {_alternatives(members)}", _percent(value) or close)
 
 
 def _fits(value: Value, wanted: object) -> bool:
@@ -117,7 +117,14 @@ def _scalar(value: Scalar, wanted: object) -> Plain:
             number = _number(value.text, int if wanted is int else float)
             if number is not None:
                 return number
-    raise value.span.error(f"expected {describe(wanted)}")
+    raise value.span.error(f"expected {describe(wanted)}", _percent(value))
+
+
+def _percent(value: Value) -> str:
+    """How 50% is written, for a value that is one."""
+    text = value.text.removesuffix("%") if isinstance(value, Scalar) and value.text.endswith("%") else ""
+    number = _number(text, float)
+    return "" if number is None else f"a share is written {number / 100:g}"
 
 
 def _number(text: str, kind: type[int] | type[float]) -> int | float | None:

@@ -24,6 +24,7 @@ from graphprune.errors import ArgumentError
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _WORD = re.compile(r'[^,()\[\]{}="\s]+')
 _KEY = re.compile(r'[^,()\[\]{}="\s:]+')
+_LOOSE = re.compile(r"[a-z][a-z0-9_-]*=[^,()\[\]{}\"\s]+")
 _SPACE = re.compile(r"\s*")
 _WINDOW = 100
 T = TypeVar("T")
@@ -116,7 +117,9 @@ def parse(text: str) -> tuple[Stage, ...]:
     while reader.take(","):
         stages.append(reader.stage())
     if not reader.at_end():
-        raise reader.here().error("expected ',' or the end of the pipeline")
+        loose = _LOOSE.match(text, reader.position)
+        hint = f"arguments stand in parentheses: {stages[-1].name}({loose.group()})" if loose else ""
+        raise reader.here().error("expected ',' or the end of the pipeline", hint)
     return tuple(stages)
 
 
@@ -191,6 +194,10 @@ class _Reader:
     def argument(self) -> Argument:
         self.skip()
         start = self.position
+        if self.text[start : start + 1].isdigit():
+            decimal = self.text[start - 1 : start] == "," and self.text[start - 2 : start - 1].isdigit()
+            hint = "decimals are written with a point: 0.5" if decimal else "arguments are written name=value"
+            raise self.here().error("expected the name of an argument", hint)
         name = self.name("the name of an argument")
         span = self.since(start)
         if not self.take("="):

@@ -203,7 +203,15 @@ def _construct(kind: type[Pass], stage: Stage, values: dict[str, object]) -> Pas
     except ArgumentError as error:
         first = dashed(error.message.split(maxsplit=1)[0].rstrip(":")) if error.message else ""
         spans = {argument.name: argument.value.span for argument in stage.arguments}
-        raise spans.get(first, stage.span).error(error.message, error.hint) from None
+        hint = error.hint or _as_share(values.get(first.replace("-", "_")), first, error.message)
+        raise spans.get(first, stage.span).error(error.message, hint) from None
+
+
+def _as_share(value: object, name: str, message: str) -> str:
+    """How a share is written that was given in percent."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or "[0, 1" not in message:
+        return ""
+    return f"did you mean {name}={value / 100:g}?" if 2 <= value < 100 else ""
 
 
 def _required(item: dataclasses.Field[object]) -> bool:

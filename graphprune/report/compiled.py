@@ -30,8 +30,15 @@ def tables(report: Report, detailed: bool = True) -> tuple[Table, ...]:
                 result.append(pinned(item))
         result.append(proof(item, asked(report, at)))
     if report.warnings:
-        result.append(Table("Warnings", ("",), tuple((escape(line),) for line in report.warnings)))
+        result.append(warnings(report))
     return tuple(result)
+
+
+def warnings(report: Report) -> Table:
+    """Every warning once, with how often it was given."""
+    counts = Counter(report.warnings)
+    lines = (f"{line} ({count} times)" if count > 1 else line for line, count in counts.items())
+    return Table("Warnings", ("",), tuple((escape(line),) for line in lines))
 
 
 def totals(report: Report) -> Table:

@@ -41,7 +41,7 @@ def render(report: Report) -> str:
             _table(compiled.proof(item, compiled.asked(report, at))),
         ]
     if report.warnings:
-        body.append(_table(Table("Warnings", ("",), tuple((escape(line),) for line in report.warnings))))
+        body.append(_table(compiled.warnings(report)))
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items() if version)
     body.append(
         f'<p class="note">{quote(versions)}, seed {report.seed}, {report.timings.compile_cpu:.2f} CPU s</p>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,10 @@ from graphprune.ir.paths import is_folder
 from graphprune.runtime.dimensions import data_inputs
 
 FORMATS = "an .npz (keys = input names), an .npy (models with one input), or a folder of either"
+SEPARATE = "the names of .npy files in a folder are names of inputs"
+STACKED = "write one .npz per sample, or one .npy with all samples along its first dimension"
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+"""Suffixes of pictures, which `calibrate` reads."""
 BYTE_CAP = 2**34  # uncompressed bytes of one file: a guard against decompression bombs
 Arrays = Mapping[str, np.ndarray]
 
@@ -33,7 +38,7 @@ def load_inputs(path: Path, model: ir.Model, fixed: Arrays = NOTHING) -> list[di
     """
     sets = [checked(arrays, model, repr(str(source)), fixed) for source, arrays in _read(path, model)]
     if not sets:
-        raise DataError(f"{str(path)!r} holds no samples", f"give {FORMATS}")
+        raise DataError(f"{str(path)!r} holds no samples", _pictures(path) or f"give {FORMATS}")
     return sets
 
 
@@ -163,6 +168,9 @@ def _read(path: Path, model: ir.Model) -> Iterator[tuple[Path, dict[str, np.ndar
         for file in packed:
             yield file, _npz(file)
         if plain and not packed:
+            inputs = {value.name for value in model.graph.inputs}
+            if not inputs & plain.keys():
+                raise DataError(f"{str(path)!r}: {SEPARATE}, and the model has no {min(plain)!r}", STACKED)
             yield path, {name: _npy(file) for name, file in plain.items()}
     elif path.suffix == ".npz":
         yield path, _npz(path)
@@ -174,6 +182,14 @@ def _read(path: Path, model: ir.Model) -> Iterator[tuple[Path, dict[str, np.ndar
     else:
         require_regular(path)
         raise DataError(f"{str(path)!r} is not a sample file", f"give {FORMATS}")
+
+
+def _pictures(path: Path) -> str:
+    """The line that reads pictures; empty where there are none."""
+    if not is_folder(path) or not any(file.suffix.lower() in PICTURES for file in path.rglob("*")):
+        return ""
+    line = f"graphprune calibrate MODEL {shlex.quote(str(path))} -o samples.npz"
+    return f"pictures become samples by {line}"
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

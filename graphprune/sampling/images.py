@@ -13,14 +13,13 @@ import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, DataError
 from graphprune.ir.paths import is_folder
-from graphprune.runtime.data import require_regular
+from graphprune.runtime.data import PICTURES, require_regular
 from graphprune.runtime.dimensions import data_inputs
 from graphprune.sampling.pool import Arrays, Pool
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 PIXEL_CAP = 2**27  # a picture that claims more is refused before it is decoded
 
 
@@ -75,7 +74,7 @@ def image_pool(path: Path, model: ir.Model, preparation: Preparation) -> Pool:
         raise DataError("pictures need Pillow", 'pip install "graphprune[images]"')
     files = _files(path)
     if not files:
-        raise DataError(f"{str(path)!r} holds no pictures", f"known: {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"{str(path)!r} holds no pictures", f"known: {', '.join(sorted(PICTURES))}")
     frame = find_frame(model, preparation)
 
     def take(numbers: Sequence[int]) -> Arrays:
@@ -151,7 +150,7 @@ def fit(picture: Image, size: tuple[int, int], resize: int | None) -> Image:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
 
 
 def _first_line(error: Exception) -> str:

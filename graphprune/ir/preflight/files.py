@@ -11,6 +11,7 @@ from pathlib import Path
 from graphprune.errors import ModelError
 from graphprune.ir.limits import Limits
 from graphprune.ir.names import quote
+from graphprune.ir.preflight.foreign import folder_error, refuse_foreign
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x03\x04", "a zip archive (unpack it first)"),
@@ -65,6 +66,7 @@ def refuse_other_formats(head: bytes, path: Path) -> None:
     Raises:
         ModelError: the first bytes are those of another format.
     """
+    refuse_foreign(head, path)
     for offset, magic, what in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             raise ModelError(f"{quote(str(path))} is {what}, not an ONNX model")
@@ -86,6 +88,8 @@ def _open(path: Path) -> int:
 
 
 def _require_regular(status: os.stat_result, path: Path) -> os.stat_result:
+    if stat.S_ISDIR(status.st_mode):
+        raise folder_error(path)
     if not stat.S_ISREG(status.st_mode):
         raise ModelError(f"{quote(str(path))} is not a regular file")
     return status
