@@ -18,6 +18,7 @@ from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import DataError
 from graphprune.experts.mixtures import Mixture
 from graphprune.ir.arrays import Array, Bools, Doubles
+from graphprune.ir.build import drop_unread, initializer, new_node
 from graphprune.ir.clone import copy_model
 from graphprune.labels.stored import is_stored
 from graphprune.ops import has
@@ -303,9 +304,7 @@ def _extracted(analysis: Analysis, mixture: Mixture) -> tuple[ir.Model, tuple[st
     ordered = sorted(fed.values(), key=lambda value: value.name or "")
     graph.inputs[:] = ordered
     _gate(copy.values, mixture, graph)
-    for name, value in list(graph.initializers.items()):
-        if not value.uses():
-            del graph.initializers[name]
+    drop_unread(graph)
     return copy.model, tuple(value.name or "" for value in ordered)
 
 
@@ -337,24 +336,13 @@ def _multiply(
 ) -> None:
     users = [(user, position) for user, position in weight.uses() if user.graph is graph]
     shape = np.array([len(index), *[1] * tail], np.int64)
-    picked = ir.node("Gather", [gate, _constant(graph, index, f"{name}/index")], name=f"{name}/pick")
-    shaped = ir.node(
-        "Reshape", [picked.outputs[0], _constant(graph, shape, f"{name}/shape")], name=f"{name}/reshape"
-    )
-    nodes = [picked, shaped]
+    picked = new_node("Gather", [gate, initializer(graph, f"{name}/index", index)], f"{name}/pick")
+    extents = initializer(graph, f"{name}/shape", shape)
+    nodes = [picked, new_node("Reshape", [picked.outputs[0], extents], f"{name}/reshape")]
     if weight.const_value is not None and weight.const_value.dtype != ir.DataType.FLOAT:
         kind = {"to": weight.const_value.dtype.value}
-        nodes.append(ir.node("Cast", [nodes[-1].outputs[0]], attributes=kind, name=f"{name}/cast"))
-    nodes.append(ir.node("Mul", [weight, nodes[-1].outputs[0]], name=f"{name}/mul"))
-    for node in nodes:
-        node.outputs[0].name = node.name
-        graph.insert_before(first, node)
+        nodes.append(new_node("Cast", [nodes[-1].outputs[0]], f"{name}/cast", kind))
+    nodes.append(new_node("Mul", [weight, nodes[-1].outputs[0]], f"{name}/mul"))
+    graph.insert_before(first, nodes)
     for user, position in users:
         user.replace_input_with(position, nodes[-1].outputs[0])
-
-
-def _constant(graph: ir.Graph, array: Array, name: str) -> ir.Value:
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.INT64))
-    value.const_value = ir.Tensor(np.ascontiguousarray(array), name=name)
-    graph.register_initializer(value)
-    return value

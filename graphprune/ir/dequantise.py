@@ -8,6 +8,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from graphprune.ir.arrays import Array
+from graphprune.ir.build import become, drop_unread
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.domains import is_default
 
@@ -30,11 +31,11 @@ def _dequantised(model: ir.Model, graph: ir.Graph) -> int:
     for node in found:
         quantised = node.inputs[0]
         assert quantised is not None
-        _become(graph, node, _computed(model, node))
+        become(node, _computed(model, node))
         maker = quantised.producer()
         if maker is not None and not quantised.uses():
             graph.remove(maker, safe=True)
-    _drop(graph)
+    drop_unread(graph)
     return len(found)
 
 
@@ -69,20 +70,3 @@ def _computed(model: ir.Model, node: ir.Node) -> Array:
     whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
     result: list[Array] = ReferenceEvaluator(whole).run(None, {})  # type: ignore[assignment]
     return np.asarray(result[0])
-
-
-def _become(graph: ir.Graph, node: ir.Node, array: Array) -> None:
-    """The result of a node as an initializer of its name."""
-    out = node.outputs[0]
-    tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=out.name)
-    value = ir.Value(name=out.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
-    value.const_value = tensor
-    out.replace_all_uses_with(value)
-    graph.remove(node, safe=True)
-    graph.register_initializer(value)
-
-
-def _drop(graph: ir.Graph) -> None:
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-            del graph.initializers[name]

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.build import become, drop_unread, initializer
 from graphprune.ir.decided import take_branches
 from graphprune.ir.defaults import is_constant, make_constant
 from graphprune.ir.fold_weights import SMALL, fold_weights, freed
@@ -57,20 +58,8 @@ def normalise(
         _fold_shapes(graph, sizes)
         _fold_weights(graph, sizes)
     for graph in graphs:
-        _drop_unread(graph, unread)
+        drop_unread(graph, unread)
     return complete(sizes, model, operators, shapes)
-
-
-def _drop_unread(graph: ir.Graph, already: set[ir.Value]) -> None:
-    """Removes initializers that only folded nodes read; those that nothing read before stay."""
-    for name, value in list(graph.initializers.items()):
-        if (
-            not value.uses()
-            and value not in already
-            and not value.is_graph_output()
-            and not value.is_graph_input()
-        ):
-            del graph.initializers[name]
 
 
 def _lift_constants(graph: ir.Graph) -> None:
@@ -82,13 +71,7 @@ def _lift_constants(graph: ir.Graph) -> None:
         tensor = _constant_tensor(node)
         if tensor is None or out.is_graph_output():
             continue
-        value = ir.Value(
-            name=out.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype)
-        )
-        value.const_value = tensor
-        out.replace_all_uses_with(value)
-        graph.remove(node, safe=True)
-        graph.register_initializer(value)
+        become(node, tensor)
 
 
 def _constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
@@ -152,11 +135,7 @@ def _materialise(graph: ir.Graph, out: ir.Value, sizes: Sizes) -> None:
     array = np.array(data.a, order="C")
     name = out.name or ""
     out.name = f"{name}.folded"
-    value = ir.Value(
-        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype))
-    )
-    value.const_value = ir.Tensor(array, name=name)
-    graph.register_initializer(value)
+    value = initializer(graph, name, array)
     sizes.data[value] = constant(array)
     sizes.shapes[value] = tuple((d, d) for d in array.shape)
     out.replace_all_uses_with(value)

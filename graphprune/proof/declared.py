@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
-from graphprune.labels import edits as kinds
+from graphprune.labels import edits
 from graphprune.labels.algebra import is_static, size_of
 from graphprune.labels.structures import Branch, Shuffle
 from graphprune.proof.gone import Gone, gathered, without
@@ -72,25 +72,25 @@ def declare(survivors: Survivors) -> Declared:
     return declared
 
 
-def _count(declared: Declared, survivors: Survivors, edit: kinds.AttributeCount) -> None:
+def _count(declared: Declared, survivors: Survivors, edit: edits.AttributeCount) -> None:
     if survivors.touched(edit.label):
         kept, dense = survivors.counts(edit.label)
         place: Place = (edit.node, edit.name)
         declared.add(place, lambda old: np.array(int(1 if old is None else old) * kept // dense))
 
 
-def _counts(declared: Declared, survivors: Survivors, edit: kinds.AttributeCounts) -> None:
+def _counts(declared: Declared, survivors: Survivors, edit: edits.AttributeCounts) -> None:
     if survivors.touched(*edit.labels):
         sizes = np.array([survivors.counts(label)[0] for label in edit.labels])
         declared.add((edit.node, edit.name), lambda old: sizes)
 
 
-def _float(declared: Declared, survivors: Survivors, edit: kinds.AttributeFloat) -> None:
+def _float(declared: Declared, survivors: Survivors, edit: edits.AttributeFloat) -> None:
     if survivors.touched(edit.label):
         declared.add((edit.node, edit.name), lambda old: np.array(edit.value, np.float32))
 
 
-def _shape(declared: Declared, survivors: Survivors, edit: kinds.ShapeInput) -> None:
+def _shape(declared: Declared, survivors: Survivors, edit: edits.ShapeInput) -> None:
     if not survivors.touched(*edit.labels):
         return
     pairs = [survivors.counts(label) if is_static(size_of(label)) else (0, 0) for label in edit.labels]
@@ -109,7 +109,7 @@ def _shape(declared: Declared, survivors: Survivors, edit: kinds.ShapeInput) -> 
         declared.free.update((pieces, position) for position in range(len(pieces.inputs)))
 
 
-def _split(declared: Declared, survivors: Survivors, edit: kinds.SplitSizes) -> None:
+def _split(declared: Declared, survivors: Survivors, edit: edits.SplitSizes) -> None:
     if not survivors.touched(*edit.labels):
         return
     sizes = np.array([survivors.counts(label)[0] for label in edit.labels])
@@ -118,7 +118,7 @@ def _split(declared: Declared, survivors: Survivors, edit: kinds.SplitSizes) -> 
     declared.add((edit.node, place), lambda old: sizes)
 
 
-def _slice(declared: Declared, survivors: Survivors, edit: kinds.SliceBounds) -> None:
+def _slice(declared: Declared, survivors: Survivors, edit: edits.SliceBounds) -> None:
     if survivors.touched(edit.label):
         declared.free.update((edit.node, place) for place in ("starts", "ends", "axes", 1, 2, 3, 4))
         declared.open.add(edit.node)
@@ -131,14 +131,14 @@ def _renumbered(mask: Array, old: Array) -> Array:
     return np.asarray(number[dense if dense.ndim == 0 else dense[np.asarray(mask)[dense]]])
 
 
-def _index(declared: Declared, survivors: Survivors, edit: kinds.IndexMap) -> None:
+def _index(declared: Declared, survivors: Survivors, edit: edits.IndexMap) -> None:
     mask = survivors.mask(edit.label)
     if mask is not None:
         kept = mask
         declared.add((edit.node, edit.position), lambda old: None if old is None else _renumbered(kept, old))
 
 
-def _pads(declared: Declared, survivors: Survivors, edit: kinds.PadCounts) -> None:
+def _pads(declared: Declared, survivors: Survivors, edit: edits.PadCounts) -> None:
     if not survivors.touched(edit.before, edit.after):
         return
     before, after = (survivors.counts(label)[0] for label in (edit.before, edit.after))
@@ -164,12 +164,12 @@ def _pad_axes(survivors: Survivors, node: ir.Node) -> list[int] | None:
     return [int(axis) % rank for axis in np.ravel(axes.const_value.numpy())]
 
 
-def _mean(declared: Declared, survivors: Survivors, edit: kinds.MeanCount) -> None:
+def _mean(declared: Declared, survivors: Survivors, edit: edits.MeanCount) -> None:
     if survivors.touched(*edit.labels):
         declared.open.add(edit.node)
 
 
-def _rms(declared: Declared, survivors: Survivors, edit: kinds.RmsCompensation) -> None:
+def _rms(declared: Declared, survivors: Survivors, edit: edits.RmsCompensation) -> None:
     if not survivors.touched(edit.label):
         return
     grown = survivors.ratio(edit.label)
@@ -185,57 +185,57 @@ def _expansion(declared: Declared, survivors: Survivors, edit: Any) -> None:
         declared.open.add(edit.node)
 
 
-def _restored(declared: Declared, survivors: Survivors, edit: kinds.DenseShape) -> None:
+def _restored(declared: Declared, survivors: Survivors, edit: edits.DenseShape) -> None:
     if survivors.touched(*edit.labels):
         declared.open.add(edit.node)
 
 
-def _clamp(declared: Declared, survivors: Survivors, edit: kinds.ClampCount) -> None:
+def _clamp(declared: Declared, survivors: Survivors, edit: edits.ClampCount) -> None:
     kept, _ = survivors.counts(edit.label)
     if survivors.touched(edit.label):
         declared.add((edit.node, edit.position), lambda old: None if old is None else np.minimum(old, kept))
 
 
-def _branch(declared: Declared, survivors: Survivors, edit: kinds.BranchRemoval) -> None:
+def _branch(declared: Declared, survivors: Survivors, edit: edits.BranchRemoval) -> None:
     if survivors.touched(edit.label):
         declared.removed.append(edit.branch)
 
 
-def _shuffle(declared: Declared, survivors: Survivors, edit: kinds.ShuffleGather) -> None:
+def _shuffle(declared: Declared, survivors: Survivors, edit: edits.ShuffleGather) -> None:
     if survivors.touched(edit.label):
         declared.gathers.append(edit.shuffle)
         declared.open.add(edit.shuffle.last)
 
 
-def _old_places(declared: Declared, survivors: Survivors, edit: kinds.OldPlaces) -> None:
+def _old_places(declared: Declared, survivors: Survivors, edit: edits.OldPlaces) -> None:
     """What stands around the node is judged by running it: its weights are compared as ever."""
     if survivors.touched(edit.label):
         declared.open.add(edit.node)
 
 
-def _squeeze(declared: Declared, survivors: Survivors, edit: kinds.SqueezeAxes) -> None:
+def _squeeze(declared: Declared, survivors: Survivors, edit: edits.SqueezeAxes) -> None:
     """Writing the dropped axes down never changes what Squeeze does, so it is allowed at any time."""
     place = "axes" if survivors.analysis.model.opset_imports.get("", 1) < 13 else 1
     declared.free.add((edit.node, place))
 
 
 TABLE: dict[type, Callable[[Declared, Survivors, Any], None]] = {
-    kinds.AttributeCount: _count,
-    kinds.AttributeCounts: _counts,
-    kinds.AttributeFloat: _float,
-    kinds.ShapeInput: _shape,
-    kinds.SplitSizes: _split,
-    kinds.SliceBounds: _slice,
-    kinds.IndexMap: _index,
-    kinds.PadCounts: _pads,
-    kinds.MeanCount: _mean,
-    kinds.RmsCompensation: _rms,
-    kinds.VarianceCount: _expansion,
-    kinds.LayerNormExpansion: _expansion,
-    kinds.ClampCount: _clamp,
-    kinds.SqueezeAxes: _squeeze,
-    kinds.DenseShape: _restored,
-    kinds.BranchRemoval: _branch,
-    kinds.ShuffleGather: _shuffle,
-    kinds.OldPlaces: _old_places,
+    edits.AttributeCount: _count,
+    edits.AttributeCounts: _counts,
+    edits.AttributeFloat: _float,
+    edits.ShapeInput: _shape,
+    edits.SplitSizes: _split,
+    edits.SliceBounds: _slice,
+    edits.IndexMap: _index,
+    edits.PadCounts: _pads,
+    edits.MeanCount: _mean,
+    edits.RmsCompensation: _rms,
+    edits.VarianceCount: _expansion,
+    edits.LayerNormExpansion: _expansion,
+    edits.ClampCount: _clamp,
+    edits.SqueezeAxes: _squeeze,
+    edits.DenseShape: _restored,
+    edits.BranchRemoval: _branch,
+    edits.ShuffleGather: _shuffle,
+    edits.OldPlaces: _old_places,
 }

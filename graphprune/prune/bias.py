@@ -10,13 +10,14 @@ import onnx_ir as ir
 
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array, Doubles
+from graphprune.ir.build import Names, initializer, new_node, supersede
 from graphprune.ir.defaults import is_constant
 from graphprune.ir.names import quote
 from graphprune.ops import record_of
 from graphprune.ops.forms.sums import adder
 from graphprune.ops.record import Layer
 
-PREFIX = "graphprune/bias"
+PREFIX = "graphprune/bias/"
 
 
 def with_biases(model: ir.Model, biases: Mapping[str, Array]) -> ir.Model:
@@ -49,14 +50,14 @@ class _Adding:
     model: ir.Model
     vectors: Mapping[str, Doubles]
     producers: dict[str, ir.Node] = field(init=False)
-    taken: set[str] = field(init=False)
+    names: Names = field(init=False)
     made: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
     left: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         graph = self.model.graph
         self.producers = {out.name or "": node for node in graph for out in node.outputs}
-        self.taken = {*graph.initializers, *self.producers, *(node.name or "" for node in graph)}
+        self.names = Names(PREFIX, (*graph.initializers, *self.producers, *(node.name for node in graph)))
 
     def add(self, name: str) -> None:
         vector = self.vectors[name]
@@ -98,36 +99,17 @@ class _Adding:
         """A new Add behind the node; a graph output keeps its name."""
         out, dtype = node.outputs[0], element_type(node)
         array = aligned(node, vector).astype(dtype.numpy())
-        readers, name = list(out.uses()), self._fresh()
-        add = ir.Node("", "Add", [out, self._constant(array, dtype)], num_outputs=1, name=name)
-        result = add.outputs[0]
-        result.name, result.shape, result.type = name, out.shape, out.type
+        name = self.names.fresh()
+        add = new_node("Add", [out, self._constant(array, dtype)], name)
+        add.outputs[0].shape, add.outputs[0].type = out.shape, out.type
         self.model.graph.insert_after(node, add)
-        for user, position in readers:
-            user.replace_input_with(position, result)
-        outputs = self.model.graph.outputs
-        if out.is_graph_output():
-            for index, value in enumerate(outputs):
-                if value is out:
-                    outputs[index] = result
-            result.name, out.name = out.name, result.name
+        supersede(out, add.outputs[0], {add})
 
     def _constant(self, array: Array, dtype: ir.DataType) -> ir.Value:
         key = (dtype, array.shape, array.tobytes())
         if key not in self.made:
-            name = self._fresh()
-            value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype))
-            value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=name)
-            self.model.graph.register_initializer(value)
-            self.made[key] = value
+            self.made[key] = initializer(self.model.graph, self.names.fresh(), array)
         return self.made[key]
-
-    def _fresh(self) -> str:
-        number = 1
-        while f"{PREFIX}/{number}" in self.taken:
-            number += 1
-        self.taken.add(f"{PREFIX}/{number}")
-        return f"{PREFIX}/{number}"
 
 
 def place_of(node: ir.Node) -> tuple[ir.Node, int] | None:

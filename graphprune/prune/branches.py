@@ -5,12 +5,13 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from graphprune.axes.sublayers import Sublayer, find_sublayers, gone_with
+from graphprune.ir.build import graph_of, supersede
 from graphprune.labels.edits import BranchRemoval
 from graphprune.labels.state import Use
 from graphprune.labels.structures import Branch, Sink
 from graphprune.ops import has
 from graphprune.ops.traits import Trait
-from graphprune.prune.rewriting import INSERTED, Chain, Rewriting, graph_of
+from graphprune.prune.rewriting import INSERTED, Rewriting
 
 
 def remove_branches(rewriting: Rewriting) -> None:
@@ -46,7 +47,7 @@ def _bypass(rewriting: Rewriting, dense: ir.Node, position: int) -> None:
     value = node.inputs[position]
     assert value is not None
     reader = next(iter(node.outputs[0].uses()), None)
-    rewriting.replace(node.outputs[0], value, Chain(rewriting, node))
+    supersede(node.outputs[0], value, ())
     for use, place in [*rewriting.moved.items(), (Use(dense, position), (node, position))]:
         if reader is not None and place == (node, position):
             rewriting.moved[use] = (reader[0], reader[1])

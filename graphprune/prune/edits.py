@@ -11,10 +11,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools, Ints
-from graphprune.labels import edits as kinds
+from graphprune.ir.build import graph_of, supersede
+from graphprune.labels import edits
 from graphprune.labels.algebra import Label, size_of
 from graphprune.labels.state import Use
-from graphprune.prune.rewriting import Chain, Rewriting, graph_of
+from graphprune.prune.rewriting import Chain, Rewriting
 from graphprune.prune.shape_inputs import resize_shape_input
 
 
@@ -46,7 +47,7 @@ def _set_input(rewriting: Rewriting, node: ir.Node, position: int, array: Array,
     node.replace_input_with(position, rewriting.constant(node, array, hint))
 
 
-def _attribute_count(rewriting: Rewriting, edit: kinds.AttributeCount) -> None:
+def _attribute_count(rewriting: Rewriting, edit: edits.AttributeCount) -> None:
     if _shrinks(rewriting, edit.label):
         node = rewriting.node(edit.node)
         old = node.attributes[edit.name].as_int() if edit.name in node.attributes else 1
@@ -54,23 +55,23 @@ def _attribute_count(rewriting: Rewriting, edit: kinds.AttributeCount) -> None:
         node.attributes[edit.name] = ir.AttrInt64(edit.name, new)
 
 
-def _attribute_counts(rewriting: Rewriting, edit: kinds.AttributeCounts) -> None:
+def _attribute_counts(rewriting: Rewriting, edit: edits.AttributeCounts) -> None:
     if _shrinks(rewriting, *edit.labels):
         counts = [rewriting.kept.count(label) for label in edit.labels]
         rewriting.node(edit.node).attributes[edit.name] = ir.AttrInt64s(edit.name, counts)
 
 
-def _attribute_float(rewriting: Rewriting, edit: kinds.AttributeFloat) -> None:
+def _attribute_float(rewriting: Rewriting, edit: edits.AttributeFloat) -> None:
     if _shrinks(rewriting, edit.label):
         rewriting.node(edit.node).attributes[edit.name] = ir.AttrFloat32(edit.name, edit.value)
 
 
-def _shape_input(rewriting: Rewriting, edit: kinds.ShapeInput) -> None:
+def _shape_input(rewriting: Rewriting, edit: edits.ShapeInput) -> None:
     if _shrinks(rewriting, *edit.labels):
         resize_shape_input(rewriting, edit)
 
 
-def _split_sizes(rewriting: Rewriting, edit: kinds.SplitSizes) -> None:
+def _split_sizes(rewriting: Rewriting, edit: edits.SplitSizes) -> None:
     if not _shrinks(rewriting, *edit.labels):
         return
     node = rewriting.node(edit.node)
@@ -82,7 +83,7 @@ def _split_sizes(rewriting: Rewriting, edit: kinds.SplitSizes) -> None:
         _set_input(rewriting, node, 1, np.array(counts, np.int64), "split")
 
 
-def _slice_bounds(rewriting: Rewriting, edit: kinds.SliceBounds) -> None:
+def _slice_bounds(rewriting: Rewriting, edit: edits.SliceBounds) -> None:
     if not _shrinks(rewriting, edit.label):
         return
     mask = rewriting.kept.mask(edit.label)
@@ -99,7 +100,7 @@ def _slice_bounds(rewriting: Rewriting, edit: kinds.SliceBounds) -> None:
     index = rewriting.constant(node, positions.astype(np.int64), "slice_indices")
     chain = Chain(rewriting, node)
     picked = chain("Gather", node.outputs[0], index, axis=edit.axis)
-    rewriting.replace(node.outputs[0], picked, chain)
+    supersede(node.outputs[0], picked, chain.made)
 
 
 def _set_bounds(rewriting: Rewriting, node: ir.Node, axis: int, start: int, end: int, step: int) -> None:
@@ -140,7 +141,7 @@ def _set_bound_attributes(node: ir.Node, axis: int, start: int, end: int) -> Non
     node.attributes["ends"] = ir.AttrInt64s("ends", ends)
 
 
-def _index_map(rewriting: Rewriting, edit: kinds.IndexMap) -> None:
+def _index_map(rewriting: Rewriting, edit: edits.IndexMap) -> None:
     if not _shrinks(rewriting, edit.label):
         return
     node, mask = rewriting.node(edit.node), rewriting.kept.mask(edit.label)
@@ -151,7 +152,7 @@ def _index_map(rewriting: Rewriting, edit: kinds.IndexMap) -> None:
     _set_input(rewriting, node, edit.position, _prefix(mask)[kept].astype(indices.dtype), "indices")
 
 
-def _pad_counts(rewriting: Rewriting, edit: kinds.PadCounts) -> None:
+def _pad_counts(rewriting: Rewriting, edit: edits.PadCounts) -> None:
     if not _shrinks(rewriting, edit.before, edit.after):
         return
     node = rewriting.node(edit.node)
@@ -176,7 +177,7 @@ def _dtype(rewriting: Rewriting, value: ir.Value) -> npt.DTypeLike:
     return value.dtype.numpy() if value.dtype is not None else np.float32
 
 
-def _mean_count(rewriting: Rewriting, edit: kinds.MeanCount) -> None:
+def _mean_count(rewriting: Rewriting, edit: edits.MeanCount) -> None:
     if not _shrinks(rewriting, *edit.labels):
         return
     kept = prod(rewriting.kept.count(label) for label in edit.labels)
@@ -186,11 +187,11 @@ def _mean_count(rewriting: Rewriting, edit: kinds.MeanCount) -> None:
     factor = rewriting.constant(node, np.array(kept / dense, _dtype(rewriting, out)), "mean_count")
     chain = Chain(rewriting, node)
     corrected = chain("Mul", out, factor)
-    rewriting.replace(out, corrected, chain)
+    supersede(out, corrected, chain.made)
     rewriting.corrected[edit.node.outputs[0]] = corrected
 
 
-def _rms(rewriting: Rewriting, edit: kinds.RmsCompensation) -> None:
+def _rms(rewriting: Rewriting, edit: edits.RmsCompensation) -> None:
     if not _shrinks(rewriting, edit.label):
         return
     dense, kept = size_of(edit.label)[0], rewriting.kept.count(edit.label)
@@ -200,7 +201,7 @@ def _rms(rewriting: Rewriting, edit: kinds.RmsCompensation) -> None:
     node.attributes[edit.epsilon] = ir.AttrFloat32(edit.epsilon, old * dense / kept)
 
 
-def _variance_count(rewriting: Rewriting, edit: kinds.VarianceCount) -> None:
+def _variance_count(rewriting: Rewriting, edit: edits.VarianceCount) -> None:
     """V = (n'/n) * kept variance + ((n - n') / n) * mean^2 (docs/theory.md#compensations)."""
     if not _shrinks(rewriting, edit.label):
         return
@@ -212,10 +213,10 @@ def _variance_count(rewriting: Rewriting, edit: kinds.VarianceCount) -> None:
     rest = rewriting.constant(node, np.array((dense - kept) / dense, kind), "variance_rest")
     chain = Chain(rewriting, node)
     total = chain("Add", chain("Mul", out, share), chain("Mul", chain("Mul", mean, mean), rest))
-    rewriting.replace(out, total, chain)
+    supersede(out, total, chain.made)
 
 
-def _layer_norm(rewriting: Rewriting, edit: kinds.LayerNormExpansion) -> None:
+def _layer_norm(rewriting: Rewriting, edit: edits.LayerNormExpansion) -> None:
     """Moments keep dividing by the original count: removed slots are zeros (docs/theory.md#compensations)."""
     if not _shrinks(rewriting, edit.label):
         return
@@ -240,11 +241,11 @@ def _layer_norm(rewriting: Rewriting, edit: kinds.LayerNormExpansion) -> None:
     if beta is not None:
         out = chain("Add", out, beta)
         rewriting.moved[Use(edit.node, 2)] = (chain.last, 1)
-    rewriting.replace(node.outputs[0], out, chain)
+    supersede(node.outputs[0], out, chain.made)
     graph_of(node).remove(node, safe=True)
 
 
-def _clamp(rewriting: Rewriting, edit: kinds.ClampCount) -> None:
+def _clamp(rewriting: Rewriting, edit: edits.ClampCount) -> None:
     """K never exceeds what is kept; the selector's floor normally sees to that already."""
     node = rewriting.node(edit.node)
     count = _input_array(node, edit.position)
@@ -252,7 +253,7 @@ def _clamp(rewriting: Rewriting, edit: kinds.ClampCount) -> None:
         _set_input(rewriting, node, edit.position, np.minimum(count, rewriting.kept.count(edit.label)), "k")
 
 
-def _dense_shape(rewriting: Rewriting, edit: kinds.DenseShape) -> None:
+def _dense_shape(rewriting: Rewriting, edit: edits.DenseShape) -> None:
     """Sizes := sizes * original / kept, element by element."""
     if not _shrinks(rewriting, *edit.labels):
         return
@@ -262,10 +263,10 @@ def _dense_shape(rewriting: Rewriting, edit: kinds.DenseShape) -> None:
     kept = np.array([rewriting.kept.count(label) for label in factors], np.int64)
     chain = Chain(rewriting, node)
     scaled = chain("Mul", node.outputs[0], rewriting.constant(node, dense, "dense"))
-    rewriting.replace(node.outputs[0], chain("Div", scaled, rewriting.constant(node, kept, "kept")), chain)
+    supersede(node.outputs[0], chain("Div", scaled, rewriting.constant(node, kept, "kept")), chain.made)
 
 
-def _squeeze(rewriting: Rewriting, edit: kinds.SqueezeAxes) -> None:
+def _squeeze(rewriting: Rewriting, edit: edits.SqueezeAxes) -> None:
     labels = rewriting.analysis.values.get(edit.node.inputs[0], ()) if edit.node.inputs[0] is not None else ()
     if not any(_shrinks(rewriting, label) and rewriting.kept.count(label) == 1 for label in labels):
         return
@@ -276,7 +277,7 @@ def _squeeze(rewriting: Rewriting, edit: kinds.SqueezeAxes) -> None:
         _set_input(rewriting, node, 1, np.array(edit.axes, np.int64), "axes")
 
 
-def _shuffle(rewriting: Rewriting, edit: kinds.ShuffleGather) -> None:
+def _shuffle(rewriting: Rewriting, edit: edits.ShuffleGather) -> None:
     """The three nodes of a shuffle, and the arithmetic of their shapes, become one Gather."""
     if not _shrinks(rewriting, edit.label):
         return
@@ -286,13 +287,13 @@ def _shuffle(rewriting: Rewriting, edit: kinds.ShuffleGather) -> None:
     indices = rewriting.constant(node, slots, "shuffle")
     chain = Chain(rewriting, node)
     source = rewriting.node(shuffle.first).inputs[0]
-    rewriting.replace(node.outputs[0], chain("Gather", source, indices, axis=shuffle.axis), chain)
+    supersede(node.outputs[0], chain("Gather", source, indices, axis=shuffle.axis), chain.made)
     gone = {rewriting.node(n) for n in (shuffle.first, shuffle.middle, shuffle.last, *shuffle.helpers)}
     for old in [n for n in reversed(list(graph_of(node))) if n in gone]:
         graph_of(old).remove(old, safe=True)
 
 
-def _old_places(rewriting: Rewriting, edit: kinds.OldPlaces) -> None:
+def _old_places(rewriting: Rewriting, edit: edits.OldPlaces) -> None:
     """Gather to the old places, zero between them, and behind the node Gather what is kept."""
     if not _shrinks(rewriting, edit.label):
         return
@@ -309,27 +310,27 @@ def _old_places(rewriting: Rewriting, edit: kinds.OldPlaces) -> None:
     node.replace_input_with(0, before("Mul", spread, rewriting.constant(node, ones, "mask")))
     after = Chain(rewriting, node)
     kept = rewriting.constant(node, np.flatnonzero(mask), "kept")
-    rewriting.replace(node.outputs[0], after("Gather", node.outputs[0], kept, axis=edit.axis), after)
+    supersede(node.outputs[0], after("Gather", node.outputs[0], kept, axis=edit.axis), after.made)
     node.outputs[0].shape = None  # it is as long as it was
 
 
 APPLY: dict[type, Callable[[Rewriting, Any], None]] = {
-    kinds.AttributeCount: _attribute_count,
-    kinds.AttributeCounts: _attribute_counts,
-    kinds.AttributeFloat: _attribute_float,
-    kinds.ShapeInput: _shape_input,
-    kinds.SplitSizes: _split_sizes,
-    kinds.SliceBounds: _slice_bounds,
-    kinds.IndexMap: _index_map,
-    kinds.PadCounts: _pad_counts,
-    kinds.MeanCount: _mean_count,
-    kinds.RmsCompensation: _rms,
-    kinds.VarianceCount: _variance_count,
-    kinds.LayerNormExpansion: _layer_norm,
-    kinds.ClampCount: _clamp,
-    kinds.SqueezeAxes: _squeeze,
-    kinds.DenseShape: _dense_shape,
-    kinds.ShuffleGather: _shuffle,
-    kinds.OldPlaces: _old_places,
-    kinds.BranchRemoval: lambda rewriting, edit: None,  # when everything else is done: prune.branches
+    edits.AttributeCount: _attribute_count,
+    edits.AttributeCounts: _attribute_counts,
+    edits.AttributeFloat: _attribute_float,
+    edits.ShapeInput: _shape_input,
+    edits.SplitSizes: _split_sizes,
+    edits.SliceBounds: _slice_bounds,
+    edits.IndexMap: _index_map,
+    edits.PadCounts: _pad_counts,
+    edits.MeanCount: _mean_count,
+    edits.RmsCompensation: _rms,
+    edits.VarianceCount: _variance_count,
+    edits.LayerNormExpansion: _layer_norm,
+    edits.ClampCount: _clamp,
+    edits.SqueezeAxes: _squeeze,
+    edits.DenseShape: _dense_shape,
+    edits.ShuffleGather: _shuffle,
+    edits.OldPlaces: _old_places,
+    edits.BranchRemoval: lambda rewriting, edit: None,  # when everything else is done: prune.branches
 }

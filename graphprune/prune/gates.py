@@ -19,6 +19,7 @@ from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.axes.sublayers import Sublayer
 from graphprune.ir.arrays import Array, Ids
+from graphprune.ir.build import Names, graph_of, initializer, new_node
 from graphprune.ir.clone import Copy, copy_model
 from graphprune.labels.algebra import Factor, Label
 from graphprune.labels.state import Contraction, Use
@@ -183,7 +184,7 @@ class _Surgery:
     _slots: dict[tuple[tuple[tuple[int, tuple[tuple[str, bytes], ...]], ...], int, ir.DataType], ir.Value] = (
         field(default_factory=dict)
     )
-    _count: int = 0
+    _names: Names = field(default_factory=lambda: Names(PREFIX))
 
     def __post_init__(self) -> None:
         self._leaves = _Leaves(self.analysis, self.groups)
@@ -307,35 +308,25 @@ class _Surgery:
 
     # -- nodes
 
-    def _name(self) -> str:
-        self._count += 1
-        return f"{PREFIX}{self._count}"
-
     def _input(self, shape: tuple[int, ...]) -> ir.Value:
-        value = ir.Value(name=self._name(), shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
+        value = ir.Value(
+            name=self._names.fresh(), shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT)
+        )
         self.copy.model.graph.inputs.append(value)
         return value
 
     def _constant(self, array: Array) -> ir.Value:
-        value = ir.Value(name=self._name(), shape=ir.Shape(array.shape))
-        value.const_value = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=value.name)
-        value.type = ir.TensorType(value.const_value.dtype)
-        self.copy.model.graph.register_initializer(value)
-        return value
+        return initializer(self.copy.model.graph, self._names.fresh(), array)
 
     def _early(self, op: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
         return self._node(self._first, op, *inputs, **attributes)
 
     def _node(self, before: ir.Node, op: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
-        attrs = [ir.AttrInt64(name, value) for name, value in attributes.items()]
-        node = ir.Node("", op, inputs, attributes=attrs, num_outputs=1, name=self._name())
-        node.outputs[0].name = node.name
+        node = new_node(op, inputs, self._names.fresh(), attributes)
         kind = ir.DataType(attributes["to"]) if "to" in attributes else inputs[0].dtype
         if kind is not None:
             node.outputs[0].dtype = kind
-        graph = before.graph
-        assert isinstance(graph, ir.Graph)
-        graph.insert_before(before, node)
+        graph_of(before).insert_before(before, node)
         return node.outputs[0]
 
 

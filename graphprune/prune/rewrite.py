@@ -167,7 +167,7 @@ def _cut_value(rewriting: Rewriting, value: ir.Value, per_use: dict[Use, Cut]) -
         if index == 0:
             _set_tensor(rewriting, target, value, cut)
             continue
-        clone = ir.Value(name=rewriting.fresh_name(value.name or "clone"), type=value.type)
+        clone = ir.Value(name=rewriting.names.fresh(f"{value.name or 'clone'}/"), type=value.type)
         _set_tensor(rewriting, clone, value, cut)
         # Beside the original, where every reader of the original can see it (readers may sit in If branches).
         owner = target.graph

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.kept import Kept
 from graphprune.ir.arrays import Array
+from graphprune.ir.build import Names, graph_of, initializer, new_node
 from graphprune.ir.clone import Copy
 from graphprune.labels.edits import DenseShape
 from graphprune.labels.state import Use
@@ -41,7 +42,6 @@ class Rewriting:
     scales: dict[Use, float] = field(default_factory=dict)
     corrected: dict[ir.Value, ir.Value] = field(default_factory=dict)
     moved: dict[Use, tuple[ir.Node, int]] = field(default_factory=dict)
-    _count: int = 0
 
     @property
     def opset(self) -> int:
@@ -56,49 +56,20 @@ class Rewriting:
         """Where the copy reads what this dense use reads."""
         return self.moved.get(use, (self.copy.nodes[use.node], use.position))
 
-    def fresh_name(self, hint: str) -> str:
-        """A name that nothing in the model has, also when an earlier pass inserted nodes."""
-        while True:
-            self._count += 1
-            name = f"{INSERTED}{hint}/{self._count}"
-            if name not in self.taken:
-                return name
-
     @cached_property
     def restored(self) -> frozenset[ir.Node]:
         """Shape nodes of the dense model whose results stay what they were."""
         return frozenset(edit.node for edit in self.analysis.edits if isinstance(edit, DenseShape))
 
     @cached_property
-    def taken(self) -> set[str]:
-        """Names that earlier passes gave to what they inserted."""
-        nodes = {node.name or "" for node in self.copy.nodes.values()}
-        values = {value.name or "" for value in self.copy.values.values()}
-        return {name for name in nodes | values if name.startswith(INSERTED)}
+    def names(self) -> Names:
+        """Names that nothing in the model has, also when an earlier pass inserted nodes."""
+        nodes = (node.name for node in self.copy.nodes.values())
+        return Names(INSERTED, (*nodes, *(value.name for value in self.copy.values.values())))
 
     def constant(self, near: ir.Node, array: Array, hint: str) -> ir.Value:
         """Adds an initializer to the graph of `near`."""
-        value = ir.Value(name=self.fresh_name(hint), shape=ir.Shape(array.shape))
-        value.const_value = ir.Tensor(np.array(array, order="C"), name=value.name)
-        value.type = ir.TensorType(value.const_value.dtype)
-        graph_of(near).register_initializer(value)
-        return value
-
-    def replace(self, old: ir.Value, new: ir.Value, chain: Chain) -> None:
-        """Makes every reader of `old` outside the chain read `new`; a graph output keeps its name."""
-        for user, position in list(old.uses()):
-            if user not in chain.made:
-                user.replace_input_with(position, new)
-        producer = old.producer()
-        if producer is None or not old.is_graph_output():
-            return
-        graph = graph_of(producer)
-        new.shape, new.type = old.shape, old.type
-        for index, out in enumerate(graph.outputs):
-            if out is old:
-                graph.outputs[index] = new
-        name, old.name = old.name, new.name
-        new.name = name
+        return initializer(graph_of(near), self.names.fresh(f"{hint}/"), array)
 
 
 class Chain:
@@ -110,10 +81,7 @@ class Chain:
 
     def __call__(self, op: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
         """Inserts one node and returns its output."""
-        attrs = [ir.AttrInt64(name, value) for name, value in attributes.items()]
-        name = self.rewriting.fresh_name(op)
-        node = ir.Node("", op, inputs, attributes=attrs, num_outputs=1, name=name)
-        node.outputs[0].name = name
+        node = new_node(op, inputs, self.rewriting.names.fresh(f"{op}/"), attributes)
         graph_of(self.last).insert_after(self.last, node)
         self.last = node
         self.made.add(node)
@@ -127,10 +95,3 @@ class Chain:
         out = self("ReduceSum", value, keepdims=1)
         self.last.attributes["axes"] = ir.AttrInt64s("axes", [-1])
         return out
-
-
-def graph_of(node: ir.Node) -> ir.Graph:
-    """The graph that a node stands in."""
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
-    return graph

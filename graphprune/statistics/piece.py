@@ -8,9 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
+from graphprune.ir.build import initializer, new_node
 from graphprune.ir.shapes import Sizes
 from graphprune.runtime.session import Session, open_session
-from graphprune.statistics.reductions import Reduction, append, constant_value
+from graphprune.statistics.reductions import Reduction, append
 from graphprune.statistics.segments import Segment, reads
 from graphprune.statistics.sites import Site
 
@@ -108,8 +109,8 @@ def _add_bias(graph: ir.Graph, site: Site, values: dict[str, ir.Value], bias: Ar
     name = site.output.name or ""
     product = values[name]
     behind = len(site.kernel) if site.kernel else -1 - site.out_axis
-    constant = constant_value(graph, f"graphprune/bias/{name}", np.reshape(bias, (-1, *(1,) * behind)))
-    node = ir.node("Add", [product, constant], name=f"graphprune/add/{name}")
+    constant = initializer(graph, f"graphprune/bias/{name}", np.reshape(bias, (-1, *(1,) * behind)))
+    node = new_node("Add", [product, constant], f"graphprune/add/{name}")
     producer = product.producer()
     assert producer is not None
     product.replace_all_uses_with(node.outputs[0], replace_graph_outputs=True)

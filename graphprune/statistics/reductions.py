@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools, Doubles
+from graphprune.ir.build import initializer, new_node
 from graphprune.statistics.measures import Angle, Vector
 from graphprune.statistics.stored import Grid
 
@@ -94,10 +95,11 @@ class Writer:
         producers = {self.values[name].producer() for name in names}
         self._behind = next((node for node in reversed(self.graph) if node in producers), None)
 
-    def node(self, kind: str, inputs: Sequence[ir.Value], name: str = "", **attributes: object) -> ir.Value:
+    def node(
+        self, kind: str, inputs: Sequence[ir.Value], name: str = "", **attributes: int | Sequence[int]
+    ) -> ir.Value:
         """The only output of a new node."""
-        node = ir.node(kind, inputs, attributes=attributes)  # type: ignore[arg-type]
-        node.outputs[0].name = name or f"graphprune/value/{len(self.graph)}"
+        node = new_node(kind, inputs, name or f"graphprune/value/{len(self.graph)}", attributes)
         if self._behind is None:
             self.graph.insert_before(self.graph[0], node) if len(self.graph) else self.graph.append(node)
         else:
@@ -128,7 +130,7 @@ class Writer:
 
     def constant(self, array: Array) -> ir.Value:
         """A constant of the graph."""
-        return constant_value(self.graph, f"graphprune/constant/{len(self.graph.initializers)}", array)
+        return initializer(self.graph, f"graphprune/constant/{len(self.graph.initializers)}", array)
 
     def input(self, name: str, dtype: ir.DataType, rank: int) -> ir.Value:
         """An input that only reductions read."""
@@ -270,13 +272,3 @@ def append(
         write.behind(item.values)
         item.append(write)
     return write.outputs
-
-
-def constant_value(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """A new initializer."""
-    array = np.ascontiguousarray(array)
-    dtype = ir.DataType.from_numpy(array.dtype)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype))
-    value.const_value = ir.Tensor(array, name=name)
-    graph.register_initializer(value)
-    return value
