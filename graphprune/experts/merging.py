@@ -30,12 +30,6 @@ def stun_distances(router: Doubles, together: Doubles | None, rows: float, mates
     return np.asarray(distances)
 
 
-def linked(distances: Doubles, threshold: float) -> Ids:
-    """Complete linkage: clusters in which every pair is at most `threshold` apart, numbered from 0."""
-    tree, shift = _tree(distances)
-    return _after(tree, int((tree[:, 2] - shift <= threshold).sum()))
-
-
 def _after(tree: Doubles, merges: int) -> Ids:
     """The clusters after the first merges of a tree."""
     size = len(tree) + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -215,8 +215,3 @@ def jsd(p: Doubles, q: Doubles) -> Doubles:
 
     middle = (p + q) / 2
     return np.asarray((rel_entr(p, middle).sum(axis=-1) + rel_entr(q, middle).sum(axis=-1)) / 2)
-
-
-def worst(losses: Mapping[str, float]) -> float:
-    """The largest loss of any output."""
-    return max(losses.values())

@@ -16,7 +16,6 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
-from graphprune.axes.kept import Kept
 from graphprune.axes.sublayers import Sublayer
 from graphprune.ir.arrays import Array, Ids
 from graphprune.ir.build import Names, graph_of, initializer, new_node
@@ -342,15 +341,3 @@ def _loser(fill: str, dtype: ir.DataType) -> float:
         return 0.0
     lowest = float(dtype.min)
     return {"-inf": max(LOSES["-inf"], lowest), "lowest": lowest}.get(fill, float(dtype.max))
-
-
-def restricted(analysis: Analysis, cuts: Cuts, outputs: Outputs) -> Outputs:
-    """Dense outputs without the slots that a cut takes from their axes."""
-    kept = Kept(analysis, cuts)
-    result = dict(outputs)
-    for value in analysis.model.graph.outputs:
-        name, labels = value.name or "", analysis.values.get(value, ())
-        for axis, label in enumerate(labels):
-            if name in result and kept.touches(label):
-                result[name] = np.compress(kept.mask(label), result[name], axis=axis)
-    return result

@@ -28,11 +28,6 @@ def share(part: float | None, whole: float | None) -> str:
     return f"{100 * part / whole:.1f} %"
 
 
-def seconds(value: float) -> str:
-    """Seconds with two decimals."""
-    return f"{value:.2f} s"
-
-
 def milliseconds(value: float) -> str:
     """Milliseconds with three digits."""
     return f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"

@@ -12,8 +12,9 @@ import graphprune
 from graphprune.axes import Analysis, analyse
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.experts.keep import Clusters, kept_each, kept_share
-from graphprune.experts.merging import Editor, linked, representative, spectral, stun_distances, thresholds
+from graphprune.experts.merging import Editor, representative, spectral, stun_distances, thresholds
 from graphprune.experts.mixtures import find_mixtures
+from graphprune.ir.arrays import Doubles
 from graphprune.runtime.session import open_session
 from tests.proof.building import model
 
@@ -106,21 +107,26 @@ POINTS = np.array([[0, 0], [0.25, 0], [5, 5], [5.25, 5], [20, 0]])
 GAPS = np.linalg.norm(POINTS[:, None] - POINTS[None], axis=2)
 
 
+def clusters(distances: Doubles, count: int) -> list[int]:
+    """The clusters of one layer alone."""
+    return thresholds([distances], [1], count)[0].tolist()
+
+
 def test_two_tight_pairs_and_an_outlier_are_three_clusters() -> None:
-    assert linked(GAPS, 1.0).tolist() == [0, 0, 1, 1, 2]
+    assert clusters(GAPS, 3) == [0, 0, 1, 1, 2]
 
 
 def test_a_chain_is_not_one_cluster() -> None:
-    """Complete linkage: a-b and b-c are close, a-c is not."""
-    line = np.array([0.0, 1.0, 2.0])
-    assert len(set(linked(np.abs(line[:, None] - line[None]), 1.5).tolist())) == 2
+    """Complete linkage: a-b and b-c are close, a-c is not, so that d and e join before c does."""
+    line = np.array([0.0, 1.0, 2.0, 7.0, 8.5])
+    assert clusters(np.abs(line[:, None] - line[None]), 3) == [0, 0, 1, 2, 2]
 
 
-@pytest.mark.parametrize(("threshold", "clusters"), [(-1.5, 3), (-1.0, 2), (2.5, 2), (3.0, 1)])
-def test_a_pair_that_is_exactly_as_far_as_the_threshold_joins(threshold: float, clusters: int) -> None:
-    """Also where experts that are chosen together are at less than no distance."""
+@pytest.mark.parametrize("count", [3, 2, 1])
+def test_experts_at_less_than_no_distance_join_first(count: int) -> None:
+    """As where they are chosen together."""
     distances = np.array([[0.0, -1.0, 2.0], [-1.0, 0.0, 3.0], [2.0, 3.0, 0.0]])
-    assert linked(distances, threshold).tolist() == {3: [0, 1, 2], 2: [0, 0, 1], 1: [0, 0, 0]}[clusters]
+    assert clusters(distances, count) == {3: [0, 1, 2], 2: [0, 0, 1], 1: [0, 0, 0]}[count]
 
 
 def test_one_threshold_for_all_layers_hits_the_total() -> None:

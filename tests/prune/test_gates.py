@@ -5,14 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphprune.axes import Options, analyse
-from graphprune.prune.gates import Candidates, competing, gated, restricted
+from graphprune.axes import Analysis, Options, analyse
+from graphprune.axes.kept import Kept
+from graphprune.prune.gates import Candidates, Cuts, competing, gated
 from graphprune.prune.rewrite import rewrite
-from graphprune.runtime.session import open_session
+from graphprune.runtime.session import Outputs, open_session
 from tests.ops.exotic_graphs import analysed, plans
 from tests.ops.test_rules_quantised import PRODUCTS
 from tests.proof.building import model
 from tools.relations import close
+
+
+def restricted(analysis: Analysis, cuts: Cuts, outputs: Outputs) -> Outputs:
+    """Dense outputs without the slots that a cut takes from their axes."""
+    kept = Kept(analysis, cuts)
+    result = dict(outputs)
+    for value in analysis.model.graph.outputs:
+        name, labels = value.name or "", analysis.values.get(value, ())
+        for axis, label in enumerate(labels):
+            if name in result and kept.touches(label):
+                result[name] = np.compress(kept.mask(label), result[name], axis=axis)
+    return result
 
 
 def test_a_slot_of_unsigned_bytes_that_is_gone_reads_as_the_zero_point() -> None:
