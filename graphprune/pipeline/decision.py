@@ -12,13 +12,13 @@ import onnx_ir as ir
 
 from graphprune.axes import Analysis, Group, analyse
 from graphprune.axes.cost import CostModel
+from graphprune.axes.kinds import Kind
 from graphprune.errors import PromiseError
 from graphprune.ir.arrays import Scores
 from graphprune.pipeline.passes import Context
 from graphprune.pipeline.repairing import added_by, repaired, settled, tell
 from graphprune.prune.allocate import Cuts, costs, counter, per_cost
 from graphprune.prune.choose import Budget, Choice, Rules, Shares, choose
-from graphprune.prune.kinds import Kind
 from graphprune.prune.plan import Plan
 
 if TYPE_CHECKING:

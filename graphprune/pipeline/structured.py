@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from graphprune.axes import Analysis, Group, Options
+from graphprune.axes.kinds import Chosen, chosen, kinds
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline import criteria
 from graphprune.pipeline.bounds import require_kept, require_one
@@ -16,14 +17,13 @@ from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.repairing import HELP, Repair
 from graphprune.prune.allocate import Cost, Per
 from graphprune.prune.choose import Budget, Shares
-from graphprune.prune.kinds import Chosen, chosen, kinds
 from graphprune.prune.normalise import Normaliser
 from graphprune.prune.plan import Plan
 from graphprune.prune.select import Scope
 
 if TYPE_CHECKING:
+    from graphprune.axes.kinds import Kind
     from graphprune.pipeline.ratios import Ratio
-    from graphprune.prune.kinds import Kind
     from graphprune.prune.scoring import Scoring
 
 DEFAULT_RATIO = 0.3

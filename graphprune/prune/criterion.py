@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from graphprune.axes.groups import Group
+from graphprune.axes.kinds import Kind
 from graphprune.errors import ModelError
 from graphprune.ir.arrays import Doubles
 from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
-from graphprune.prune.kinds import Kind
 from graphprune.prune.normalise import Normaliser
 from graphprune.prune.saliency import Weights
 from graphprune.statistics.measures import Statistics, Wanted

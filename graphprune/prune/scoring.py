@@ -9,13 +9,13 @@ import numpy as np
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
+from graphprune.axes.kinds import Kind
 from graphprune.errors import ArgumentError, ModelError
 from graphprune.ir.arrays import Scores
 from graphprune.ir.names import quote
 from graphprune.prune.criteria import CRITERIA
 from graphprune.prune.criterion import Criterion, Evidence, not_finite
 from graphprune.prune.evidence import SiteIndex
-from graphprune.prune.kinds import Kind
 from graphprune.prune.normalise import Normaliser, normalised
 from graphprune.prune.saliency import Weights
 from graphprune.statistics.measures import Statistics, Wanted

@@ -7,13 +7,13 @@ import onnx_ir as ir
 import pytest
 
 import graphprune
+from graphprune.axes.kinds import kinds
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline.compile import Result
 from graphprune.prune.allocate import block_shares
-from graphprune.prune.kinds import kinds
 from graphprune.runtime.session import open_session
 from tests.axes.claims import sketch
-from tests.prune.test_kinds import decoder
+from tests.axes.test_kinds import decoder
 from tests.prune.widths import convs, params
 
 MLP = """(float[n,6] x) => (float[n,4] y) { a = MatMul(x, w1)\n b = Add(a, b1)\n c = Relu(b)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from graphprune.axes import Analysis
+from graphprune.axes.kinds import kinds
 from graphprune.prune.criteria import CRITERIA, Bars, cfsp
 from graphprune.prune.criterion import Evidence
 from graphprune.prune.evidence import SiteIndex
-from graphprune.prune.kinds import kinds
 from graphprune.prune.saliency import Weights
 from graphprune.statistics.measures import Gram, Rank, Statistics, Vector
 

@@ -7,8 +7,8 @@ import pytest
 
 from graphprune.axes import Analysis
 from graphprune.errors import ArgumentError
+from graphprune.axes.kinds import kinds
 from graphprune.prune.criteria import CRITERIA
-from graphprune.prune.kinds import kinds
 from graphprune.prune.saliency import relative
 from graphprune.prune.scoring import Scoring, score, score_groups
 from graphprune.statistics.collect import collect

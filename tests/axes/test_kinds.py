@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
+from graphprune.axes.kinds import chosen, kinds
 from graphprune.prune.blocks import blocks
 from graphprune.prune.evidence import SiteIndex
-from graphprune.prune.kinds import chosen, kinds
 from tests.axes.claims import sketch
 
 SHAPES = {
