@@ -18,7 +18,7 @@ from graphprune.ir.shapes import Sizes, infer
 from graphprune.ops import has, record_of
 from graphprune.ops.traits import Trait
 
-Kind = Literal["classes", "tokens", "scores", "exact", "values"]
+OutputKind = Literal["classes", "tokens", "scores", "exact", "values"]
 """Distributions over classes, next-token logits, numbers in [0, 1] with a threshold at one half, what is
 right or wrong (whole numbers, strings), and all else."""
 UserKind = Literal["classes", "scores", "values"]
@@ -44,7 +44,7 @@ class Judged:
     """
 
     name: str
-    kind: Kind
+    kind: OutputKind
     scale: Scale = "probabilities"
     axis: int = -1
     tokens: str = ""
@@ -55,7 +55,7 @@ class Judged:
 class _Read:
     """What a value holds."""
 
-    kind: Kind
+    kind: OutputKind
     scale: Scale
     axis: int = -1
 

@@ -20,7 +20,7 @@ from graphprune.runtime.session import Feeds, Outputs
 from graphprune.statistics.held import Held
 
 Metric = Literal["auto", "jsd", "kl", "l2"]
-Kind = Literal["logits", "probabilities", "log", "numbers"]
+Scale = Literal["logits", "probabilities", "log", "numbers"]
 
 OUTPUT_BYTES = 1 << 27
 """Batches are cut where what one returns is larger: logits of a few token windows are gigabytes."""
@@ -38,7 +38,7 @@ class Target:
     """An output that candidates are judged by, and what its numbers are."""
 
     name: str
-    kind: Kind
+    scale: Scale
 
 
 def targets(model: ir.Model, metric: Metric = "auto") -> tuple[Target, ...]:
@@ -50,10 +50,10 @@ def targets(model: ir.Model, metric: Metric = "auto") -> tuple[Target, ...]:
     caches = set(cache_pairs(model.graph).values())
     outputs = [v for v in model.graph.outputs if v not in caches]
     floats = [v for v in outputs if v.dtype is None or v.dtype.is_floating_point()]
-    return tuple(Target(value.name or "", _kind(value, metric)) for value in floats)
+    return tuple(Target(value.name or "", _scale(value, metric)) for value in floats)
 
 
-def _kind(value: ir.Value, metric: Metric) -> Kind:
+def _scale(value: ir.Value, metric: Metric) -> Scale:
     if metric == "l2":
         return "numbers"
     producer = value.producer()
@@ -126,29 +126,29 @@ class Judge:
             outputs, dense = run(feeds), self._dense[number]
             for target in self._targets:
                 pair = (_rows_of(array[target.name], rows) for array in (dense, outputs))
-                totals[target.name] += self._part(target.kind, *pair)
-        return {target.name: self._total(target.kind, totals[target.name]) for target in self._targets}
+                totals[target.name] += self._part(target.scale, *pair)
+        return {target.name: self._total(target.scale, totals[target.name]) for target in self._targets}
 
     def loss(self, run: Callable[[Feeds], Outputs]) -> float:
         """The worst divergence of any output."""
         return max(self.losses(run).values())
 
-    def _part(self, kind: Kind, dense: Array, other: Array) -> Doubles:
+    def _part(self, scale: Scale, dense: Array, other: Array) -> Doubles:
         """A sum over rows and what it is divided by."""
-        if kind == "numbers":
+        if scale == "numbers":
             one, two = dense.astype(np.float64), other.astype(np.float64)
             return np.array([np.sum((one - two) ** 2), np.sum(one**2)])
         measure = kl if self._metric == "kl" else jsd
         total, count = 0.0, 0
         for rows, others in _chunks(dense, other):
-            total += float(measure(distribution(rows, kind), distribution(others, kind)).sum())
+            total += float(measure(distribution(rows, scale), distribution(others, scale)).sum())
             count += len(rows)
         return np.array([total, count])
 
     @staticmethod
-    def _total(kind: Kind, sums: Doubles) -> float:
+    def _total(scale: Scale, sums: Doubles) -> float:
         value = float(sums[0] / max(sums[1], 1e-300))
-        value = float(np.sqrt(value)) if kind == "numbers" else value
+        value = float(np.sqrt(value)) if scale == "numbers" else value
         return value if np.isfinite(value) else float("inf")
 
 
@@ -191,12 +191,12 @@ def _chunks(one: Array, two: Array) -> Iterator[tuple[Array, Array]]:
         yield one[start : start + step], two[start : start + step]
 
 
-def distribution(rows: Array, kind: Kind) -> Doubles:
+def distribution(rows: Array, scale: Scale) -> Doubles:
     """Probabilities of each row."""
     values = rows.astype(np.float64)
-    if kind == "probabilities":
+    if scale == "probabilities":
         return values
-    if kind == "log":
+    if scale == "log":
         return np.asarray(np.exp(values))
     values = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(values / values.sum(axis=-1, keepdims=True))

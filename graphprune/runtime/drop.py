@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from graphprune.axes.outputs import Judged, Kind
+from graphprune.axes.outputs import Judged, OutputKind
 from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.runtime.estimate import Estimate, difference, gap_of_ratios, ratio
 from graphprune.runtime.gaps import (
@@ -48,7 +48,7 @@ DEAD_ERRORS = 2.0
 """Standard errors by which a model has to be ahead of a constant answer."""
 STILL = 1e-10
 """An output whose variance is a smaller share of its squares is constant."""
-NOTHING: Mapping[Kind, str] = {
+NOTHING: Mapping[OutputKind, str] = {
     "classes": "no row of numbers",
     "tokens": "no token has a next one",
     "scores": "neither model calls anything positive",
@@ -76,7 +76,7 @@ class Drop:
     """
 
     name: str
-    kind: Kind
+    kind: OutputKind
     drop: Estimate | None
     top1: Estimate | None = None
     worst: tuple[int | str, float] | None = None

@@ -57,7 +57,7 @@ def test_the_divergence_has_the_value_of_the_oracle() -> None:
 def test_outputs_are_compared_as_what_they_are() -> None:
     outputs = "(float[n,3] y, float[n,3] p, float[n,4] z)"
     text = f"(float[n,4] x) => {outputs} {{ y = MatMul(x, w)\n p = Softmax(y)\n z = Tanh(x) }}"
-    kinds = {target.name: target.kind for target in targets(model(text, w=(4, 3)))}
+    kinds = {target.name: target.scale for target in targets(model(text, w=(4, 3)))}
     assert kinds == {"y": "logits", "p": "probabilities", "z": "numbers"}
     assert distribution(np.array([[0.0, log(3)]]), "logits") == pytest.approx(np.array([[0.25, 0.75]]))
 

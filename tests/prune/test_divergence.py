@@ -9,11 +9,11 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.errors import DataError
-from graphprune.prune.divergence import DEPTH, Judge, Kind, targets
+from graphprune.prune.divergence import DEPTH, Judge, Scale, targets
 from graphprune.runtime.session import Feeds, Outputs, open_session
 from tests.proof.building import model, parsed
 
-KINDS: dict[str, tuple[str, Kind]] = {
+SCALES: dict[str, tuple[str, Scale]] = {
     "softmax over the last axis": ("h = MatMul(x, w)\n y = Softmax <axis = -1> (h)", "probabilities"),
     "softmax over axis 2 of 3": ("h = MatMul(x, w)\n y = Softmax <axis = 2> (h)", "probabilities"),
     "softmax that says no axis": ("h = MatMul(x, w)\n y = Softmax(h)", "probabilities"),
@@ -36,47 +36,47 @@ KINDS: dict[str, tuple[str, Kind]] = {
 
 
 def built(name: str) -> ir.Model:
-    body = KINDS[name][0]
+    body = SCALES[name][0]
     width = 6 if "an input" in name else 1 if "one column" in name else 2 if "two columns" in name else 5
     weights = {"w": (6, 5), "one": (6, 1), "two": (6, 2), "c": (5,), "k": np.array(3.0, np.float32)}
     used = {key: value for key, value in weights.items() if f" {key})" in body}
     return model(f"(float[n,4,6] x) => (float[n,4,{width}] y) {{ {body} }}", **used)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SCALES)
 def test_an_output_is_compared_as_what_it_is(name: str) -> None:
     (target,) = targets(built(name))
-    assert target.kind == KINDS[name][1]
+    assert target.scale == SCALES[name][1]
     (target,) = targets(built(name), "l2")
-    assert target.kind == "numbers"
+    assert target.scale == "numbers"
     for metric in ("kl", "jsd"):  # everything is a distribution, and what no Softmax gives is taken as logits
         (target,) = targets(built(name), metric)  # type: ignore[arg-type]
-        assert target.kind == {"numbers": "logits"}.get(KINDS[name][1], KINDS[name][1])
+        assert target.scale == {"numbers": "logits"}.get(SCALES[name][1], SCALES[name][1])
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
+    ("body", "scale"),
     [
         ("(float[n,6] x) => (float[n,5] y) { y = MatMul(x, w) }", "logits"),
         ("(float[5,6] x) => (float[5] y) { y = MatMul(x, v) }", "numbers"),
         ("(float[n,6] x) => (float[n,c] y) { y = MatMul(x, w) }", "numbers"),
     ],
 )
-def test_classes_are_the_last_of_two_or_more_axes_and_their_number_is_known(body: str, kind: Kind) -> None:
+def test_classes_are_the_last_of_two_or_more_axes_and_their_number_is_known(body: str, scale: Scale) -> None:
     (target,) = targets(sized(body))
-    assert target.kind == kind
+    assert target.scale == scale
 
 
 def sized(body: str) -> ir.Model:
     return parsed(body, **({"v": (6,)} if "v)" in body else {"w": (6, 5)}))
 
 
-@pytest.mark.parametrize(("between", "kind"), [(DEPTH - 1, "logits"), (DEPTH, "numbers")])
-def test_a_product_is_looked_for_so_many_nodes_back(between: int, kind: Kind) -> None:
+@pytest.mark.parametrize(("between", "scale"), [(DEPTH - 1, "logits"), (DEPTH, "numbers")])
+def test_a_product_is_looked_for_so_many_nodes_back(between: int, scale: Scale) -> None:
     chain = "".join(f"\n h{n + 1} = Tanh(h{n})" for n in range(between - 1))
     body = f"h0 = MatMul(x, w){chain}\n y = Tanh(h{between - 1})"
     (target,) = targets(model(f"(float[n,6] x) => (float[n,5] y) {{ {body} }}", w=(6, 5)))
-    assert target.kind == kind
+    assert target.scale == scale
 
 
 PAIR = "(float[n,6] x) => (float[n,5] y, float[n,3] z) { y = MatMul(x, v)\n h = MatMul(x, w)\n z = Relu(h) }"
