@@ -9,10 +9,11 @@ from graphprune.axes import Analysis, Options, analyse
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.ir.normalise import normalise
 from graphprune.ops import record_of
-from graphprune.prune.gates import Candidates, gated, restricted
+from graphprune.prune.gates import Candidates, gated
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
 from graphprune.runtime.session import Feeds, open_session
+from tests.prune.test_gates import restricted
 from tools.fuzz.check import random_plan
 from tools.relations import close
 

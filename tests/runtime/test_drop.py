@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from graphprune.axes.outputs import Judged, Kind, Scale
+from graphprune.axes.outputs import Judged, OutputKind, Scale
 from graphprune.runtime import gaps
 from graphprune.runtime.drop import Drop, Tally
 from graphprune.runtime.estimate import ratio
@@ -18,7 +18,9 @@ from graphprune.runtime.variance import Variance
 Arrays = Sequence[np.ndarray | list[list[float]]]
 
 
-def drop_of(kind: Kind, dense: Arrays, small: Arrays, scale: Scale = "probabilities", axis: int = -1) -> Drop:
+def drop_of(
+    kind: OutputKind, dense: Arrays, small: Arrays, scale: Scale = "probabilities", axis: int = -1
+) -> Drop:
     tally = Tally(Judged("y", kind, scale, axis))
     for one, two in zip(dense, small, strict=True):
         tally.add(np.asarray(one), np.asarray(two))
@@ -101,7 +103,7 @@ def test_scores_lose_one_minus_soft_f1_over_what_either_calls_positive() -> None
 
 
 @pytest.mark.parametrize("kind", ["classes", "scores", "values", "exact"])
-def test_a_model_has_no_drop_against_itself(kind: Kind) -> None:
+def test_a_model_has_no_drop_against_itself(kind: OutputKind) -> None:
     rows = np.random.default_rng(0).uniform(0.1, 0.9, (20, 1, 6))
     values = list(np.round(10 * rows).astype(np.int64) if kind == "exact" else rows)
     found = drop_of(kind, values, values)
