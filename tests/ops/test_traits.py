@@ -23,7 +23,7 @@ from graphprune.ops.traits import LAYERS, Trait
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = frozenset(op.rpartition(":")[2] for op in BY_OP) | {"Constant"}
 BUILDERS = frozenset(
-    ["node", "Node", "_node", "_early", "chain", "before", "after", "self", "output", "Summing"]
+    ["new_node", "node", "Node", "_node", "_early", "chain", "before", "after", "self", "output", "Summing"]
 )
 """Calls that make a node of an operator, which is no comparison."""
 NAMING = {
