@@ -129,7 +129,7 @@ class _Walk:
 def _softmax(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
     shape = walk.shape(value)
     old = node.graph is not None and node.graph.opset_imports.get("", 13) < 13
-    axis = _integer(node, "axis", 1 if old else -1) % max(1, len(shape))
+    axis = node.attributes.get_int("axis", 1 if old else -1) % max(1, len(shape))
     if old and any(size != ONE for size in shape[axis + 1 :]):
         return None  # before opset 13 all axes behind are classes together
     return _Read("classes", "log" if has(node, Trait.LOG_PROBABILITIES) else "probabilities", axis)
@@ -216,7 +216,7 @@ def _joined(walk: _Walk, node: ir.Node, value: ir.Value) -> _Read | None:
     if first is None or any(each != first for each in found):
         return None
     rank = max(1, len(walk.shape(value)))
-    along = _integer(node, "axis", 0) % rank if has(node, Trait.CONCAT) else -1
+    along = node.attributes.get_int("axis", 0) % rank if has(node, Trait.CONCAT) else -1
     return None if first.kind == "classes" and along == first.axis else first
 
 
@@ -235,10 +235,6 @@ READERS: tuple[tuple[tuple[Trait, ...], Reader], ...] = (
     ((Trait.PICK, Trait.CLIP), _picked),
     ((Trait.JOIN,), _joined),
 )
-
-
-def _integer(node: ir.Node, name: str, otherwise: int) -> int:
-    return node.attributes[name].as_int() if name in node.attributes else otherwise
 
 
 def _tokens(graph: ir.Graph, value: ir.Value, read: _Read, walk: _Walk) -> str:

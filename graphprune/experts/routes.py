@@ -172,7 +172,7 @@ class _Layer:
             units = np.argsort(mixture.slots)[picked.reshape(len(scores), -1)]
         elif has(mixture.chooser, Trait.MIXTURE):
             attributes = mixture.chooser.attributes
-            count = attributes["k"].as_int() if "k" in attributes else 1
+            count = attributes.get_int("k", 1)
             units = np.argsort(-scores, axis=1, kind="stable")[:, :count]
         else:
             return np.ones(scores.shape, bool), None
@@ -213,7 +213,7 @@ class _Layer:
 def _fused_weights(node: ir.Node, scores: Doubles, routed: Bools) -> Doubles:
     """Softmax over the chosen experts, or over all of them."""
     attributes = node.attributes
-    over = "normalize_routing_weights" in attributes and attributes["normalize_routing_weights"].as_int() == 1
+    over = attributes.get_int("normalize_routing_weights", 0) == 1
     shown = np.where(routed, scores, -np.inf) if over else scores
     weights = np.exp(shown - shown.max(axis=1, keepdims=True))
     return np.asarray(np.where(routed, weights / weights.sum(axis=1, keepdims=True), 0.0))

@@ -49,7 +49,7 @@ def open_body(node: ir.Node) -> Body | None:
         pieces = zip(made[count:], node.outputs[count:], strict=True)
         collected = tuple((piece, out, 0) for piece, out in pieces)
         return Body(node, graph, states, (), collected, graph.inputs[:2])
-    taken = node.attributes["num_scan_inputs"].as_int() if "num_scan_inputs" in node.attributes else 0
+    taken = node.attributes.get_int("num_scan_inputs", 0)
     count = len(node.inputs) - taken
     if len(graph.inputs) != len(node.inputs):
         return None

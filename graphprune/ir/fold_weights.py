@@ -93,7 +93,7 @@ def _is_by_vector(node: ir.Node, shapes: Shapes) -> bool:
 
 def _is_standardisation(node: ir.Node) -> bool:
     """Weight standardisation, as PyTorch exports it: a BatchNormalization in training mode over a weight."""
-    training = node.attributes["training_mode"].as_int() if "training_mode" in node.attributes else 0
+    training = node.attributes.get_int("training_mode", 0)
     return (
         node.op_type == "BatchNormalization"
         and training == 1
@@ -164,7 +164,7 @@ def _standardised(inputs: Inputs, node: ir.Node) -> Array:
     data, scale, bias = inputs[0], inputs[1], inputs[2]
     if data is None or scale is None or bias is None:
         raise CannotEvaluateError
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
     wide = data.astype(np.float64)
     axes = tuple(axis for axis in range(data.ndim) if axis != 1)
     column = (-1, *[1] * (data.ndim - 2))

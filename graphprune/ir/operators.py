@@ -37,15 +37,15 @@ class Attributes:
 
     def number(self, name: str, default: int = 0) -> int:
         """An integer attribute."""
-        return self.node.attributes[name].as_int() if name in self.node.attributes else default
+        return self.node.attributes.get_int(name, default)
 
     def numbers(self, name: str) -> Sequence[int]:
         """A list of integers, empty where it is not given."""
-        return self.node.attributes[name].as_ints() if name in self.node.attributes else ()
+        return self.node.attributes.get_ints(name, ())
 
     def text(self, name: str, default: str = "") -> str:
         """A text attribute."""
-        return self.node.attributes[name].as_string() if name in self.node.attributes else default
+        return self.node.attributes.get_string(name, default)
 
 
 class Sized(Attributes):

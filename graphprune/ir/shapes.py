@@ -17,7 +17,6 @@ import onnx_ir as ir
 from onnx import numpy_helper, shape_inference
 
 from graphprune.ir.bodies import Body, open_body, trips, values_of
-from graphprune.ir.evaluate import integer
 from graphprune.ir.learned import Learned, Symbols
 from graphprune.ir.nodes import is_if, is_shape, is_size, is_slice
 from graphprune.ir.operators import Operator, Operators, Shape, Shaping, Size, Sized, UnknownShapeError
@@ -272,7 +271,7 @@ class _Inference:
     def _shape_node(self, node: ir.Node, shape: Shape | None) -> None:
         if shape is None:
             return
-        start, end = integer(node.attributes, "start", 0), integer(node.attributes, "end", len(shape))
+        start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape))
         dims = shape[start:end]
         a, b = (np.array([d[i] for d in dims], np.int64) for i in (0, 1))
         value = node.inputs[0]

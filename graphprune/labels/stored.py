@@ -65,7 +65,7 @@ def _through(node: ir.Node, step: Step | None, axes: Axes, shapes: Shapes) -> Ax
     if step == "kept":
         return axes
     if step == "transposed":
-        order = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(axes))[::-1]
+        order = node.attributes.get_ints("perm", range(len(axes))[::-1])
         return tuple(axes[axis] for axis in order)
     before, after = (shapes.get(v) for v in (node.inputs[0], node.outputs[0]) if v is not None)
     return () if before is None or after is None else _reshaped(before, after, axes)

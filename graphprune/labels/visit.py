@@ -92,7 +92,7 @@ class Visit:
 
     def int_attr(self, name: str, default: int) -> int:
         """An integer attribute."""
-        return self.node.attributes[name].as_int() if name in self.node.attributes else default
+        return self.node.attributes.get_int(name, default)
 
     def ints_attr(self, name: str) -> tuple[int, ...] | None:
         """A list of integers; None when the node does not have it."""
@@ -100,11 +100,11 @@ class Visit:
 
     def float_attr(self, name: str, default: float) -> float:
         """A number."""
-        return self.node.attributes[name].as_float() if name in self.node.attributes else default
+        return self.node.attributes.get_float(name, default)
 
     def str_attr(self, name: str, default: str) -> str:
         """A string."""
-        return self.node.attributes[name].as_string() if name in self.node.attributes else default
+        return self.node.attributes.get_string(name, default)
 
     def opset(self, domain: str = "") -> int:
         """The model's version of an operator set."""

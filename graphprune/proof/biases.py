@@ -133,7 +133,7 @@ class _Comparison:
     def _target(node: ir.Node, position: int) -> tuple[ir.Node | None, float]:
         """Whose result a constant input is added to, and what multiplies it on the way."""
         if node.op_type in WITH_BIAS:
-            scale = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
+            scale = node.attributes.get_float("beta", 1.0)
             return (node, scale) if position == 2 and not _left(node) else (None, 1.0)
         other = _input(node, 1 - position) if node.op_type == "Add" else None
         producer = None if other is None else other.producer()

@@ -185,7 +185,7 @@ def _search(decision: Decision, a: dict[str, Array], b: dict[str, Array], gap: f
         return ""
     one, two = a[picks].astype(np.int64), b[picks].astype(np.int64)
     default = -1 if node.op_type == "TopK" else 0
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else default
+    axis = node.attributes.get_int("axis", default)
     if one.ndim < values.ndim:
         one, two = np.expand_dims(one, axis), np.expand_dims(two, axis)
     if max(one.max(initial=0), two.max(initial=0)) >= values.shape[axis]:

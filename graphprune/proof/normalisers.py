@@ -89,7 +89,7 @@ def _write(
 ) -> None:
     """Y = (x - mean) / sqrt(variance + epsilon) * scale + bias; both moments are products with the mask."""
     kind = x.dtype or ir.DataType.FLOAT
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else default
+    epsilon = node.attributes.get_float("epsilon", default)
     weights = graft.constant(mask.astype(np.float32).reshape(-1, 1))
     share = graft.constant(np.array(1 / mask.sum(), np.float32))
     wide = _behind(graft, node, "Cast", x, to=ir.DataType.FLOAT.value)

@@ -66,7 +66,7 @@ def _scale(value: ir.Value, metric: Metric) -> Scale:
 
 
 def _last_axis(node: ir.Node, value: ir.Value) -> bool:
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
+    axis = node.attributes.get_int("axis", -1)
     return value.shape is not None and axis % len(value.shape) == len(value.shape) - 1
 
 

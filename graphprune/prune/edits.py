@@ -50,7 +50,7 @@ def _set_input(rewriting: Rewriting, node: ir.Node, position: int, array: Array,
 def _attribute_count(rewriting: Rewriting, edit: edits.AttributeCount) -> None:
     if _shrinks(rewriting, edit.label):
         node = rewriting.node(edit.node)
-        old = node.attributes[edit.name].as_int() if edit.name in node.attributes else 1
+        old = node.attributes.get_int(edit.name, 1)
         new = old * rewriting.kept.count(edit.label) // size_of(edit.label)[0]
         node.attributes[edit.name] = ir.AttrInt64(edit.name, new)
 
@@ -197,7 +197,7 @@ def _rms(rewriting: Rewriting, edit: edits.RmsCompensation) -> None:
     dense, kept = size_of(edit.label)[0], rewriting.kept.count(edit.label)
     rewriting.scales[Use(edit.node, edit.scale)] = sqrt(dense / kept)
     node = rewriting.node(edit.node)
-    old = node.attributes[edit.epsilon].as_float() if edit.epsilon in node.attributes else edit.default
+    old = node.attributes.get_float(edit.epsilon, edit.default)
     node.attributes[edit.epsilon] = ir.AttrFloat32(edit.epsilon, old * dense / kept)
 
 
@@ -225,7 +225,7 @@ def _layer_norm(rewriting: Rewriting, edit: edits.LayerNormExpansion) -> None:
     x, gamma, beta = node.inputs[0], node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
     assert x is not None
     kind = _dtype(rewriting, x)
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
     one_over_n, missing, eps = (
         rewriting.constant(node, np.array(value, kind), hint)
         for value, hint in ((1 / dense, "one_over_n"), (dense - kept, "missing"), (epsilon, "epsilon"))

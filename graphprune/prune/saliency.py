@@ -108,7 +108,7 @@ def batch_norm_factor(touched: Slice) -> Scores | None:
     gamma, variance = norm.inputs[1], norm.inputs[4]
     if gamma is None or variance is None or gamma.const_value is None or variance.const_value is None:
         return None
-    epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
+    epsilon = norm.attributes.get_float("epsilon", 1e-5)
     scale = np.abs(np.asarray(gamma.const_value.numpy(), np.float64))
     spread = np.asarray(variance.const_value.numpy(), np.float64) + epsilon
     if (spread <= 0).any():

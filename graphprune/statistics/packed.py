@@ -85,4 +85,4 @@ def packing_of(use: Use) -> Packing | None:
 
 
 def _int(node: ir.Node, name: str) -> int:
-    return node.attributes[name].as_int() if name in node.attributes else 4 if name == "bits" else 0
+    return node.attributes.get_int(name, 4 if name == "bits" else 0)

@@ -281,7 +281,7 @@ def _pads(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     rank = len(site.kernel)
     attributes = site.node.attributes
-    mode = attributes["auto_pad"].as_string() if "auto_pad" in attributes else "NOTSET"
+    mode = attributes.get_string("auto_pad", "NOTSET")
     if not mode.startswith("SAME"):
         pads = _ints(site, "pads", (0,) * 2 * rank) if mode in ("NOTSET", "") else (0,) * 2 * rank
         return pads[:rank], pads[rank:]

@@ -208,7 +208,7 @@ class Site:
 
 def number_of(node: ir.Node, name: str) -> float:
     """An attribute of a node; 1 where it is not given."""
-    return node.attributes[name].as_float() if name in node.attributes else 1.0
+    return node.attributes.get_float(name, 1.0)
 
 
 def _widen(units: Ids, slots: Ids, span: int) -> tuple[Ids, Ids]:

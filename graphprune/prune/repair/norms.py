@@ -34,7 +34,7 @@ def refreshed(alike: Sequence[ir.Node], dense: Vector, pruned: Vector) -> dict[s
     mean, variance = (_stored(norm, position, len(alike)) for position in (3, 4))
     if mean is None or variance is None:
         return {}
-    epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
+    epsilon = norm.attributes.get_float("epsilon", 1e-5)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(dense.variance > 0, pruned.variance / dense.variance, 1.0)
     factor = np.clip(factor, LEAST, MOST)
