@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import onnx_ir as ir
+
 from graphprune.ir.domains import is_default
 
 
@@ -22,6 +24,11 @@ class Named(Protocol):
 def operator_of(node: Named) -> str:
     """The operator, after its domain unless that is the default one."""
     return node.op_type if is_default(node.domain) else f"{node.domain}:{node.op_type}"
+
+
+def input_of(node: ir.Node, position: int) -> ir.Value | None:
+    """An input; None where it is left out."""
+    return node.inputs[position] if position < len(node.inputs) else None
 
 
 def is_literal(node: Named) -> bool:

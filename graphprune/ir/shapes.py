@@ -18,7 +18,7 @@ from onnx import numpy_helper, shape_inference
 
 from graphprune.ir.bodies import Body, open_body, trips, values_of
 from graphprune.ir.learned import Learned, Symbols
-from graphprune.ir.nodes import is_if, is_shape, is_size, is_slice
+from graphprune.ir.nodes import input_of, is_if, is_shape, is_size, is_slice
 from graphprune.ir.operators import Operator, Operators, Shape, Shaping, Size, Sized, UnknownShapeError
 from graphprune.ir.shape_data import DATA_LIMIT, Data, constant, propagate
 
@@ -311,7 +311,7 @@ class _Inference:
                 return
 
     def _emptied(self, node: ir.Node, before: Shape | None, after: Shape | None) -> None:
-        given = node.inputs[1] if len(node.inputs) > 1 else None
+        given = input_of(node, 1)
         starts = None if given is None else self.sizes.data.get(given)
         if before is not None and after is not None and starts is not None and starts.a.size == 1:
             self.symbols.emptied((int(starts.a.ravel()[0]), int(starts.b.ravel()[0])), before, after)

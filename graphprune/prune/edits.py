@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools, Ints
 from graphprune.ir.build import graph_of, supersede
+from graphprune.ir.nodes import input_of
 from graphprune.labels import edits
 from graphprune.labels.algebra import Label, size_of
 from graphprune.labels.state import Use
@@ -35,7 +36,7 @@ def _prefix(mask: Bools) -> Ints:
 
 
 def _input_array(node: ir.Node, position: int) -> Array | None:
-    value = node.inputs[position] if position < len(node.inputs) else None
+    value = input_of(node, position)
     if value is None or value.const_value is None or value.producer() is not None:
         return None
     return np.array(value.const_value.numpy())
@@ -222,7 +223,7 @@ def _layer_norm(rewriting: Rewriting, edit: edits.LayerNormExpansion) -> None:
         return
     dense, kept = size_of(edit.label)[0], rewriting.kept.count(edit.label)
     node = rewriting.node(edit.node)
-    x, gamma, beta = node.inputs[0], node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    x, gamma, beta = node.inputs[0], node.inputs[1], input_of(node, 2)
     assert x is not None
     kind = _dtype(rewriting, x)
     epsilon = node.attributes.get_float("epsilon", 1e-5)

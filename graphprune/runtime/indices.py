@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from graphprune.ir.nodes import input_of
 from graphprune.ops import has, record_of
 from graphprune.ops.record import Indices
 from graphprune.ops.traits import Trait
@@ -38,7 +39,7 @@ def _lookups(value: ir.Value) -> Iterator[tuple[ir.Node, Indices]]:
 
 def _rows(use: tuple[ir.Node, Indices]) -> int | None:
     node, (_, table, axis) = use
-    data = node.inputs[table] if table < len(node.inputs) else None
+    data = input_of(node, table)
     if has(node, Trait.ONE_HOT):
         depth = ir.convenience.get_const_tensor(data) if data is not None else None
         return int(depth.numpy().item()) if depth is not None and depth.size == 1 else None

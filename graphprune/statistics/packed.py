@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Singles
+from graphprune.ir.nodes import input_of
 from graphprune.labels.state import Use
 from graphprune.labels.stored import is_stored
 from graphprune.ops import layer_of, record_of
@@ -48,7 +49,7 @@ class Packing:
 
     def parameters(self, node: ir.Node) -> tuple[Singles, Singles] | None:
         """Scale and zero point of every code; None where they are no constants."""
-        values = [node.inputs[at] if at < len(node.inputs) else None for at in (2, 3)]
+        values = [input_of(node, at) for at in (2, 3)]
         if not is_stored(values[0]) or any(v is not None and not is_stored(v) for v in values):
             return None
         scale, zero = (None if v is None or v.const_value is None else v.const_value.numpy() for v in values)

@@ -13,6 +13,7 @@ from graphprune.ir.arrays import Bools
 from graphprune.ir.names import quote
 from graphprune.ir.operators import Shape
 from graphprune.ir.shapes import Sizes
+from graphprune.labels.algebra import divides
 from graphprune.statistics.reductions import Place
 from graphprune.statistics.sites import Site
 
@@ -73,7 +74,7 @@ class Places:
         channels = shape[axis][0] if shape[axis][0] == shape[axis][1] else None
         last = axis == rank - 1
         first = (self._sizes.shapes.get(self._inputs[0]) if self._inputs else None) or ((0, 0),)
-        flat = rank == 2 and last and _divides(first[0], shape[0])
+        flat = rank == 2 and last and divides(first[0], shape[0])
         masked = last and self._is_masked(shape) and (rank > 2 or (flat and channels is not None))
         return Place(name, rank, axis, channels, flat, masked, self._reads.get(name))
 
@@ -105,7 +106,3 @@ def _is_mask(value: ir.Value) -> bool:
 def _pads(value: ir.Value, batches: Sequence[Feed]) -> bool:
     name = value.name or ""
     return any(name in feed and not np.all(feed[name]) for feed in batches)
-
-
-def _divides(one: tuple[int, int], two: tuple[int, int]) -> bool:
-    return one[0] > 0 and one[1] > 0 and two[0] % one[0] == 0 and two[1] % one[1] == 0

@@ -229,7 +229,7 @@ class Product:
         """These rows as [blocks, rows, columns]."""
         every = len(chosen) == len(self.tokens)
         rows = self.tokens if every else self.tokens[chosen]
-        return _blocked(_exact(self.site.numbers(rows)), self.site.blocks)
+        return blocked(exact(self.site.numbers(rows)), self.site.blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +257,7 @@ class Windows:
         for axis, dilation in enumerate(self.dilations, self.padded.ndim):
             windows = np.moveaxis(np.moveaxis(windows, axis, 0)[::dilation], 0, axis)
         found = np.moveaxis(windows, 1, len(positions) + 1)[(sample, *starts)]
-        return _blocked(_exact(self.site.numbers(found.reshape(len(chosen), -1))), self.site.blocks)
+        return blocked(exact(self.site.numbers(found.reshape(len(chosen), -1))), self.site.blocks)
 
 
 def source(site: Site, edge: Array) -> Product | Windows:
@@ -297,11 +297,12 @@ def _ints(site: Site, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(site.node.attributes[name].as_ints()) if name in site.node.attributes else default
 
 
-def _exact(rows: Array) -> Floats:
+def exact(rows: Array) -> Floats:
     """At least float32: products in half precision overflow."""
     return np.asarray(rows, np.float64 if rows.dtype == np.float64 else np.float32)
 
 
-def _blocked(rows: Floats, blocks: int) -> Floats:
-    blocked: Floats = rows.reshape(len(rows), blocks, -1).transpose(1, 0, 2)
-    return blocked
+def blocked(rows: Floats, blocks: int) -> Floats:
+    """[blocks, rows, columns]."""
+    found: Floats = rows.reshape(len(rows), blocks, -1).transpose(1, 0, 2)
+    return found

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.arrays import Array, Bools, Doubles, Floats
+from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.prune.masks.layers import Layer
 from graphprune.prune.masks.treat import Masked, Moments, moments
 from graphprune.run import Progress
 from graphprune.statistics import rows
 from graphprune.statistics.measures import Statistics, Wanted
+from graphprune.statistics.rows import exact
 from graphprune.statistics.segments import Layout, Segment
 from graphprune.statistics.sites import Site
 from graphprune.statistics.stream import Stream
@@ -126,20 +127,16 @@ def _squares(stream: Stream, segment: Segment, sites: Sequence[Site]) -> dict[st
 def squares(site: Site, edge: Array, mask: Bools | None) -> Doubles:
     """Sum of x^2 per input channel; short sums in float32, which are added in float64."""
     if site.in_axis == 1 and edge.ndim > 2:
-        maps = _exact(edge).reshape(*edge.shape[:2], -1)
+        maps = exact(edge).reshape(*edge.shape[:2], -1)
         per_sample = np.einsum("ncp,ncp->nc", maps, maps)
         return np.asarray(per_sample.sum(axis=0, dtype=np.float64))
     source = rows.source(site, edge)
     chosen = source.valid(mask)
     total = np.zeros(edge.shape[site.in_axis])
     for start in range(0, len(chosen), _CHUNK):
-        part = _exact(source.take(chosen[start : start + _CHUNK])[0])
+        part = exact(source.take(chosen[start : start + _CHUNK])[0])
         total += np.einsum("ij,ij->j", part, part)
     return total
-
-
-def _exact(array: Array) -> Floats:
-    return np.asarray(array, np.float64 if array.dtype == np.float64 else np.float32)
 
 
 def _own(sites: Sequence[Site], owner: Mapping[str, Layer]) -> list[Site]:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
+from graphprune.ir.nodes import input_of
 from graphprune.statistics.measures import Vector
 
 LEAST, MOST = 0.25, 4.0
@@ -51,7 +52,7 @@ def refreshed(alike: Sequence[ir.Node], dense: Vector, pruned: Vector) -> dict[s
 
 def _stored(norm: ir.Node, position: int, readers: int) -> Array | None:
     """A statistic that no other nodes read."""
-    value = norm.inputs[position] if len(norm.inputs) > position else None
+    value = input_of(norm, position)
     if value is None or value.const_value is None or len(value.uses()) > readers:
         return None
     return np.asarray(value.const_value.numpy())

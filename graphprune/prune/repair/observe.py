@@ -13,6 +13,7 @@ from graphprune.prune.repair.samples import Samples
 from graphprune.prune.repair.solve import Moments, Seen
 from graphprune.statistics import rows as row
 from graphprune.statistics.measures import between
+from graphprune.statistics.rows import blocked
 from graphprune.statistics.segments import Segment
 from graphprune.statistics.sites import Site
 from graphprune.statistics.stream import Stream
@@ -144,11 +145,6 @@ def _samples(site: Site, output: Array, rows: int) -> tuple[int, int]:
     return samples, max(1, rows // max(1, samples))
 
 
-def _blocked(results: Floats, blocks: int) -> Floats:
-    shaped: Floats = results.reshape(len(results), blocks, -1).transpose(1, 0, 2)
-    return shaped
-
-
 class _Gathering:
     """Samples of Sites that read the same: the rows themselves, until they are as many as the columns."""
 
@@ -161,7 +157,7 @@ class _Gathering:
     def add(self, fold: int, x: Floats, results: Sequence[Floats]) -> None:
         """Adds rows of a fold: x [blocks, rows, columns], and what each Site should give of them."""
         wanted = [
-            _blocked(result - each.own_bias, each.site.blocks)[:, :, part.rows]
+            blocked(result - each.own_bias, each.site.blocks)[:, :, part.rows]
             for each, part, result in zip(self._group, self._parts, results, strict=True)
         ]
         self._count += x.shape[1]
