@@ -345,7 +345,7 @@ def gate(report: AgreementReport, settings: Settings) -> tuple[str, ...]:
         return _missed(f"{line}{unsure and f' ({unsure})'}{beside}", hint, settings)
     if drop.high <= bound:
         return ()
-    line = f"--max-drop {bound:g} is {unsure}: the drop of output {name} is {_range(drop)}"
+    line = f"--max-drop {bound:g} is {unsure}: the drop of output {name} is {drop}"
     if settings.strict:
         raise PromiseError(line, "give more samples, or leave --strict out")
     return (line,)
@@ -369,7 +369,3 @@ def _undecided(report: AgreementReport, bound: float) -> str:
         return f"inconclusive, {report.samples} samples; no number would decide"
     number = int(np.ceil(report.samples * (reach / apart) ** 2))
     return f"inconclusive, {report.samples} samples; about {number} would decide"
-
-
-def _range(drop: Interval) -> str:
-    return f"{drop.value:.3f} (95 % interval {drop.low:.3f} to {drop.high:.3f})"

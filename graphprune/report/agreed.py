@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphprune.ir.names import escape, quote
-from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
+from graphprune.pipeline.report import AgreementReport, OutputDrop
 from graphprune.report.table import Table
 
 UNMEASURED = "accuracy: not measured; give --calibration or --inputs"
@@ -37,13 +37,8 @@ def headline(report: AgreementReport | None) -> str:
     dead = "as good as dead, " if any(each.dead for each in report.outputs) else ""
     top1 = f", top-1 agreement {worst.top1.value:.3f}" if worst.top1 else ""
     exact = f", {report.exact.value:.3f} in exact arithmetic" if report.exact else ""
-    what = f"{dead}drop {spread(report.drop)} against the dense model{exact}{top1}"
+    what = f"{dead}drop {report.drop} against the dense model{exact}{top1}"
     return f"accuracy: {what}; output {quote(worst.name)} as {KINDS[worst.kind]}, {where}"
-
-
-def spread(drop: Interval) -> str:
-    """A share with its interval."""
-    return f"{drop.value:.3f} (95 % interval {drop.low:.3f} to {drop.high:.3f})"
 
 
 def outputs(report: AgreementReport | None, detailed: bool) -> tuple[Table, ...]:

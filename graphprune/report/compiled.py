@@ -45,28 +45,12 @@ def totals(report: Report) -> Table:
     """Params, MACs, bytes and latency, before and after."""
     before, after = report.before, report.after
     rows = [
-        (
-            "params",
-            numbers.short(before.params),
-            numbers.short(after.params),
-            numbers.share(after.params, before.params),
-        ),
-        (
-            "MACs",
-            numbers.short(before.macs),
-            numbers.short(after.macs),
-            numbers.share(after.macs, before.macs),
-        ),
-        (
-            "bytes",
-            numbers.short(before.bytes, "B"),
-            numbers.short(after.bytes, "B"),
-            numbers.share(after.bytes, before.bytes),
-        ),
+        _row("params", before.params, after.params),
+        _row("MACs", before.macs, after.macs),
+        _row("bytes", before.bytes, after.bytes, "B"),
     ]
     if report.file_bytes and report.file_bytes.before:
-        was, now = report.file_bytes.before, report.file_bytes.after
-        rows.append(("file", numbers.short(was, "B"), numbers.short(now, "B"), numbers.share(now, was)))
+        rows.append(_row("file", report.file_bytes.before, report.file_bytes.after, "B"))
     if report.latency:
         rows.append(latency_row(report.latency))
     at = sizes.assumed(before.assumed, report.generated)
@@ -75,13 +59,17 @@ def totals(report: Report) -> Table:
     return Table("Result", ("", ">before", ">after", ">left"), tuple(rows), note)
 
 
+def _row(name: str, before: float | None, after: float | None, unit: str = "") -> tuple[str, ...]:
+    return (name, numbers.short(before, unit), numbers.short(after, unit), numbers.share(after, before))
+
+
 def fixed(report: Report) -> str:
     """Which inputs became constants; before and after are both without them."""
     said = ", ".join(f"{escape(name)} = {json.dumps(content)}" for name, content in report.fixed.items())
     return f"fixed: {said}; before is the model with that alone" if said else ""
 
 
-def latency_row(latency: LatencyReport) -> tuple[str, str, str, str]:
+def latency_row(latency: LatencyReport) -> tuple[str, ...]:
     """Median latency, before and after."""
     before, after = numbers.milliseconds(latency.before_ms), numbers.milliseconds(latency.after_ms)
     return ("latency", before, after, numbers.share(latency.after_ms, latency.before_ms))

@@ -126,17 +126,14 @@ def measure(
             # Checks the feeds and reports errors; `call` does not.
             subject.session.run(subject.feeds, run.timeout)
     repeats = _repeats(subjects, sample_seconds)
-    samples = _Samples()
-    start = time.perf_counter()
+    samples, start = _Samples(), time.perf_counter()
     while len(samples.cpu) < max(rounds, MIN_ROUNDS):
         _round(subjects, repeats, clock, samples)
         done, elapsed = len(samples.cpu), time.perf_counter() - start
         if done < MIN_ROUNDS or elapsed < min_seconds:
             continue
-        if elapsed > max_seconds:
-            break
         steady = done >= STEADY_ROUNDS and done % CHUNK == 0
-        if steady and all(r.high - r.low <= spread for r in _ratios(subjects, samples, run.seed)):
+        if elapsed > max_seconds or (steady and _narrow(subjects, samples, run.seed, spread)):
             break
     return Latency(
         timings=tuple(_timing(subject, index, samples) for index, subject in enumerate(subjects)),
@@ -145,6 +142,10 @@ def measure(
         runs_per_sample=repeats,
         clock=clock_name,
     )
+
+
+def _narrow(subjects: Sequence[Subject], samples: _Samples, seed: int, spread: float) -> bool:
+    return all(r.high - r.low <= spread for r in _ratios(subjects, samples, seed))
 
 
 def _clock(subjects: Sequence[Subject]) -> tuple[str, Callable[[], float]]:

@@ -53,7 +53,25 @@ def open_piece(
     inputs = [value for value in segment.inputs if value in read or value.name in entering]
     if not nodes and not entering:
         return None
+    graph = _graph(model, sizes, nodes, inputs, outputs)
+    _replace(graph, replaced or {})
+    by_name = {value.name or "": value for node in graph for value in node.outputs}
+    by_name |= {value.name or "": value for value in graph.inputs}
+    for site in segment.sites:
+        if biases and site.output.name in biases and site.output.name in by_name:
+            _add_bias(graph, site, by_name, biases[site.output.name])
+    more = append(graph, by_name, reductions, model.opset_imports.get("", 1))
+    piece = ir.Model(graph, ir_version=model.ir_version)
+    outside = [*dict.fromkeys([*taps, *more])]
+    return open_session(piece, extra_outputs=outside, exact=True, rearrange=runs > FEW)
+
+
+def _graph(
+    model: ir.Model, sizes: Sizes, nodes: list[ir.Node], inputs: list[ir.Value], outputs: list[ir.Value]
+) -> ir.Graph:
+    """A copy of some nodes that shares their weights."""
     known = model.graph.initializers
+    read = dict.fromkeys(value for node in nodes for value in reads(node))
     weights = [value for value in read if known.get(value.name or "") is value]
     view = ir.GraphView(
         inputs,
@@ -65,20 +83,16 @@ def open_piece(
     )
     graph = view.clone()
     _open_shapes(graph, inputs, sizes)
-    for name, array in (replaced or {}).items():
+    return graph
+
+
+def _replace(graph: ir.Graph, replaced: Mapping[str, Array]) -> None:
+    """Other contents of initializers, in their own type."""
+    for name, array in replaced.items():
         if name in graph.initializers:
-            dtype = known[name].dtype
+            dtype = graph.initializers[name].dtype
             exact = np.ascontiguousarray(array, None if dtype is None else dtype.numpy())
             graph.initializers[name].const_value = ir.Tensor(exact, name=name)
-    by_name = {value.name or "": value for node in graph for value in node.outputs}
-    by_name |= {value.name or "": value for value in graph.inputs}
-    for site in segment.sites:
-        if biases and site.output.name in biases and site.output.name in by_name:
-            _add_bias(graph, site, by_name, biases[site.output.name])
-    more = append(graph, by_name, reductions, model.opset_imports.get("", 1))
-    piece = ir.Model(graph, ir_version=model.ir_version)
-    outside = [*dict.fromkeys([*taps, *more])]
-    return open_session(piece, extra_outputs=outside, exact=True, rearrange=runs > FEW)
 
 
 def _needed(segment: Segment, wanted: Iterable[ir.Value]) -> list[ir.Node]:

@@ -15,12 +15,12 @@ from graphprune.ir.arrays import Array, Floats
 from graphprune.ops import has
 from graphprune.ops.traits import Trait
 from graphprune.prune.repair.codes import missed, on_grid
-from graphprune.prune.repair.fit import Known, all_finite, fit
+from graphprune.prune.repair.fit import Fit, Known, all_finite, fit
 from graphprune.prune.repair.grid import Lattice
 from graphprune.prune.repair.norms import refreshed, statistics_of
 from graphprune.prune.repair.observe import Part, observe, together
 from graphprune.prune.repair.remains import Change, Remains, changed_nodes, remains
-from graphprune.prune.repair.room import moved, roomy
+from graphprune.prune.repair.room import Room, moved, roomy
 from graphprune.prune.repair.samples import pooled
 from graphprune.prune.repair.shared import beside, undisturbed
 from graphprune.prune.repair.solve import Seen
@@ -331,12 +331,8 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
     del dense  # as large as what was found
     lattice, growth, scales = Lattice.of(site), np.ones(site.outputs), dict[str, Array]()
     if lattice is not None and found.finite and how != {"bias"}:
-        wanted, found = found, on_grid(found, lattice.at(part.rows, part.columns), folds, left.biased)
-        room = None if len(every) > 1 else roomy(site, lattice, np.asarray(wanted.weight, np.float64), part)
-        if room is not None:
-            wide = on_grid(wanted, room.lattice.at(part.rows, part.columns), folds, left.biased)
-            if missed(wide, folds, part.live) < missed(found, folds, part.live):
-                found, lattice, growth, scales = wide, room.lattice, room.growth, room.scales
+        found, room = _rounded(every, found, lattice, folds)
+        lattice, growth, scales = room.lattice, room.growth, room.scales
     with np.errstate(over="ignore"):
         weight = put_back(left, found.weight, lattice, dtype)
         bias = np.zeros(left.rows.shape)
@@ -353,6 +349,21 @@ def install(every: Sequence[Remains], folds: Sequence[Known], how: frozenset[str
         _move(every, bias.ravel(), work, growth)
     elif site.held is not None and site.held.grid is not None and scales:
         work.replace(site.held.value.name or "", moved(site, np.zeros(site.outputs), growth))
+
+
+def _rounded(
+    every: Sequence[Remains], wanted: Fit, lattice: Lattice, folds: Sequence[Known]
+) -> tuple[Fit, Room]:
+    """What was found, on the grid of its weight, or on a wider one where that loses less."""
+    left = every[0]
+    site, part = left.site, Part.of(left)
+    found = on_grid(wanted, lattice.at(part.rows, part.columns), folds, left.biased)
+    room = None if len(every) > 1 else roomy(site, lattice, np.asarray(wanted.weight, np.float64), part)
+    if room is not None:
+        wide = on_grid(wanted, room.lattice.at(part.rows, part.columns), folds, left.biased)
+        if missed(wide, folds, part.live) < missed(found, folds, part.live):
+            return wide, room
+    return found, Room(lattice, np.ones(site.outputs), {})
 
 
 def put_back(left: Remains, part: Floats, lattice: Lattice | None, dtype: np.dtype) -> Array:
