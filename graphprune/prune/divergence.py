@@ -9,18 +9,19 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.axes import outputs
 from graphprune.axes.caches import cache_pairs
 from graphprune.errors import DataError
 from graphprune.ir.arrays import Array, Bools, Doubles
 from graphprune.ops import has
 from graphprune.ops.traits import Trait
 from graphprune.runtime.data import batches, layout
-from graphprune.runtime.gaps import real_tokens
+from graphprune.runtime.gaps import distribution, real_tokens
 from graphprune.runtime.session import Feeds, Outputs
 from graphprune.statistics.held import Held
 
 Metric = Literal["auto", "jsd", "kl", "l2"]
-Scale = Literal["logits", "probabilities", "log", "numbers"]
+Scale = outputs.Scale | Literal["numbers"]
 
 OUTPUT_BYTES = 1 << 27
 """Batches are cut where what one returns is larger: logits of a few token windows are gigabytes."""
@@ -141,7 +142,8 @@ class Judge:
         measure = kl if self._metric == "kl" else jsd
         total, count = 0.0, 0
         for rows, others in _chunks(dense, other):
-            total += float(measure(distribution(rows, scale), distribution(others, scale)).sum())
+            one, two = (distribution(each.astype(np.float64), scale) for each in (rows, others))
+            total += float(measure(one, two).sum())
             count += len(rows)
         return np.array([total, count])
 
@@ -189,17 +191,6 @@ def _chunks(one: Array, two: Array) -> Iterator[tuple[Array, Array]]:
     step = max(1, CHUNK // max(1, one.shape[-1]))
     for start in range(0, len(one), step):
         yield one[start : start + step], two[start : start + step]
-
-
-def distribution(rows: Array, scale: Scale) -> Doubles:
-    """Probabilities of each row."""
-    values = rows.astype(np.float64)
-    if scale == "probabilities":
-        return values
-    if scale == "log":
-        return np.asarray(np.exp(values))
-    values = np.exp(values - values.max(axis=-1, keepdims=True))
-    return np.asarray(values / values.sum(axis=-1, keepdims=True))
 
 
 def kl(p: Doubles, q: Doubles) -> Doubles:

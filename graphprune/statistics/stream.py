@@ -33,9 +33,7 @@ class Stream:
         batches: input arrays by name.
         sites: of the model, found if None.
         sizes: of the values of the model, inferred if None.
-        axes: channel axes of values where they are not the obvious ones.
         cuts: positions of the first nodes of segments; where few values are alive if None.
-        rows: most rows that a Gram sums per Site.
         run: how it is run, and the seed of the choice of rows.
     """
 
@@ -46,13 +44,11 @@ class Stream:
         sites: Sequence[Site] | None = None,
         *,
         sizes: Sizes | None = None,
-        axes: Mapping[str, int] | None = None,
         cuts: Sequence[int] | None = None,
-        rows: int | None = None,
         run: Run = USUAL,
     ) -> None:
         self.model = model
-        self.calibration = Calibration(model, batches, sites, sizes=sizes, axes=axes, rows=rows, run=run)
+        self.calibration = Calibration(model, batches, sites, sizes=sizes, run=run)
         layout = Layout(model, self.calibration.sizes)
         found = self.calibration.sites
         self.segments: tuple[Segment, ...] = layout.segments(

@@ -15,8 +15,9 @@ from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.prune import divergence
 from graphprune.prune.depth import DepthCost, Removal, taken
-from graphprune.prune.divergence import Judge, distribution, jsd, kl, targets
+from graphprune.prune.divergence import Judge, jsd, kl, targets
 from graphprune.prune.gates import Candidates, gated
+from graphprune.runtime.gaps import distribution
 from graphprune.runtime.session import open_session
 from tests.proof.building import model
 
@@ -124,7 +125,7 @@ def test_two_steps_find_the_best_pair_of_six(weak: tuple[int, int]) -> None:
 
         small = open_session(rewrite(net, analysis, Plan(bypassed=away))).run(DATA)
         rows = (side["y"].reshape(-1, 7) for side in (dense, small))
-        return float(jsd(*(distribution(each, "logits") for each in rows)).mean())
+        return float(jsd(*(distribution(each.astype(np.float64), "logits") for each in rows)).mean())
 
     assert gone(net, "depth(remove=1)") == (min(names, key=lambda name: loss((name,))),)
     pairs = {pair: loss(pair) for pair in combinations(names, 2)}
