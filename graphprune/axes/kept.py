@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -11,16 +11,19 @@ from graphprune.axes.analyse import Analysis
 from graphprune.ir.arrays import Bools, Ids
 from graphprune.labels.algebra import Factor, Label
 
+Cuts = Mapping[str, Sequence[int]]
+"""Units that stay, by id of the Group; Groups that are not named keep all."""
+
 
 class Kept:
     """Slots and counts that survive a choice of Units.
 
     Args:
         analysis: the analysed model.
-        cuts: kept Units (indices) per Group id; Groups that are not named keep everything.
+        cuts: what stays.
     """
 
-    def __init__(self, analysis: Analysis, cuts: Mapping[str, Iterable[int]]) -> None:
+    def __init__(self, analysis: Analysis, cuts: Cuts) -> None:
         self.analysis = analysis
         atoms = analysis.state.atoms
         removed = np.zeros(len(atoms), bool)

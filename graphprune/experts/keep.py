@@ -22,10 +22,9 @@ from graphprune.experts.merging import (
 )
 from graphprune.experts.mixtures import Mixture
 from graphprune.experts.routes import Routes
-from graphprune.ir.arrays import Array, Ids, Scores
+from graphprune.ir.arrays import Array, Arrays, Ids, Scores
 
 Cuts = Mapping[str, tuple[int, ...]]
-Arrays = Mapping[str, Array]
 Worths = Mapping[str, tuple[float, ...]]
 
 WORTH: Mapping[str, Callable[[Routes], Scores]] = {

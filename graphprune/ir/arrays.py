@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
+Arrays = Mapping[str, Array]
+"""By name."""
 Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int64]
 """Numbers of things: slots, units, atoms."""

@@ -6,6 +6,8 @@ import onnx_ir as ir
 
 UNSIZED = frozenset({ir.DataType.STRING, ir.DataType.UNDEFINED})
 """Types whose elements have no fixed number of bits."""
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+"""Types that products are computed in."""
 
 
 def is_packed(dtype: ir.DataType) -> bool:

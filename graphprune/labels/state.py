@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ from graphprune.labels.atoms import Atoms
 from graphprune.labels.edits import Edit
 from graphprune.labels.options import Options
 from graphprune.labels.structures import Branch, Branches, Shuffle, VarianceRegion
-
-if TYPE_CHECKING:
-    from graphprune.labels.stored import Chain
 
 Axes = tuple[Label, ...]
 Table = npt.NDArray[np.generic]
@@ -47,6 +44,25 @@ Step = Literal["kept", "shaped", "transposed"]
 """What a node between a stored weight and the node that multiplies with it makes of its input 0."""
 Steps = Callable[[ir.Node], Step | None]
 """None for a node behind which a weight is no longer one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The way from a stored tensor to a node.
+
+    Attributes:
+        value: the initializer.
+        steps: constant nodes that it passes, in order; each reads it at input 0.
+        axes: for every axis of what the node reads the axis of the tensor; None where axes were merged.
+    """
+
+    value: ir.Value
+    steps: tuple[ir.Node, ...]
+    axes: tuple[int | None, ...]
+
+    def use(self, reader: Use) -> Use:
+        """Where the tensor itself is read on the way to a reader."""
+        return Use(self.steps[0], 0) if self.steps else reader
 
 
 class Event(NamedTuple):

@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 
 import onnx_ir as ir
 
 from graphprune.ir.operators import Shape
-from graphprune.labels.state import Step, Steps, Use
+from graphprune.labels.state import Chain, Step, Steps
 
 Axes = tuple[int | None, ...]
 Shapes = Mapping[ir.Value, Shape | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """The way from a stored tensor to a node.
-
-    Attributes:
-        value: the initializer.
-        steps: constant nodes that it passes, in order; each reads it at input 0.
-        axes: for every axis of what the node reads the axis of the tensor; None where axes were merged.
-    """
-
-    value: ir.Value
-    steps: tuple[ir.Node, ...]
-    axes: Axes
-
-    def use(self, reader: Use) -> Use:
-        """Where the tensor itself is read on the way to a reader."""
-        return Use(self.steps[0], 0) if self.steps else reader
 
 
 def chain_of(value: ir.Value, shapes: Shapes, step_of: Steps) -> Chain | None:

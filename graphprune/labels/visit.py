@@ -23,8 +23,8 @@ from graphprune.labels.algebra import (
     size_of,
 )
 from graphprune.labels.edits import Edit
-from graphprune.labels.state import Axes, Balance, Contraction, State, Use
-from graphprune.labels.stored import Chain, chain_of
+from graphprune.labels.state import Axes, Balance, Chain, Contraction, State, Use
+from graphprune.labels.stored import chain_of
 
 
 class Visit:

@@ -16,8 +16,9 @@ from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
 from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.opensizes import open_sizes
-from graphprune.pipeline.samples import Arrays, Feeds, Given, feeds_for
+from graphprune.pipeline.samples import Batches, Given, feeds_for
 from graphprune.pipeline.settings import Comparing
+from graphprune.runtime.data import Arrays
 
 if TYPE_CHECKING:
     from graphprune.runtime.compare import Agreement
@@ -153,7 +154,7 @@ def _verdict(agreed: Agreement) -> bool:
     return agreed.ok and agreed.proves
 
 
-def judge(first: ir.Model, second: ir.Model, feeds: Feeds, settings: Comparing) -> Judged:
+def judge(first: ir.Model, second: ir.Model, feeds: Batches, settings: Comparing) -> Judged:
     """The agreement of two models as people get it, with the exact one beside it."""
     from graphprune.runtime.exact import has_products
 
@@ -193,7 +194,7 @@ def _inputs(model: ir.Model) -> set[str]:
 def agree(
     first: ir.Model | Path,
     second: ir.Model | Path,
-    feeds: Feeds,
+    feeds: Batches,
     settings: Comparing,
     optimise: bool = True,
     fixed: Arrays = NOTHING,
@@ -229,7 +230,7 @@ def agree(
 
 
 def outputs(
-    model: ir.Model | Path, feeds: Feeds, settings: Comparing, optimise: bool = True, exact: bool = False
+    model: ir.Model | Path, feeds: Batches, settings: Comparing, optimise: bool = True, exact: bool = False
 ) -> list[Outputs]:
     """What a model gives for each feed, in a session of its own."""
     from graphprune.runtime.session import open_session

@@ -9,14 +9,12 @@ import onnx_ir as ir
 
 from graphprune.axes.caches import cache_pairs
 from graphprune.errors import ArgumentError
+from graphprune.ir.element import FLOATS
 from graphprune.ir.names import quote
-from graphprune.pipeline.samples import Feeds, feeds_for
+from graphprune.pipeline.samples import Batches, feeds_for
 from graphprune.pipeline.settings import Running
 from graphprune.runtime.dimensions import data_inputs
 
-FLOATS = frozenset({
-    ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16,
-})  # fmt: skip
 HINT = "give models that take the same inputs; --fix NAME=VALUE makes one a constant"
 
 
@@ -61,7 +59,7 @@ def fitting(feed: Mapping[str, np.ndarray], model: ir.Model, settings: Running) 
     needed = {value.name for value in data_inputs(model)}
     if fits(rest, model) and needed <= rest.keys():
         return rest
-    found: Feeds = feeds_for(model, None, settings)
+    found: Batches = feeds_for(model, None, settings)
     return dict(found[0])
 
 

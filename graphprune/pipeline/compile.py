@@ -36,10 +36,11 @@ from graphprune.pipeline.report import (
     Size,
     installed_versions,
 )
-from graphprune.pipeline.samples import Arrays, Given, Samples, with_shapes
+from graphprune.pipeline.samples import Given, Samples, with_shapes
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.sparse import sparse_output
 from graphprune.pipeline.unfused import is_suspect, require_unfused
+from graphprune.runtime.data import Arrays
 from graphprune.runtime.dimensions import require_fits
 from graphprune.runtime.jobs import one_blas_thread
 

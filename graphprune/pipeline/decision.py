@@ -15,9 +15,9 @@ from graphprune.axes.cost import CostModel
 from graphprune.axes.kinds import Kind
 from graphprune.errors import PromiseError
 from graphprune.ir.arrays import Scores
+from graphprune.pipeline.method import Method
 from graphprune.pipeline.passes import Context
 from graphprune.pipeline.repairing import added_by, repaired, settled, tell
-from graphprune.pipeline.stages import Stages
 from graphprune.prune.allocate import Cuts, costs, counter, per_cost
 from graphprune.prune.choose import Budget, Choice, Rules, Shares, choose
 from graphprune.prune.plan import Plan
@@ -38,7 +38,7 @@ class Decision:
         context: calibration data and settings.
     """
 
-    item: Stages
+    item: Method
     analysis: Analysis
     kinds: Mapping[str, Kind]
     groups: tuple[Group, ...]
@@ -168,7 +168,7 @@ def _twin(analysis: Analysis, cuts: Cuts, made: Repaired) -> Analysis:
     return analyse(with_biases(model, made.biases), analysis.options)
 
 
-def _too_small(item: Stages, groups: tuple[Group, ...]) -> tuple[str, str]:
+def _too_small(item: Method, groups: tuple[Group, ...]) -> tuple[str, str]:
     widths = ", ".join(f"{g.id} ({g.size})" for g in groups[:8])
     return (
         f"nothing was removed: no Group allows a step this small with align={item.align} "

@@ -10,12 +10,13 @@ from graphprune.errors import ModelError
 from graphprune.ir.names import escape
 from graphprune.pipeline.agreement import OpenedOnce, agree
 from graphprune.pipeline.manager import ProofError
-from graphprune.pipeline.samples import Arrays, Feeds
+from graphprune.pipeline.samples import Batches
 from graphprune.pipeline.settings import Comparing
+from graphprune.runtime.data import Arrays
 
 
 def require_faithful(
-    source: Path | ir.Model, once: OpenedOnce, feeds: Feeds, settings: Comparing, fixed: Arrays
+    source: Path | ir.Model, once: OpenedOnce, feeds: Batches, settings: Comparing, fixed: Arrays
 ) -> str:
     """Run the model as it was given, with what is fixed, and its opened normal form, on the same inputs.
 

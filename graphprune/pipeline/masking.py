@@ -18,9 +18,9 @@ from graphprune.prune.masks.patterns import Keep, Pattern, Scores, keep_groups, 
 from graphprune.prune.plan import Plan
 
 if TYPE_CHECKING:
-    from graphprune.ir.arrays import Doubles
+    from graphprune.ir.arrays import Doubles, Singles
     from graphprune.prune.masks.drive import Needed
-    from graphprune.prune.masks.layers import Layer, Left, Matrix
+    from graphprune.prune.masks.layers import Layer, Left
     from graphprune.prune.masks.treat import Masked, Moments
     from graphprune.statistics.measures import Statistics
     from graphprune.statistics.sites import Site
@@ -80,7 +80,7 @@ class Masking(Pass):
         """What has to be known of the inputs under these arguments."""
         return "grams" if self.repair == "refit" else self.needs
 
-    def score(self, weight: Matrix, squares: Doubles) -> Scores:
+    def score(self, weight: Singles, squares: Doubles) -> Scores:
         """What every weight of a matrix [rows, columns] is worth; higher stays."""
         raise NotImplementedError
 
@@ -88,7 +88,7 @@ class Masking(Pass):
         """Which weights of an unstructured matrix stay."""
         return keep_rows(scores, ratio)
 
-    def solve(self, layer: Layer, matrix: Matrix, known: Moments, ratio: float) -> tuple[Matrix, Keep]:
+    def solve(self, layer: Layer, matrix: Singles, known: Moments, ratio: float) -> tuple[Singles, Keep]:
         """Weights and mask of a Layer, [blocks, rows, columns]."""
         from graphprune.prune.masks.treat import field
 

@@ -16,23 +16,23 @@ from graphprune.ir.defaults import settings
 from graphprune.ir.fixed import NOTHING
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.settings import Looking, Running
+from graphprune.runtime.data import Arrays
 
 L = TypeVar("L", bound=Looking)
 PROOF_ROWS = 4
 """Calibration samples that a proof runs on, besides its generated inputs."""
 
-Feeds = tuple[dict[str, np.ndarray], ...]
-Arrays = Mapping[str, np.ndarray]
+Batches = tuple[dict[str, np.ndarray], ...]
 Sets = list[dict[str, np.ndarray]]
 Narrow = Callable[[Arrays], Arrays]
-"""Feeds of the model before a pass as those of the model after it: a cache may have lost heads."""
+"""Batches of the model before a pass as those of the model after it: a cache may have lost heads."""
 Source = Literal["inputs", "held back", "repaired on", "given", "generated"]
 Given = Path | Arrays | tuple[Arrays, ...] | None
 """A file or folder of arrays, arrays by input name, several such sets, or nothing."""
 
 
 def same(feed: Arrays) -> Arrays:
-    """Feeds that a pass left as they were."""
+    """Batches that a pass left as they were."""
     return feed
 
 
@@ -67,7 +67,7 @@ class Samples:
             return self
         return replace(self, lost=lost, narrow=(*self.narrow, narrow))
 
-    def _left(self, feeds: Feeds) -> Feeds:
+    def _left(self, feeds: Batches) -> Batches:
         """What the model still reads; parts of it need the defaults of its settings as well."""
         full: Iterable[Arrays] = ({**settings(self.model), **feed} for feed in feeds)
         for narrow in self.narrow:
@@ -84,7 +84,7 @@ class Samples:
             _ = self.feeds
 
     @cached_property
-    def batches(self) -> Feeds:
+    def batches(self) -> Batches:
         """Calibration batches without what is held back; none if there is no calibration data."""
         return self._left(_batches(self._parts[1], self.model))
 
@@ -126,7 +126,7 @@ class Samples:
         return Judging(some(self._parts[1], self.model, MOST, self.settings.seed), "repaired on", self.model)
 
     @cached_property
-    def feeds(self) -> Feeds:
+    def feeds(self) -> Batches:
         """The inputs of proofs: given or generated ones, and one calibration batch."""
         if self.inputs is not None:
             return (*self._left(_batches(self._given, self.model)), *self._few)
@@ -146,7 +146,7 @@ class Samples:
         return [] if self.inputs is None else read_sets(self.inputs, self.model, self.fixed)
 
     @property
-    def _few(self) -> Feeds:
+    def _few(self) -> Batches:
         """A few calibration samples: outputs of a whole batch of token windows fill gigabytes."""
         from graphprune.runtime.data import batches
 
@@ -173,7 +173,7 @@ class Judging:
         return (feed for arrays in self.sets for feed in batches(arrays, self.model, size))
 
 
-def feeds_for(model: ir.Model, inputs: Given, settings: Running, fixed: Arrays = NOTHING) -> Feeds:
+def feeds_for(model: ir.Model, inputs: Given, settings: Running, fixed: Arrays = NOTHING) -> Batches:
     """Batches of the given inputs, or one generated batch that the model runs on.
 
     Raises:
@@ -187,7 +187,7 @@ def feeds_for(model: ir.Model, inputs: Given, settings: Running, fixed: Arrays =
     return (runnable_inputs(model, settings.shapes, run=settings.run),)
 
 
-def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Feeds:
+def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Batches:
     """What was given as batches for a model, without what is fixed.
 
     Raises:
@@ -196,7 +196,7 @@ def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arra
     return _batches(read_sets(given, model, fixed), model)
 
 
-def _batches(sets: Sequence[Arrays], model: ir.Model) -> Feeds:
+def _batches(sets: Sequence[Arrays], model: ir.Model) -> Batches:
     from graphprune.runtime.data import batches
 
     return tuple(feed for arrays in sets for feed in batches(arrays, model))

@@ -12,11 +12,11 @@ from graphprune.pipeline.output import Sparse
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from graphprune.pipeline.samples import Feeds
+    from graphprune.pipeline.samples import Batches
     from graphprune.pipeline.settings import Settings
 
 
-def sparse_output(model: ir.Model, feeds: Feeds, settings: Settings) -> tuple[Sparse | None, str]:
+def sparse_output(model: ir.Model, feeds: Batches, settings: Settings) -> tuple[Sparse | None, str]:
     """What to write sparse, checked by a run before the file gets its name; and a line for the report."""
     names = worthwhile(model)
     if not names:
@@ -32,7 +32,7 @@ def sparse_output(model: ir.Model, feeds: Feeds, settings: Settings) -> tuple[Sp
     return Sparse(names, lambda path: _verify(model, path, feeds, settings)), note
 
 
-def _verify(model: ir.Model, path: Path, feeds: Feeds, settings: Settings) -> None:
+def _verify(model: ir.Model, path: Path, feeds: Batches, settings: Settings) -> None:
     """The written file computes what the model in memory does."""
     from graphprune.runtime.compare import agreement
     from graphprune.runtime.session import open_session

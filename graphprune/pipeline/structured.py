@@ -11,8 +11,8 @@ from graphprune.axes.kinds import chosen, kinds
 from graphprune.errors import PromiseError
 from graphprune.pipeline.decision import Decision
 from graphprune.pipeline.globs import filtered, group_names, require_groups
+from graphprune.pipeline.method import Method
 from graphprune.pipeline.passes import Context, Subject
-from graphprune.pipeline.stages import Stages
 from graphprune.prune.plan import Plan
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DEFAULT_RATIO = 0.3
 
 
 @dataclass(frozen=True)
-class Structured(Stages):
+class Structured(Method):
     """Removes whole Units (channels, heads, hidden widths) and everything that depends on them.
 
     A method is a preset of its stages. Its `ratio` counts Units, or what they cost.

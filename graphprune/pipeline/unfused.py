@@ -7,7 +7,7 @@ import onnx_ir as ir
 from graphprune.errors import ModelError
 from graphprune.ir.scales import takes_scales
 from graphprune.pipeline.agreement import outputs
-from graphprune.pipeline.samples import Feeds
+from graphprune.pipeline.samples import Batches
 from graphprune.pipeline.settings import Settings
 
 
@@ -16,7 +16,7 @@ def is_suspect(model: ir.Model) -> bool:
     return any(takes_scales(node) for node in model.graph.all_nodes())
 
 
-def require_unfused(model: ir.Model, feeds: Feeds, settings: Settings) -> None:
+def require_unfused(model: ir.Model, feeds: Batches, settings: Settings) -> None:
     """Refuse a model that runs only as ONNX Runtime fuses it: what measures and proves takes it apart.
 
     Raises:

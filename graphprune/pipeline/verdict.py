@@ -15,6 +15,7 @@ from graphprune.pipeline.agreement import ROUNDS, OpenedOnce, saturation
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
 from graphprune.pipeline.samples import Judging, Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
+from graphprune.runtime.session import Feeds
 
 if TYPE_CHECKING:
     from graphprune.axes.outputs import Judged
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from graphprune.runtime.estimate import Estimate
     from graphprune.runtime.session import Session
 
-Feed = Mapping[str, np.ndarray]
-Runner = Callable[[Feed], dict[str, np.ndarray]]
+Runner = Callable[[Feeds], dict[str, np.ndarray]]
 SAME = 0.005
 """A drop printed with three digits that differs by less is no other verdict."""
 BATCH = 32
@@ -86,7 +86,7 @@ def runner(
 def _running(session: Session, model: ir.Model, settings: Settings, narrow: Sequence[Narrow] = ()) -> Runner:
     names = {value.name for value in model.graph.inputs}
 
-    def run(feed: Feed) -> dict[str, np.ndarray]:
+    def run(feed: Feeds) -> dict[str, np.ndarray]:
         for step in narrow:
             feed = step(feed)
         given = {name: array for name, array in feed.items() if name in names}
@@ -114,13 +114,13 @@ def drops(dense: Runner, small: Runner, outputs: tuple[Judged, ...], judging: Ju
     return tuple(replace(tally.drop(), name=name) for name, tally in tallies.items())
 
 
-def _runs(dense: Runner, judging: Judging) -> Iterator[tuple[Feed, dict[str, np.ndarray]]]:
+def _runs(dense: Runner, judging: Judging) -> Iterator[tuple[Feeds, dict[str, np.ndarray]]]:
     """Each sample with what the dense model gives."""
     for feed in _feeds(dense, judging):
         yield feed, dense(feed)
 
 
-def _feeds(dense: Runner, judging: Judging) -> Iterator[Feed]:
+def _feeds(dense: Runner, judging: Judging) -> Iterator[Feeds]:
     """Each sample; several at a time where the dense model refuses one."""
     size = 1
     try:
@@ -135,7 +135,7 @@ def _of(array: str, output: str) -> bool:
     return array == output or (array.startswith(f"{output}[") and array.endswith("]"))
 
 
-def _settled(item: Judged, feed: Feed, found: Mapping[str, np.ndarray], dense: Runner) -> Judged:
+def _settled(item: Judged, feed: Feeds, found: Mapping[str, np.ndarray], dense: Runner) -> Judged:
     """How an output is judged, now that there is one: its type is known, and whether tokens are foreseen."""
     array = next((array for name, array in found.items() if _of(name, item.name)), None)
     if array is not None and array.dtype.kind in "biuOSU" and item.kind != "scores":
@@ -145,7 +145,7 @@ def _settled(item: Judged, feed: Feed, found: Mapping[str, np.ndarray], dense: R
     return item
 
 
-def _continues(item: Judged, feed: Feed, logits: np.ndarray, dense: Runner) -> bool:
+def _continues(item: Judged, feed: Feeds, logits: np.ndarray, dense: Runner) -> bool:
     """Whether logits tell the next token without seeing it: those before a token do not change with it."""
     ids = feed[item.tokens]
     if ids.ndim != 2 or logits.shape[:2] != ids.shape or ids.shape[1] < 2:

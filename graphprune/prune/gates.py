@@ -16,18 +16,17 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
+from graphprune.axes.kept import Cuts
 from graphprune.axes.sublayers import Sublayer
 from graphprune.ir.arrays import Array, Ids
 from graphprune.ir.build import Names, graph_of, initializer, new_node
 from graphprune.ir.clone import Copy, copy_model
+from graphprune.ir.element import FLOATS
 from graphprune.labels.algebra import Factor, Label
 from graphprune.labels.state import Contraction, Use
 from graphprune.runtime.session import Feeds, Outputs, open_session
 
-Cuts = Mapping[str, Sequence[int]]
-
 PREFIX = "graphprune/gate/"
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 SELECTABLE = frozenset({ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64})
 """Integer types that ONNX Runtime selects from; others pass through int32."""
 LOSES = {"-inf": -1e9}

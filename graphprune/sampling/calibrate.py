@@ -14,8 +14,9 @@ from graphprune.errors import ArgumentError, DataError, OutputError, did_you_mea
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
 from graphprune.ops import record_of
-from graphprune.pipeline.samples import Arrays, Given
+from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Choosing
+from graphprune.runtime.data import Arrays
 
 if TYPE_CHECKING:
     from graphprune.ir.shapes import Sizes

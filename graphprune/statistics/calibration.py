@@ -9,19 +9,17 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.arrays import Array, Bools
+from graphprune.ir.arrays import Array, Arrays, Bools
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.ops import record_of
 from graphprune.run import USUAL, Run
-from graphprune.runtime.session import Session
+from graphprune.runtime.session import Feeds, Session
 from graphprune.statistics.held import Held
 from graphprune.statistics.places import Places
 from graphprune.statistics.reductions import MASK, SAMPLES
 from graphprune.statistics.rows import Sampling, enough, signature
 from graphprune.statistics.sites import Site, find_sites
 
-Arrays = Mapping[str, Array]
-Feed = Mapping[str, np.ndarray]
 SPREAD = 1.25
 """Rows that are run per row that is taken."""
 LEAST_SAMPLES = 128
@@ -44,7 +42,7 @@ class Calibration:
     def __init__(
         self,
         model: ir.Model,
-        batches: Sequence[Feed],
+        batches: Sequence[Feeds],
         sites: Sequence[Site] | None = None,
         *,
         sizes: Sizes | None = None,
@@ -111,8 +109,8 @@ class Calibration:
 
 
 def sufficient(
-    model: ir.Model, batches: Sequence[Feed], needs: Sequence[tuple[Site, int]], each: int
-) -> Sequence[Feed]:
+    model: ir.Model, batches: Sequence[Feeds], needs: Sequence[tuple[Site, int]], each: int
+) -> Sequence[Feeds]:
     """Some of the batches, evenly spread, where they hold more rows than any Site takes.
 
     Rows of one sample are much alike, so that more are run than taken, and many samples in any case. A

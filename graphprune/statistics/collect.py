@@ -11,12 +11,13 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError
+from graphprune.ir.arrays import Arrays
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.ops import record_of
 from graphprune.run import USUAL, Progress, Run
-from graphprune.runtime.session import Session
+from graphprune.runtime.session import Feeds, Session
 from graphprune.statistics import held
-from graphprune.statistics.calibration import Arrays, Calibration, Feed, sufficient
+from graphprune.statistics.calibration import Calibration, sufficient
 from graphprune.statistics.measures import Angle, Gram, Rank, Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring, representatives
 from graphprune.statistics.rows import GRAM_COLUMNS, SCORED
@@ -38,7 +39,7 @@ GRAM_BYTES = 2**28
 
 def collect(
     model: ir.Model,
-    batches: Sequence[Feed],
+    batches: Sequence[Feeds],
     wanted: Wanted,
     *,
     rows: int | None = None,

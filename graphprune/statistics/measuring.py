@@ -8,10 +8,11 @@ from typing import TypeVar
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, did_you_mean
+from graphprune.ir.arrays import Arrays
 from graphprune.ir.names import quote
 from graphprune.runtime.session import Session
 from graphprune.statistics import ranks
-from graphprune.statistics.calibration import Arrays, Calibration
+from graphprune.statistics.calibration import Calibration
 from graphprune.statistics.measures import (
     Angle,
     Pair,

@@ -14,10 +14,9 @@ from graphprune.ir.names import quote
 from graphprune.ir.operators import Shape
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.algebra import divides
+from graphprune.runtime.session import Feeds
 from graphprune.statistics.reductions import Place
 from graphprune.statistics.sites import Site
-
-Feed = Mapping[str, np.ndarray]
 
 
 class Places:
@@ -36,7 +35,7 @@ class Places:
         model: ir.Model,
         sizes: Sizes,
         sites: Sequence[Site],
-        batches: Sequence[Feed],
+        batches: Sequence[Feeds],
         axes: Mapping[str, int] | None = None,
     ) -> None:
         self._values = {v.name or "": v for node in model.graph for v in node.outputs}
@@ -85,12 +84,12 @@ class Places:
         tokens = (prod(a for a, _ in mask), prod(b for _, b in mask))
         return shape[:-1] == mask or (len(shape) == 2 and shape[0] == tokens)
 
-    def samples(self, feed: Feed) -> int:
+    def samples(self, feed: Feeds) -> int:
         """Samples of a batch: the first axis of the first input."""
         name = (self._inputs[0].name or "") if self._inputs else ""
         return len(feed[name]) if name in feed and feed[name].ndim else 1
 
-    def mask(self, feed: Feed) -> Bools | None:
+    def mask(self, feed: Feeds) -> Bools | None:
         """False for padding, [samples, tokens]; None where nothing is padding."""
         name = "" if self._mask is None else self._mask.name or ""
         return np.asarray(feed[name] != 0) if name in feed else None
@@ -103,6 +102,6 @@ def _is_mask(value: ir.Value) -> bool:
     )
 
 
-def _pads(value: ir.Value, batches: Sequence[Feed]) -> bool:
+def _pads(value: ir.Value, batches: Sequence[Feeds]) -> bool:
     name = value.name or ""
     return any(name in feed and not np.all(feed[name]) for feed in batches)

@@ -12,8 +12,8 @@ from graphprune.ir.arrays import Array, Singles
 from graphprune.ir.mapped import in_place
 from graphprune.ir.operators import Held
 from graphprune.ir.shapes import Sizes
-from graphprune.labels.state import Use
-from graphprune.labels.stored import Chain, chain_of, is_stored
+from graphprune.labels.state import Chain, Use
+from graphprune.labels.stored import chain_of, is_stored
 from graphprune.ops import has, layer_of, record_of
 from graphprune.ops.forms.dynamic import scaled
 from graphprune.ops.steps import step_of

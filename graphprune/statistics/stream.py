@@ -8,11 +8,11 @@ from itertools import repeat
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.arrays import Array
+from graphprune.ir.arrays import Array, Arrays
 from graphprune.ir.shapes import Sizes
 from graphprune.run import USUAL, Run
-from graphprune.runtime.session import Session
-from graphprune.statistics.calibration import Arrays, Calibration, Feed
+from graphprune.runtime.session import Feeds, Session
+from graphprune.statistics.calibration import Calibration
 from graphprune.statistics.held import Held
 from graphprune.statistics.measures import Second, Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring
@@ -40,7 +40,7 @@ class Stream:
     def __init__(
         self,
         model: ir.Model,
-        batches: Sequence[Feed],
+        batches: Sequence[Feeds],
         sites: Sequence[Site] | None = None,
         *,
         sizes: Sizes | None = None,

@@ -17,7 +17,6 @@ from graphprune.axes import Analysis
 from graphprune.axes.cost import CostModel
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.experts.keep import (
-    Arrays,
     Clusters,
     Cuts,
     Worths,
@@ -29,6 +28,7 @@ from graphprune.experts.keep import (
 )
 from graphprune.experts.mixtures import Mixture, Mixtures, find_mixtures
 from graphprune.experts.routes import Routes, collect_routes
+from graphprune.ir.arrays import Arrays
 from graphprune.pipeline.bounds import require_kept, require_one
 from graphprune.pipeline.globs import filtered, mixture_names, require_named
 from graphprune.pipeline.passes import Context, Pass, Subject, argument

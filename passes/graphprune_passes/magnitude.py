@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphprune.errors import ArgumentError
+from graphprune.ir.arrays import Singles
 from graphprune.pipeline.masking import Masking, Needs
 from graphprune.pipeline.passes import Context, argument
 from graphprune.prune.masks import scores
@@ -33,7 +34,7 @@ class Magnitude(Masking):
         if not 0 <= self.min_keep <= 1:
             raise ArgumentError(f"min-keep must be in [0, 1], got {self.min_keep}")
 
-    def score(self, weight: scores.Matrix, squares: Doubles) -> Scores:
+    def score(self, weight: Singles, squares: Doubles) -> Scores:
         """|W|."""
         return scores.magnitude(weight)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from graphprune.ir.arrays import Singles
 from graphprune.pipeline.masking import Calibrated, Needs
 from graphprune.prune.masks import scores
 from graphprune.prune.masks.patterns import Keep, Scores, keep_matrix
@@ -20,7 +21,7 @@ class Nowag(Calibrated, driver="oneshot"):
     name: ClassVar[str] = "nowag"
     needs: ClassVar[Needs] = "vectors"
 
-    def score(self, weight: scores.Matrix, squares: Doubles) -> Scores:
+    def score(self, weight: Singles, squares: Doubles) -> Scores:
         """W'^2 times the squared norm of the input."""
         return scores.nowag(weight, squares)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from graphprune.ir.arrays import Singles
 from graphprune.pipeline.masking import Calibrated, Needs
 from graphprune.prune.masks import scores
 from graphprune.prune.masks.patterns import Keep, Scores, read_pattern
@@ -25,13 +26,11 @@ class Sparsegpt(Calibrated):
     name: ClassVar[str] = "sparsegpt"
     needs: ClassVar[Needs] = "grams"
 
-    def score(self, weight: scores.Matrix, squares: Doubles) -> Scores:
+    def score(self, weight: Singles, squares: Doubles) -> Scores:
         """Wanda's, for budget=owl; the sweep has its own."""
         return scores.wanda(weight, squares)
 
-    def solve(
-        self, layer: Layer, matrix: scores.Matrix, known: Moments, ratio: float
-    ) -> tuple[scores.Matrix, Keep]:
+    def solve(self, layer: Layer, matrix: Singles, known: Moments, ratio: float) -> tuple[Singles, Keep]:
         """The sweep, for every block of columns."""
         pattern = read_pattern(self.pattern)
         swept = [

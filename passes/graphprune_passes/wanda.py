@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from graphprune.ir.arrays import Singles
 from graphprune.pipeline.masking import Calibrated, Needs
 from graphprune.prune.masks import scores
 from graphprune.prune.masks.patterns import Scores
@@ -20,6 +21,6 @@ class Wanda(Calibrated):
     name: ClassVar[str] = "wanda"
     needs: ClassVar[Needs] = "vectors"
 
-    def score(self, weight: scores.Matrix, squares: Doubles) -> Scores:
+    def score(self, weight: Singles, squares: Doubles) -> Scores:
         """|W| times the norm of the input."""
         return scores.wanda(weight, squares)

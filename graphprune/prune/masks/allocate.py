@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
+from graphprune.ir.arrays import Doubles
 from graphprune.prune.masks.patterns import Keep, Scores, keep_all_but
 
-Ratios = npt.NDArray[np.float64]
 _DIGIT = 16
 _BINS = 1 << _DIGIT
 
@@ -24,8 +24,8 @@ def outlier_share(scores: Iterable[Scores], times: float = 5.0) -> float:
     return 100.0 * above / max(1, size)
 
 
-def owl(outliers: Sequence[float], sizes: Sequence[int], ratio: float, spread: float = 0.08) -> Ratios:
-    """Ratios per block: less is removed where more outliers are, and `ratio` of all the weights together.
+def owl(outliers: Sequence[float], sizes: Sequence[int], ratio: float, spread: float = 0.08) -> Doubles:
+    """Doubles per block: less is removed where more outliers are, and `ratio` of all the weights together.
 
     The outlier shares are scaled to [0, 2 spread]; the mean is weighted by size, and what clipping to [0, 1]
     takes is given to the other blocks.
@@ -39,7 +39,7 @@ def owl(outliers: Sequence[float], sizes: Sequence[int], ratio: float, spread: f
     return _clipped(wanted, weights, ratio)
 
 
-def _clipped(wanted: Ratios, weights: Ratios, ratio: float) -> Ratios:
+def _clipped(wanted: Doubles, weights: Doubles, ratio: float) -> Doubles:
     """All shifted by the same, then clipped, so that the weighted mean is `ratio`."""
 
     def gap(shift: float) -> float:

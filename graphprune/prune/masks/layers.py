@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphprune.ir.arrays import Array, Bools, Doubles
+from graphprune.ir.arrays import Array, Bools, Doubles, Singles
 from graphprune.ops import has, multiplies
 from graphprune.ops.traits import Trait
 from graphprune.prune.masks.patterns import Pattern
 from graphprune.prune.repair.grid import Lattice
 from graphprune.statistics.sites import Site
 
-Matrix = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
 
@@ -45,7 +44,7 @@ class Layer:
         """Number of weights."""
         return int(np.prod(self.sites[0].shape))
 
-    def matrix(self) -> Matrix:
+    def matrix(self) -> Singles:
         """[blocks, rows, columns] in float32, columns in the order of the pattern."""
         found = self.sites[0].dense
         return np.require(found if self.order is None else found[..., self.order], np.float32, ["C", "A"])

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from graphprune.ir.arrays import Doubles
+from graphprune.ir.arrays import Doubles, Floats
 from graphprune.prune.masks.patterns import Keep
 from graphprune.prune.masks.sweep import damped
-
-Matrix = npt.NDArray[np.floating]
 
 ITERATIONS = 20
 
 
 def refit(
-    weight: Matrix,
-    gram: Matrix,
+    weight: Floats,
+    gram: Floats,
     keep: Keep,
     *,
-    start: Matrix | None = None,
+    start: Floats | None = None,
     damping: float = 0.01,
     iterations: int = ITERATIONS,
     tolerance: float = 1e-4,
-) -> Matrix:
+) -> Floats:
     """Per row, minimise (v - w) H (v - w)^T over v that are zero where `keep` is not.
 
     Conjugate gradients on the support, preconditioned by the diagonal (columns of a language model differ in
@@ -59,29 +56,29 @@ def refit(
         direction *= _ratio(fresh, square).astype(kind)
         direction += residual
         square = fresh
-    result: Matrix = value * scale.astype(kind)
+    result: Floats = value * scale.astype(kind)
     return result
 
 
-def loss(weight: Matrix, other: Matrix, gram: Matrix) -> Doubles:
+def loss(weight: Floats, other: Floats, gram: Floats) -> Doubles:
     """(v - w) H (v - w)^T of every row, in float64."""
     gap = np.asarray(other, np.float64) - weight
     result: Doubles = np.einsum("ij,ij->i", gap @ gram, gap)
     return result
 
 
-def _product(rows: Matrix, hessian: Matrix, keep: Keep) -> Matrix:
-    product: Matrix = rows @ hessian
+def _product(rows: Floats, hessian: Floats, keep: Keep) -> Floats:
+    product: Floats = rows @ hessian
     product *= keep
     return product
 
 
-def _dots(a: Matrix, b: Matrix) -> Doubles:
+def _dots(a: Floats, b: Floats) -> Doubles:
     result: Doubles = np.einsum("ij,ij->i", a, b)[:, None].astype(np.float64)
     return result
 
 
-def _ratio(above: Doubles, below: Doubles) -> Matrix:
+def _ratio(above: Doubles, below: Doubles) -> Floats:
     """Zero for rows that are done, so that the others may go on."""
-    result: Matrix = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    result: Floats = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     return result

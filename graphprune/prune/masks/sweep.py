@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import scipy.linalg
 
-from graphprune.ir.arrays import Doubles
+from graphprune.ir.arrays import Doubles, Floats, Singles
 from graphprune.prune.masks.patterns import Keep, Pattern, keep_all_but, keep_groups, removed_count
-
-Matrix = npt.NDArray[np.float32]
-Gram = npt.NDArray[np.floating]
 
 BLOCK = 128
 _INNER = 32
@@ -18,7 +14,7 @@ HARDER = 10.0
 """Factor of a damping that did not make a matrix positive."""
 
 
-def damped(gram: Gram, damping: float) -> Doubles:
+def damped(gram: Floats, damping: float) -> Doubles:
     """H plus `damping` times its mean diagonal, over a power of four that is about that mean.
 
     A column that is never fed gets a diagonal of 1.
@@ -32,8 +28,8 @@ def damped(gram: Gram, damping: float) -> Doubles:
     return result
 
 
-def factor(gram: Gram, damping: float) -> Doubles:
-    """Upper Cholesky factor U of the inverse of the damped Gram matrix: U^T U = H^-1.
+def factor(gram: Floats, damping: float) -> Doubles:
+    """Upper Cholesky factor U of the inverse of the damped Floats matrix: U^T U = H^-1.
 
     H reversed in both axes is L L^T, so the inverse of L, reversed back, is U: one factorisation, no inverse
     of H that loses half the digits. Where H has fewer samples than columns and is not positive, the damping
@@ -52,8 +48,8 @@ def factor(gram: Gram, damping: float) -> Doubles:
 
 
 def sweep(
-    weight: Matrix, gram: Gram, ratio: float, pattern: Pattern, damping: float = 0.01, block: int = BLOCK
-) -> tuple[Matrix, Keep]:
+    weight: Singles, gram: Floats, ratio: float, pattern: Pattern, damping: float = 0.01, block: int = BLOCK
+) -> tuple[Singles, Keep]:
     """Weights and mask after the sweep.
 
     Unstructured, every block of columns loses `ratio` of its entries over all rows jointly; under n:m every
@@ -89,7 +85,7 @@ def sweep(
 class _Block:
     """One block of the sweep: its columns as rows, changed in place, and the errors it leaves behind."""
 
-    def __init__(self, work: Matrix, zero: Keep, upper: Matrix) -> None:
+    def __init__(self, work: Singles, zero: Keep, upper: Singles) -> None:
         self.work = work
         self.zero = zero
         self.upper = upper
@@ -114,9 +110,9 @@ class _Block:
             self.work[stop:] -= self.upper[start:stop, stop:].T @ self.errors[start:stop]
         return keep
 
-    def _scores(self, start: int, stop: int) -> Matrix:
+    def _scores(self, start: int, stop: int) -> Singles:
         """W^2 / U_jj^2, and below everything what is zero already."""
-        scores: Matrix = np.square(self.work[start:stop] / np.diagonal(self.upper)[start:stop, None])
+        scores: Singles = np.square(self.work[start:stop] / np.diagonal(self.upper)[start:stop, None])
         scores[self.zero[start:stop]] = -1
         return scores
 

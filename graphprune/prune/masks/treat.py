@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphprune.errors import PromiseError
-from graphprune.ir.arrays import Array, Doubles
+from graphprune.ir.arrays import Array, Doubles, Singles
 from graphprune.ir.names import quote
-from graphprune.prune.masks.layers import Layer, Matrix
+from graphprune.prune.masks.layers import Layer
 from graphprune.prune.masks.patterns import Keep, Scores
 from graphprune.prune.masks.refit import refit
 
 _NOTHING: Doubles = np.empty((0, 0, 0))
-Field = Callable[[Matrix, Doubles], Scores]
+Field = Callable[[Singles, Doubles], Scores]
 """Scores of a matrix [rows, columns] whose columns were fed these sums of squares."""
 
 
@@ -84,18 +84,18 @@ def moments(layer: Layer, squares: Sequence[Doubles], grams: Sequence[Doubles]) 
     return Moments(layer.columns(total) if squares else np.einsum("bii->bi", gram), gram)
 
 
-def field(layer: Layer, matrix: Matrix, squares: Doubles, score: Field) -> Scores:
+def field(layer: Layer, matrix: Singles, squares: Doubles, score: Field) -> Scores:
     """Scores of all blocks as one matrix; what is zero already comes last."""
     scores = np.concatenate([score(block, own) for block, own in zip(matrix, squares, strict=True)])
     scores[(matrix == 0).reshape(scores.shape)] = -1
     return scores
 
 
-def refitted(matrix: Matrix, start: Matrix, keep: Keep, gram: Doubles, damping: float) -> Matrix:
+def refitted(matrix: Singles, start: Singles, keep: Keep, gram: Doubles, damping: float) -> Singles:
     """The masked refit of every block of columns."""
     blocks = [
         refit(block, own, kept, start=begin, damping=damping)
         for block, own, kept, begin in zip(matrix, gram, keep, start, strict=True)
     ]
-    result: Matrix = np.stack(blocks)
+    result: Singles = np.stack(blocks)
     return result

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from graphprune.ir.arrays import Array, Bools, Floats, Ids
+from graphprune.ir.arrays import Array, Arrays, Bools, Floats, Ids
 from graphprune.prune.repair.remains import Remains
 from graphprune.prune.repair.samples import Samples
 from graphprune.prune.repair.solve import Moments, Seen
@@ -18,7 +18,6 @@ from graphprune.statistics.segments import Segment
 from graphprune.statistics.sites import Site
 from graphprune.statistics.stream import Stream
 
-Arrays = Mapping[str, Array]
 CHUNK = 8192
 """Rows whose products are summed in single precision before they join the double-precision sums."""
 FOLDED_BYTES = 2**26

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from graphprune.axes.analyse import Analysis
-from graphprune.prune.repair.remains import Change, Cuts, remains
+from graphprune.axes.kept import Cuts
+from graphprune.prune.repair.remains import Change, remains
 from graphprune.prune.repair.samples import pooled
 from graphprune.prune.repair.sequential import Work, install
 from graphprune.prune.repair.shared import undisturbed

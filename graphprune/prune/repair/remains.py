@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
-from graphprune.axes.kept import Kept
+from graphprune.axes.kept import Cuts, Kept
 from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.experts.mixtures import find_mixtures
 from graphprune.ir.arrays import Array, Bools, Floats, Singles
@@ -19,7 +19,6 @@ from graphprune.prune.bias import bias_of, place_of
 from graphprune.statistics.segments import reads
 from graphprune.statistics.sites import Site
 
-Cuts = Mapping[str, Sequence[int]]
 UNKNOWN = (0, -1)
 """The size of an axis of a value whose shape is not known."""
 

@@ -9,16 +9,18 @@ from typing import Literal
 import numpy as np
 
 from graphprune.axes.analyse import Analysis
+from graphprune.axes.kept import Cuts
 from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array
 from graphprune.ops import has
 from graphprune.ops.traits import Trait
 from graphprune.prune.repair.oneshot import run_oneshot
-from graphprune.prune.repair.remains import Change, Cuts, beyond
-from graphprune.prune.repair.sequential import Feed, Running, Work, run_sequential
+from graphprune.prune.repair.remains import Change, beyond
+from graphprune.prune.repair.sequential import Running, Work, run_sequential
 from graphprune.prune.repair.worth import helps
 from graphprune.run import USUAL, Run
+from graphprune.runtime.session import Feeds
 from graphprune.statistics.measures import Statistics
 from graphprune.statistics.sites import find_sites
 
@@ -51,7 +53,7 @@ def repair(
     base: Mapping[str, Array] | None = None,
     how: str = "refit",
     driver: Driver = "sequential",
-    batches: Sequence[Feed] = (),
+    batches: Sequence[Feeds] = (),
     statistics: Statistics | None = None,
     refresh: bool = True,
     run: Run = USUAL,

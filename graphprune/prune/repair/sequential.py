@@ -26,6 +26,7 @@ from graphprune.prune.repair.shared import beside, undisturbed
 from graphprune.prune.repair.solve import Seen
 from graphprune.prune.repair.stage import Stage, staged
 from graphprune.run import USUAL, Run, silent
+from graphprune.runtime.session import Feeds
 from graphprune.statistics.calibration import sufficient
 from graphprune.statistics.collect import collect
 from graphprune.statistics.measures import Vector, Wanted, added
@@ -34,7 +35,6 @@ from graphprune.statistics.segments import Layout, Segment, reads
 from graphprune.statistics.sites import Site, find_sites
 from graphprune.statistics.stream import Stream
 
-Feed = Mapping[str, Array]
 FOLDS = 4
 FOLDED_SAMPLES = 32
 """With fewer samples, a quarter of them says too little about the others to choose a ridge by."""
@@ -49,7 +49,7 @@ FAINT = 1e-30
 class Running:
     """How calibration data is run."""
 
-    batches: Sequence[Feed]
+    batches: Sequence[Feeds]
     run: Run = USUAL
 
     @property

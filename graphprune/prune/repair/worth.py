@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
-from graphprune.ir.arrays import Array
+from graphprune.axes.kept import Cuts
+from graphprune.ir.arrays import Array, Arrays
 from graphprune.prune.bias import with_biases
 from graphprune.prune.zeroed import zeroed
 from graphprune.runtime.session import open_session
-
-Arrays = Mapping[str, Array]
-Cuts = Mapping[str, Sequence[int]]
 
 
 def helps(

@@ -26,8 +26,8 @@ DEFAULT_RATIO = 0.3
 
 
 @dataclass(frozen=True)
-class Stages(Pass):
-    """The stages of a method; what is not an argument, a method overrides."""
+class Method(Pass):
+    """How a method scores, chooses and repairs; what is no argument, it overrides."""
 
     counted: ClassVar[Cost] = "unit"
 
