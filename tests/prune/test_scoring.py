@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
-from graphprune.errors import ArgumentError
 from graphprune.axes.kinds import kinds
+from graphprune.errors import ArgumentError
 from graphprune.prune.criteria import CRITERIA
 from graphprune.prune.saliency import relative
 from graphprune.prune.scoring import Scoring, score, score_groups
