@@ -18,7 +18,7 @@ Known = TypeVar("Known", bound=Seen)
 DAMPINGS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 """Ridges that compete on held-out samples. Stronger ones win there now and then, but cost accuracy: what they
 leave uncorrected is the same for all samples, and adds up over the Sites."""
-ROWS, WIDE = 128, 384
+ROWS, WIDE = 64, 256
 
 
 @dataclass(frozen=True)
