@@ -160,6 +160,23 @@ def test_obs_of_a_grouped_convolution_reads_the_block_of_each_unit() -> None:
     np.testing.assert_allclose(found, eliminated(sites, 6), rtol=1e-5)
 
 
+@pytest.mark.parametrize("group, start", [("u:1", 0), ("t:1", 2)])
+def test_obs_of_a_group_that_reaches_some_columns_only(group: str, start: int) -> None:
+    """The others stay, and make up for what goes."""
+    body = """(float[n,3] x) => (float[n,4] y) { a = MatMul(x, t)\n b = MatMul(x, u)
+        r = Relu(a)\n s = Relu(b)\n c = Concat <axis = 1> (s, r)
+        y = MatMul(c, w) }"""
+    draw, x = np.random.default_rng(7), sample(6, 8)
+    w = draw.standard_normal((6, 4)).astype(np.float32)
+    analysis = sketch(body, u=(3, 2), t=(3, 4), w=w)
+    size = next(each.size for each in analysis.prunable if each.id == group)
+    second, damping = gram(x), 0.05
+    covariance = second.covariance[0] + damping * np.diagonal(second.covariance[0]).mean() * np.eye(6)
+    owned = {unit: [start + unit] for unit in range(size)}
+    found = score(analysis, "obs", grams={"w": second}, group=group, damping=damping)
+    np.testing.assert_allclose(found, eliminated([(w.T.astype(float), covariance, owned)], size), rtol=1e-5)
+
+
 def test_obs_of_two_readers_is_what_both_lose() -> None:
     body = """(float[n,3] x) => (float[n,4] y, float[n,2] z) { a = MatMul(x, u)\n b = Relu(a)
         y = MatMul(b, v)\n z = MatMul(b, w) }"""

@@ -77,3 +77,17 @@ def test_units_chosen_by_few_rows_are_missed_less_than_those_that_little_damping
             value = lost(weight, truth(seed), order[:30])
             ours, little = (ours + value, little) if ridge is None else (ours, little + value)
     assert ours < 0.95 * little
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01])
+@pytest.mark.parametrize("rows", [3, 200])
+def test_the_last_part_of_an_inverse(share: float, rows: int) -> None:
+    """Also where damping has to grow until there is one."""
+    x = drawn(1, rows)
+    second = x.T @ x / rows
+    whole = inverted(second.copy(), share)
+    np.testing.assert_allclose(inverted(second.copy(), share, 23), whole[23:, 23:], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(whole, whole.T)
+    if rows > COLUMNS:
+        damped = second + share * np.diagonal(second).mean() * np.eye(COLUMNS)
+        np.testing.assert_allclose(whole @ damped, np.eye(COLUMNS), atol=1e-9)
