@@ -254,10 +254,11 @@ def _read_once(tensor: Tensor) -> Tensor:
     if not (isinstance(tensor, serde.TensorProtoTensor) and tensor.raw.HasField("raw_data")):
         return tensor
     dtype = tensor.dtype
-    if is_packed(dtype) or tensor.nbytes > INLINE_BYTES:
+    if is_packed(dtype) or len(tensor.raw.raw_data) > INLINE_BYTES:
         return tensor
     made = ir.Tensor(tensor.numpy(), dtype, name=tensor.name, doc_string=tensor.doc_string)
-    made.metadata_props.update(tensor.metadata_props)
+    if tensor.raw.metadata_props:
+        made.metadata_props.update(tensor.metadata_props)
     return made
 
 

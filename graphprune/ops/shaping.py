@@ -114,7 +114,8 @@ def _conv(at: Sized, data: Shape, weight: Shape) -> Shape | None:
     for axis in range(rank):
         window = dilations[axis] * (weight[axis + 2][0] - 1) + 1
         free = pads[axis] + pads[axis + rank] - window
-        a, b = ((data[axis + 2][point] + free) // strides[axis] + 1 for point in (0, 1))
+        one, two = data[axis + 2]
+        a, b = (one + free) // strides[axis] + 1, (two + free) // strides[axis] + 1
         if a < 1 or b < 1:
             return None
         spatial.append((a, b))
