@@ -33,6 +33,9 @@ MIN_ROUNDS = 6
 STEADY_ROUNDS = 40  # a narrow interval of fewer rounds is luck
 FEW = 10  # pairs below which the bootstrap is too sure of itself
 CHUNK = 10  # rounds between two looks at the spread
+DECIDED = (
+    0.2  # an interval is narrow enough, too, at this share of the least difference from 1 that it allows
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def measure(
         min_seconds: measure at least this long, whatever the spread.
         max_seconds: stop here even if the spread is still wide (but not before six rounds).
         sample_seconds: short models are run several times per sample, to last about this long.
-        spread: stop early once every interval is narrower than this.
+        spread: stop early once every interval is narrower than this, or beside the difference it shows.
         run: the seed of the bootstrap, and how long one of the untimed runs may take.
 
     Raises:
@@ -205,6 +208,12 @@ def _ratios(subjects: Sequence[Subject], samples: _Samples, seed: int) -> tuple[
         Ratio(subject.name, float(np.median(pair)), *interval(pair, seed))
         for subject, pair in zip(subjects[1:], pairs, strict=True)
     )
+
+
+def _is_narrow(ratio: Ratio, spread: float) -> bool:
+    """Whether more rounds would tell nothing new: rounds to halve an interval are four times as many."""
+    shown = max(1.0 - ratio.high, ratio.low - 1.0)
+    return ratio.high - ratio.low <= max(spread, DECIDED * shown)
 
 
 def interval(pairs: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -5,7 +5,7 @@ import pytest
 
 from graphprune.errors import ArgumentError, DataError
 from graphprune.runtime import Ratio, Session, Subject, measure, open_session
-from graphprune.runtime.latency import interval
+from graphprune.runtime.latency import _is_narrow, interval
 
 pytestmark = pytest.mark.timed
 
@@ -99,6 +99,22 @@ def test_every_sample_follows_a_run_of_its_own_model(monkeypatch):
 def test_a_steady_result_ends_early(build):
     subjects = [Subject("one", chain(build, 2), FEEDS)] * 2
     assert measure(subjects, rounds=1000, min_seconds=0, spread=10).rounds == 40
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "narrow"),
+    [
+        (0.99, 1.01, True),
+        (0.97, 1.02, False),
+        (0.89, 0.93, False),
+        (0.77, 0.80, True),
+        (0.74, 0.80, False),
+        (1.20, 1.23, True),
+        (1.20, 1.25, False),
+    ],
+)
+def test_an_interval_may_be_as_wide_as_a_fifth_of_the_difference_that_it_shows(low, high, narrow):
+    assert _is_narrow(Ratio("m", (low + high) / 2, low, high), 0.021) == narrow
 
 
 def test_bad_feeds_are_reported(build):
