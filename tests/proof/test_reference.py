@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.axes import Options, analyse
-from graphprune.proof.reference import build_reference
+from graphprune.proof.reference import _filler, build_reference
 from graphprune.proof.survivors import Survivors
 from graphprune.prune.plan import Plan
 from graphprune.runtime.session import open_session
@@ -84,3 +84,21 @@ def test_a_reduction_of_truth_values_sees_only_what_stays(op: str, kept: bool) -
     plan = Plan(analysis.options, {group.id: (2, 3, 4)}, {group.id: 8})
     reference = build_reference(dense, Survivors(analysis, plan)).model
     assert open_session(reference).run({"x": np.ones((1, 1), np.float32)})["y"].item() is kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "lowest", "highest"),
+    [
+        ("FLOAT", -1e9, float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)),
+        ("FLOAT16", -65504, -65504, 65504),
+        ("INT64", -(10**9), -(2**63), 2**63 - 1),
+        ("INT8", -128, -128, 127),
+        ("UINT8", 0, 0, 255),
+        ("BOOL", 0, 0, 1),
+    ],
+)
+def test_what_a_removed_slot_reads_as_is_a_number_of_its_type(
+    kind: str, least: float, lowest: float, highest: float
+) -> None:
+    found = [_filler(fill, ir.DataType[kind]) for fill in ("zero", "-inf", "lowest", "highest")]
+    assert found == [0, least, lowest, highest]

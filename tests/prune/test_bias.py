@@ -238,6 +238,17 @@ def test_the_proof_sees_an_add_that_some_readers_miss() -> None:
     assert undeclared(dense, biased, {value: B})
 
 
+@pytest.mark.parametrize("value", ["y", "nothing"])
+def test_a_bias_of_zeros_declares_no_other_constant(value: str) -> None:
+    dense, _, _, _ = built("conv")
+    wrong = dense.clone()
+    held = wrong.graph.initializers["b"]
+    assert held.const_value is not None
+    held.const_value = ir.tensor(held.const_value.numpy() + B, name="b")
+    found = undeclared(dense, wrong, {value: np.zeros(4, np.float32)})
+    assert len(found) == 1 and "no bias explains it" in found[0]
+
+
 def test_a_bias_that_rounds_away_is_there() -> None:
     dense, value, _, _ = built("conv")
     tiny = np.full(4, 1e-30, np.float32)

@@ -10,7 +10,7 @@ import pytest
 
 from graphprune.prune.repair.codes import on_grid
 from graphprune.prune.repair.fit import fit
-from graphprune.prune.repair.grid import Lattice, _Descent, settle
+from graphprune.prune.repair.grid import LEAST, Lattice, _damped, _Descent, settle
 from graphprune.prune.repair.grid_rows import settle_rows
 from graphprune.prune.repair.samples import Samples
 from graphprune.prune.repair.solve import Moments, observed
@@ -173,3 +173,11 @@ def test_a_wide_weight_is_settled_without_a_matrix_over_its_columns() -> None:
     near = lattice.values(lattice.nearest(np.asarray(found.weight, float)))
     lost = [seen.loss(w, seen.offset(w)).sum() for w in (settled.weight, near)]
     assert lost[0] < 0.1 * lost[1]
+
+
+def test_a_ridge_is_a_share_of_the_mean_diagonal_of_its_block() -> None:
+    """Where nothing varies, columns count alike; a block without columns has none."""
+    metric = np.array([[[2.0, 1.0], [1.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert _damped(metric, 0.5).tolist() == [[[3.5, 1.0], [1.0, 5.5]], [[1.0, 0.0], [0.0, 1.0]]]
+    assert _damped(np.array([[[3.0]]]), 0.0)[0, 0, 0] == pytest.approx(3 * (1 + LEAST))
+    assert _damped(np.zeros((2, 0, 0)), 0.5).shape == (2, 0, 0)

@@ -181,7 +181,7 @@ def _order(site: Site, pattern: Pattern) -> Indices | None:
 
 def _followed(model: ir.Model, sites: Sequence[Site]) -> frozenset[Site]:
     """Sites behind which another weight is applied: a Site, or a weight that is quantised or computed."""
-    weighted = {site.node for site in sites} | {node for node, _ in _others(model)}
+    weighted = {node for node, _ in _others(model)}
     ahead: dict[ir.Node, bool] = {}
     for node in reversed(tuple(model.graph)):
         readers = [reader for value in node.outputs for reader, _ in value.uses()]

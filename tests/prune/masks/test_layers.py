@@ -41,3 +41,25 @@ def test_a_layer_counts_as_followed_where_what_follows_it_is_no_site() -> None:
     )  # fmt: skip
     layers, _ = find_layers(model, find_sites(model), Choice())
     assert [layer.name for layer in layers] == ["w"]
+
+
+def test_a_layer_counts_as_followed_by_a_weight_of_any_operator() -> None:
+    model = parsed(
+        """(float[4,6] x) => (float[4,3] y) { a = MatMul(x, w)\n r = Relu(a)
+        y = Einsum <equation = "nc,cd->nd"> (r, v) }""",
+        w=(6, 6), v=(6, 3),
+    )  # fmt: skip
+    layers, left = find_layers(model, find_sites(model), Choice())
+    assert [layer.name for layer in layers] == ["w"]
+    assert {each.name: each.why for each in left} == {"v": "Einsum of FLOAT with 2 axes"}
+
+
+def test_readers_of_a_weight_must_see_one_matrix() -> None:
+    text = """(float[4,6] x) => (float[4,3] y) { a = Gemm <transB = FIRST> (x, w)\n r = Relu(a)
+        b = Gemm <transB = SECOND> (r, w)\n s = Relu(b)\n y = MatMul(s, v) }"""
+    for first, second in ((0, 0), (1, 1), (0, 1), (1, 0)):
+        model = parsed(text.replace("FIRST", str(first)).replace("SECOND", str(second)), w=(6, 6), v=(6, 3))
+        layers, left = find_layers(model, find_sites(model), Choice(head=True))
+        why = {each.name: each.why for each in left}
+        assert why == ({} if first == second else {"w": "its readers see different matrices"})
+        assert [layer.name for layer in layers] == (["w", "v"] if first == second else ["v"])
