@@ -7,6 +7,7 @@ rest of the way is gone in steps of another Group, then in steps of 8 and 4, in 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -227,15 +228,10 @@ class Landing:
             ahead = steps.removed[steps.removed > before.get(steps.group, 0)].tolist()
             if not ahead or self._over(before | {steps.group: ahead[-1]}) < 0:
                 return None
-            low, high = 0, len(ahead) - 1
-            while low < high:
-                middle = (low + high) // 2
-                if self._over(before | {steps.group: ahead[middle]}) >= 0:
-                    high = middle
-                else:
-                    low = middle + 1
-            gone = before | {steps.group: ahead[low]}
-            return _score(steps, ahead[low]), self._over(gone), gone
+            *others, _ = ahead  # the last one meets it
+            at = bisect_left(others, True, key=lambda some: self._over(before | {steps.group: some}) >= 0)
+            gone = before | {steps.group: ahead[at]}
+            return _score(steps, ahead[at]), self._over(gone), gone
 
         return try_
 
@@ -322,14 +318,8 @@ class CostRoom:
     def largest(self, steps: Ladder, gone: Gone) -> int | None:
         """The most Units of a Group that may go in all, where that is more than now."""
         ahead = steps.removed[steps.removed > gone.get(steps.group, 0)].tolist()
-        low, high = 0, len(ahead)
-        while low < high:
-            middle = (low + high) // 2
-            if self.holds(self.cuts(gone | {steps.group: ahead[middle]})):
-                low = middle + 1
-            else:
-                high = middle
-        return ahead[low - 1] if low else None
+        some = bisect_left(ahead, True, key=lambda at: not self.holds(self.cuts(gone | {steps.group: at})))
+        return ahead[some - 1] if some else None
 
     def gap(self, gone: Gone) -> float:
         """Share of what all Units cost that may still go."""

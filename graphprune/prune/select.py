@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -195,11 +196,4 @@ def take_until(
     """The fewest steps after which a budget is met, None when all of them do not meet it."""
     if not met(order.kept(len(order), groups)):
         return None
-    low, high = 0, len(order)
-    while low < high:
-        middle = (low + high) // 2
-        if met(order.kept(middle, groups)):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return bisect_left(range(len(order)), True, key=lambda count: met(order.kept(count, groups)))
