@@ -96,3 +96,13 @@ def test_zeros_stay_zero(conv: Case) -> None:
     weight = conv.dense.graph.initializers["w2"]
     weight.const_value = ir.Tensor(np.zeros((5, 8, 3, 3), np.float32), name="w2")
     assert not nudged(conv.dense).graph.initializers["w2"].const_value.numpy().any()
+
+
+def test_only_a_disagreement_is_measured_against_the_model_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that says nothing says nothing with any bound, and one that agrees needs none."""
+    asked: list[int] = []
+    monkeypatch.setattr(proving, "own_rounding", lambda *runs, squashed: asked.append(1) or {})
+    text = "(float[n,6] x) => (float[n,4] y) { a = MatMul(x, w1)\n b = Relu(a)\n y = MatMul(b, w2) }"
+    assert cut(model(text, w1=(6, 8), w2=np.zeros((8, 4), np.float32))).prove().silent and not asked
+    assert cut(model(text, w1=(6, 8), w2=(8, 4))).prove().ok and not asked
+    assert not coarse().prove().ok and asked == [1]
