@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from graphprune import ops as rules
+from graphprune.ir.preflight.structure import OPSETS
 from graphprune.ops import BY_OP, MODULES
 from graphprune.ops.record import Record
 from graphprune.ops.traits import Trait
@@ -36,7 +37,7 @@ INTRO = """# Operators
 <!-- generated: python -m tools.ops_table -->
 
 What graphprune knows about each operator, generated from the table that the analysis itself reads
-(`graphprune/ops/`): {known} operators in {rows} rows. Opsets 7 to 26; names after a domain belong
+(`graphprune/ops/`): {known} operators in {rows} rows. Opsets {first} to {last}; names after a domain belong
 to it. An operator that is not here, whatever its domain, is a barrier: every axis it touches is pinned, and
 `inspect` names it. To teach graphprune one more, see [CONTRIBUTING](../CONTRIBUTING.md#add-an-operator).
 
@@ -64,7 +65,7 @@ contracted (columns), before a transposition that the node asks for, and which i
 def render() -> str:
     """The page."""
     rows = [row for module in MODULES for row in _rows(module)]
-    parts = [INTRO.format(known=len(BY_OP), rows=len(rows))]
+    parts = [INTRO.format(known=len(BY_OP), rows=len(rows), first=OPSETS[0], last=OPSETS[1])]
     parts += [_section(TITLES[module], _rows(module)) for module in MODULES]
     return "\n".join([*parts, _meanings()])
 

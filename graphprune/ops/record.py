@@ -1,4 +1,4 @@
-"""One row of the transfer table: an operator family, its label rule, and what the rewriter edits."""
+"""What an operator is: one record per family: its rules, its multiply-adds, its weight and its traits."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Record:
-    """How one operator family treats labels.
+    """What the operators of a family are to graphprune, at every opset that it reads.
 
     Attributes:
         ops: operator names; "domain:Name" outside the default domain.

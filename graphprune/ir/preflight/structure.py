@@ -13,7 +13,8 @@ from graphprune.ir.domains import canonical
 from graphprune.ir.limits import Limits
 from graphprune.ir.names import quote
 
-_MIN_OPSET, _MAX_OPSET = 7, 26  # what our rules know, and what ONNX Runtime 1.31 runs
+OPSETS = (7, 26)
+"""The oldest and the newest that all rules know, and that ONNX Runtime 1.31 runs."""
 _MIN_IR, _MAX_IR = 3, 13
 _SPREAD, _SMALL = 100, 10_000
 """Nodes that functions may become per node in the file, and how many any file may: a bomb is a small file."""
@@ -160,9 +161,9 @@ def _check_operators(
             continue
         if domain not in opsets:
             raise ModelError(f"{describe(node)} uses operator set {quote(domain or 'ai.onnx')}, not imported")
-        if domain == "" and not _MIN_OPSET <= opsets[""] <= _MAX_OPSET:
+        if domain == "" and not OPSETS[0] <= opsets[""] <= OPSETS[1]:
             raise ModelError(
-                f"opset {opsets['']} is not supported, only {_MIN_OPSET} to {_MAX_OPSET}",
+                f"opset {opsets['']} is not supported, only {OPSETS[0]} to {OPSETS[1]}",
                 "convert the model with onnx.version_converter",
             )
         # Custom operators are barriers; a bare word is a function that went missing (the ONNX
