@@ -29,9 +29,9 @@ def costs(analysis: Analysis, model: CostModel, groups: Sequence[Group], per: Co
     numbers = {group.id: number for number, group in enumerate(analysis.groups)}
     found = {}
     for group in groups:
-        gone = group.size // 2
+        gone = group.size // 2  # none of a single Unit, which costs the least there is
         saved = model.saved(numbers[group.id], range(group.size - gone))
-        found[group.id] = max(1.0, saved[0 if per == "params" else 1] / gone)
+        found[group.id] = max(1.0, saved[0 if per == "params" else 1] / max(1, gone))
     return found
 
 

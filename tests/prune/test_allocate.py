@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from graphprune.axes import analyse
 from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
-from graphprune.prune.allocate import KAPPA, MOST, block_shares, costs, counter, least_share, per_cost
+from graphprune.prune.allocate import KAPPA, MOST, Cost, block_shares, costs, counter, least_share, per_cost
 
 from .widths import convs
 
@@ -69,6 +71,15 @@ def test_a_budget_counts_what_it_says(what: str) -> None:
     assert dense == getattr(model, f"dense_{what}") == count(Kept(analysis, {}))
     kept = Kept(analysis, {analysis.prunable[0].id: (0, 1)})
     assert count(kept) == getattr(model, what)(kept) < dense
+
+
+@pytest.mark.parametrize("per", ["params", "macs"])
+def test_a_single_unit_has_no_half_that_saves_anything_and_costs_the_least_there_is(per: Cost) -> None:
+    """Such a Group is what a channel is that stretches of two convolutions share."""
+    single = SimpleNamespace(id="c", size=1)
+    model = SimpleNamespace(saved=lambda number, kept: (10 * (1 - len(kept)),) * 2)
+    found = costs(SimpleNamespace(groups=(single,)), model, [single], per)  # type: ignore[arg-type, list-item]
+    assert found == {"c": 1.0}
 
 
 @pytest.mark.parametrize("width", [8, 9])
