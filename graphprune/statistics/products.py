@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.nodes import input_of
 from graphprune.ir.operators import Held
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Use
@@ -34,7 +35,7 @@ def product_of(graph: ir.Graph, node: ir.Node, layer: Layer, x: Held | None, siz
     """
     scales = None if x is None else x.scales
     edge = _edge(node, scales)
-    stored = stored_of(_input(node, layer.weight), sizes, Use(node, layer.weight))
+    stored = stored_of(input_of(node, layer.weight), sizes, Use(node, layer.weight))
     windowed = layer.kernel is not None
     if edge is None or stored is None or stored.grid is None or not _usual(node):
         return None
@@ -47,18 +48,18 @@ def product_of(graph: ir.Graph, node: ir.Node, layer: Layer, x: Held | None, siz
     across = layer.columns == -2 and not _flag(node, "transB")
     outputs = stored.shape[1 if across else 0]
     held = _held(node, layer.bias, sizes, outputs, len(kernel))
-    given = None if layer.bias is None else _input(node, layer.bias)
+    given = None if layer.bias is None else input_of(node, layer.bias)
     name = stored.value.name or ""
     site = Site(node, layer, layer.weight, edge, stored, None, held, name, blocks, axis, axis, kernel, across)
     if not site.hidden and given is not None and held is None:
         return None  # what it adds is no constant vector
-    made = site.edge is not _input(node, 0)
+    made = site.edge is not input_of(node, 0)
     return site if made or not scales else _read(site, (*scales, None if x is None else x.zero))
 
 
 def _read(site: Site, positions: Sequence[int | None]) -> Site | None:
     """The Site with what the integers of its edge stand for, by their scale and zero point."""
-    values = [None if p is None else _input(site.node, p) for p in positions]
+    values = [None if p is None else input_of(site.node, p) for p in positions]
     if not is_stored(values[0]) or any(v is not None and not is_stored(v) for v in values):
         return None
     scale, zero = (
@@ -73,7 +74,7 @@ def _read(site: Site, positions: Sequence[int | None]) -> Site | None:
 
 def _edge(node: ir.Node, scales: tuple[int, ...] | None) -> ir.Value | None:
     """What x is made of where it is quantised by its own range, else x."""
-    x = _input(node, 0)
+    x = input_of(node, 0)
     floats = before_codes(x)
     if floats is not None:
         return floats
@@ -83,7 +84,7 @@ def _edge(node: ir.Node, scales: tuple[int, ...] | None) -> ir.Value | None:
 def _held(node: ir.Node, bias: int | None, sizes: Sizes, outputs: int, behind: int) -> Stored | None:
     """The bias: an input, or what an Add adds to the scaled product; one number per output."""
     if bias is not None:
-        stored, behind = stored_of(_input(node, bias), sizes, Use(node, bias)), 0
+        stored, behind = stored_of(input_of(node, bias), sizes, Use(node, bias)), 0
     else:
         found = scaled(node)
         stored = None if found is None else stored_of(added(found.result), sizes)
@@ -95,10 +96,6 @@ def _held(node: ir.Node, bias: int | None, sizes: Sizes, outputs: int, behind: i
 
 def _usual(node: ir.Node) -> bool:
     return not (_flag(node, "channels_last") or _flag(node, "transA"))
-
-
-def _input(node: ir.Node, position: int) -> ir.Value | None:
-    return node.inputs[position] if position < len(node.inputs) else None
 
 
 def _flag(node: ir.Node, name: str) -> bool:

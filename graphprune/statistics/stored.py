@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Singles
 from graphprune.ir.mapped import in_place
+from graphprune.ir.nodes import input_of
 from graphprune.ir.operators import Held
 from graphprune.ir.shapes import Sizes
 from graphprune.labels.state import Chain, Use
@@ -49,7 +50,7 @@ def grid_of(use: Use) -> Grid | None:
         return None if found is None else Grid(*found, 0.0, float(packing.highest))
     if held is None or held.bits is not None or tensor is None or tensor.dtype.is_floating_point():
         return None
-    scales, zeros = scales_of(use), [] if held.zero is None else [_input(node, held.zero)]
+    scales, zeros = scales_of(use), [] if held.zero is None else [input_of(node, held.zero)]
     if any(value is not None and not is_stored(value) for value in (*scales, *zeros)):
         return None
     shape, axis = tuple(tensor.shape.numpy()), _axis(node, held)
@@ -75,7 +76,7 @@ def scales_of(use: Use) -> list[ir.Value | None]:
     if held is None or (held.bits is not None and packing_of(use) is None):
         return []
     if held.scales:
-        return [_input(use.node, at) for at in held.scales]
+        return [input_of(use.node, at) for at in held.scales]
     found, layer = scaled(use.node), layer_of(use.node)
     one = None if found is None or found.scale.const_value is None else found.scale.const_value
     product = layer is not None and layer.kernel is None
@@ -89,10 +90,6 @@ def _held(use: Use) -> Held | None:
     held = None if record is None else record.data(use.position)
     activation = record is not None and record.layer is not None and use.position == 0
     return None if held is None or held.scales is None or activation else held
-
-
-def _input(node: ir.Node, position: int) -> ir.Value | None:
-    return node.inputs[position] if position < len(node.inputs) else None
 
 
 def _axis(node: ir.Node, held: Held) -> int:
