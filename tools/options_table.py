@@ -51,12 +51,23 @@ logits = "classes"
 
 `pipeline` is one text or a list of stages.
 """
+COMPLETION = """
+## Completion
+
+Commands, options and files complete in bash (4.4 or later), zsh and fish, after one line in its own file:
+
+```sh
+eval "$(_GRAPHPRUNE_COMPLETE=bash_source graphprune)"   # ~/.bashrc
+eval "$(_GRAPHPRUNE_COMPLETE=zsh_source graphprune)"    # ~/.zshrc
+_GRAPHPRUNE_COMPLETE=fish_source graphprune | source    # ~/.config/fish/config.fish
+```
+"""
 
 
 def render() -> str:
     """The page."""
     rows = "".join(map(_row, options(Settings)))
-    return INTRO + rows + RECIPE + "\n## Of one command\n" + "".join(map(_command, COMMANDS))
+    return INTRO + rows + RECIPE + COMPLETION + "\n## Of one command\n" + "".join(map(_command, COMMANDS))
 
 
 def _row(item: Option) -> str:

@@ -136,10 +136,10 @@ def _main(arguments: list[str]) -> int:
         return _say(error.format_message())
     except (Interrupted, KeyboardInterrupt, click.Abort):
         return _say("interrupted; no file was left unfinished")
-    except SystemExit:
-        # The reader of the pipe left while help was printed, and click wants to exit: say nothing.
+    except SystemExit as end:
+        # click wants to exit: completion was printed, or the reader of the pipe left while help was.
         abandon_stdout()
-        return 2
+        return 0 if end.code == 0 else 2
     except OSError as error:  # the system's, not the model's: a full disk, a name too long
         abandon_stdout()
         return _say(_of_the_system(error))

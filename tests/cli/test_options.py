@@ -276,3 +276,11 @@ def test_what_was_asked_stands_against_what_was_got(run: Run) -> None:
     assert "most went from conv1.weight:0: " in shown
     shown = run(*SMALL, "--force", "--passes", "prune(params=0.4, align=1)").out
     assert "asked params=0.4, left 0.3" in shown
+
+
+def test_options_complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_GRAPHPRUNE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "graphprune inspect --sh")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    outcome = run()
+    assert (outcome.code, outcome.out, outcome.err) == (0, "plain,--shape\n", "")
