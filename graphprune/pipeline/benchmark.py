@@ -84,12 +84,16 @@ def bench(
 def _feeds(
     opened: Sequence[Ready], inputs: Given, settings: Timing
 ) -> tuple[list[dict[str, np.ndarray]], dict[str, int]]:
-    """Inputs of each model, and the sizes that were chosen for them where none were given."""
+    """Inputs of each model, and the sizes that were chosen for them where none were given.
+
+    Samples may repeat weights of the first model; the others need not have the same.
+    """
+    first, models = opened[0], [each.model for each in opened]
     if inputs is not None:
-        return [feeds_for(each.model, inputs, settings, each.constants)[0] for each in opened], {}
-    feeds, first = common_feeds([each.model for each in opened], settings), opened[0].model
+        return [feeds_for(model, inputs, settings, first.constants)[0] for model in models], {}
+    feeds = common_feeds(models, settings)
     shapes = {name: array.shape for name, array in feeds[0].items()}
-    return feeds, open_sizes(first, shapes, settings.shapes)
+    return feeds, open_sizes(first.model, shapes, settings.shapes)
 
 
 def _row(each: Ready, timing: Timed, ratio: Ratio | None, settings: Timing) -> ModelBench:

@@ -13,6 +13,7 @@ from graphprune.ir.shapes import Sizes, infer
 @dataclass(frozen=True)
 class Known:
     shaping: Shaping | None
+    alike: None = None
 
 
 def model(op: str, domain: str, *attributes: tuple[str, int]) -> ir.Model:
