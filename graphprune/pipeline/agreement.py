@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.arrays import Arrays
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
 from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.samples import Batches, Given, feeds_for
 from graphprune.pipeline.settings import Comparing
-from graphprune.runtime.data import Arrays
 
 if TYPE_CHECKING:
     from graphprune.runtime.compare import Agreement

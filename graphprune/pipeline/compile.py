@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError
-from graphprune.ir.arrays import Array
+from graphprune.ir.arrays import Array, Arrays
 from graphprune.ir.defaults import Defaults, held, make_constant, make_inputs
 from graphprune.ir.fixed import Fixed, as_lists, fix_inputs, same
 from graphprune.ir.load import Source, load
@@ -40,7 +40,6 @@ from graphprune.pipeline.samples import Given, Samples, with_shapes
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.sparse import sparse_output
 from graphprune.pipeline.unfused import is_suspect, require_unfused
-from graphprune.runtime.data import Arrays
 from graphprune.runtime.dimensions import require_fits
 from graphprune.runtime.jobs import one_blas_thread
 

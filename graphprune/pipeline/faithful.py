@@ -7,12 +7,12 @@ from pathlib import Path
 import onnx_ir as ir
 
 from graphprune.errors import ModelError
+from graphprune.ir.arrays import Arrays
 from graphprune.ir.names import escape
 from graphprune.pipeline.agreement import OpenedOnce, agree
 from graphprune.pipeline.manager import ProofError
 from graphprune.pipeline.samples import Batches
 from graphprune.pipeline.settings import Comparing
-from graphprune.runtime.data import Arrays
 
 
 def require_faithful(

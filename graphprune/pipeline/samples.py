@@ -12,11 +12,11 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError
+from graphprune.ir.arrays import Arrays
 from graphprune.ir.defaults import settings
 from graphprune.ir.fixed import NOTHING
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.settings import Looking, Running
-from graphprune.runtime.data import Arrays
 
 L = TypeVar("L", bound=Looking)
 PROOF_ROWS = 4

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError, did_you_mean
+from graphprune.ir.arrays import Arrays
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.paths import is_folder
 from graphprune.runtime.dimensions import data_inputs
@@ -23,7 +24,6 @@ STACKED = "write one .npz per sample, or one .npy with all samples along its fir
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 """Suffixes of pictures, which `calibrate` reads."""
 BYTE_CAP = 2**34  # uncompressed bytes of one file: a guard against decompression bombs
-Arrays = Mapping[str, np.ndarray]
 
 
 def load_inputs(path: Path, model: ir.Model, fixed: Arrays = NOTHING) -> list[dict[str, np.ndarray]]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.arrays import Bools
-from graphprune.runtime.data import Arrays, layout
+from graphprune.ir.arrays import Arrays, Bools
+from graphprune.runtime.data import layout
 
 LEAST = 32
 """Of fewer samples none can be spared."""

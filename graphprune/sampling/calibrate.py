@@ -11,12 +11,12 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import ArgumentError, DataError, OutputError, did_you_mean
+from graphprune.ir.arrays import Arrays
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
 from graphprune.ops import record_of
 from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Choosing
-from graphprune.runtime.data import Arrays
 
 if TYPE_CHECKING:
     from graphprune.ir.shapes import Sizes
