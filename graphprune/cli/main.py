@@ -46,6 +46,14 @@ class Interrupted(BaseException):
     """SIGINT or SIGTERM: unwinds the stack, so that temporary files go away."""
 
 
+class _EndError(Exception):
+    """An EOFError, which click would take for Ctrl-D at a prompt; no command asks anything."""
+
+    def __init__(self, cause: EOFError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
 class _Commands(click.Group):
     """Commands that are imported only when they run; their one-line help is the table above."""
 
@@ -58,6 +66,12 @@ class _Commands(click.Group):
         command = importlib.import_module(f"graphprune.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise _EndError(error) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -136,6 +150,8 @@ def _main(arguments: list[str]) -> int:
         return _say(error.format_message())
     except (Interrupted, KeyboardInterrupt, click.Abort):
         return _say("interrupted; no file was left unfinished")
+    except _EndError as error:
+        return _internal(error.cause, arguments)
     except SystemExit as end:
         # click wants to exit: completion was printed, or the reader of the pipe left while help was.
         abandon_stdout()

@@ -130,14 +130,19 @@ def test_names_cannot_write_to_the_terminal(run: Run, folder: Path) -> None:
     assert r"\x1b[2J&lt;b&gt;evil\nname" in (folder / "r.html").read_text()
 
 
-def test_an_internal_error_is_one_line_unless_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [ZeroDivisionError, EOFError])
+def test_an_internal_error_is_one_line_unless_asked(
+    kind: type[Exception], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that click takes for the end of what is typed at a prompt."""
+
     def fail(*_: object) -> None:
-        raise ZeroDivisionError("a bug")
+        raise kind("a bug")
 
     monkeypatch.setattr("graphprune.pipeline.inspection.inspect", fail)
     outcome = run("inspect", "model.onnx")
     assert outcome.code == 2
-    assert outcome.err.startswith("error: internal error: ZeroDivisionError: a bug")
+    assert outcome.err.startswith(f"error: internal error: {kind.__name__}: a bug (in test_behaviour.py")
     assert "Traceback" not in outcome.err
     assert "Traceback" in run("--debug", "inspect", "model.onnx").err
     monkeypatch.setenv("GRAPHPRUNE_DEBUG", "1")

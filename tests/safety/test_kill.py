@@ -91,6 +91,20 @@ def test_a_run_that_does_not_end_is_interrupted_at_once(number: signal.Signals, 
     assert state(folder) == before
 
 
+def with_files_of(limit: int, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs where no file grows beyond so many bytes; Python would keep what it compiled to that length."""
+    return subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env={**environment(), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+
+
 @pytest.mark.parametrize(
     ("limit", "passes"),
     [(1000, "prune(ratio=0.5)"), (3000, "prune(ratio=0)"), (1000, "")],
@@ -103,16 +117,8 @@ def test_a_full_disk_leaves_nothing(
     folder: Path = request.getfixturevalue(kind)
     (folder / "old.onnx").write_bytes(b"an earlier output")
     before = state(folder)
-    done = subprocess.run(
-        command("compile", "in.onnx", "--passes", passes, "--no-bench", "-o", "old.onnx", "--force"),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+    arguments = ("compile", "in.onnx", "--passes", passes, "--no-bench", "-o", "old.onnx", "--force")
+    done = with_files_of(limit, folder, *arguments)
     assert done.returncode == 2
     assert re.fullmatch(r"error: cannot write '[^\n]*': file too large\nhint: [^\n]*\n", done.stderr), (
         done.stderr
@@ -121,16 +127,8 @@ def test_a_full_disk_leaves_nothing(
 
 
 def test_a_full_disk_leaves_no_half_report(folder: Path) -> None:
-    done = subprocess.run(
-        command("compile", "in.onnx", "--passes", "", "-o", "out.onnx", "--no-bench", "--report", "r.html"),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
-    )
+    arguments = ("compile", "in.onnx", "--passes", "", "-o", "out.onnx", "--no-bench", "--report", "r.html")
+    done = with_files_of(5000, folder, *arguments)
     allowed = {"in.onnx", "out.onnx", "r.html"}
     assert names(folder) <= allowed and not any(".tmp." in name for name in names(folder))
     if done.returncode:
