@@ -33,9 +33,7 @@ MIN_ROUNDS = 6
 STEADY_ROUNDS = 40  # a narrow interval of fewer rounds is luck
 FEW = 10  # pairs below which the bootstrap is too sure of itself
 CHUNK = 10  # rounds between two looks at the spread
-DECIDED = (
-    0.2  # an interval is narrow enough, too, at this share of the least difference from 1 that it allows
-)
+DECIDED = 0.2  # share of the least difference from 1 in an interval at which that is narrow enough, too
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def measure(
 
 
 def _narrow(subjects: Sequence[Subject], samples: _Samples, seed: int, spread: float) -> bool:
-    return all(r.high - r.low <= spread for r in _ratios(subjects, samples, seed))
+    return all(_is_narrow(ratio, spread) for ratio in _ratios(subjects, samples, seed))
 
 
 def _clock(subjects: Sequence[Subject]) -> tuple[str, Callable[[], float]]:

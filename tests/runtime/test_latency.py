@@ -117,6 +117,28 @@ def test_an_interval_may_be_as_wide_as_a_fifth_of_the_difference_that_it_shows(l
     assert _is_narrow(Ratio("m", (low + high) / 2, low, high), 0.021) == narrow
 
 
+def test_a_clear_difference_ends_early_whatever_its_last_digits(monkeypatch):
+    """Of a model that takes half as long, to 2 % a run, no round would tell more."""
+    now, draw = [0.0], np.random.default_rng(0)
+
+    class Steady:
+        threads = 1
+
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        def run(self, feeds, timeout_s):
+            pass
+
+        def call(self, feeds):
+            now[0] += self.seconds * draw.normal(1, 0.02)
+
+    monkeypatch.setattr("graphprune.runtime.latency.time.thread_time", lambda: now[0])
+    pair = [Subject("whole", Steady(1.0), {}), Subject("half", Steady(0.5), {})]
+    result = measure(pair, rounds=80, min_seconds=0, sample_seconds=0, spread=0)
+    assert result.rounds == 40 and result.ratios[0].high > result.ratios[0].low
+
+
 def test_bad_feeds_are_reported(build):
     with pytest.raises(DataError):
         measure([Subject("only", chain(build, 2), {})])
