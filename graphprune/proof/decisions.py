@@ -15,7 +15,8 @@ from graphprune.proof.scales import FLOATING, SQUASHING, squashers
 from graphprune.proof.survivors import Survivors
 
 COMPARISONS = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
-ROUNDINGS = frozenset({"Round", "Floor", "Ceil", "Cast", "QuantizeLinear", "DynamicQuantizeLinear"})
+CASTS = frozenset({"Cast", "CastLike"})
+ROUNDINGS = CASTS | {"Round", "Floor", "Ceil", "QuantizeLinear", "DynamicQuantizeLinear"}
 SEARCHES = frozenset({"ArgMax", "ArgMin", "TopK"})
 OTHERS = frozenset({"NonMaxSuppression", "NonZero", "Sign", "Hardmax", "MoE", "QMoE"})
 DISCONTINUOUS = COMPARISONS | ROUNDINGS | SEARCHES | OTHERS
@@ -96,8 +97,8 @@ def find_decisions(
 
 
 def _floats(node: ir.Node) -> list[int]:
-    """Positions of computed float inputs; a Cast between floats decides nothing."""
-    if node.op_type == "Cast" and ir.DataType(node.attributes["to"].as_int()) in FLOATING:
+    """Positions of computed float inputs; a cast between floats decides nothing."""
+    if node.op_type in CASTS and node.outputs[0].dtype in FLOATING:
         return []
     inputs = enumerate(node.inputs)
     return [i for i, v in inputs if v is not None and not is_constant(v) and v.dtype in FLOATING]

@@ -126,6 +126,7 @@ JUMPS = {
     **dict.fromkeys(("Less", "LessOrEqual", "GreaterOrEqual", "Equal"), "{op}(a, limit)"),
     **dict.fromkeys(("ArgMax", "ArgMin"), "{op} <axis = 1> (a)"),
     "Cast": "Cast <to = 6> (a)",
+    "CastLike": "CastLike(a, kind)",
     "NonZero": "NonZero(a)",
     "QuantizeLinear": "QuantizeLinear(a, limit)",
 }
@@ -137,9 +138,10 @@ def test_what_goes_into_an_operator_that_jumps_is_compared(op: str) -> None:
     text = f"""(float[2,6] x) => (float[2,6] y) {{ [up] p = MatMul(x, w1)\n [down] a = MatMul(p, w2)
         [jump] b = {JUMPS[op].format(op=op)}\n c = Cast <to = 1> (b)\n y = MatMul(c, w3) }}"""
     rows, weight = {"ArgMax": (1, 6), "ArgMin": (1, 6), "NonZero": (12, 6)}.get(op, (6, 6)), (6, 8)
-    limit = {} if "limit" not in text else {"limit": np.array(0.5, np.float32)}
+    held = {"limit": np.array(0.5, np.float32), "kind": np.array(0, np.int32)}
+    held = {name: array for name, array in held.items() if name in text}
     text = text.replace("y = MatMul", "y = MatMul" if op != "NonZero" else "y = Gemm <transA = 1>")
-    case = cut(model(text, w1=weight, w2=(8, 6), w3=(2, 6) if op == "NonZero" else rows, **limit))
+    case = cut(model(text, w1=weight, w2=(8, 6), w3=(2, 6) if op == "NonZero" else rows, **held))
     survivors = Survivors(case.analysis, case.plan)
     pairing = pair(case.dense, case.pruned, declare(survivors))
     found, _ = find_decisions(case.dense, survivors, build_reference(case.dense, survivors), pairing)
@@ -279,7 +281,18 @@ def test_all_that_differs_must_be_at_ties() -> None:
     assert "not at ties" in found
 
 
-ROUNDED = ("Round", "Floor", "Ceil", "Cast", "QuantizeLinear", "DynamicQuantizeLinear")
+@pytest.mark.parametrize("cast", ["Cast <to = 10> (a)", "CastLike(a, half)"])
+def test_a_cast_between_floats_decides_nothing(cast: str) -> None:
+    half = {"half": np.array(0, np.float16)} if "half" in cast else {}
+    text = f"""(float[2,6] x) => (float16[2,6] y) {{ p = MatMul(x, w1)\n a = MatMul(p, w2)\n y = {cast} }}"""
+    case = cut(model(text, w1=(6, 8), w2=(8, 6), **half))
+    survivors = Survivors(case.analysis, case.plan)
+    pairing = pair(case.dense, case.pruned, declare(survivors))
+    reference = build_reference(case.dense, survivors)
+    assert find_decisions(case.dense, survivors, reference, pairing) == ([], [])
+
+
+ROUNDED = ("Round", "Floor", "Ceil", "Cast", "CastLike", "QuantizeLinear", "DynamicQuantizeLinear")
 
 
 @pytest.mark.parametrize("op", ROUNDED)
