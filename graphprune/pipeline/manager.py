@@ -25,7 +25,7 @@ from graphprune.pipeline.registry import blamed, require_model, settled
 from graphprune.pipeline.report import GroupReport, ProofReport, Size, ZerosReport
 from graphprune.pipeline.samples import Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
-from graphprune.pipeline.unfused import require_unfused
+from graphprune.pipeline.unfused import require_unfused, taken_apart
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -133,7 +133,7 @@ class Manager:
         subject = Subject(model, options, sizes, self.clock.phase)
         with self.clock.phase("decide"):
             context = self._context()
-            with blamed(item):
+            with taken_apart(model, self.samples.feeds, self.settings), blamed(item):
                 decided = item.decide(subject, context)
             plan = settled(item, decided, subject.analysis)
             with blamed(item):

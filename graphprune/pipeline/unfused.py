@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import onnx_ir as ir
 
 from graphprune.errors import ModelError
@@ -41,3 +44,21 @@ def require_unfused(model: ir.Model, feeds: Batches, settings: Settings) -> None
         "(with graph_optimization_level=ORT_DISABLE_ALL it has to run)"
     )
     raise ModelError(f"the model runs only as ONNX Runtime fuses it; node by node: {reason}", hint)
+
+
+@contextmanager
+def taken_apart(model: ir.Model, feeds: Batches, settings: Settings) -> Iterator[None]:
+    """Around what runs parts of a model, as statistics do: where it fails, a model that runs only fused is blamed.
+
+    Raises:
+        ModelError: naming the node that no kernel runs as it is, or what was raised inside.
+    """
+    from graphprune.runtime.session import RunTimeoutError
+
+    try:
+        yield
+    except RunTimeoutError:
+        raise
+    except ModelError:
+        require_unfused(model, feeds, settings)
+        raise

@@ -92,3 +92,18 @@ def test_a_proof_that_fails_blames_such_a_file_whatever_is_in_it(
     monkeypatch.setattr(driver, "is_suspect", lambda dense: False)
     with pytest.raises(ModelError, match=REFUSED):
         graphprune.compile(quantised(5), Half(), inputs=X)
+
+
+@pytest.mark.parametrize(("scales", "said"), [(5, REFUSED), (16, "^no kernel")])
+def test_statistics_that_fail_blame_such_a_file_and_no_other(
+    scales: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they tap is in the way of a fusion."""
+
+    def fail(*_: object) -> None:
+        raise ModelError("no kernel")
+
+    monkeypatch.setattr(driver, "is_suspect", lambda dense: False)
+    monkeypatch.setattr(Half, "decide", fail)
+    with pytest.raises(ModelError, match=said):
+        graphprune.compile(quantised(scales), Half(), inputs=X)
