@@ -111,7 +111,7 @@ def command(model: str, chosen: options.Chosen[Settings], show: Show, **given: U
         if report is not None:
             _write_report(report, result.report)
         if piped:
-            send_model(result.model)
+            send_model(result.model, result.copied)
         if not show.quiet:
             _show(result, given["print_plan"], show)
 

@@ -16,6 +16,8 @@ from graphprune.errors import GraphpruneError, OutputError
 from graphprune.ir.names import escape
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx_ir as ir
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -74,25 +76,33 @@ def after(files: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def send_model(model: ir.Model) -> None:
-    """A model on stdout, weights included.
+def send_model(model: ir.Model, copied: Path | None) -> None:
+    """A model on stdout, weights included; the bytes of the file where it is a copy of one.
 
     Raises:
         OutputError: it does not fit one file.
     """
-    import shutil
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from graphprune.ir.save import save
 
+    if copied is not None:
+        _send(copied)
+        return
     with TemporaryDirectory() as folder:
         written = save(model, Path(folder, "model.onnx"), None, external_threshold=ONE_FILE)
         if len(written) > 1:
             raise OutputError("-o - writes one file, and the model is larger than 2 GB", "-o FILE")
-        with _stdout() as out, written[0].open("rb") as file:
-            shutil.copyfileobj(file, out.buffer)
-            out.buffer.flush()
+        _send(written[0])
+
+
+def _send(path: Path) -> None:
+    import shutil
+
+    with path.open("rb") as file, _stdout() as out:
+        shutil.copyfileobj(file, out.buffer)
+        out.buffer.flush()
 
 
 def show_tables(tables: Iterable[Table], err: bool = False) -> None:

@@ -89,12 +89,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished compile: the model, one plan per deciding pass, and the report."""
+    """A finished compile: the model, one plan per deciding pass, the report, and the file where it is the same."""
 
     model: ir.Model
     plans: tuple[Plan, ...]
     plan_file: PlanFile
     report: Report
+    copied: Path | None = None
 
     @property
     def timings(self) -> Timings:
@@ -351,4 +352,5 @@ class _Compile:
                 files = copy(source, self.job.output, overwrite=self.settings.overwrite)
         report = self._report(Counted([size]), (), None, files)
         report = replace(report, file_bytes=self._file_bytes(source, files))
-        return Result(source.model, (), made(source.model, (), "", {}), report)
+        same = None if source.had_external else source.path
+        return Result(source.model, (), made(source.model, (), "", {}), report, same)

@@ -185,6 +185,14 @@ def test_a_model_goes_to_stdout_and_its_report_to_stderr(
     assert {path.name for path in folder.iterdir()} == {"model.onnx", "small.onnx", "small.plan.json"}
 
 
+def test_stdout_gets_a_copy_byte_for_byte(folder: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """An unknown field of protobuf, which no model in memory has, shows whether it was written anew."""
+    given = (folder / "model.onnx").read_bytes() + b"\xf8\x7f\x01"
+    (folder / "model.onnx").write_bytes(given)
+    assert main(("compile", "model.onnx", "-o", "-", "--passes", "")) == 0
+    assert capfdbinary.readouterr().out == given
+
+
 def test_weights_beside_a_model_go_into_what_stdout_gets(
     folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -193,6 +201,16 @@ def test_weights_beside_a_model_go_into_what_stdout_gets(
     (folder / "sent.onnx").write_bytes(capfdbinary.readouterr().out)
     (folder / "beside.data").unlink()
     assert main(("compile", "sent.onnx", "-o", "again.onnx", "--passes", "canonicalize", "-q")) == 0
+
+
+def test_a_copy_with_weights_beside_it_is_one_file_on_stdout(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    ir.save(small_model(), folder / "beside.onnx", external_data="beside.data")
+    assert main(("compile", "beside.onnx", "-o", "-", "-q", "--passes", "")) == 0
+    (folder / "sent.onnx").write_bytes(capfdbinary.readouterr().out)
+    (folder / "beside.data").unlink()
+    assert main(("validate", "sent.onnx", "model.onnx", "-q")) == 0
 
 
 @pytest.mark.parametrize(
