@@ -89,7 +89,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished compile: the model, one plan per deciding pass, the report, and the file where it is the same."""
+    """A finished compile: the model, one plan per deciding pass, and the report.
+
+    Attributes:
+        copied: the file of which the result is a copy, byte for byte, if it is one.
+    """
 
     model: ir.Model
     plans: tuple[Plan, ...]

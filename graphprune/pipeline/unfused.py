@@ -48,7 +48,7 @@ def require_unfused(model: ir.Model, feeds: Batches, settings: Settings) -> None
 
 @contextmanager
 def taken_apart(model: ir.Model, feeds: Batches, settings: Settings) -> Iterator[None]:
-    """Around what runs parts of a model, as statistics do: where it fails, a model that runs only fused is blamed.
+    """Around statistics, which run parts of a model: where they fail, one that runs only fused is blamed.
 
     Raises:
         ModelError: naming the node that no kernel runs as it is, or what was raised inside.
