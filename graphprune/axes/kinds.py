@@ -10,9 +10,11 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis, walk
 from graphprune.axes.groups import Group
+from graphprune.ir.nodes import input_of
 from graphprune.labels.algebra import Label
 from graphprune.labels.edits import BranchRemoval
-from graphprune.ops import has
+from graphprune.labels.state import Use
+from graphprune.ops import has, layer_of
 from graphprune.ops.traits import Trait
 
 Kind = Literal["heads", "dims", "experts", "stream", "neurons", "channels"]
@@ -116,10 +118,20 @@ def _product(analysis: Analysis, node: ir.Node, constant: frozenset[ir.Value]) -
 def _fused(analysis: Analysis, node: ir.Node) -> tuple[Units, Units]:
     """Heads own whole runs of the result's last axis, dims every n-th slot of it."""
     result = analysis.values.get(node.outputs[0], ())
-    every = frozenset().union(*(_all_leaves(analysis, v) for v in (*node.inputs[:3], node.outputs[0]) if v))
+    every = frozenset().union(*(_leaves(analysis, label) for label in (*_projected(analysis, node), *result)))
     if len(result) == 4:
         return _leaves(analysis, result[1]), every
     return _runs(analysis, result[-1]) if result else frozenset(), every
+
+
+def _projected(analysis: Analysis, node: ir.Node) -> list[Label]:
+    """Labels of queries, keys and values, or of the rows of the one weight that makes all three."""
+    layer = layer_of(node)
+    if layer is None:
+        return [label for value in node.inputs[:3] if value for label in analysis.values.get(value, ())]
+    weight = input_of(node, layer.weight)
+    labels = analysis.uses.get(Use(node, layer.weight)) or (analysis.values.get(weight, ()) if weight else ())
+    return [labels[layer.rows]] if labels else []
 
 
 def _runs(analysis: Analysis, label: Label) -> Units:

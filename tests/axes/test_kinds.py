@@ -101,6 +101,16 @@ def test_fused_attention_has_heads_and_dims() -> None:
     assert found(analysis) == {"heads": {2}, "dims": {3}}  # key heads, and query heads of each
 
 
+@pytest.mark.parametrize("weight", ["p", "q"])
+def test_attention_that_projects_itself_has_them_in_its_weight(weight: str) -> None:
+    """Dims of queries and keys stand nowhere else; the width that it reads is none."""
+    body = """(float[2,5,6] x) => (float[2,5,6] y) { h = MatMul(x, wh)\n r = Relu(h)\n q = Mul(p, two)
+        a = com.microsoft.Attention <num_heads = 4, qkv_hidden_sizes = [12, 12, 8]> (r, """
+    wide = {"wh": (6, 9), "p": (9, 32), "two": np.array(2, np.float32), "wo": (8, 6)}
+    analysis = sketch(f"{body}{weight})\n y = MatMul(a, wo) }}", **wide)
+    assert found(analysis) == {"heads": {4}, "dims": {2, 3}, "neurons": {9}}
+
+
 def test_convolutions_have_channels_and_a_residual_stream() -> None:
     body = """(float[n,3,6,6] x) => (float[n,2,6,6] y) { a = Conv(x, u)\n b = Relu(a)\n c = Conv(b, v)
         d = Relu(c)
