@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +14,7 @@ from graphprune.axes import analyse
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.prune.allowance import Commit, Search, efficient, growth
 from graphprune.prune.finer import SLACK
-from graphprune.prune.select import ladder
+from graphprune.prune.select import Ladder, ladder
 from tests.proof.building import model
 
 from .widths import convs
@@ -107,6 +108,36 @@ def test_a_budget_that_is_met_exactly_is_met() -> None:
     over = lambda cuts: (32 - len(cuts.get("w:1", range(40)))) / 40  # noqa: E731
     found = search({"w:1": 0.1, "v:1": 0.1}, 0.05, 1.0, over=over).run()
     assert [(c.group, len(c.kept)) for c in found] == [("w:1", 32)]
+
+
+@pytest.mark.parametrize(
+    ("most", "finer", "kept"),
+    [
+        (31, [], 24),
+        (31, [[8, 16, 24]], 24),
+        (31, [[8, 16, 24], [4, 8, 12, 16]], 28),
+        (31, [[8, 16, 24], [4, 8, 12, 16], [2, 4, 6, 8, 10, 12]], 30),
+        (31, [[8, 16, 24], [4, 8, 12, 16], [2, 4, 6, 8, 10, 12], [9]], 30),
+        (25, [[15]], 24),
+        (31, [[20]], 24),
+        (24, [], 24),
+        (28, [[12]], 28),
+    ],
+    ids=["none", "no better", "better", "good", "enough", "at once", "no smaller", "exact", "exactly better"],
+)
+def test_a_last_step_that_goes_far_beyond_the_budget_is_made_finer(
+    most: int, finer: list[list[int]], kept: int
+) -> None:
+    """Of 40 Units 16 go at a time; those that are left beyond the budget are shares of the model of 40."""
+    over = lambda cuts: (most - len(cuts.get("w:1", range(40)))) / 40  # noqa: E731
+
+    def levels(steps: Ladder) -> list[Ladder]:
+        return [replace(steps, removed=np.array(removed)) for removed in finer]
+
+    found = search({"w:1": 0.1, "v:1": 0.1}, 1.0, 1.0, over=over, finer=levels)
+    wide = [replace(one, removed=np.array([16, 32])) for one in found.ladders[:1]]
+    (commit,) = replace(found, ladders=wide).run()
+    assert len(commit.kept) == kept
 
 
 def test_a_share_of_the_cuts_is_rounded_up_but_not_above_a_whole_number() -> None:

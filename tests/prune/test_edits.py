@@ -95,3 +95,16 @@ def test_an_rms_norm_keeps_its_epsilon_in_proportion(written: str) -> None:
     assert case.prove().ok
     (norm,) = (node for node in case.pruned.graph if node.op_type == "RMSNormalization")
     assert norm.attributes["epsilon"].as_float() == pytest.approx(4 * (0.3 if written else 1e-5))
+
+
+def test_nothing_is_left_of_a_shuffle_that_became_a_gather() -> None:
+    """Neither its nodes nor the shapes that they read."""
+    text = """(float[n,3,4,4] x) => (float[n,2,4,4] y) { a = Conv(x, w1)\n b = Reshape(a, s1)
+        t = Transpose <perm = [0, 2, 1, 3, 4]> (b)\n c = Reshape(t, s2)
+        d = Conv <group = 6> (c, w2)\n y = Conv(d, w3) }"""
+    weights = {"w1": (6, 3, 1, 1), "w2": (6, 1, 1, 1), "w3": (2, 6, 1, 1)}
+    shapes = {"s1": np.array([0, 2, 3, 4, 4]), "s2": np.array([0, 6, 4, 4])}
+    pruned = cut(model(text, **weights, **shapes)).pruned
+    assert [node.op_type for node in pruned.graph] == ["Conv", "Gather", "Conv", "Conv"]
+    (slots,) = pruned.graph.initializers.keys() - weights.keys()
+    assert [value and value.name for value in pruned.graph[1].inputs] == ["a", slots]
