@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from graphprune.api import bench, calibrate, compile, find_groups, validate
+    from graphprune.api import bench, calibrate, check, compile, find_groups, validate
     from graphprune.errors import GraphpruneError
     from graphprune.pipeline.compile import Result
     from graphprune.pipeline.report import Report
@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "bench",
     "calibrate",
+    "check",
     "compile",
     "find_groups",
     "validate",
@@ -33,6 +34,7 @@ _HOMES = {
     "Result": "graphprune.pipeline.compile",
     "bench": "graphprune.api",
     "calibrate": "graphprune.api",
+    "check": "graphprune.api",
     "compile": "graphprune.api",
     "find_groups": "graphprune.api",
     "validate": "graphprune.api",

@@ -8,13 +8,13 @@ What a function takes is a class here: its own arguments, and the options of the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from graphprune.pipeline.calls import called_as
-from graphprune.pipeline.settings import Choosing, Comparing, Looking, Settings, Timing
+from graphprune.pipeline.settings import Checking, Choosing, Comparing, Looking, Settings, Timing
 
 if TYPE_CHECKING:
     import numpy
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from graphprune.axes import Group, Options
     from graphprune.pipeline.agreement import Comparison
     from graphprune.pipeline.benchmark import Bench
+    from graphprune.pipeline.checking import Check
     from graphprune.pipeline.compile import Result
     from graphprune.pipeline.passes import Pass
     from graphprune.pipeline.planfile import PlanFile
@@ -165,6 +166,43 @@ def validate(asked: _Validate) -> Comparison:
     models = (asked.reference, asked.candidate)
     names = (_name(asked.reference), _name(asked.candidate))
     return agreement.compare(models, names, _given(asked.inputs), asked)
+
+
+@dataclass(frozen=True)
+class _Check(Checking):
+    reference: ModelLike
+    candidate: ModelLike
+    inputs: Data = None
+    metric: str | Callable[[object], object] | None = field(default=None, kw_only=True)
+    baseline: PathLike | None = field(default=None, kw_only=True)
+
+
+@called_as(_Check)
+def check(asked: _Check) -> Check:
+    """Judge a smaller model by thresholds; what was not asked is not judged.
+
+    Args:
+        reference: the dense model.
+        candidate: the smaller one.
+        inputs: samples; drop, agreement and cosine need some.
+        metric: "module:function", or a function that takes a model as it was given here and returns a number
+            or one per sample; higher is better.
+        baseline: what the command stored with `--report FILE.json`; no figure in it may have become worse.
+
+    Raises:
+        GraphpruneError: a model does not load or run, the inputs do not fit, or nothing was asked.
+    """
+    from graphprune.pipeline import checking, thresholds
+    from graphprune.pipeline.metric import load
+
+    job = checking.Job(
+        models=(asked.reference, asked.candidate),
+        names=(_name(asked.reference), _name(asked.candidate)),
+        inputs=_given(asked.inputs),
+        metric=load(asked.metric) if asked.metric is not None else None,
+        baseline=thresholds.baseline(Path(asked.baseline)) if asked.baseline is not None else None,
+    )
+    return checking.check(job, asked)
 
 
 @dataclass(frozen=True)

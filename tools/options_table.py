@@ -71,9 +71,9 @@ def render() -> str:
 
 
 def _row(item: Option) -> str:
-    flag = f"`{_shown(item)}`" if item.flag else "`-o NAME=KIND`" if item.name == "outputs" else ""
+    flag = f"`{_shown(item)}`" if item.flag else "`--output NAME=KIND`" if item.name == "outputs" else ""
     recipe = f"`{item.name}`" if item.recipe else ""
-    taken = ", ".join(name for name in COMMANDS if item.name in _names(name))
+    taken = ", ".join(name for name in COMMANDS if _takes(name, item))
     cells = (flag, f"`{item.name}`", recipe, item.default, taken, _cell(item.help))
     return f"| {' | '.join(cells)} |\n"
 
@@ -89,8 +89,12 @@ def _loaded(name: str) -> click.Command:
     return command
 
 
-def _names(name: str) -> set[str | None]:
-    return {each.name for each in _loaded(name).params}
+def _takes(name: str, item: Option) -> bool:
+    """Whether a command has this option, and not another one of its name."""
+    if name == "compile" and not item.flag:
+        return any(each.name == "output" for each in _loaded(name).params)
+    shown = (item.name, item.command_help)
+    return any((each.name, getattr(each, "help", "")) == shown for each in _loaded(name).params)
 
 
 def _command(name: str) -> str:
@@ -102,9 +106,9 @@ def _command(name: str) -> str:
 
 def _own(command: click.Command) -> Iterator[str]:
     """Options that stand in no class of settings."""
-    shared = {each.name for each in options(Settings)}
+    shared = {each.name: each.command_help for each in options(Settings)}
     for item in command.params:
-        if isinstance(item, click.Option) and item.name not in shared:
+        if isinstance(item, click.Option) and shared.get(item.name or "") != item.help:
             names = ", ".join(f"`{each}`" for each in (*item.opts, *item.secondary_opts))
             default = f" [default: {item.default}]" if item.show_default else ""
             yield f"| {names}{_value(item)} | {_cell(item.help or '')}{_cell(default)} |\n"

@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": "Show size, operators, groups, and what is pinned and why.",
     "explain": "Say why slots are coupled, why a group is pinned, or what a pass does.",
     "validate": "Compare two models on the same inputs.",
+    "check": "Judge a smaller model by thresholds: a gate for continuous integration.",
     "bench": "Measure parameters, MACs, bytes and interleaved latency.",
     "passes": "List the installed passes, or describe one.",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -132,8 +132,11 @@ def at_least(bound: int) -> Callable[[click.Context, click.Parameter, int | None
     return check
 
 
-def printing(quiet: str = "", verbose: str = "") -> Wrap:
-    """How results are printed; the command gets it as `show`. Without a text there is no -q or no -v."""
+def printing(quiet: str = "", verbose: str = "", more: Sequence[str] = ()) -> Wrap:
+    """How results are printed; the command gets it as `show`. Without a text there is no -q or no -v.
+
+    `more` are forms beside text and JSON.
+    """
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
         @wraps(function)
@@ -147,7 +150,7 @@ def printing(quiet: str = "", verbose: str = "") -> Wrap:
         if quiet:
             command = click.option("-q", "--quiet", is_flag=True, help=quiet)(command)
         command = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")(command)
-        choice = click.Choice(["text", "json"])
+        choice = click.Choice(["text", "json", *more])
         text = "How results are printed."
         return click.option("--format", "form", type=choice, default="text", help=text)(command)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
@@ -182,7 +183,7 @@ class Show:
     """How a command shows what it found.
 
     Attributes:
-        form: text for people, or json.
+        form: text for people, json, or one that the command adds.
         quiet: print nothing but errors.
         verbose: name the phases, and show more.
         err: results go to stderr, as stdout is taken.
@@ -197,9 +198,26 @@ class Show:
         """What is told how far the work is."""
         return Progress(self.quiet, self.verbose)
 
-    def result(self, value: T, tables: Callable[[T], Iterable[Table]], document: object = None) -> None:
-        """A result on stdout; `document` is its JSON where that is not all of the value."""
+    def result(
+        self,
+        value: T,
+        tables: Callable[[T], Iterable[Table]],
+        document: object = None,
+        forms: Mapping[str, Callable[[T], str]] = MappingProxyType({}),
+    ) -> None:
+        """A result on stdout.
+
+        Args:
+            value: the result.
+            tables: of it, for people.
+            document: its JSON where that is not all of the value.
+            forms: texts of it in other forms.
+        """
         if self.quiet:
+            return
+        if self.form in forms:
+            with _stdout() as out:
+                click.echo(forms[self.form](value), out)
             return
         if self.form == "json":
             show_json(value if document is None else document)

@@ -18,7 +18,7 @@ from graphprune.ir.names import quote
 from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.samples import Batches, Given, feeds_for
-from graphprune.pipeline.settings import Comparing
+from graphprune.pipeline.settings import Comparing, Timing
 
 if TYPE_CHECKING:
     from graphprune.runtime.compare import Agreement
@@ -170,7 +170,7 @@ def judge(first: ir.Model, second: ir.Model, feeds: Batches, settings: Comparing
     return Judged(native, exact, f"in exact arithmetic they {how} (error {error:.2g}): {why}")
 
 
-def saturation(models: Sequence[ir.Model], feeds: Iterable[Arrays], settings: Comparing) -> str:
+def saturation(models: Sequence[ir.Model], feeds: Iterable[Arrays], settings: Timing) -> str:
     """That this CPU saturates products of bytes, and in which weights of these models; empty if in none."""
     from graphprune.runtime.saturation import MOST, saturated_factors
 

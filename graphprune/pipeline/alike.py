@@ -54,13 +54,18 @@ def common_feeds(models: Sequence[ir.Model], settings: Running) -> list[dict[str
 
 def fitting(feed: Mapping[str, np.ndarray], model: ir.Model, settings: Running) -> dict[str, np.ndarray]:
     """The inputs of a model from those of another, in its types; new ones where they do not fit."""
-    inputs = {value.name or "": value for value in model.graph.inputs}
-    rest = {name: _typed(array, inputs[name]) for name, array in feed.items() if name in inputs}
+    rest = typed(model, feed)
     needed = {value.name for value in data_inputs(model)}
     if fits(rest, model) and needed <= rest.keys():
         return rest
     found: Batches = feeds_for(model, None, settings)
     return dict(found[0])
+
+
+def typed(model: ir.Model, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those inputs of another model that this one has, in its own types."""
+    inputs = {value.name or "": value for value in model.graph.inputs}
+    return {name: _typed(array, inputs[name]) for name, array in feed.items() if name in inputs}
 
 
 def fits(feed: Mapping[str, np.ndarray], model: ir.Model) -> bool:

@@ -133,6 +133,24 @@ class Bytes(Accepts):
 
 
 @dataclass(frozen=True)
+class Left(Accepts):
+    """What may be left of a size: a share of it up to 1, or bytes."""
+
+    metavar: str = "SIZE"
+
+    def text(self, called: str, text: str) -> float:
+        """0.5, 500MB, 2GiB or a plain number of bytes."""
+        try:
+            return self.value(called, float(text))
+        except ValueError:
+            return Bytes().text(called, text)
+
+    def value(self, called: str, value: object) -> float:
+        """A number, or the text of the command line."""
+        return self.text(called, value) if isinstance(value, str) else Number().value(called, value)
+
+
+@dataclass(frozen=True)
 class File(Accepts):
     """A path."""
 

@@ -46,37 +46,55 @@ def read(path: Path) -> Recipe:
     Raises:
         ArgumentError: the file is unreadable, is not TOML, or holds something a recipe does not have.
     """
+    return parse(text(path, "recipe"), str(path))
+
+
+def text(path: Path, noun: str) -> str:
+    """The text of a small file.
+
+    Raises:
+        ArgumentError: it cannot be read, is too large to be a `noun`, or no text.
+    """
     try:
         if path.stat().st_size > _LIMIT:
-            raise ArgumentError(f"recipe '{path}' is larger than 1 MiB: that is not a recipe")
-        return parse(path.read_text(encoding="utf-8"), str(path))
+            raise ArgumentError(f"{noun} '{path}' is larger than 1 MiB: that is not a {noun}")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ArgumentError(f"cannot read recipe '{path}': {error.strerror}") from None
+        raise ArgumentError(f"cannot read {noun} '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ArgumentError(f"recipe '{path}' is not UTF-8 text") from None
+        raise ArgumentError(f"{noun} '{path}' is not UTF-8 text") from None
 
 
 def parse(text: str, where: str = "recipe") -> Recipe:
     """A recipe from its text."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ArgumentError(f"'{where}' is not TOML: {error}") from None
-    except RecursionError:
-        raise ArgumentError(f"'{where}' is not a recipe: its lists are nested too deeply") from None
-    for key in table:
+    stored = table(text, where)
+    for key in stored:
         if key not in ("pipeline", "options"):
             hint = did_you_mean(key, ("pipeline", "options"))
             raise ArgumentError(f"'{where}' has an unknown key '{key}'", hint)
-    pipeline = table.get("pipeline")
+    pipeline = stored.get("pipeline")
     if isinstance(pipeline, list) and all(isinstance(stage, str) for stage in pipeline):
         pipeline = ", ".join(pipeline)
     if not isinstance(pipeline, str):
         raise ArgumentError(f"'{where}' has no pipeline", 'write: pipeline = "prune(ratio=0.5)"')
-    options = table.get("options", {})
+    options = stored.get("options", {})
     if not isinstance(options, dict):
         raise ArgumentError(f"options of '{where}' is not a table")
     return Recipe(pipeline, {key: _option(key, value, where) for key, value in options.items()})
+
+
+def table(text: str, where: str) -> dict[str, object]:
+    """What a TOML text holds.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ArgumentError(f"'{where}' is not TOML: {error}") from None
+    except RecursionError:
+        raise ArgumentError(f"'{where}' is not a recipe: its lists are nested too deeply") from None
 
 
 def _option(key: str, value: object, where: str) -> object:

@@ -17,6 +17,7 @@ from graphprune.pipeline.option import (
     File,
     Flag,
     Kinds,
+    Left,
     Number,
     Shapes,
     Whole,
@@ -52,7 +53,7 @@ class Looking:
         "Make an input a constant, and take the branches it decides.",
         usage="e.g. sr=16000; repeat for several",
     )
-    max_bytes: int | None = option(
+    max_bytes: float | None = option(
         None, Bytes(), "Refuse model files larger than this.", usage="e.g. 500MB", recipe=False, rare=True
     )
     allow_external_links: bool = option(
@@ -79,7 +80,7 @@ class Looking:
         from graphprune.ir.limits import Limits
 
         limits = Limits(allow_external_links=self.allow_external_links)
-        return limits if self.max_bytes is None else replace(limits, max_bytes=self.max_bytes)
+        return limits if self.max_bytes is None else replace(limits, max_bytes=int(self.max_bytes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,58 @@ class Comparing(Timing):
     )
 
 
+_KINDS_HELP = (
+    "Judge an output of the model as classes, scores or values, where the report takes it for something else."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gating(Timing):
+    """What a result has to keep to, measured on samples."""
+
+    max_drop: float | None = option(
+        None,
+        Number(share=True),
+        "Largest drop of any output against the dense model, in [0, 1]; more fails.",
+    )
+    strict: bool = option(False, Flag(), "Exit 1 where the samples cannot decide about a bound.")
+    outputs: Mapping[str, UserKind] = option({}, Kinds(), _KINDS_HELP, flag="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checking(Gating):
+    """What a smaller model has to keep to (`check`); `thresholds` says what each bound is of."""
+
+    min_top1: float | None = option(
+        None, Number(share=True), "Least top-1 agreement of any output that holds classes, in [0, 1]."
+    )
+    min_worst_class: float | None = option(
+        None, Number(share=True), "Least top-1 agreement of any class of ten samples or more, in [0, 1]."
+    )
+    min_cosine: float | None = option(
+        None, Number(share=True), "Least cosine of any output with the dense model's, in [0, 1]."
+    )
+    min_speedup: float | None = option(
+        None, Number(), "How many times as fast as the dense model it has to be.", usage="e.g. 1.3"
+    )
+    max_bytes: float | None = option(
+        None,
+        Left(),
+        "Largest file, weights beside it included.",
+        usage="e.g. 4MB; up to 1 a share of the dense model's",
+    )
+    min_metric: float | None = option(None, Number(), "Least value of --metric.")
+    max_metric_loss: float | None = option(
+        None, Number(), "By how much --metric may be below the dense model's."
+    )
+    outputs: Mapping[str, UserKind] = option({}, Kinds(), _KINDS_HELP, flag="--output")
+
+    @property
+    def limits(self) -> Limits:
+        """What a model file may cost; --max-bytes is a bound here, not a limit."""
+        return Looking(allow_external_links=self.allow_external_links).limits
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choosing(Running):
     """How samples are chosen (`calibrate`)."""
@@ -140,7 +193,7 @@ class Choosing(Running):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Comparing, Choosing):
+class Settings(Comparing, Choosing, Gating):
     """How a compile runs, apart from what it does to the model (`compile`)."""
 
     set_shape: Mapping[str, tuple[int, ...]] = option(
@@ -155,20 +208,7 @@ class Settings(Comparing, Choosing):
         "Keep what is measured on --calibration here, and use what an earlier compile measured.",
         recipe=False,
     )
-    max_drop: float | None = option(
-        None,
-        Number(share=True),
-        "Largest drop of any output against the dense model, in [0, 1]; more is a missed budget.",
-    )
-    strict: bool = option(False, Flag(), "Exit 1 where the samples cannot decide about --max-drop.")
     allow_short: bool = option(False, Flag(), "Write a model that misses its budget.")
-    outputs: Mapping[str, UserKind] = option(
-        {},
-        Kinds(),
-        "Judge an output of the model as classes, scores or values, where the report takes it for something "
-        "else.",
-        flag="",
-    )
     bench: bool = option(False, Flag(), "Measure latency before and after.", flag="--bench/--no-bench")
     verify_each: bool = option(False, Flag(), "Check the graph after every pass, not only the last.")
     sparse_initializers: bool = option(

@@ -14,7 +14,7 @@ from graphprune.ir.names import quote
 from graphprune.pipeline.agreement import ROUNDS, OpenedOnce, saturation
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
 from graphprune.pipeline.samples import Judging, Narrow, Samples, same
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Gating, Settings, Timing
 from graphprune.runtime.session import Feeds
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ MISFIT_LEAST = 0.01
 """A smaller error on samples held back harms nobody, whatever it is on the others."""
 
 
-def how_judged(model: ir.Model, sizes: Sizes, settings: Settings) -> tuple[Judged, ...]:
+def how_judged(model: ir.Model, sizes: Sizes, settings: Gating) -> tuple[Judged, ...]:
     """What each output is, with what the user said of some.
 
     Raises:
@@ -68,7 +68,7 @@ def require_data(settings: Settings, given: bool) -> None:
 
 def runner(
     model: ir.Model,
-    settings: Settings,
+    settings: Timing,
     exact: bool = False,
     narrow: Sequence[Narrow] = (),
     optimise: bool = True,
@@ -83,7 +83,7 @@ def runner(
     return _running(session, model, settings, narrow)
 
 
-def _running(session: Session, model: ir.Model, settings: Settings, narrow: Sequence[Narrow] = ()) -> Runner:
+def _running(session: Session, model: ir.Model, settings: Timing, narrow: Sequence[Narrow] = ()) -> Runner:
     names = {value.name for value in model.graph.inputs}
 
     def run(feed: Feeds) -> dict[str, np.ndarray]:
@@ -194,8 +194,8 @@ def beside(
     small: ir.Model,
     outputs: tuple[Judged, ...],
     judging: Judging,
-    settings: Settings,
-    narrow: Sequence[Narrow],
+    settings: Gating,
+    narrow: Sequence[Narrow] = (),
 ) -> AgreementReport:
     """The exact drop beside the native one where bytes are multiplied, and why where they judge otherwise."""
     from graphprune.runtime.exact import has_products
@@ -338,7 +338,7 @@ def gate(report: AgreementReport, settings: Settings) -> tuple[str, ...]:
             "--max-drop cannot be judged: these samples say nothing about any output", hint, settings
         )
     drop, name = report.drop, quote(report.output)
-    unsure = _undecided(report, bound)
+    unsure = inconclusive(drop, bound, report.samples)
     if drop.value > bound:
         line = f"the drop of output {name} is {drop.value:.3f}, more than --max-drop {bound:g}"
         beside = report.saturation and f"\n  {report.saturation}"
@@ -357,15 +357,13 @@ def _missed(line: str, hint: str, settings: Settings) -> tuple[str, ...]:
     return (line,)
 
 
-def _undecided(report: AgreementReport, bound: float) -> str:
-    """What more samples would decide; empty where the interval lies on one side."""
-    assert report.drop is not None
-    drop = report.drop
-    if not drop.low < bound < drop.high:
+def inconclusive(found: Interval, bound: float, number: int, noun: str = "samples") -> str:
+    """What more samples would decide; empty where the interval lies on one side of the bound."""
+    if not found.low < bound < found.high:
         return ""
-    reach = drop.high - drop.value if drop.value <= bound else drop.value - drop.low
-    apart = abs(bound - drop.value)
+    reach = found.high - found.value if found.value <= bound else found.value - found.low
+    apart = abs(bound - found.value)
+    so_far = f"inconclusive, {number} {noun}"
     if not apart:
-        return f"inconclusive, {report.samples} samples; no number would decide"
-    number = int(np.ceil(report.samples * (reach / apart) ** 2))
-    return f"inconclusive, {report.samples} samples; about {number} would decide"
+        return f"{so_far}; no number would decide"
+    return f"{so_far}; about {int(np.ceil(number * (reach / apart) ** 2))} would decide"
