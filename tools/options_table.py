@@ -91,8 +91,8 @@ def _loaded(name: str) -> click.Command:
 
 def _takes(name: str, item: Option) -> bool:
     """Whether a command has this option, and not another one of its name."""
-    if name == "compile" and not item.flag:
-        return any(each.name == "output" for each in _loaded(name).params)
+    if (name, item.name) == ("compile", "outputs"):
+        return True
     shown = (item.name, item.command_help)
     return any((each.name, getattr(each, "help", "")) == shown for each in _loaded(name).params)
 

@@ -129,7 +129,7 @@ def _judged(threshold: Threshold, flag: str, figure: Figure, bound: float) -> Ju
     unsure = ""
     if low is not None and high is not None:
         noun = "rounds" if threshold.source == "clock" else "samples"
-        unsure = inconclusive(Interval(value, low, high), bound, figure.number, noun)
+        unsure = inconclusive(Interval(value, low, high), bound, figure.number, threshold.most, noun)
     verdict: Verdict = "fail" if beyond else "inconclusive" if unsure else "pass"
     return Judgement(flag, figure, bound, verdict, unsure)
 

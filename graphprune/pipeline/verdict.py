@@ -342,10 +342,10 @@ def gate(report: AgreementReport, settings: Settings) -> tuple[str, ...]:
     if drop.value > bound:
         line = f"the drop of output {name} is {drop.value:.3f}, more than --max-drop {bound:g}"
         beside = report.saturation and f"\n  {report.saturation}"
-        return _missed(f"{line}{unsure and f' ({unsure})'}{beside}", hint, settings)
+        return _missed(f"{line}{unsure and f' (inconclusive, {unsure})'}{beside}", hint, settings)
     if drop.high <= bound:
         return ()
-    line = f"--max-drop {bound:g} is {unsure}: the drop of output {name} is {drop}"
+    line = f"--max-drop {bound:g} is inconclusive, {unsure}: the drop of output {name} is {drop}"
     if settings.strict:
         raise PromiseError(line, "give more samples, or leave --strict out")
     return (line,)
@@ -357,13 +357,21 @@ def _missed(line: str, hint: str, settings: Settings) -> tuple[str, ...]:
     return (line,)
 
 
-def inconclusive(found: Interval, bound: float, number: int, noun: str = "samples") -> str:
-    """What more samples would decide; empty where the interval lies on one side of the bound."""
-    if not found.low < bound < found.high:
+def inconclusive(found: Interval, bound: float, number: int, most: bool = True, noun: str = "samples") -> str:
+    """What more samples would decide; empty where the whole interval lies on one side of the bound.
+
+    Args:
+        found: the estimate.
+        bound: the most that it may be; the least if not `most`.
+        number: of samples that it rests on.
+        most: whether more than the bound is too much.
+        noun: what they are.
+    """
+    within = [end <= bound if most else end >= bound for end in (found.low, found.high)]
+    if within[0] == within[1]:
         return ""
     reach = found.high - found.value if found.value <= bound else found.value - found.low
     apart = abs(bound - found.value)
-    so_far = f"inconclusive, {number} {noun}"
     if not apart:
-        return f"{so_far}; no number would decide"
-    return f"{so_far}; about {int(np.ceil(number * (reach / apart) ** 2))} would decide"
+        return f"{number} {noun}; no number would decide"
+    return f"{number} {noun}; about {int(np.ceil(number * (reach / apart) ** 2))} would decide"

@@ -93,7 +93,8 @@ def line(item: Judgement) -> str:
     what = f"{threshold.title}{where} is {value}, {relation} {bound} of {item.threshold}"
     if figure.value is None:
         what = f"{threshold.title} cannot be judged, {item.threshold} {bound}"
-    return f"{what}: {escape(item.remark)}" if item.remark else what
+    unsure = "inconclusive, " if item.verdict != "pass" and figure.low is not None else ""
+    return f"{what}: {unsure}{escape(item.remark)}" if item.remark else what
 
 
 def _troubled(result: Check) -> list[Judgement]:

@@ -19,6 +19,7 @@ HELP = {
     "help-inspect": ("inspect",),
     "help-explain": ("explain",),
     "help-validate": ("validate",),
+    "help-check": ("check",),
     "help-bench": ("bench",),
     "help-calibrate": ("calibrate",),
     "help-passes": ("passes",),

@@ -26,7 +26,8 @@ def loaded(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("compile",), ("inspect",), ("explain",), ("validate",), ("bench",), ("passes",)]
+    "command",
+    [(), ("compile",), ("inspect",), ("explain",), ("validate",), ("check",), ("bench",), ("passes",)],
 )
 def test_help_imports_nothing_heavy(command: tuple[str, ...]) -> None:
     assert loaded(*command, "--help") == "[]"

@@ -13,13 +13,14 @@ import pytest
 from graphprune.pipeline.agreement import Comparison
 from graphprune.pipeline.benchmark import Bench
 from graphprune.pipeline.catalogue import PassHelp, PassLine
+from graphprune.pipeline.checking import Check
 from graphprune.pipeline.explanation import Explanation
 from graphprune.pipeline.inspection import Inspection
 from graphprune.pipeline.report import Report
 
 from .pages import ROOT
 
-DOCUMENTS = (Report, Inspection, Explanation, PassLine, PassHelp, Comparison, Bench)
+DOCUMENTS = (Report, Inspection, Explanation, PassLine, PassHelp, Comparison, Check, Bench)
 WORDS = {object: "any", str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \|", re.MULTILINE)
 
@@ -55,6 +56,8 @@ def worded(kind: object) -> str:
         return f"[{worded(parts[0])}]"
     if origin is dict:
         return f"{{{worded(parts[0])}: {worded(parts[1])}}}"
+    if origin is typing.Literal:
+        return WORDS[str]
     if isinstance(kind, type):
         return WORDS.get(kind, kind.__name__)
     raise TypeError(kind)

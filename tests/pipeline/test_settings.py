@@ -18,13 +18,14 @@ from graphprune.errors import ArgumentError
 from graphprune.pipeline import recipe
 from graphprune.pipeline.calls import called_as
 from graphprune.pipeline.option import KINDS, options
-from graphprune.pipeline.settings import Choosing, Comparing, Looking, Settings, Timing
+from graphprune.pipeline.settings import Checking, Choosing, Comparing, Looking, Settings, Timing
 
 FUNCTIONS = {
     graphprune.compile: Settings,
     graphprune.calibrate: Choosing,
     graphprune.find_groups: Looking,
     graphprune.validate: Comparing,
+    graphprune.check: Checking,
     graphprune.bench: Timing,
 }
 
