@@ -11,8 +11,7 @@ from graphprune.axes.branches import find_branches
 from graphprune.axes.caches import cache_pairs, token_axis
 from graphprune.axes.groups import Group, form_groups
 from graphprune.axes.shared import parted_uses, tied_uses
-from graphprune.ir.defaults import is_constant
-from graphprune.ir.nodes import operator_of
+from graphprune.ir.nodes import is_constant, operator_of
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.labels.algebra import Label, fixed, is_fixed
 from graphprune.labels.edits import Edit

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
 
 import numpy as np
 import onnx_ir as ir
@@ -116,16 +115,6 @@ def make_inputs(model: ir.Model, names: Iterable[str]) -> None:
     for name in names:
         if name in graph.initializers and name not in present:
             graph.inputs.append(graph.initializers[name])
-
-
-def is_constant(value: ir.Value | None) -> TypeGuard[ir.Value]:
-    """Whether this value is an initializer that no caller can override."""
-    return (
-        value is not None
-        and value.const_value is not None
-        and value.producer() is None
-        and not value.is_graph_input()
-    )
 
 
 def settings(model: ir.Model) -> dict[str, Array]:

@@ -9,8 +9,8 @@ from onnx.reference import ReferenceEvaluator
 
 from graphprune.ir.arrays import Array
 from graphprune.ir.build import become, drop_unread
-from graphprune.ir.defaults import is_constant
 from graphprune.ir.domains import is_default
+from graphprune.ir.nodes import is_constant
 
 REFERENCE = 19
 """The reference knows these operators from this opset on; what older ones may hold they compute alike."""

@@ -9,10 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
-from graphprune.ir.defaults import is_constant
 from graphprune.ir.domains import is_default
 from graphprune.ir.element import UNSIZED, is_packed
 from graphprune.ir.evaluate import Attributes, CannotEvaluateError, Evaluator, Inputs, evaluator, integer
+from graphprune.ir.nodes import is_constant
 from graphprune.ir.operators import Shape
 
 FOLDABLE = frozenset([

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import onnx_ir as ir
 
@@ -29,6 +29,16 @@ def operator_of(node: Named) -> str:
 def input_of(node: ir.Node, position: int) -> ir.Value | None:
     """An input; None where it is left out."""
     return node.inputs[position] if position < len(node.inputs) else None
+
+
+def is_constant(value: ir.Value | None) -> TypeGuard[ir.Value]:
+    """Whether this value is an initializer that no caller can override."""
+    return (
+        value is not None
+        and value.const_value is not None
+        and value.producer() is None
+        and not value.is_graph_input()
+    )
 
 
 def is_literal(node: Named) -> bool:

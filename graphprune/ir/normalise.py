@@ -10,11 +10,11 @@ import onnx_ir as ir
 
 from graphprune.ir.build import become, drop_unread, initializer
 from graphprune.ir.decided import take_branches
-from graphprune.ir.defaults import is_constant, make_constant
+from graphprune.ir.defaults import make_constant
 from graphprune.ir.fold_weights import SMALL, fold_weights, freed
 from graphprune.ir.given import close_inputs, complete
 from graphprune.ir.inline import inline
-from graphprune.ir.nodes import is_alias, is_literal
+from graphprune.ir.nodes import is_alias, is_constant, is_literal
 from graphprune.ir.operators import Operators
 from graphprune.ir.shape_data import constant
 from graphprune.ir.shapes import Sizes, infer

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Ids
-from graphprune.ir.defaults import is_constant
+from graphprune.ir.nodes import is_constant
 from graphprune.ir.operators import Shape
 from graphprune.ir.shape_data import Data
 from graphprune.labels.algebra import (

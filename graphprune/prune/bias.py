@@ -11,8 +11,8 @@ import onnx_ir as ir
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array, Doubles
 from graphprune.ir.build import Names, initializer, new_node, supersede
-from graphprune.ir.defaults import is_constant
 from graphprune.ir.names import quote
+from graphprune.ir.nodes import is_constant
 from graphprune.ops import record_of
 from graphprune.ops.forms.sums import adder
 from graphprune.ops.record import Layer

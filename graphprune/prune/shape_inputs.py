@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Ints
-from graphprune.ir.defaults import is_constant
 from graphprune.ir.evaluate import MOVES, CannotEvaluateError
+from graphprune.ir.nodes import is_constant
 from graphprune.labels.algebra import Label, Size, size_of
 from graphprune.labels.edits import ShapeInput
 from graphprune.ops import has

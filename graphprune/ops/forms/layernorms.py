@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from graphprune.ir.defaults import is_constant
+from graphprune.ir.nodes import is_constant
 from graphprune.labels.structures import VarianceRegion
 
 MEANS = frozenset(["ReduceMean", "GlobalAveragePool"])
