@@ -32,7 +32,10 @@ TRIED = 16
 
 @dataclass(frozen=True)
 class OutputComparison:
-    """One output of both models over all batches; `top1` is the share of rows with the same argmax."""
+    """One output of both models over all batches; `top1` is the share of rows with the same argmax.
+
+    `difference` says what kind there is: numbers, answers, not finite or form; empty where they agree.
+    """
 
     name: str
     ok: bool
@@ -41,6 +44,7 @@ class OutputComparison:
     cosine: float
     top1: float | None
     note: str
+    difference: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def compare(
 
 def _compared(agreed: Agreement | None) -> tuple[OutputComparison, ...]:
     return tuple(
-        OutputComparison(o.name, o.ok, o.max_abs, o.relative, o.cosine, o.top1, o.note)
+        OutputComparison(o.name, o.ok, o.max_abs, o.relative, o.cosine, o.top1, o.note, o.difference)
         for o in (agreed.outputs if agreed else ())
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +12,9 @@ import onnx_ir as ir
 TOLERANCE = 1e-4
 # A result cannot agree more closely than a few steps of its own number format.
 STEPS = 4
+Difference = Literal["", "numbers", "answers", "not finite", "form"]
+"""What differs, from nothing to everything: numbers beyond the tolerance, but no answer; an argmax, a whole
+number or a string; numbers that are none; the output itself, its shape or its type."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class OutputAgreement:
         shape_a: of the reference.
         shape_b: of the other.
         tolerance: the bound on `relative` that was applied.
+        difference: what kind of difference there is where it is not ok.
     """
 
     name: str
@@ -42,6 +47,7 @@ class OutputAgreement:
     shape_a: tuple[int, ...]
     shape_b: tuple[int, ...]
     tolerance: float
+    difference: Difference = ""
 
 
 @dataclass(frozen=True)
@@ -81,18 +87,28 @@ def agreement(
 def merge(runs: Iterable[Agreement]) -> Agreement:
     """Several runs as one: each output at its worst; it proves something if any run does.
 
-    Cosine and top1 are then those of the worst run, not means.
+    Cosine is then that of the worst run, not a mean; top1 the least, and the difference the gravest.
     """
     worst: dict[str, OutputAgreement] = {}
+    found: dict[str, list[OutputAgreement]] = {}
     proving: set[str] = set()
     for run in runs:
         for output in run.outputs:
+            found.setdefault(output.name, []).append(output)
             old = worst.get(output.name)
             if old is None or (not output.ok, output.relative) > (not old.ok, old.relative):
                 worst[output.name] = output
             if output.proves:
                 proving.add(output.name)
-    return Agreement(tuple(_with_proof(output, output.name in proving) for output in worst.values()))
+    merged = (_gravest(output, found[name]) for name, output in worst.items())
+    return Agreement(tuple(_with_proof(output, output.name in proving) for output in merged))
+
+
+def _gravest(worst: OutputAgreement, runs: Sequence[OutputAgreement]) -> OutputAgreement:
+    kinds = get_args(Difference)
+    tops = [run.top1 for run in runs if run.top1 is not None]
+    difference = max((run.difference for run in runs), key=kinds.index)
+    return replace(worst, top1=min(tops, default=None), difference=difference)
 
 
 def _with_proof(output: OutputAgreement, proves: bool) -> OutputAgreement:
@@ -127,6 +143,7 @@ def _refused(
         shape_a=shape_a,
         shape_b=shape_b,
         tolerance=tolerance,
+        difference="form",
     )
 
 
@@ -161,6 +178,7 @@ def _exact(name: str, a: np.ndarray, b: np.ndarray) -> OutputAgreement:
         shape_a=a.shape,
         shape_b=b.shape,
         tolerance=0.0,
+        difference="answers" if wrong else "",
     )
 
 
@@ -175,6 +193,8 @@ def _floats(name: str, a: np.ndarray, b: np.ndarray, tolerance: float) -> Output
     max_abs = float(np.max(np.abs(fx - fy), initial=0.0))
     relative = float("inf") if nan or unmatched else _ratio(max_abs, float(np.max(np.abs(fx), initial=0.0)))
     broken = _breakage(nan, unmatched, relative, tolerance)
+    top1 = _top1(x, y)
+    kind: Difference = "not finite" if nan or unmatched else "numbers" if top1 in (None, 1.0) else "answers"
     silent = _silence(fx, a.size)
     return OutputAgreement(
         name,
@@ -184,10 +204,11 @@ def _floats(name: str, a: np.ndarray, b: np.ndarray, tolerance: float) -> Output
         max_abs=max_abs,
         relative=relative,
         cosine=_cosine(fx, fy),
-        top1=_top1(x, y),
+        top1=top1,
         shape_a=a.shape,
         shape_b=b.shape,
         tolerance=tolerance,
+        difference=kind if broken else "",
     )
 
 

@@ -75,6 +75,30 @@ def test_models_that_disagree_exit_1(run: Run, folder: Path) -> None:
     assert run("validate", "model.onnx", "model.onnx", "--inputs", "x.npz").code == 0
 
 
+def test_validate_says_what_kind_of_difference_there_is(run: Run, folder: Path) -> None:
+    scaled = small_model()
+    for name in ("fc.weight", "fc.bias"):
+        value = scaled.graph.initializers[name]
+        assert value.const_value is not None
+        value.const_value = ir.tensor(1.5 * value.const_value.numpy(), name=name)
+    ir.save(scaled, folder / "scaled.onnx")
+    outcome = run("validate", "model.onnx", "scaled.onnx")
+    assert outcome.code == 1
+    assert (
+        "\nDISAGREE in numbers alone: top-1 answers are all the same; graphprune check judges" in outcome.out
+    )
+    renamed = small_model()
+    renamed.graph.outputs[0].name = "other"
+    ir.save(renamed, folder / "renamed.onnx")
+    assert "\nDISAGREE: outputs are missing" in run("validate", "model.onnx", "renamed.onnx").out
+    ir.save(small_model(seed=1), folder / "other.onnx")
+    np.savez(
+        folder / "x.npz", image=np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)
+    )
+    shown = run("validate", "model.onnx", "other.onnx", "--inputs", "x.npz").out
+    assert "\nDISAGREE: answers differ, top-1 agreement " in shown
+
+
 def test_bench_compares_with_the_first(run: Run) -> None:
     outcome = run("bench", "model.onnx", "model.onnx", "--format", "json")
     first, second = json.loads(outcome.out)["models"]

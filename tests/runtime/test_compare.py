@@ -127,6 +127,28 @@ def test_the_worst_output_is_named():
     assert result.worst.name == "q"
 
 
+def test_what_kind_of_difference_there_is():
+    a = np.eye(4, dtype=np.float32)
+    other, infinite = a.copy(), a.copy()
+    other[0] = [0, 1, 0, 0]
+    infinite[0, 0] = np.inf
+    pairs = {"": a, "numbers": 2 * a, "answers": other, "not finite": infinite, "form": a[:, :3]}
+    for kind, b in pairs.items():
+        assert one(a, b).difference == kind
+    assert one(noise((4, 1)), 2 * noise((4, 1))).difference == "numbers"
+    assert one(np.arange(4), np.arange(4)[::-1]).difference == "answers"
+    assert agreement({"a": a}, {}).outputs[0].difference == "form"
+
+
+def test_the_gravest_difference_of_any_run_counts():
+    a = np.eye(4, dtype=np.float32)
+    other = a.copy()
+    other[0] = [0.9, 1, 0, 0]
+    far, answers = agreement({"y": a}, {"y": 5 * a}), agreement({"y": a}, {"y": other})
+    (merged,) = merge([answers, far]).outputs
+    assert (merged.relative, merged.top1, merged.difference) == (4, 0.75, "answers")
+
+
 def test_several_runs_merge_to_the_worst():
     good = agreement({"y": noise()}, {"y": noise()})
     bad = agreement({"y": noise()}, {"y": noise() * 2})
