@@ -56,7 +56,7 @@ def repaired(
         driver: behind the repaired prefix, or from statistics of the dense model.
         refresh: whether BatchNormalizations are re-estimated.
     """
-    from graphprune.prune.repair import Repaired, repair, wanted_grams
+    from graphprune.prune.repair import Change, Repaired, Way, repair, wanted_grams
 
     if how == "none" or not (cuts or bypassed):
         return Repaired({}, {})
@@ -65,14 +65,10 @@ def repaired(
         statistics = context.collect(analysis.model, wanted_grams(analysis), f"repair={how}")
     return repair(
         analysis,
-        cuts,
-        bypassed=bypassed,
-        base=base,
-        how=how,
-        driver=driver,
+        Change(cuts, tuple(bypassed), base or {}),
+        Way(how, driver, refresh),
         batches=context.calibration,
         statistics=statistics,
-        refresh=refresh,
         run=context.run,
     )
 

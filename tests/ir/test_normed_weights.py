@@ -14,7 +14,7 @@ from graphprune.ir.normalise import normalise
 from graphprune.ir.weights import parameters
 from graphprune.ops import record_of
 from graphprune.prune.evidence import SiteIndex
-from graphprune.prune.repair import Repaired, repair
+from graphprune.prune.repair import Change, Repaired, repair
 from graphprune.runtime.session import open_session
 from tests.prune.test_repair import distance, twin
 
@@ -113,7 +113,7 @@ def test_normed_weights_are_weights_and_repaired_as_such(kind: str) -> None:
     assert sorted(group.size for group in analysis.prunable) == [16, 16]
     assert all(places.sinks(group) for group in analysis.prunable)
     cuts = {group.id: tuple(range(8)) for group in analysis.prunable}
-    made = repair(analysis, cuts, batches=[images(128, 2)])
+    made = repair(analysis, Change(cuts), batches=[images(128, 2)])
     assert {"w2", "w3"} <= set(made.replaced)
     losses = [
         distance(source, twin(analysis, cuts, each), [images(64, 3)]) for each in (Repaired({}, {}), made)

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from graphprune.prune.repair import repair, sequential
+from graphprune.prune.repair import Change, repair, sequential
 from graphprune.prune.repair.fit import DAMPINGS, ROWS, WIDE, Fit, choose_damping, fit
 from graphprune.prune.repair.solve import Moments, observed
 from tests.axes.claims import sketch
@@ -96,7 +96,7 @@ def test_few_samples_choose_no_ridge(monkeypatch: pytest.MonkeyPatch, count: int
     monkeypatch.setattr("graphprune.prune.repair.fit.choose_damping", note)
     analysis = sketch(MLP, w1=(6, 12), w2=(12, 5))
     data = np.random.default_rng(0).standard_normal((count, 6)).astype(np.float32)
-    repair(analysis, {"w1:1": tuple(range(6))}, batches=[{"x": data[:9]}, {"x": data[9:]}])
+    repair(analysis, Change({"w1:1": tuple(range(6))}), batches=[{"x": data[:9]}, {"x": data[9:]}])
     assert asked == ([4] if chosen else [])
 
 
@@ -137,7 +137,7 @@ def test_all_rows_of_a_sample_stand_in_one_fold(
     for feed in data:
         np.moveaxis(feed["x"], 2 if body is MATMUL else 1, -1)[..., 0] = 0
     np.moveaxis(data[1]["x"], 2 if body is MATMUL else 1, -1)[5, ..., 0] = 1  # and says: this sample
-    repair(analysis, {analysis.prunable[0].id: (0, 2, 3, 5, 8)}, batches=data)
+    repair(analysis, Change({analysis.prunable[0].id: (0, 2, 3, 5, 8)}), batches=data)
     (folds,) = seen
     assert len(folds) == 4 and sum(fold.count for fold in folds) == 48 * rows
     assert all(fold.count for fold in folds), "every fold has samples"
@@ -159,7 +159,7 @@ def test_wide_layers_hold_their_sums_once_and_not_per_fold(
     monkeypatch.setattr("graphprune.prune.repair.observe.FOLDED_BYTES", 8 * 5 * 5 - less)
     analysis = sketch(MATMUL, w1=(6, 12), w2=(12, 5))
     data = np.random.default_rng(0).standard_normal((48, 7, 6)).astype(np.float32)
-    repair(analysis, {"w1:1": (0, 2, 3, 5, 8)}, batches=[{"x": data[:20]}, {"x": data[20:]}])
+    repair(analysis, Change({"w1:1": (0, 2, 3, 5, 8)}), batches=[{"x": data[:20]}, {"x": data[20:]}])
     (folds,) = seen
     assert len(folds) == held and sum(fold.count for fold in folds) == 48 * 7
 

@@ -9,7 +9,7 @@ from graphprune.prune.criteria import _products
 from graphprune.prune.divergence import _chunks
 from graphprune.prune.dual import RowSheet, kernel
 from graphprune.prune.masks.patterns import Pattern, keep_groups, keep_rows
-from graphprune.prune.repair import repair
+from graphprune.prune.repair import Change, repair
 from graphprune.prune.repair.observe import _Waiting
 from graphprune.prune.repair.samples import Samples
 from graphprune.prune.repair.sequential import FAINT, audible
@@ -136,9 +136,9 @@ def test_repairs(monkeypatch: pytest.MonkeyPatch, size: int, samples: int) -> No
     )  # fmt: skip
     cuts = {g.id: tuple(range(0, g.size, 2)) for g in analysis.prunable}
     data = [{"x": drawn(samples, 3, 2, 1)}]
-    whole = repair(analysis, cuts, batches=data)
+    whole = repair(analysis, Change(cuts), batches=data)
     pieces(monkeypatch, size, "repair.observe.CHUNK", "repair.sequential.PIECE")
-    parts = repair(analysis, cuts, batches=data)
+    parts = repair(analysis, Change(cuts), batches=data)
     assert parts.replaced.keys() == whole.replaced.keys() and parts.biases.keys() == whole.biases.keys()
     for name, array in whole.replaced.items():
         np.testing.assert_allclose(parts.replaced[name], array, atol=2e-4 * np.abs(array).max())

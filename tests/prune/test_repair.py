@@ -17,7 +17,7 @@ from graphprune.proof import prove
 from graphprune.proof.biases import undeclared
 from graphprune.prune.bias import with_biases
 from graphprune.prune.plan import Plan
-from graphprune.prune.repair import Driver, Repaired, repair, wanted_grams
+from graphprune.prune.repair import Change, Driver, Repaired, Way, repair, wanted_grams
 from graphprune.prune.repair.norms import refreshed
 from graphprune.prune.rewrite import rewrite
 from graphprune.prune.zeroed import zeroed
@@ -109,7 +109,7 @@ def errors(analysis: Analysis, *ways: tuple[str, Driver], share: float = 0.5) ->
     grams = collect(analysis.model, seen, wanted_grams(analysis))
     found = []
     for how, driver in ways:
-        made = repair(analysis, cuts, how=how, driver=driver, batches=seen, statistics=grams)
+        made = repair(analysis, Change(cuts), Way(how, driver), batches=seen, statistics=grams)
         found.append(distance(analysis.model, twin(analysis, cuts, made), unseen))
     return found
 
@@ -130,7 +130,7 @@ def test_every_repair_helps_and_the_sequential_refit_most(make: object) -> None:
 def test_matching_restores_the_spread_of_every_result() -> None:
     analysis, data = mlp(), batches(mlp())
     cuts = half(analysis)
-    made = repair(analysis, cuts, how="match", batches=data)
+    made = repair(analysis, Change(cuts), Way("match"), batches=data)
     model = twin(analysis, cuts, made)
     spreads = []
     for each in (analysis.model, model):
@@ -157,20 +157,20 @@ def test_a_copy_of_a_unit_can_go_for_free() -> None:
     cuts = {g.id: tuple(range(12)) for g in twice.prunable if g.id == "w1:1"}
     data = batches(twice)
     before = distance(model, twin(twice, cuts, Repaired({}, {})), data)
-    after = distance(model, twin(twice, cuts, repair(twice, cuts, batches=data)), data)
+    after = distance(model, twin(twice, cuts, repair(twice, Change(cuts), batches=data)), data)
     assert before > 0.05 and after < 1e-3 * before
 
 
 def test_without_a_cut_there_is_nothing_to_repair() -> None:
     analysis = cnn()
     whole = {g.id: tuple(range(g.size)) for g in analysis.prunable}
-    assert repair(analysis, whole, batches=batches(analysis)) == Repaired({}, {}, ())
+    assert repair(analysis, Change(whole), batches=batches(analysis)) == Repaired({}, {}, ())
 
 
 def test_removed_slots_of_what_is_replaced_are_zero() -> None:
     analysis = cnn()
     cuts = half(analysis)
-    made = repair(analysis, cuts, batches=batches(analysis))
+    made = repair(analysis, Change(cuts), batches=batches(analysis))
     again = zeroed(analysis, cuts, made.replaced)
     for name, array in made.replaced.items():
         if name not in ("m", "v"):  # what a norm subtracts from a removed channel is scaled by zero
@@ -181,7 +181,9 @@ def test_removed_slots_of_what_is_replaced_are_zero() -> None:
 
 def test_the_same_inputs_give_the_same_bits() -> None:
     analysis = cnn()
-    one, two = (repair(analysis, half(analysis), batches=batches(analysis), run=Run(3)) for _ in range(2))
+    one, two = (
+        repair(analysis, Change(half(analysis)), batches=batches(analysis), run=Run(3)) for _ in range(2)
+    )
     for first, second in ((one.replaced, two.replaced), (one.biases, two.biases)):
         assert first.keys() == second.keys()
         assert all(np.array_equal(first[name], second[name]) for name in first)
@@ -201,7 +203,7 @@ def test_a_repaired_cut_proves_itself(chain: tuple[str, ...], how: str) -> None:
         }
         for _ in range(6)
     ]
-    made = repair(analysis, plan.cuts, how=how, batches=data)
+    made = repair(analysis, Change(plan.cuts), Way(how), batches=data)
     plan = replace(plan, replaced=made.replaced, biases=made.biases)
     biased = with_biases(analysis.model, made.biases)
     assert undeclared(analysis.model, biased, made.biases) == ()
@@ -220,7 +222,7 @@ def test_half_precision_stays_half_precision() -> None:
         w2=np.random.default_rng(1).standard_normal((24, 5)).astype(halves),
     )
     data = [{"x": feed["x"].astype(halves)} for feed in batches(analysis)]
-    made = repair(analysis, half(analysis), batches=data)
+    made = repair(analysis, Change(half(analysis)), batches=data)
     assert made.replaced["w2"].dtype == made.biases["y"].dtype == halves
 
 
@@ -235,7 +237,7 @@ def test_a_repair_that_overflows_is_left_out_with_a_note() -> None:
     )
     cuts = {analysis.prunable[0].id: (0, 1)}
     data = [{"x": (1e-4 * feed["x"]).astype(halves)} for feed in batches(analysis)]
-    made = repair(analysis, cuts, batches=data)
+    made = repair(analysis, Change(cuts), batches=data)
     assert "w2" not in made.replaced
     assert any("w2" in note and "too large" in note for note in made.notes)
 
@@ -251,7 +253,7 @@ def test_a_bias_that_overflows_in_one_channel_is_left_out_with_a_note() -> None:
         k=np.zeros(2, halves),
     )
     x = np.stack([np.linspace(190, 200, 8), np.linspace(0, 1, 8)], axis=1).astype(halves)
-    made = repair(analysis, {analysis.prunable[0].id: (0, 3)}, batches=[{"x": x}], how="bias")
+    made = repair(analysis, Change({analysis.prunable[0].id: (0, 3)}), Way("bias"), batches=[{"x": x}])
     assert not made.biases and not made.replaced
     assert any("w" in note and "too large" in note for note in made.notes)
 
@@ -264,7 +266,7 @@ def test_layers_that_repair_cannot_reach_are_named() -> None:
         w2=(16, 5),
     )
     wide = next(group.id for group in analysis.groups if group.size == 16)
-    made = repair(analysis, {wide: tuple(range(8))}, batches=batches(analysis))
+    made = repair(analysis, Change({wide: tuple(range(8))}), batches=batches(analysis))
     assert not made.replaced
     assert any("joint (Einsum)" in note for note in made.notes)
 
@@ -303,7 +305,7 @@ def test_inputs_of_recurrent_cells_are_refitted(cell: tuple[str, int, int, str],
     wide = next(group.id for group in analysis.groups if group.size == 24)
     cuts = {wide: tuple(range(12))}  # each of those that go is half of one that stays
     grams = collect(analysis.model, data, wanted_grams(analysis))
-    made = repair(analysis, cuts, driver=driver, batches=data, statistics=grams)
+    made = repair(analysis, Change(cuts), Way(driver=driver), batches=data, statistics=grams)
     assert not made.notes and not made.biases
     none = distance(analysis.model, twin(analysis, cuts, Repaired({}, {})), data)
     assert distance(analysis.model, twin(analysis, cuts, made), data) < 0.01 * none  # the ridge is the rest
@@ -325,10 +327,10 @@ def test_the_mean_of_what_a_recurrent_cell_loses_goes_into_its_bias() -> None:
     wide = next(group.id for group in analysis.groups if group.size == 24)
     cuts = {wide: tuple(range(23))}
     grams = collect(analysis.model, data, wanted_grams(analysis))
-    made = repair(analysis, cuts, how="bias", driver="oneshot", batches=data, statistics=grams)
+    made = repair(analysis, Change(cuts), Way("bias", "oneshot"), batches=data, statistics=grams)
     assert set(made.replaced) == {"b"}
     assert distance(analysis.model, twin(analysis, cuts, made), data) < 1e-4
-    alone = repair(analysis, cuts, how="bias", batches=data)
+    alone = repair(analysis, Change(cuts), Way("bias"), batches=data)
     assert not alone.replaced and any("needs refit or match" in note for note in alone.notes)
 
 
@@ -341,7 +343,7 @@ def test_a_recurrent_cell_that_loses_inputs_and_state_is_repaired_and_proved() -
     feed = {"x": np.random.default_rng(5).standard_normal((5, 64, 8)).astype(np.float32)}
     cuts = half(analysis)
     assert {len(kept) for kept in cuts.values()} == {10, 5}
-    made = repair(analysis, cuts, batches=[feed])
+    made = repair(analysis, Change(cuts), batches=[feed])
     assert {"w2", "b", "w3"} <= set(made.replaced)
     assert any("(LSTM)" in note for note in made.notes)  # what it does with its own state stays as it is
     assert not made.replaced["b"][0].reshape(8, 10)[:4, 5:].any()  # gates of what is gone stay zero
@@ -363,7 +365,7 @@ def test_what_a_repair_leaves_of_a_dead_channel_is_zero_not_denormal() -> None:
     for name, scale in (("w1", decayed), ("b1", decayed), ("w2", decayed[:, None])):
         weights[name].const_value = ir.Tensor(weights[name].const_value.numpy() * scale, name=name)
     cuts = {group.id: tuple(range(group.size // 2)) for group in analysis.prunable}
-    made = repair(analysis, cuts, batches=batches(analysis))
+    made = repair(analysis, Change(cuts), batches=batches(analysis))
     assert "w2" in made.replaced
     for array in (*made.replaced.values(), *made.biases.values()):
         size = np.abs(array[array != 0])
@@ -375,7 +377,7 @@ def test_a_bias_leaves_weights_out_of_the_plan(driver: Driver) -> None:
     analysis = mlp()
     seen = batches(analysis)
     grams = collect(analysis.model, seen, wanted_grams(analysis))
-    made = repair(analysis, half(analysis), how="bias", driver=driver, batches=seen, statistics=grams)
+    made = repair(analysis, Change(half(analysis)), Way("bias", driver), batches=seen, statistics=grams)
     assert made.biases and not made.replaced
 
 
@@ -387,12 +389,12 @@ def test_norms_behind_a_repaired_layer_get_the_statistics_of_what_it_gives_now(d
         w1=(12, 3, 1, 1), w2=(8, 12, 1, 1), g=(8,), s=(8,), m=(8,), v=np.linspace(1, 2, 8).astype("f"),
         w3=(4, 8, 1, 1),
     )  # fmt: skip
-    seen, cuts = batches(analysis), {"w1:0": tuple(range(6))}
+    seen, change = batches(analysis), Change({"w1:0": tuple(range(6))})
     grams = collect(analysis.model, seen, wanted_grams(analysis))
     for how in ("refit", "bias"):
-        made = repair(analysis, cuts, how=how, driver=driver, batches=seen, statistics=grams)
+        made = repair(analysis, change, Way(how, driver), batches=seen, statistics=grams)
         assert {"m", "v"} <= set(made.replaced)
-        still = repair(analysis, cuts, how=how, driver=driver, batches=seen, statistics=grams, refresh=False)
+        still = repair(analysis, change, Way(how, driver, refresh=False), batches=seen, statistics=grams)
         assert not {"m", "v"} & set(still.replaced)
 
 
@@ -408,12 +410,12 @@ def test_a_weight_with_other_readers_keeps_its_values_and_says_so() -> None:
     cuts = {
         g.id: tuple(range(g.size // 2)) for g in analysis.prunable if "w" in {s.initializer for s in g.slices}
     }
-    made = repair(analysis, cuts, batches=batches(analysis))
+    made = repair(analysis, Change(cuts), batches=batches(analysis))
     assert "v" not in made.replaced and "u" in made.replaced
     assert any("v@" in note and "other readers" in note for note in made.notes)
     assert "y" in made.biases
     grams = collect(analysis.model, batches(analysis), wanted_grams(analysis))
-    once = repair(analysis, cuts, driver="oneshot", statistics=grams)
+    once = repair(analysis, Change(cuts), Way(driver="oneshot"), statistics=grams)
     assert "v" not in once.replaced and "u" in once.replaced
     assert any("v@" in note and "other readers" in note for note in once.notes)
 
@@ -434,7 +436,7 @@ def test_a_product_that_adds_what_is_computed_keeps_its_values_and_says_so(drive
         seen = batches(analysis)
         grams = collect(analysis.model, seen, wanted_grams(analysis)) if driver == "oneshot" else None
         data = {"statistics": grams} if driver == "oneshot" else {"batches": seen}
-        made = repair(analysis, cuts, driver=driver, **data)
+        made = repair(analysis, Change(cuts), Way(driver=driver), **data)
         assert ("v" not in made.replaced) == why
         assert any("no constant vector" in note for note in made.notes) == why
 
@@ -448,7 +450,7 @@ def test_a_product_that_loses_nothing_gets_no_new_add() -> None:
         u=(10, 4),
     )
     cuts = {g.id: tuple(range(6)) for g in analysis.prunable if g.size == 12}
-    made = repair(analysis, cuts, batches=batches(analysis))
+    made = repair(analysis, Change(cuts), batches=batches(analysis))
     assert set(made.biases) == {"c"} and set(made.replaced) == {"v", "u"}
 
 
@@ -503,17 +505,17 @@ def wide(mean: float, variance: float | np.ndarray) -> Vector:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("way", "words"),
     [
-        ({"how": "glue"}, "there is no repair 'glue'"),
-        ({"how": "refit"}, "needs calibration data"),
-        ({"how": "refit", "driver": "oneshot"}, "needs statistics"),
+        (Way("glue"), "there is no repair 'glue'"),
+        (Way("refit"), "needs calibration data"),
+        (Way("refit", "oneshot"), "needs statistics"),
     ],
 )
-def test_what_cannot_be_done_is_refused(given: dict[str, str], words: str) -> None:
+def test_what_cannot_be_done_is_refused(way: Way, words: str) -> None:
     analysis = mlp()
     with pytest.raises(ArgumentError, match=words):
-        repair(analysis, half(analysis), **given)  # type: ignore[arg-type]
+        repair(analysis, Change(half(analysis)), way)
 
 
 def test_a_repaired_plan_is_stored_and_repeats(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from graphprune.prune.repair import observe, repair
+from graphprune.prune.repair import Change, observe, repair
 from graphprune.runtime.holding import divide, some
 from graphprune.statistics import calibration, rows, stream
 from graphprune.statistics.calibration import sufficient
@@ -41,7 +41,7 @@ def test_the_cut_model_runs_from_where_it_is_cut(runs: Counter[str]) -> None:
     for sink in ("w2", "w4"):
         runs.clear()
         group = groups[sink]
-        made = repair(analysis, {group.id: range(1, group.size)}, batches=batches(analysis))
+        made = repair(analysis, Change({group.id: range(1, group.size)}), batches=batches(analysis))
         assert sink in made.replaced
         counts[sink] = runs["a"]
     assert counts["w4"] == 1 < counts["w2"]

@@ -25,7 +25,7 @@ from graphprune.pipeline import planfile
 from graphprune.proof import prove
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.plan import Plan
-from graphprune.prune.repair import Repaired, repair
+from graphprune.prune.repair import Change, Repaired, repair
 from graphprune.prune.rewrite import rewrite
 from graphprune.runtime.session import open_session
 from graphprune.statistics.collect import collect
@@ -115,7 +115,7 @@ def better(analysis: Analysis, data: list[Feed], share: float) -> Mapping[str, A
     places = SiteIndex(analysis)
     assert analysis.prunable and all(places.sinks(group) for group in analysis.prunable)
     cuts = halves(analysis)
-    made = repair(analysis, cuts, batches=data[:3])
+    made = repair(analysis, Change(cuts), batches=data[:3])
     before, after = (
         distance(analysis.model, twin(analysis, cuts, each), data[3:]) for each in (Repaired({}, {}), made)
     )
@@ -309,7 +309,7 @@ def test_quantised_attention_behind_a_cut_is_repaired() -> None:
     analysis = attention()
     group = next(g for g in analysis.prunable if any(s.initializer == "w0" for s in g.slices))
     data, cuts = near_a_plane((6, 12), 5), {group.id: tuple(range(3, 24))}
-    made = repair(analysis, cuts, batches=data[:3])
+    made = repair(analysis, Change(cuts), batches=data[:3])
     bare = Repaired({name: array for name, array in made.replaced.items() if name == "wi"}, made.biases)
     before, after = (distance(analysis.model, twin(analysis, cuts, each), data[3:]) for each in (bare, made))
     assert after < before and {"w", "b"} <= set(made.replaced), (before, after, sorted(made.replaced))

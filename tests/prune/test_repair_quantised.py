@@ -18,7 +18,7 @@ from graphprune.ops import record_of
 from graphprune.proof import prove
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.plan import Plan
-from graphprune.prune.repair import Repaired, repair
+from graphprune.prune.repair import Change, Repaired, repair
 from graphprune.prune.repair.worth import helps
 from graphprune.prune.rewrite import rewrite
 from graphprune.statistics.stored import grid_of
@@ -66,7 +66,7 @@ def test_products_of_integers_are_scored_and_repaired_on_their_grid() -> None:
     draw = np.random.default_rng(5)
     basis = draw.standard_normal((6, 16))
     seen, unseen = ({"x": (draw.standard_normal((64, 6)) @ basis).astype(np.float32)} for _ in "ab")
-    made = repair(analysis, cuts, batches=[seen])
+    made = repair(analysis, Change(cuts), batches=[seen])
     assert {"w2"} <= set(made.replaced) <= {"w2", "s2"} and made.replaced["w2"].dtype == np.uint8
     before, after = (
         distance(model, twin(analysis, cuts, each), [unseen]) for each in (Repaired({}, {}), made)
@@ -112,7 +112,7 @@ def qdq_net(bits: int = 8) -> tuple[Analysis, list[dict[str, Array]]]:
 def test_scales_grow_where_new_weights_leave_the_grid_and_biases_follow() -> None:
     analysis, data = qdq_net()
     cuts = {g.id: tuple(range(2)) for g in analysis.prunable}
-    made = repair(analysis, cuts, batches=data[:2])
+    made = repair(analysis, Change(cuts), batches=data[:2])
     old = {
         name: v.const_value.numpy() for name, v in analysis.model.graph.initializers.items() if v.const_value
     }
@@ -130,7 +130,7 @@ def test_scales_stay_where_wider_ones_are_no_nearer(monkeypatch: pytest.MonkeyPa
     analysis, data = qdq_net()
     cuts = {g.id: tuple(range(2)) for g in analysis.prunable}
     monkeypatch.setattr("graphprune.prune.repair.sequential.missed", lambda found, folds, live: 1.0)
-    made = repair(analysis, cuts, batches=data[:2])
+    made = repair(analysis, Change(cuts), batches=data[:2])
     assert "w3" in made.replaced and not {"sw2", "tw2", "sw3", "tw3"} & set(made.replaced)
 
 
@@ -138,7 +138,7 @@ def test_scales_stay_where_wider_ones_are_no_nearer(monkeypatch: pytest.MonkeyPa
 def test_a_quantised_net_is_repaired_on_its_own_grid(bits: int) -> None:
     analysis, data = qdq_net(bits)
     cuts = {g.id: tuple(range(g.size // 2)) for g in analysis.prunable}
-    none, made = Repaired({}, {}), repair(analysis, cuts, batches=data[:2])
+    none, made = Repaired({}, {}), repair(analysis, Change(cuts), batches=data[:2])
     before, after = (distance(analysis.model, twin(analysis, cuts, each), data[2:]) for each in (none, made))
     assert after < 0.5 * before
     assert {"w2", "w3", "bw2", "bw3"} <= set(made.replaced) and not made.biases
@@ -176,7 +176,7 @@ def test_repair_sees_its_own_codes_wherever_they_are_decoded() -> None:
     for ahead in (False, True):
         analysis = residual_mlp(ahead)
         cuts = {group.id: tuple(range(group.size // 2)) for group in analysis.prunable}
-        found.append(repair(analysis, cuts, batches=data).replaced)
+        found.append(repair(analysis, Change(cuts), batches=data).replaced)
     assert found[0].keys() == found[1].keys() and len(found[0]) >= 4
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
 
@@ -205,7 +205,7 @@ def test_a_convolution_of_integers_is_repaired_too() -> None:
     seen, unseen = (
         {"x": (draw.standard_normal((32, 6)) @ basis).reshape(32, 3, 8, 8).astype(np.float32)} for _ in "ab"
     )
-    made = repair(analysis, cuts, batches=[seen])
+    made = repair(analysis, Change(cuts), batches=[seen])
     ways = (Repaired({}, {}), made)
     before, after = (distance(analysis.model, twin(analysis, cuts, each), [unseen]) for each in ways)
     assert set(made.replaced) == {"w2"} and after < 0.7 * before
@@ -240,7 +240,7 @@ def test_codes_of_four_bits_go_through_a_plan_file(tmp_path: Path) -> None:
 def test_codes_that_bring_the_whole_model_no_closer_are_not_taken() -> None:
     analysis, data = qdq_net()
     cuts = {g.id: tuple(range(g.size // 2)) for g in analysis.prunable}
-    made = repair(analysis, cuts, batches=data[:2])
+    made = repair(analysis, Change(cuts), batches=data[:2])
     spoiled = {name: np.zeros_like(array) + 7 for name, array in made.replaced.items()}
     assert helps(analysis, cuts, made.replaced, {}, data[:2])
     assert not helps(analysis, cuts, spoiled, {}, data[:2])
@@ -281,7 +281,7 @@ def test_weights_behind_a_cast_are_repaired_as_they_are_stored() -> None:
     )
     cuts = {group.id: tuple(range(16)) for group in analysis.prunable}
     seen, unseen = {"x": floats(256, 16)}, {"x": floats(64, 16)}
-    made = repair(analysis, cuts, batches=[seen])
+    made = repair(analysis, Change(cuts), batches=[seen])
     assert {name: array.dtype for name, array in made.replaced.items()} == dict.fromkeys(
         ("w2", "w3"), "float16"
     )

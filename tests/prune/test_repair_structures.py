@@ -15,8 +15,7 @@ from graphprune.errors import ArgumentError
 from graphprune.experts.mixtures import find_mixtures
 from graphprune.pipeline.report import plain
 from graphprune.prune.plan import Plan
-from graphprune.prune.repair import repair
-from graphprune.prune.repair.remains import Change
+from graphprune.prune.repair import Change, Way, repair
 from graphprune.prune.repair.stage import Stage, staged
 from graphprune.prune.rewrite import rewrite
 from graphprune.report.compiled import tables
@@ -198,7 +197,7 @@ def test_experts_that_see_only_their_own_tokens_are_left_alone() -> None:
     analysis = built(text, s0=(6, 20), s1=(20, 6), wy=(6, 3), **WEIGHTS, **more)
     hidden = next(group for group in analysis.prunable if group.id.startswith("s0"))
     data = [{"s": np.random.default_rng(6).standard_normal((96, 6)).astype(np.float32)}]
-    made = repair(analysis, {hidden.id: tuple(range(10))}, batches=data)
+    made = repair(analysis, Change({hidden.id: tuple(range(10))}), batches=data)
     assert {"s1", "wr", "wy"} <= set(made.replaced) and not set(made.replaced) & set(WEIGHTS)
     assert sum("tokens of one expert" in note for note in made.notes) == 8
 
@@ -235,5 +234,5 @@ def test_one_shot_statistics_do_not_reach_behind_a_sublayer() -> None:
     analysis = analyse(stack())
     gone = find_sublayers(analysis).named(["c1"])
     with pytest.raises(ArgumentError, match="behind a sublayer") as caught:
-        repair(analysis, {}, bypassed=gone, driver="oneshot", batches=[SEEN])
+        repair(analysis, Change({}, tuple(gone)), Way(driver="oneshot"), batches=[SEEN])
     assert "driver=sequential" in caught.value.hint

@@ -13,7 +13,7 @@ from graphprune.axes.kept import Kept
 from graphprune.prune.bias import with_biases
 from graphprune.prune.evidence import SiteIndex
 from graphprune.prune.plan import Plan
-from graphprune.prune.repair import Repaired, repair, wanted_grams
+from graphprune.prune.repair import Change, Repaired, Way, repair, wanted_grams
 from graphprune.prune.repair.shared import beside
 from graphprune.prune.repair.stage import Stage
 from graphprune.prune.rewrite import rewrite
@@ -69,10 +69,10 @@ def data(analysis: Analysis, batches: int = 2, size: int = 64, seed: int = 1) ->
 def test_a_layer_that_is_applied_twice_is_repaired_once_and_stays_one(make: object, driver: str) -> None:
     analysis: Analysis = make()  # type: ignore[operator]
     cuts, seen, unseen = half(analysis), data(analysis), data(analysis, seed=9)
-    none = repair(analysis, cuts, how="none")
+    none = repair(analysis, Change(cuts), Way("none"))
     widths = {group.id: group.size for group in analysis.prunable}
     grams = collect(analysis.model, seen, wanted_grams(analysis))
-    made = repair(analysis, cuts, batches=seen, driver=driver, statistics=grams)  # type: ignore[arg-type]
+    made = repair(analysis, Change(cuts), Way(driver=driver), batches=seen, statistics=grams)  # type: ignore[arg-type]
     assert not made.notes
     shared = {name for name, value in analysis.model.graph.initializers.items() if len(value.uses()) > 1}
     assert shared & set(made.replaced)
@@ -90,11 +90,11 @@ def test_a_shared_weight_fits_the_rows_of_all_its_readers() -> None:
     """Better on both branches together than what either branch alone would have made of it."""
     analysis, seen = siamese(), data(siamese())
     cuts = half(analysis)
-    both = repair(analysis, cuts, batches=seen, refresh=False)
+    both = repair(analysis, Change(cuts), Way(refresh=False), batches=seen)
     losses = []
     for feed in ("p", "q", None):
         one = [{"p": b[feed or "p"], "q": b[feed or "q"]} for b in seen]
-        made = both if feed is None else repair(analysis, cuts, batches=one, refresh=False)
+        made = both if feed is None else repair(analysis, Change(cuts), Way(refresh=False), batches=one)
         losses.append(_joint_loss(analysis, cuts, made, seen))
     assert losses[2] < min(losses[:2])
 
@@ -109,7 +109,7 @@ def test_a_bias_that_another_layer_reads_is_left_alone() -> None:
     body = """(float[n,8] x) => (float[n,4] y, float[n,4] z) { a = Gemm(x, w, b)\n c = Relu(a)
         d = Gemm(c, v, b)\n e = Relu(d)\n y = MatMul(e, o)\n z = MatMul(c, o2) }"""
     analysis = sketch(body, w=(8, 12), b=(12,), v=(12, 12), o=(12, 4), o2=(12, 4))
-    made = repair(analysis, half(analysis), batches=data(analysis))
+    made = repair(analysis, Change(half(analysis)), batches=data(analysis))
     assert "v" in made.replaced and "d" not in made.biases
     model = with_biases(analysis.model, made.biases)
     assert sum(v.uses() != () for v in model.graph.initializers.values()) == len(made.biases) + 5

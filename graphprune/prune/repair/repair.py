@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.kept import Cuts
-from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Array
 from graphprune.ops import has
@@ -45,68 +43,90 @@ class Repaired:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a cut is made up for.
+
+    Every Site behind the cut is given the weight that comes closest to its dense results: `bias` restores
+    their mean, `match` mean and spread, `refit` the results themselves by least squares.
+
+    Attributes:
+        how: "none", or methods joined by "+": bias, refit, match.
+        driver: "sequential" takes a Site's inputs from the repaired prefix, and so corrects what went wrong
+            before it, too; "oneshot" from the dense model's statistics.
+        refresh: whether BatchNormalizations are re-estimated.
+    """
+
+    how: str = "refit"
+    driver: Driver = "sequential"
+    refresh: bool = True
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """Those of `how`; empty for "none".
+
+        Raises:
+            ArgumentError: there is no such method.
+        """
+        names = frozenset(self.how.split("+")) - {"none"}
+        if not names <= frozenset(METHODS):
+            hint = f"none, or of {', '.join(METHODS)}, joined by '+'"
+            raise ArgumentError(f"there is no repair '{self.how}'", hint)
+        return names
+
+
+REFIT = Way()
+
+
 def repair(
     analysis: Analysis,
-    cuts: Cuts,
+    change: Change,
+    way: Way = REFIT,
     *,
-    bypassed: Sequence[Sublayer] = (),
-    base: Mapping[str, Array] | None = None,
-    how: str = "refit",
-    driver: Driver = "sequential",
     batches: Sequence[Feeds] = (),
     statistics: Statistics | None = None,
-    refresh: bool = True,
     run: Run = USUAL,
 ) -> Repaired:
     """Repairs a cut model without training.
 
-    Every Site behind the cut is given the weight that comes closest to its dense results: `bias` restores
-    their mean, `match` mean and spread, `refit` the results themselves by least squares. Where a
-    sublayer or an expert goes, what reads the stream behind it does so as if it were there.
+    Where a sublayer or an expert goes, what reads the stream behind it does so as if it were there.
 
     Args:
         analysis: of the dense model.
-        cuts: kept Units per Group id.
-        bypassed: sublayers that go.
-        base: weights that were replaced before; the cut model has them, and keeps them.
-        how: "none", or methods joined by "+": bias, refit, match.
-        driver: "sequential" takes a Site's inputs from the repaired prefix, and so corrects what went wrong
-            before it, too; "oneshot" from the dense model's statistics.
+        change: what was cut, bypassed and replaced.
+        way: what is done about it.
         batches: calibration data, for the sequential driver and for BatchNormalizations.
         statistics: what `wanted_grams` names, for the one-shot driver.
-        refresh: whether BatchNormalizations are re-estimated.
         run: how it is run, and the seed of everything drawn.
 
     Raises:
         ArgumentError: unknown methods, or data that the driver needs is missing.
     """
-    methods, change = _methods(how), Change(cuts, tuple(bypassed), dict(base or {}))
+    methods, running = way.methods, Running(batches, run)
     if not methods:
         return Repaired({}, {})
-    running = Running(batches, run)
-    if driver == "sequential":
+    alone = not (change.bypassed or change.base)
+    if way.driver == "sequential":
         if not batches:
-            raise ArgumentError(
-                f"repair={how} needs calibration data", "give --calibration FILE, or repair=none"
-            )
-        work = run_sequential(analysis, change, methods, running, refresh)
+            hint = "give --calibration FILE, or repair=none"
+            raise ArgumentError(f"repair={way.how} needs calibration data", hint)
+        work = run_sequential(analysis, change, methods, running, way.refresh)
     else:
-        if bypassed or base:
+        if not alone:
             raise ArgumentError(
                 "statistics of the dense model say nothing about what is behind a sublayer that goes, or a "
                 "merged expert",
                 "use driver=sequential",
             )
         if statistics is None:
-            raise ArgumentError(
-                f"repair={how} needs statistics of the dense model", "give --calibration FILE"
-            )
-        work = run_oneshot(analysis, cuts, methods, statistics)
-        if refresh and batches and _has_norms(analysis):
+            hint = "give --calibration FILE"
+            raise ArgumentError(f"repair={way.how} needs statistics of the dense model", hint)
+        work = run_oneshot(analysis, change.cuts, methods, statistics)
+        if way.refresh and batches and _has_norms(analysis):
             work = run_sequential(analysis, change, frozenset(), running, True, work)
     coded = any("int" in array.dtype.name for array in work.replaced.values())
-    alone = bool(batches) and not (bypassed or base)
-    if coded and alone and not helps(analysis, cuts, work.replaced, work.biases, batches):
+    judged = coded and alone and bool(batches)
+    if judged and not helps(analysis, change.cuts, work.replaced, work.biases, batches):
         work.notes.append("not repaired: on their grids, new weights do worse than the old ones as a whole")
         work.replaced.clear()
         work.biases.clear()
@@ -149,13 +169,6 @@ def _thin(work: Work) -> list[str]:
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{', '.join(names[:NAMED])}{more}"
-
-
-def _methods(how: str) -> frozenset[str]:
-    names = frozenset(how.split("+")) - {"none"}
-    if not names <= frozenset(METHODS):
-        raise ArgumentError(f"there is no repair '{how}'", f"none, or of {', '.join(METHODS)}, joined by '+'")
-    return names
 
 
 def _has_norms(analysis: Analysis) -> bool:
