@@ -23,7 +23,7 @@ from graphprune.statistics.measures import (
     Wanted,
     added,
 )
-from graphprune.statistics.piece import open_piece
+from graphprune.statistics.piece import AS_IS, Altered, open_piece
 from graphprune.statistics.reductions import AngleReduction, VectorReduction
 from graphprune.statistics.rows import Gathering, Zeros
 from graphprune.statistics.segments import Segment
@@ -56,14 +56,7 @@ class Measuring:
         self.ranks: dict[str, Rank] = {}
         self.angles: dict[Pair, Angle] = {}
 
-    def open(
-        self,
-        model: ir.Model,
-        *,
-        advance: bool,
-        replaced: Arrays | None = None,
-        biases: Arrays | None = None,
-    ) -> Session | None:
+    def open(self, model: ir.Model, altered: Altered = AS_IS, *, advance: bool) -> Session | None:
         """A session that computes what is measured, and with `advance` the outputs of the segment."""
         edges = (site.edge.name or "" for site in self._sites)
         return open_piece(
@@ -72,8 +65,7 @@ class Measuring:
             self.segment,
             taps=[name for name in dict.fromkeys((*edges, *self._ranks)) if name in self.segment.made],
             reductions=[*self._vectors, *self._angles],
-            replaced=replaced,
-            biases=biases,
+            altered=altered,
             advance=advance,
             runs=len(self.calibration),
         )

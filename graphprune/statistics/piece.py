@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.arrays import Array
+from graphprune.ir.arrays import Array, Arrays
 from graphprune.ir.build import initializer, new_node
 from graphprune.ir.shapes import Sizes
 from graphprune.runtime.session import Session, open_session
@@ -19,6 +20,22 @@ FEW = 16
 """Runs of a batch up to which it costs more to rearrange large weights than it saves."""
 
 
+@dataclass(frozen=True)
+class Altered:
+    """How a run differs from the model: the weights that a cut and its repair leave so far.
+
+    Attributes:
+        replaced: other contents of initializers, by name.
+        biases: vectors added to the outputs of Sites, by name of the output.
+    """
+
+    replaced: Arrays = field(default_factory=dict)
+    biases: Arrays = field(default_factory=dict)
+
+
+AS_IS = Altered()
+
+
 def open_piece(
     model: ir.Model,
     sizes: Sizes,
@@ -26,8 +43,7 @@ def open_piece(
     *,
     taps: Sequence[str] = (),
     reductions: Sequence[Reduction] = (),
-    replaced: Mapping[str, Array] | None = None,
-    biases: Mapping[str, Array] | None = None,
+    altered: Altered = AS_IS,
     advance: bool = True,
     runs: int,
 ) -> Session | None:
@@ -39,8 +55,7 @@ def open_piece(
         segment: what to run.
         taps: names of values made in the segment that are returned raw.
         reductions: what is computed besides.
-        replaced: other contents of initializers.
-        biases: vectors added to the outputs of Sites, by name of the output.
+        altered: weights to run with instead of the model's own.
         advance: return the outputs of the segment.
         runs: how often it will run.
     """
@@ -54,12 +69,12 @@ def open_piece(
     if not nodes and not entering:
         return None
     graph = _graph(model, sizes, nodes, inputs, outputs)
-    _replace(graph, replaced or {})
+    _replace(graph, altered.replaced)
     by_name = {value.name or "": value for node in graph for value in node.outputs}
     by_name |= {value.name or "": value for value in graph.inputs}
     for site in segment.sites:
-        if biases and site.output.name in biases and site.output.name in by_name:
-            _add_bias(graph, site, by_name, biases[site.output.name])
+        if site.output.name in altered.biases and site.output.name in by_name:
+            _add_bias(graph, site, by_name, altered.biases[site.output.name])
     more = append(graph, by_name, reductions, model.opset_imports.get("", 1))
     piece = ir.Model(graph, ir_version=model.ir_version)
     outside = [*dict.fromkeys([*taps, *more])]
@@ -86,7 +101,7 @@ def _graph(
     return graph
 
 
-def _replace(graph: ir.Graph, replaced: Mapping[str, Array]) -> None:
+def _replace(graph: ir.Graph, replaced: Arrays) -> None:
     """Other contents of initializers, in their own type."""
     for name, array in replaced.items():
         if name in graph.initializers:

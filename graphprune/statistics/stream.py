@@ -14,9 +14,9 @@ from graphprune.run import USUAL, Run
 from graphprune.runtime.session import Feeds, Session
 from graphprune.statistics.calibration import Calibration
 from graphprune.statistics.held import Held
-from graphprune.statistics.measures import Second, Statistics, Vector, Wanted
+from graphprune.statistics.measures import Statistics, Vector, Wanted
 from graphprune.statistics.measuring import Measuring
-from graphprune.statistics.piece import open_piece
+from graphprune.statistics.piece import AS_IS, Altered, open_piece
 from graphprune.statistics.segments import Layout, Segment
 from graphprune.statistics.sites import Site
 
@@ -25,8 +25,7 @@ class Stream:
     """Calibration data on its way through a model; only values between two segments are held.
 
     Segments are taken in order: `tap` and `measure` look at the next one, `advance` leaves it behind. All
-    of them take `replaced`, contents of initializers to run with instead, and `biases`, vectors to add to
-    outputs of Sites of the segment, by name of the output.
+    of them take weights to run with instead of the model's own.
 
     Args:
         model: only read; weights of a model in files stay there.
@@ -61,8 +60,7 @@ class Stream:
         self,
         segment: Segment,
         values: Sequence[str],
-        replaced: Arrays | None = None,
-        biases: Arrays | None = None,
+        altered: Altered = AS_IS,
         onward: bool = False,
     ) -> Iterator[dict[str, Array]]:
         """Raw values batch by batch: made in the segment, or read by it from before.
@@ -77,8 +75,7 @@ class Stream:
             self.calibration.sizes,
             segment,
             taps=[name for name in dict.fromkeys(values) if name in segment.made],
-            replaced=replaced,
-            biases=biases,
+            altered=altered,
             advance=onward,
             runs=len(self.calibration),
         )
@@ -93,12 +90,11 @@ class Stream:
         self,
         segment: Segment,
         wanted: Wanted,
-        replaced: Arrays | None = None,
-        biases: Arrays | None = None,
+        altered: Altered = AS_IS,
     ) -> Statistics:
         """Measures of values and Sites of the segment, in one run that ends at the last of them."""
         measuring = Measuring(self.calibration, self._current(segment), wanted, np.zeros)
-        session = measuring.open(self.model, advance=False, replaced=replaced, biases=biases)
+        session = measuring.open(self.model, altered, advance=False)
         for number, found in enumerate(self._runs(session)):
             measuring.add(number, found)
         return measuring.statistics()
@@ -107,25 +103,12 @@ class Stream:
         self,
         segment: Segment,
         values: Sequence[str],
-        replaced: Arrays | None = None,
-        biases: Arrays | None = None,
+        altered: Altered = AS_IS,
     ) -> Mapping[str, Vector]:
         """Sums of values of the segment over all batches."""
-        return self.measure(segment, Wanted(vectors=frozenset(values)), replaced, biases).vectors
+        return self.measure(segment, Wanted(vectors=frozenset(values)), altered).vectors
 
-    def grams(
-        self,
-        segment: Segment,
-        sites: Sequence[Site],
-        replaced: Arrays | None = None,
-        biases: Arrays | None = None,
-    ) -> dict[str, Second]:
-        """Second moments of the columns of Sites of the segment, by name."""
-        wanted = Wanted(grams=frozenset(site.name for site in sites))
-        found = self.measure(segment, wanted, replaced, biases)
-        return {site.name: found.gram(site.name) for site in sites}
-
-    def advance(self, segment: Segment, replaced: Arrays | None = None, biases: Arrays | None = None) -> None:
+    def advance(self, segment: Segment, altered: Altered = AS_IS) -> None:
         """Run the segment with these weights; what later segments read is held, the rest is forgotten."""
         segment = self._current(segment)
         self._next += 1
@@ -135,8 +118,7 @@ class Stream:
                 self.model,
                 self.calibration.sizes,
                 segment,
-                replaced=replaced,
-                biases=biases,
+                altered=altered,
                 runs=len(self.calibration),
             )
         nothing: Iterable[Arrays] = repeat({}, len(self.calibration))

@@ -14,6 +14,7 @@ from graphprune.ops import record_of
 from graphprune.runtime.session import open_session
 from graphprune.statistics import rows
 from graphprune.statistics.collect import Wanted, collect
+from graphprune.statistics.piece import Altered
 from graphprune.statistics.segments import reads
 from graphprune.statistics.stream import Stream
 from tests.proof.building import model
@@ -152,7 +153,7 @@ def test_other_weights_flow_on() -> None:
     other = _changed(built, replaced)
     stream = Stream(built, feeds)
     for segment in stream.segments[:3]:
-        stream.advance(segment, replaced)
+        stream.advance(segment, Altered(replaced))
     for found, feed in zip(stream.tap(stream.segments[3], ["r1"]), feeds, strict=True):
         np.testing.assert_allclose(found["r1"], raw(other, feed, ["r1"])["r1"], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(weight(sites(built)["o0w"]), draw(8, 8, seed=ord("o"), scale=0.3))
@@ -171,10 +172,10 @@ def test_what_is_computed_from_weights_alone_follows_what_replaces_them() -> Non
     replaced: dict[str, Array] = {}
     for number, segment in enumerate(stream.segments):
         replaced[f"w{number}"] = draw(8, 8, seed=20 + number).astype(np.float16)
-        (found,) = stream.tap(segment, [f"a{number}"], replaced)
+        (found,) = stream.tap(segment, [f"a{number}"], Altered(replaced))
         expected = raw(_changed(built, replaced), feed, [f"a{number}"])
         np.testing.assert_allclose(found[f"a{number}"], expected[f"a{number}"], rtol=1e-4, atol=1e-4)
-        stream.advance(segment, replaced)
+        stream.advance(segment, Altered(replaced))
 
 
 @pytest.mark.parametrize("at", ["o0", "d0"])
@@ -185,16 +186,16 @@ def test_biases_are_added_to_what_a_site_computes(at: str) -> None:
     plain = list(stream.tap(stream.segments[0], ["m0", "o0"]))
     first = stream.segments[0]
     if at == "o0":
-        for one, two in zip(plain, stream.tap(first, ["m0", "o0"], biases={at: bias}), strict=True):
+        for one, two in zip(plain, stream.tap(first, ["m0", "o0"], Altered(biases={at: bias})), strict=True):
             np.testing.assert_allclose(two["o0"], one["o0"] + bias, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(two["m0"], one["m0"] + bias, rtol=1e-5, atol=1e-5)
-        stream.advance(first, biases={at: bias})
+        stream.advance(first, Altered(biases={at: bias}))
         (held, *_) = stream.tap(stream.segments[1], ["m0"])
         np.testing.assert_allclose(held["m0"], plain[0]["m0"] + bias, rtol=1e-5, atol=1e-5)
         return
     stream.advance(first)
     second = stream.segments[1]
-    one, two = (next(stream.tap(second, ["h1"], biases=b)) for b in ({}, {at: bias}))
+    one, two = (next(stream.tap(second, ["h1"], Altered(biases=b))) for b in ({}, {at: bias}))
     np.testing.assert_allclose(two["h1"], one["h1"] + bias, rtol=1e-5, atol=1e-5)
 
 
@@ -202,7 +203,7 @@ def test_a_bias_of_a_convolution_lies_along_its_channels() -> None:
     built = model("(float[b,3,4,4] x) => (float[b,2,4,4] y) { c = Conv(x, w)  y = Relu(c) }", w=(2, 3, 1, 1))
     feed, bias = {"x": draw(2, 3, 4, 4)}, np.array([1.0, -2.0], np.float32)
     stream = Stream(built, [feed])
-    (found,) = stream.tap(stream.segments[0], ["c", "y"], biases={"c": bias})
+    (found,) = stream.tap(stream.segments[0], ["c", "y"], Altered(biases={"c": bias}))
     plain = raw(built, feed, ["c"])["c"] + bias[:, None, None]
     np.testing.assert_allclose(found["c"], plain, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found["y"], np.maximum(plain, 0), rtol=1e-5, atol=1e-6)
@@ -270,8 +271,10 @@ def test_the_model_is_not_changed() -> None:
     built, feeds = decoder()
     before = ir.to_proto(built).SerializeToString()
     stream = Stream(built, feeds)
-    stream.measure(stream.segments[0], Wanted(frozenset(["o0"]), frozenset(["o0w"])), biases={"o0": draw(8)})
-    stream.advance(stream.segments[0], {"o0w": draw(8, 8)}, {"o0": draw(8)})
+    stream.measure(
+        stream.segments[0], Wanted(frozenset(["o0"]), frozenset(["o0w"])), Altered(biases={"o0": draw(8)})
+    )
+    stream.advance(stream.segments[0], Altered({"o0w": draw(8, 8)}, {"o0": draw(8)}))
     collect(built, feeds, Wanted(frozenset(["h1"]), frozenset(["head"]), angles=(("h0", "h2"),)))
     assert ir.to_proto(built).SerializeToString() == before
     assert open_session(built).run(feeds[0])["y"].shape == (2, 6, 11)

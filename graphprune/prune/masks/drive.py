@@ -14,6 +14,7 @@ from graphprune.prune.masks.treat import Masked, Moments, moments
 from graphprune.run import Progress
 from graphprune.statistics import rows
 from graphprune.statistics.measures import Statistics, Wanted
+from graphprune.statistics.piece import Altered
 from graphprune.statistics.rows import exact
 from graphprune.statistics.segments import Layout, Segment
 from graphprune.statistics.sites import Site
@@ -102,7 +103,7 @@ def sequential(
             replaced[layer.name] = masked.applied(layer)
             yield layer, masked
         if at < last:
-            stream.advance(segment, replaced)
+            stream.advance(segment, Altered(replaced))
     progress(last + 1, last + 1, "mask")
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphprune.ir.arrays import Array, Arrays, Bools, Floats, Ids
+from graphprune.ir.arrays import Array, Bools, Floats, Ids
 from graphprune.prune.repair.remains import Remains
 from graphprune.prune.repair.samples import Samples
 from graphprune.prune.repair.solve import Moments, Seen
 from graphprune.statistics import rows as row
 from graphprune.statistics.measures import between
+from graphprune.statistics.piece import Altered
 from graphprune.statistics.rows import blocked
 from graphprune.statistics.segments import Segment
 from graphprune.statistics.sites import Site
@@ -77,8 +78,7 @@ def observe(
     pruned: Stream,
     segment: Segment,
     group: Sequence[Remains],
-    replaced: Arrays,
-    biases: Arrays,
+    altered: Altered,
     folds: int,
     seed: int,
 ) -> list[Sequence[Seen]]:
@@ -89,8 +89,7 @@ def observe(
         pruned: the same model for the cut one, as far.
         segment: where the Sites are.
         group: one of those that `together` returns.
-        replaced: contents of initializers that make the cut model of the dense one.
-        biases: vectors added to results of Sites.
+        altered: what makes the cut model of the dense one.
         folds: number of folds.
         seed: of their choice.
     """
@@ -100,9 +99,7 @@ def observe(
     chance = np.random.default_rng(seed)
     edge = site.edge.name or ""
     names = [(each.site.edge if each.site.hidden else each.site.output).name or "" for each in group]
-    pairs = zip(
-        dense.tap(segment, names, onward=True), pruned.tap(segment, [edge], replaced, biases), strict=True
-    )
+    pairs = zip(dense.tap(segment, names, onward=True), pruned.tap(segment, [edge], altered), strict=True)
     for number, (wanted, given) in enumerate(pairs):
         source = row.source(site, given[edge])
         valid = source.valid(dense.calibration.row_mask(site, number))

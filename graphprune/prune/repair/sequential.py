@@ -30,6 +30,7 @@ from graphprune.runtime.session import Feeds
 from graphprune.statistics.calibration import sufficient
 from graphprune.statistics.collect import collect
 from graphprune.statistics.measures import Vector, Wanted, added
+from graphprune.statistics.piece import Altered
 from graphprune.statistics.rows import REPAIRED
 from graphprune.statistics.segments import Layout, Segment, reads
 from graphprune.statistics.sites import Site, find_sites
@@ -77,6 +78,11 @@ class Work:
     notes: list[str] = field(default_factory=list)
     still: list[str] = field(default_factory=list)
     fitted: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def altered(self) -> Altered:
+        """What makes the cut model of the dense one, as far as it is repaired."""
+        return Altered(self.twin, self.biases)
 
     def replace(self, name: str, array: Array) -> None:
         """Change an initializer."""
@@ -211,7 +217,7 @@ class _Sequence:
                 self._step(segment, node)
             self.dense.advance(segment)
             if self.parted:
-                self.pruned.advance(segment, self.work.twin, self.work.biases)
+                self.pruned.advance(segment, self.work.altered)
         return self.work
 
     def _parts(self, segment: Segment) -> bool:
@@ -265,10 +271,10 @@ class _Sequence:
             install(every, [pooled(each) for each in zip(*parts, strict=True)], self.how, self.work)
 
     def _observed(self, segment: Segment, group: list[Remains]) -> list[Sequence[Seen]]:
-        twin, biases = self.work.twin, self.work.biases
+        altered, seed = self.work.altered, self.running.run.seed
         enough = self.running.samples >= FOLDED_SAMPLES
         folds = FOLDS if "refit" in self.how and enough else 1
-        return observe(self.dense, self.pruned, segment, group, twin, biases, folds, self.running.run.seed)
+        return observe(self.dense, self.pruned, segment, group, altered, folds, seed)
 
     def _shift(self, segment: Segment, every: list[Remains]) -> None:
         """A bias that restores the mean of the dense results, the same for all readers of a weight."""
@@ -302,7 +308,7 @@ class _Sequence:
     def _both(self, segment: Segment, names: list[str]) -> tuple[Vector, Vector]:
         """Sums of values, all together, in the dense and in the cut model."""
         dense = self.dense.vectors(segment, names)
-        pruned = self.pruned.vectors(segment, names, self.work.twin, self.work.biases)
+        pruned = self.pruned.vectors(segment, names, self.work.altered)
         return reduce(added, [dense[name] for name in names]), reduce(added, [pruned[n] for n in names])
 
 
