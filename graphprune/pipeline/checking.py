@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -244,10 +244,11 @@ def _figures(report: AgreementReport) -> tuple[Figure, ...]:
     """The worst output of each figure."""
     tops = [(each.top1, each.name) for each in report.outputs if each.top1 is not None]
     top1, where = min(tops, key=lambda pair: pair[0].value, default=(None, "no output holds classes"))
+    drop = _interval("drop", report.drop, report.output or "the samples say nothing about any output", report)
     return (
-        _interval("drop", report.drop, report.output or "the samples say nothing about any output", report),
+        replace(drop, exact=report.exact.value if report.exact is not None else None),
         _interval("top1", top1, where, report),
-        _worst_class(report.outputs),
+        _worst_class(report),
         _cosine(report.outputs),
     )
 
@@ -258,12 +259,12 @@ def _interval(name: str, found: Interval | None, where: str, report: AgreementRe
     return Figure(name, found.value, found.low, found.high, where=where, number=report.samples)
 
 
-def _worst_class(outputs: Sequence[OutputDrop]) -> Figure:
-    shares = [(each.worst_class_top1, each) for each in outputs if each.worst_class_top1 is not None]
-    if not shares:
+def _worst_class(report: AgreementReport) -> Figure:
+    found = [(each.worst_class_interval, each) for each in report.outputs if each.worst_class_interval]
+    if not found:
         return Figure("worst_class", None, where="no class has ten samples")
-    share, output = min(shares, key=lambda pair: pair[0])
-    return Figure("worst_class", share, where=f"class {output.worst_class} of {output.name}")
+    share, output = min(found, key=lambda pair: pair[0].value)
+    return _interval("worst_class", share, f"class {output.worst_class} of {output.name}", report)
 
 
 def _cosine(outputs: Sequence[OutputDrop]) -> Figure:

@@ -157,6 +157,7 @@ class OutputDrop:
     cosine: float | None
     dead: bool
     note: str
+    worst_class_interval: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Figure:
         dense: the same of the dense model, where that has one.
         where: the output, or the class, that it is of.
         number: samples or rounds that it rests on; 0 where none.
+        exact: of a drop the same where no CPU saturates products of bytes; None where a model has none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Figure:
     dense: float | None = None
     where: str = ""
     number: int = 0
+    exact: float | None = None
 
 
 @dataclass(frozen=True)

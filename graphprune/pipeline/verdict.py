@@ -244,18 +244,19 @@ def _interval(estimate: Estimate | None) -> Interval | None:
 
 
 def _output(found: Drop) -> OutputDrop:
-    label, share = found.worst if found.worst is not None else ("", None)
+    label, worst = found.worst if found.worst is not None else ("", None)
     return OutputDrop(
         name=found.name,
         kind=found.kind,
         drop=_interval(found.drop),
         top1=_interval(found.top1),
         worst_class=str(label),
-        worst_class_top1=share,
+        worst_class_top1=worst.value if worst is not None else None,
         constant_top1=found.constant,
         cosine=found.cosine,
         dead=found.dead,
         note=found.note,
+        worst_class_interval=_interval(worst),
     )
 
 

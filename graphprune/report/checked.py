@@ -89,8 +89,8 @@ def line(item: Judgement) -> str:
     beyond = "more than" if threshold.most else "less than"
     within = "at most" if threshold.most else "at least"
     relation = beyond if item.verdict == "fail" else within
-    where = f" ({escape(figure.where)})" if figure.where and figure.value is not None else ""
-    what = f"{threshold.title}{where} is {value}, {relation} {bound} of {item.threshold}"
+    where = _where(figure)
+    what = f"{threshold.title}{where and f' ({where})'} is {value}, {relation} {bound} of {item.threshold}"
     if figure.value is None:
         what = f"{threshold.title} cannot be judged, {item.threshold} {bound}"
     unsure = "inconclusive, " if item.verdict != "pass" and figure.low is not None else ""
@@ -122,19 +122,18 @@ def _told(found: Mapping[str, Figure], samples: int) -> Iterator[str]:
 def _rows(result: Check) -> Iterator[tuple[str, ...]]:
     for each in result.judged:
         value, bound = _pair(each.figure.value, each.bound, OF[each.figure.name].unit)
-        remark = ", ".join(
-            filter(None, (each.figure.where, each.remark if each.figure.value is not None else ""))
-        )
+        remark = "" if each.figure.value is None else escape(each.remark)  # it says where then
+        where = ", ".join(filter(None, (_where(each.figure), remark)))
         sign = "<=" if OF[each.figure.name].most else ">="
         verdict = "FAIL" if each.verdict == "fail" else each.verdict
         asked = f"{sign} {bound}" + (" (baseline)" if each.threshold == "--baseline" else "")
-        yield (verdict, _named(each), value, _interval(each.figure), asked, escape(remark))
+        yield (verdict, _named(each), value, _interval(each.figure), asked, where)
     judged = {each.figure.name for each in result.judged}
     for figure in result.figures:
         if figure.name not in judged and figure.value is not None:
             threshold = OF[figure.name]
             shown = _shown(figure.value, threshold.unit)
-            yield ("", threshold.title, shown, _interval(figure), "", escape(figure.where))
+            yield ("", threshold.title, shown, _interval(figure), "", _where(figure))
 
 
 def _interval(figure: Figure) -> str:
@@ -150,6 +149,11 @@ def _pair(value: float | None, bound: float, unit: str) -> tuple[str, str]:
         return "unknown", _shown(bound, unit)
     one, two = _shown(value, unit), _shown(bound, unit)
     return (one, two) if one != two or value == bound else (f"{value:.{EXACT}g}", f"{bound:.{EXACT}g}")
+
+
+def _where(figure: Figure) -> str:
+    exact = "" if figure.exact is None else f"{figure.exact:.4f} in exact arithmetic"
+    return ", ".join(filter(None, (escape(figure.where), exact)))
 
 
 def _shown(value: float, unit: str) -> str:

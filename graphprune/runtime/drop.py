@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,7 +79,7 @@ class Drop:
     kind: OutputKind
     drop: Estimate | None
     top1: Estimate | None = None
-    worst: tuple[int | str, float] | None = None
+    worst: tuple[int | str, Estimate] | None = None
     constant: float | None = None
     cosine: float | None = None
     error: Estimate | None = None
@@ -236,8 +236,8 @@ class Tally:
         """Agreement on the first class, and whether a constant would agree as well."""
         agreed = [float(sum(each.values())) for each in self.agreed]
         rows = [float(sum(each.values())) for each in self.seen]
-        apart = ratio([n - k for n, k in zip(rows, agreed, strict=True)], rows, jumps=True)
-        if apart is None:
+        top1 = _agreement([n - k for n, k in zip(rows, agreed, strict=True)], rows)
+        if top1 is None:
             return found
         total = Counter[int | str]()
         for each in self.seen:
@@ -248,20 +248,32 @@ class Tally:
         tells = most < sum(rows) and sum(agreed) < sum(rows) and len(rows) >= DEAD_SAMPLES
         return replace(
             found,
-            top1=within(Estimate(1 - apart.value, 1 - apart.high, 1 - apart.low, apart.error, apart.samples)),
+            top1=top1,
             worst=self._worst() if self.judged.kind != "tokens" else None,
             constant=most / sum(rows),
             dead=tells and ahead <= DEAD_ERRORS * error,
         )
 
-    def _worst(self) -> tuple[int | str, float] | None:
+    def _worst(self) -> tuple[int | str, Estimate] | None:
         samples = Counter(label for each in self.seen for label in each)
         often = sorted((label for label, count in samples.items() if count >= WORST_SAMPLES), key=str)
         shares = {
             label: sum(each[label] for each in self.agreed) / sum(each[label] for each in self.seen)
             for label in often
         }
-        return min(shares.items(), key=lambda item: item[1], default=None)
+        label = min(shares, key=lambda each: shares[each], default=None)
+        return None if label is None else (label, self._agreement(label))
+
+    def _agreement(self, label: int | str) -> Estimate:
+        """Of one class, over the samples that have it."""
+        counts = [
+            (float(seen[label]), float(agreed[label]))
+            for seen, agreed in zip(self.seen, self.agreed, strict=True)
+            if seen[label]
+        ]
+        found = _agreement([n - k for n, k in counts], [n for n, _ in counts])
+        assert found is not None
+        return found
 
     def _dead_scores(self) -> bool:
         """Whether calling everything positive would do as well."""
@@ -282,6 +294,14 @@ class Tally:
     @property
     def _error(self) -> Estimate | None:
         return ratio(self.wrong, self.energy)
+
+
+def _agreement(apart: Sequence[float], rows: Sequence[float]) -> Estimate | None:
+    """The share of rows that are not apart, counted by sample; None without rows."""
+    found = ratio(apart, rows, jumps=True)
+    if found is None:
+        return None
+    return within(Estimate(1 - found.value, 1 - found.high, 1 - found.low, found.error, found.samples))
 
 
 def _relative(estimate: Estimate) -> Estimate:

@@ -110,3 +110,17 @@ def test_what_was_lost_is_of_this_cpu_with_the_exact_drop_beside_it(monkeypatch:
     on_a_cpu_that("is exact", monkeypatch)
     found = compiled(max_drop=0.05)
     assert found.drop == found.exact and not found.saturation
+
+
+def test_a_check_is_of_this_cpu_and_says_where_that_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = network(np.random.default_rng(1).permutation(WIDTH))
+    asked = {"inputs": FEEDS, "outputs": {"y": "values"}, "max_drop": 1e-6}
+    on_a_cpu_that("saturates", monkeypatch)
+    found = graphprune.check(network(), other, **asked)  # type: ignore[arg-type]
+    exact = found.judged[0].figure.exact
+    assert not found.ok and exact is not None and exact < 1e-6
+    assert [line for line in found.notes if "this CPU saturates" in line and line.endswith("'w2'")]
+    monkeypatch.undo()
+    on_a_cpu_that("is exact", monkeypatch)
+    found = graphprune.check(network(), other, **asked)  # type: ignore[arg-type]
+    assert found.judged[0].verdict != "fail" and not found.notes
