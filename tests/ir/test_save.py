@@ -240,7 +240,7 @@ def put(array):
 def run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parents[2]
     env = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", PRELUDE + code]
+    command = [sys.executable, "-B", "-c", PRELUDE + code]  # a full disk would cut a .pyc short
     return subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
     )
