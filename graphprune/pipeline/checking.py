@@ -12,7 +12,7 @@ import numpy as np
 
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Arrays
-from graphprune.ir.names import listed
+from graphprune.ir.names import listed, quote
 from graphprune.pipeline import benchmark, measure, verdict
 from graphprune.pipeline.alike import require_alike, typed
 from graphprune.pipeline.fingerprint import structure, weights
@@ -217,10 +217,12 @@ class _Measuring:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Outputs that are as good as dead; products of bytes that this CPU saturates."""
+        """Outputs that were not judged or are as good as dead; products of bytes that this CPU saturates."""
         if "agreement" not in self.__dict__:
             return ()
-        return (*verdict.dead(self.agreement), *filter(None, [self.agreement.saturation]))
+        silent = [each for each in self.agreement.outputs if each.drop is None]
+        unjudged = (f"output {quote(each.name)} was not judged: {each.note}" for each in silent)
+        return (*unjudged, *verdict.dead(self.agreement), *filter(None, [self.agreement.saturation]))
 
     def _metric(self) -> tuple[Figure, ...]:
         assert self.job.metric is not None

@@ -78,12 +78,12 @@ class Threshold:
 THRESHOLDS = (
     Threshold("max_drop", "drop", "drop", True, "samples"),
     Threshold("min_top1", "top1", "top-1 agreement", False, "samples"),
-    Threshold("min_worst_class", "worst_class", "top-1 agreement of the worst class", False, "samples"),
+    Threshold("min_worst_class", "worst_class", "worst class", False, "samples"),
     Threshold("min_cosine", "cosine", "cosine", False, "samples", rounding=1e-4),
     Threshold("min_speedup", "speedup", "speed-up", False, "clock", "x"),
-    Threshold("max_bytes", "bytes", "size of the file", True, "files", "B"),
+    Threshold("max_bytes", "bytes", "file size", True, "files", "B"),
     Threshold("min_metric", "metric", "metric", False, "metric"),
-    Threshold("max_metric_loss", "metric_loss", "loss of the metric", True, "metric"),
+    Threshold("max_metric_loss", "metric_loss", "metric loss", True, "metric"),
 )
 OF = {each.figure: each for each in THRESHOLDS}
 """Thresholds by the figure that they bound."""

@@ -22,8 +22,9 @@ EXACT = 10
 def tables(result: Check) -> tuple[Table, ...]:
     """What was asked, what else was measured, and the verdict."""
     title = f"{escape(result.candidate)} against {escape(result.reference)}"
-    note = "\n".join([headline(result), *map(escape, result.notes)])
-    return (Table(title, COLUMNS, tuple(_rows(result)), note),)
+    lines = tuple((escape(note),) for note in result.notes)
+    beside = (Table("", ("",), lines),) if lines else ()
+    return (Table(title, COLUMNS, tuple(_rows(result)), headline(result)), *beside)
 
 
 def markdown(result: Check) -> str:

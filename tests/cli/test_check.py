@@ -28,9 +28,7 @@ def files(folder: Path) -> None:
 def test_exit_codes(run: Run) -> None:
     assert run(*CHECK, "--max-drop", "1").code == 0
     failed = run(*FAILS)
-    assert (
-        failed.code == 1 and "\n  FAIL  drop " in failed.out and "\n  pass  size of the file " in failed.out
-    )
+    assert failed.code == 1 and "\n  FAIL  drop " in failed.out and "\n  pass  file size " in failed.out
     assert "FAILED: drop; 100.0 % of the bytes; drop " in failed.out and failed.err == ""
     nothing = run(*CHECK)
     assert nothing.code == 2 and "give a threshold: --max-drop" in nothing.err
@@ -64,7 +62,7 @@ def test_junit_is_a_suite_of_thresholds(run: Run) -> None:
     suite = ElementTree.fromstring(run(*FAILS, "--format", "junit").out)
     assert (suite.tag, suite.get("tests"), suite.get("failures")) == ("testsuite", "2", "1")
     names = [(case.get("name"), case.find("failure") is not None) for case in suite]
-    assert names == [("--max-drop drop", True), ("--max-bytes size of the file", False)]
+    assert names == [("--max-drop drop", True), ("--max-bytes file size", False)]
 
 
 def test_markdown_has_the_headline_on_top(run: Run) -> None:

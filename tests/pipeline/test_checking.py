@@ -162,6 +162,18 @@ def test_what_cannot_be_measured_is_an_error() -> None:
         graphprune.check(mlp(), other, data(), max_drop=1.0)
 
 
+def test_an_output_that_samples_say_nothing_about_is_named() -> None:
+    model = mlp()
+    still = ir.node("Mul", [model.graph.outputs[0], ir.val("nought", const_value=ir.tensor([0.0]))])
+    model.graph.initializers.add(still.inputs[1])  # type: ignore[arg-type]
+    model.graph.append(still)
+    still.outputs[0].name, still.outputs[0].dtype = "still", ir.DataType.FLOAT
+    model.graph.outputs.append(still.outputs[0])
+    result = graphprune.check(model, model, data(), max_drop=0.1, outputs={"still": "values"})
+    assert result.ok and result.notes == ("output 'still' was not judged: constant output",)
+    assert checked.tables(result)[1].rows == ((result.notes[0],),)
+
+
 def test_inputs_may_have_another_width_of_floats() -> None:
     small = mlp()
     (value,) = small.graph.inputs
