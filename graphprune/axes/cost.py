@@ -318,9 +318,7 @@ def _ids(factor: Factor) -> Ids:
 def _label(analysis: Analysis, node: ir.Node, place: Place) -> Label:
     value = (node.inputs if place.side == "in" else node.outputs)[place.position]
     assert value is not None  # its size was counted
-    labels = analysis.values.get(value, ())
-    if place.side == "in" and not labels:
-        labels = analysis.uses.get(Use(node, place.position), ())
+    labels = analysis.values.get(value) or analysis.uses.get(Use(node, place.position), ())  # of a weight
     label = labels[place.axis] if place.axis < len(labels) else ()
     if place.inner:
         return analysis.state.algebra.normal(label)[-1:]

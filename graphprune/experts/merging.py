@@ -157,9 +157,9 @@ class Editor:
             [*(places[unit] for places in stacked), *(_Place(v) for v in self._own(unit))]
             for unit in range(self.mixture.group.size)
         ]
-        shapes = [[array.shape for array in self.read(unit)] for unit in range(self.mixture.group.size)]
+        shapes = {tuple(array.shape for array in self.read(unit)) for unit in range(self.mixture.group.size)}
         whole = any(not value.dtype.is_floating_point() for value in self._packed())
-        if whole or any(each != shapes[0] for each in shapes):
+        if whole or len(shapes) > 1:
             why = "quantised" if whole else "not alike"
             raise PromiseError(
                 f"the experts of '{self.mixture.group.id}' cannot be merged: their weights are {why}",

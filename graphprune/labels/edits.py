@@ -145,12 +145,11 @@ class DenseShape(Edit):
 
 @dataclass(frozen=True, eq=False)
 class OldPlaces(Edit):
-    """A node that reads neighbours along an axis: kept slots go back to their old places in front of it.
+    """A node that reads neighbours along its last axis: kept slots go back to their old places before it.
 
     Between them are zeros, as where removal is masking; behind the node the kept places are gathered again.
     """
 
-    axis: int
     label: Label
 
 

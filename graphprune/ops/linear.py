@@ -149,7 +149,7 @@ def _along_channels(visit: Visit) -> None:
     visit.roles(1, "source")
     label = visit.axis(0, 2)
     visit.contract(0, 2)
-    visit.edit(OldPlaces(visit.node, 2, label))
+    visit.edit(OldPlaces(visit.node, label))
     visit.out([visit.axis(0, 0), (), label])
 
 

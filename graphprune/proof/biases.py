@@ -136,10 +136,10 @@ class _Comparison:
             scale = node.attributes.get_float("beta", 1.0)
             return (node, scale) if position == 2 and not _left(node) else (None, 1.0)
         other = _input(node, 1 - position) if node.op_type == "Add" else None
-        producer = None if other is None else other.producer()
-        if producer is None or producer.op_type != "MatMul" or other is None:
+        if other is None or len(other.uses()) > 1 or other.is_graph_output():
             return None, 1.0
-        return (producer, 1.0) if len(other.uses()) == 1 and not other.is_graph_output() else (None, 1.0)
+        producer = other.producer()
+        return (producer if producer is not None and producer.op_type == "MatMul" else None), 1.0
 
     def _vector(self, node: ir.Node, name: str, spread: bool) -> Doubles | None:
         """The declared vector, if asked for in a shape that broadcasts against the node's result."""

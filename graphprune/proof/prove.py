@@ -16,7 +16,7 @@ from graphprune.proof.certificate import Certificate, certify
 from graphprune.proof.compare import Comparison
 from graphprune.proof.decisions import Decision, Tap, find_decisions
 from graphprune.proof.declared import declare
-from graphprune.proof.pairing import pair, title
+from graphprune.proof.pairing import contents, pair, title
 from graphprune.proof.reference import build_reference
 from graphprune.proof.rounding import Bounds, nudged, own_rounding
 from graphprune.proof.scales import squashers
@@ -163,7 +163,7 @@ class _Both:
 def _kinds(model: ir.Model) -> set[ir.DataType]:
     """Element types of the weights and outputs of a model."""
     values = [v for graph in (model.graph, *model.graph.subgraphs()) for v in graph.initializers.values()]
-    found = {value.const_value.dtype for value in values if value.const_value is not None and value.uses()}
+    found = {contents(value).dtype for value in values if value.uses()}
     return found | {value.dtype for value in model.graph.outputs if value.dtype is not None}
 
 

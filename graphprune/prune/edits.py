@@ -303,15 +303,15 @@ def _old_places(rewriting: Rewriting, edit: edits.OldPlaces) -> None:
     assert source is not None
     first = source.producer()
     assert first is not None  # a width that shrinks is computed
-    mask, rank = rewriting.kept.mask(edit.label), len(source.shape or ())
-    ones = mask.reshape(-1, *[1] * (rank - edit.axis - 1)).astype((source.dtype or ir.DataType.FLOAT).numpy())
+    mask = rewriting.kept.mask(edit.label)
+    ones = mask.astype((source.dtype or ir.DataType.FLOAT).numpy())
     before = Chain(rewriting, first)
     places = rewriting.constant(node, np.where(mask, _prefix(mask)[:-1], 0), "places")
-    spread = before("Gather", source, places, axis=edit.axis)
+    spread = before("Gather", source, places, axis=-1)
     node.replace_input_with(0, before("Mul", spread, rewriting.constant(node, ones, "mask")))
     after = Chain(rewriting, node)
     kept = rewriting.constant(node, np.flatnonzero(mask), "kept")
-    supersede(node.outputs[0], after("Gather", node.outputs[0], kept, axis=edit.axis), after.made)
+    supersede(node.outputs[0], after("Gather", node.outputs[0], kept, axis=-1), after.made)
     node.outputs[0].shape = None  # it is as long as it was
 
 
