@@ -11,18 +11,21 @@ import pytest
 
 from graphprune.labels import edits
 from graphprune.labels.structures import Branch, Pick, Sink
-from graphprune.proof.declared import Declared, declare
+from graphprune.proof.declared import TABLE, Declared, declare
 from graphprune.proof.gone import Gone, _sums, without
 
 from .building import model
 
 
-def stated(edit: edits.Edit, counts: Sequence[tuple[int, int]]) -> Declared:
+def stated(
+    edit: edits.Edit, counts: Sequence[tuple[int, int]], touched: bool = True, opset: int = 21
+) -> Declared:
     """What one edit declares where its labels, here numbers, have these kept and dense counts."""
     survivors = SimpleNamespace(
-        analysis=SimpleNamespace(edits=[edit]),
+        analysis=SimpleNamespace(edits=[edit], model=SimpleNamespace(opset_imports={"": opset})),
         bypassed=(),
-        touched=lambda *labels: True,
+        touched=lambda *labels: touched,
+        mask=lambda label: None,
         counts=lambda label: counts[label],
     )
     return declare(survivors)  # type: ignore[arg-type]
@@ -44,6 +47,50 @@ def test_pads_that_name_no_axes_are_of_all_axes_with_or_without_a_value() -> Non
     declared = stated(edits.PadCounts(node, 1, 0, 1), [(1, 2), (2, 3)])  # type: ignore[arg-type]
     found = declared.expected((node, 1), np.array([0, 2, 0, 3]))
     assert found is not None and found.tolist() == [0, 1, 0, 2]
+
+
+def test_where_nothing_goes_nothing_is_declared() -> None:
+    """Else what stands around a shape or a Slice that is left as it was could change unseen."""
+    (pieces, node) = model(
+        """(float[2,6] x, int64[1] n) => (float[2,6] y) {
+        s = Concat <axis = 0> (n, six)\n y = Reshape(x, s) }""",
+        six=np.array([6]),
+    ).graph
+    assert pieces.op_type == "Concat"
+    branch, shuffle = SimpleNamespace(), SimpleNamespace(last=node)
+    given: dict[type, tuple[object, ...]] = {
+        edits.AttributeCount: ("n", 0),
+        edits.AttributeCounts: ("n", (0,)),
+        edits.AttributeFloat: ("n", 2.0, 0),
+        edits.ShapeInput: (1, (0, 0)),
+        edits.SplitSizes: ((0, 0),),
+        edits.SliceBounds: (1, 0, 0, 3, 1),
+        edits.IndexMap: (1, 0),
+        edits.PadCounts: (1, 0, 0),
+        edits.MeanCount: ((0,),),
+        edits.RmsCompensation: (0, 1, "epsilon", 1e-5),
+        edits.VarianceCount: (0, node.outputs[0]),
+        edits.LayerNormExpansion: (0,),
+        edits.ClampCount: (1, 0),
+        edits.DenseShape: ((0,),),
+        edits.BranchRemoval: (0, branch),
+        edits.ShuffleGather: (0, shuffle),
+        edits.OldPlaces: (0,),
+    }
+    assert given.keys() == TABLE.keys() - {edits.SqueezeAxes}, "which writes down what is done anyway"
+    for kind, fields in given.items():
+        declared = stated(kind(node, *fields), [(3, 3)], touched=False)
+        assert not declared.changes and not declared.free and not declared.scales, kind
+        assert not declared.open and not declared.removed and not declared.gathers, kind
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 18])
+def test_axes_and_sizes_are_attributes_before_opset_13_and_inputs_since(opset: int) -> None:
+    (node,) = model("(float[1,4] x) => (float[4] y) { y = Squeeze(x) }", opset=opset).graph
+    early = opset < 13
+    assert stated(edits.SqueezeAxes(node, (0,)), [], opset=opset).free == {(node, "axes" if early else 1)}
+    split = stated(edits.SplitSizes(node, (0, 0)), [(2, 3)], opset=opset)  # type: ignore[arg-type]
+    assert list(split.changes) == [(node, "split" if early else 1)]
 
 
 def chain() -> list[ir.Node]:

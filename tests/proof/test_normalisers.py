@@ -35,6 +35,27 @@ def test_a_norm_of_a_value_whose_type_is_not_known_is_of_single_precision() -> N
     assert types == {ir.DataType.FLOAT.value}
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_a_norm_is_computed_in_single_precision_and_given_in_its_own(kind: type[np.floating]) -> None:
+    """And every value is of the type that it is said to be: ONNX Runtime refuses others."""
+    name = {np.float16: "float16", np.float32: "float"}[kind]
+    graph = model(
+        f"({name}[3,4] x) => ({name}[3,4] y) {{ y = LayerNormalization(x, g, b) }}",
+        g=SCALE.astype(kind),
+        b=SHIFT.astype(kind),
+    )
+    (norm,) = graph.graph
+    over_kept(Graft(graph, "kept"), norm, KEPT)
+    x = np.where(KEPT, X, 100).astype(kind)
+    found = open_session(graph, optimise=False).run({"x": x})["y"]
+    mean, inverse = moments(x, 1e-5)
+    assert found.dtype == kind
+    wanted = (x - mean) * inverse * SCALE + SHIFT
+    np.testing.assert_allclose(
+        found[:, KEPT], wanted[:, KEPT], rtol=5e-3 if kind is np.float16 else 1e-4, atol=1e-3
+    )
+
+
 X, SKIP = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
 SCALE, SHIFT, BIAS = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
 

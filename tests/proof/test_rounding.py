@@ -92,6 +92,16 @@ def test_a_nudge_moves_every_weight_by_one_float(conv: Case) -> None:
             assert (steps == 1).all() and 0.4 < (new > old).mean() < 0.6
 
 
+def test_a_nudge_moves_matrices_and_no_vectors() -> None:
+    net = model("(float[n,4] x) => (float[n,3] y) { a = MatMul(x, w)\n y = Add(a, b) }", w=(4, 3), b=(3,))
+    moved, held = nudged(net).graph.initializers, net.graph.initializers
+    changed = {
+        name: held[name].const_value.numpy() != moved[name].const_value.numpy()  # type: ignore[union-attr]
+        for name in held
+    }
+    assert changed["w"].all() and not changed["b"].any()
+
+
 def test_zeros_stay_zero(conv: Case) -> None:
     weight = conv.dense.graph.initializers["w2"]
     weight.const_value = ir.Tensor(np.zeros((5, 8, 3, 3), np.float32), name="w2")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphprune.axes import Analysis
+from graphprune.errors import ModelError
 from graphprune.prune import criteria
 from graphprune.prune.criteria import CRITERIA, greedy
 from graphprune.prune.dual import RowSheet
@@ -224,6 +225,19 @@ def test_obs_is_damped_by_a_share_of_the_mean_variance(damping: float) -> None:
     damped = covariance + damping * np.diagonal(covariance).mean() * np.eye(5)
     found = score(mlp(w), "obs", grams={"w": gram(x)}, damping=damping)
     np.testing.assert_allclose(found, eliminated([(w, damped, spans(5, 1))], 5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+@pytest.mark.parametrize("criterion", ["obs", "thinet"])
+@pytest.mark.parametrize("products", [True, False])
+def test_a_site_that_reads_what_is_not_finite_is_named(criterion: str, bad: float, products: bool) -> None:
+    """Whatever its results are."""
+    w, x = np.random.default_rng(1).standard_normal((3, 5)), sample(5)
+    x[7, 2] = bad
+    with np.errstate(invalid="ignore"):
+        seen = gram(x) if products else Rows(x[None].astype(np.float32))
+    with pytest.raises(ModelError, match=r"^what 'w' reads: the numbers are not all finite"):
+        score(mlp(w), criterion, {"y": vector(sample(3))}, grams={"w": seen})
 
 
 @pytest.mark.parametrize("rows, dual", [(3, True), (6, True), (7, False), (11, False)])

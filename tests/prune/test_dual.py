@@ -134,6 +134,18 @@ def test_rows_far_from_zero_are_judged_as_exactly_as_rows_about_it() -> None:
     np.testing.assert_allclose(seen.spread(weight), y.var(axis=1), rtol=1e-4)
 
 
+@pytest.mark.parametrize("shift", [8, 1024])
+def test_a_refit_of_rows_far_from_zero_is_that_of_rows_about_it(shift: int) -> None:
+    """A bias takes the shift up; a weight that has it multiplied out first has lost its last digits."""
+    draw = np.random.default_rng(0)
+    about = draw.integers(-64, 64, (1, 50, 80)) / 1024
+    weight, keep = draw.integers(-7, 8, (1, 6, 80)).astype(np.float32), halves(0, columns=80)
+    y = about @ weight.transpose(0, 2, 1)
+    near, far = (Samples((about + by).astype(np.float32), y.astype(np.float32)) for by in (0, shift))
+    (wanted,), (found,) = (seen.refits(weight, keep, (0.01,), True) for seen in (near, far))
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * shift)
+
+
 @pytest.mark.parametrize("biased", [True, False])
 def test_what_a_ridge_is_measured_by_is_about_the_mean_where_a_bias_takes_it_up(biased: bool) -> None:
     x, y, _ = drawn(0, blocks=2)

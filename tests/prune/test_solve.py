@@ -226,6 +226,16 @@ def test_a_ridge_is_a_share_of_the_mean_and_something_where_nothing_varies() -> 
     assert ridge(np.zeros(2), 0.25) == ridge(np.zeros(0), 0.25) == 1.0
 
 
+@pytest.mark.parametrize("biased", [True, False])
+def test_where_nothing_was_seen_weights_stay(biased: bool) -> None:
+    weight, keep = layer(0)
+    moments = observed(np.zeros((1, 0, 12)), np.zeros((1, 0, 8)))
+    (found,) = moments.refits(weight, keep, (0.01,), biased)
+    np.testing.assert_allclose(found, weight * keep[:, None])
+    for array in (moments.offset(found), moments.loss(found, np.zeros((1, 8))), moments.spread(found)):
+        np.testing.assert_array_equal(array, 0)
+
+
 def test_a_row_that_never_varies_is_not_scaled() -> None:
     """There is nothing to scale, and nothing to scale it to; the others get their spread back."""
     x = samples(0)
