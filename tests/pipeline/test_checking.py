@@ -103,6 +103,24 @@ def _outputs(model: ir.Model, given: Data) -> np.ndarray:
     return open_session(model).run(given)["y"].astype(np.float64)
 
 
+def _two_heads(last: float) -> ir.Model:
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((6, 3)).astype(np.float32) for name in ("u", "v")}
+    weights["v"][:, 0] *= last
+    tensors = [ir.tensor(array, name=name) for name, array in weights.items()]
+    return ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["" : 21]>\n'
+        "g (float[n,6] x) => (float[n,3] p, float[n,3] q) { p = MatMul(x, u) q = MatMul(x, v) }",
+        initializers=tensors,
+    )
+
+
+def test_of_several_outputs_the_worst_counts() -> None:
+    found = figures(graphprune.check(_two_heads(1), _two_heads(-1), data(), max_drop=1.0))
+    assert [found[name].where for name in ("drop", "top1", "cosine")] == ["q"] * 3
+    assert found["worst_class"].where.endswith(" of q")
+
+
 def test_bytes_are_a_share_or_a_size(model: Path) -> None:
     size = model.stat().st_size
     for bound, ok in ((1.0, True), (0.99, False), (size, True), (size - 1, False), ("1KB", False)):
@@ -202,6 +220,12 @@ def test_a_metric_is_a_number_or_one_per_sample() -> None:
         assert figures(result)["metric_loss"].value == pytest.approx(0.1)
         assert ("inconclusive" in verdicts(result).values()) is unsure
         assert not graphprune.check(dense, small, metric=metric, max_metric_loss=0.05).ok
+
+
+def test_a_metric_has_to_return_as_many_numbers_for_both() -> None:
+    sizes = iter((100, 90))
+    with pytest.raises(PluginError, match="returns 100 numbers for one model and 90 for the other"):
+        graphprune.check(mlp(), half(), metric=lambda model: np.ones(next(sizes)), min_metric=0.5)
 
 
 def test_a_metric_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
