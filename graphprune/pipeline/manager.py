@@ -133,7 +133,7 @@ class Manager:
         subject = Subject(model, options, sizes, self.clock.phase)
         with self.clock.phase("decide"):
             context = self._context()
-            with taken_apart(model, self.samples.feeds, self.settings), blamed(item):
+            with taken_apart(model, self.samples, self.settings), blamed(item):
                 decided = item.decide(subject, context)
             plan = settled(item, decided, subject.analysis)
             with blamed(item):

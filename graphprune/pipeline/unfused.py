@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphprune.errors import ModelError
 from graphprune.ir.scales import takes_scales
 from graphprune.pipeline.agreement import outputs
-from graphprune.pipeline.samples import Batches
+from graphprune.pipeline.samples import Batches, Samples
 from graphprune.pipeline.settings import Settings
 
 
@@ -47,8 +47,10 @@ def require_unfused(model: ir.Model, feeds: Batches, settings: Settings) -> None
 
 
 @contextmanager
-def taken_apart(model: ir.Model, feeds: Batches, settings: Settings) -> Iterator[None]:
+def taken_apart(model: ir.Model, samples: Samples, settings: Settings) -> Iterator[None]:
     """Around statistics, which run parts of a model: where they fail, one that runs only fused is blamed.
+
+    Feeds are asked for no sooner: what the rules of operators say comes before what does not run.
 
     Raises:
         ModelError: naming the node that no kernel runs as it is, or what was raised inside.
@@ -60,5 +62,5 @@ def taken_apart(model: ir.Model, feeds: Batches, settings: Settings) -> Iterator
     except RunTimeoutError:
         raise
     except ModelError:
-        require_unfused(model, feeds, settings)
+        require_unfused(model, samples.feeds, settings)
         raise
