@@ -278,3 +278,17 @@ def test_several_biases_at_once() -> None:
 def test_what_cannot_be_added_is_refused(biases: dict[str, Array], words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         with_biases(built("gemm")[0], biases)
+
+
+def test_a_sum_of_an_earlier_step_is_part_of_the_dense_model() -> None:
+    """It is inserted, too, by its name, and not new: what a later step adds stands beside it."""
+    first = model(
+        "(float[n,6] x) => (float[n,4] y) { a = MatMul(x, w)\n b = Relu(a)\n y = MatMul(b, v) }",
+        w=(6, 4),
+        v=(4, 4),
+    )
+    dense = with_biases(first, {"a": B})
+    biased = with_biases(dense, {"y": 2 * B})
+    assert undeclared(dense, dense, {}) == undeclared(dense, biased, {"y": 2 * B}) == ()
+    assert undeclared(dense, biased, {"y": B})
+    assert undeclared(dense, first, {})

@@ -413,3 +413,23 @@ def test_an_inverse_does_not_depend_on_the_unit_of_what_is_measured(scale: float
     np.testing.assert_allclose(inverted(scale * second, damping) * scale, found, rtol=1e-6)
     added = np.linalg.inv(found) - second
     np.testing.assert_allclose(added, np.diag(np.diagonal(added)), atol=1e-4 * np.diagonal(second).mean())
+
+
+def test_units_that_a_product_does_not_read_share_nothing_there() -> None:
+    """Of two units of three columns in all, by moments and by rows; the other two of the Group stay zero."""
+    draw = np.random.default_rng(2)
+    matrix, x = draw.standard_normal((3, 3)), draw.standard_normal((20, 3))
+    units, columns = np.array([2, 0, 2]), np.array([0, 1, 2])
+    given = np.zeros((4, 20, 3))
+    for unit, column in zip(units, columns, strict=True):
+        given[unit] += x[:, [column]] * matrix[:, column]
+    wanted = np.einsum("ans,bns->ab", given, given) / 20
+    second = x.T @ x / 20
+    np.testing.assert_allclose(criteria._summed(matrix, second, units, columns, 4), wanted, atol=1e-12)
+    np.testing.assert_allclose(criteria._products(matrix, x, units, columns, 4), wanted, atol=1e-12)
+
+
+def test_scores_are_what_is_added_and_never_fall() -> None:
+    np.testing.assert_allclose(greedy(np.diag([4.0, 1.0, 9.0])), [4, 1, 9])
+    energy = np.array([[4.0, -4.0, 0], [-4.0, 4.0, 0], [0, 0, 3.9]])
+    np.testing.assert_allclose(greedy(energy), [4, 4, 3.9])

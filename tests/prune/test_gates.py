@@ -7,6 +7,7 @@ import pytest
 
 from graphprune.axes import Analysis, Options, analyse
 from graphprune.axes.kept import Kept
+from graphprune.axes.sublayers import find_sublayers
 from graphprune.prune.gates import Candidates, Cuts, competing, gated
 from graphprune.prune.rewrite import rewrite
 from graphprune.runtime.session import Outputs, open_session
@@ -47,6 +48,21 @@ def test_gates_are_cast_to_the_half_precision_of_what_they_gate() -> None:
         (found,) = session.run(feeds, plan.cuts).values()
         assert found.dtype == np.float16
         np.testing.assert_allclose(found, small, atol=5e-3)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_a_sublayer_is_switched_off_in_its_own_precision(kind: type[np.floating]) -> None:
+    name = {np.float16: "float16", np.float32: "float"}[kind]
+    body = f"""({name}[n,4] x) => ({name}[n,4] y) {{ a = MatMul(x, u)\n b = Sigmoid(a)\n c = MatMul(b, v)
+        d = Add(x, c)\n y = Tanh(d) }}"""
+    analysis = analyse(model(body, dtype=kind, u=(4, 8), v=(8, 4)))
+    feeds = {"x": np.linspace(-1, 1, 8).reshape(2, 4).astype(kind)}
+    session = Candidates(gated(analysis, (), find_sublayers(analysis).found))
+    off, on = session.run(feeds, bypassed=("c",))["y"], session.run(feeds)["y"]
+    assert off.dtype == on.dtype == kind
+    np.testing.assert_allclose(off, np.tanh(feeds["x"]), atol=2e-3)
+    np.testing.assert_allclose(on, open_session(analysis.model).run(feeds)["y"], atol=2e-3)
+    assert np.abs(on - off).max() > 0.05
 
 
 def test_outputs_lose_the_slots_of_heads_that_are_cut_from_a_cache() -> None:

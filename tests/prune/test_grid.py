@@ -181,3 +181,32 @@ def test_a_ridge_is_a_share_of_the_mean_diagonal_of_its_block() -> None:
     assert _damped(metric, 0.5).tolist() == [[[3.5, 1.0], [1.0, 5.5]], [[1.0, 0.0], [0.0, 1.0]]]
     assert _damped(np.array([[[3.0]]]), 0.0)[0, 0, 0] == pytest.approx(3 * (1 + LEAST))
     assert _damped(np.zeros((2, 0, 0)), 0.5).shape == (2, 0, 0)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_blocks_get_the_codes_of_single_weights(biased: bool) -> None:
+    """Two blocks of three rows."""
+    toys = [toy(seed, 4, 3, 0.4, -8, 7) for seed in (0, 1)]
+    seen = Moments(200.0, *(np.concatenate(e) for e in zip(*(_sums(t[0]) for t in toys), strict=True)))
+    wanted = np.concatenate([each[1] for each in toys])
+    lattice = Lattice(np.full(wanted.shape, 0.4), np.zeros(wanted.shape), -8, 7)
+    codes = settle(wanted, lattice, seen, biased, 0.01)
+    for block, (moments, one, own) in enumerate(toys):
+        np.testing.assert_array_equal(codes[[block]], settle(one, own, moments, biased, 0.01))
+
+
+def _sums(moments: Moments) -> tuple[Array, ...]:
+    return moments.x, moments.y, moments.xx, moments.yx, moments.yy
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_descent_ends_where_no_single_step_pays(seed: int) -> None:
+    """Which takes several rounds through strongly coupled columns."""
+    moments, wanted, lattice = toy(seed, 24, 4, 0.1, -127, 127)
+    metric = moments.metric(0, slice(0, 24), False)
+    codes = _Descent(wanted, lattice, metric[None])._descended(lattice.nearest(wanted))
+    least = excess(moments, wanted, lattice.values(codes))
+    for column, step in product(range(24), (-1, 1)):
+        other = codes.copy()
+        other[:, :, column] += step
+        assert (excess(moments, wanted, lattice.values(other)) >= least * (1 - 1e-9)).all()
