@@ -212,10 +212,13 @@ def _transfer(state: State, node: ir.Node) -> None:
         page = "CONTRIBUTING.md" if node.domain in PLAIN else "docs/plugins.md"
         visit.fix_all(f"operator {operator_of(node)} is not known", f"add a row for it ({page})")
     elif node in state.unknown:
-        visit.fix_all("its shape is not known here")
+        mute = row.origin is not None and row.shaping is None
+        visit.fix_all("its Record has no shaping" if mute else "its shape is not known here")
     else:
         row.transfer(visit)
         visit.fix_unread()
+        if row.origin is not None:
+            visit.fix_unsaid()
     _spread(state, node, "" if row is None else row.exactness)
 
 

@@ -26,6 +26,9 @@ from graphprune.labels.edits import Edit
 from graphprune.labels.state import Axes, Balance, Chain, Contraction, State, Use
 from graphprune.labels.stored import chain_of
 
+ROLES = ("source", "sink", "scale", "bias", "stat", "table", "index")
+"""What an axis of a weight may be to its node."""
+
 
 class Visit:
     """One node under analysis. Axis numbers may be negative; labels are combined by the methods here."""
@@ -269,10 +272,17 @@ class Visit:
                 for label in self._facts.values.get(value, ()):
                     self.fix(label, f"{self.node.op_type} reads it as a whole")
 
+    def fix_unsaid(self) -> None:
+        """Freezes the node where the rule did not say what becomes of one of its results."""
+        for value in self.node.outputs:
+            if value not in self._facts.values and (value.uses() or value.is_graph_output()):
+                self.fix_all(f"the rule of {self.node.op_type} does not say what its results are")
+                return
+
     # -- facts for the rewriter, the scorer and the proof
 
     def role(self, position: int, axis: int, role: str) -> None:
-        """Says what an axis of a weight is to its node; the roles are those of Slice."""
+        """Says what an axis of a weight is to its node: one of ROLES."""
         chain = self._chain(position)
         if chain is not None and chain.axes:
             self._note(position, chain, chain.axes[axis % len(chain.axes)], role)
@@ -285,6 +295,8 @@ class Visit:
                 self._note(position, chain, at, role)
 
     def _note(self, position: int, chain: Chain, at: int | None, role: str) -> None:
+        if role not in ROLES:
+            raise ValueError(f"no role {role!r} is known: {', '.join(ROLES)}")
         if at is not None:
             self.state.roles[(chain.use(Use(self.node, position)), at)] = role
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from graphprune.doors import Origin
 from graphprune.ir.operators import AlikeRule, Held, Pairs, Shaping, Sized
@@ -116,6 +116,7 @@ class Record:
     origin: Origin | None = None
 
     def __post_init__(self) -> None:
+        self._require_kinds()
         contracts, layers = self.exactness == "contraction", self.traits & LAYERS
         if (contracts or layers) and self.macs is None:
             raise self._lacks("is a contraction and counts no multiply-adds")
@@ -126,6 +127,18 @@ class Record:
         known = {each.position for each in self.held}
         if self.layer is not None and known and not known >= {0, self.layer.weight}:
             raise self._lacks("holds codes, but not in its weight")
+
+    def _require_kinds(self) -> None:
+        """Refuse what Python would take: most rows of other packages have never met a type checker."""
+        if isinstance(self.ops, str):
+            raise TypeError(f"ops is the string {self.ops!r}, not a tuple: ({self.ops!r},)")
+        if self.exactness not in get_args(Exactness):
+            known = ", ".join(get_args(Exactness))
+            raise self._lacks(f"has the exactness {self.exactness!r}: known: {known}")
+        if not isinstance(self.shaping, Shaping | None):
+            raise self._lacks("has a shaping that is no Shaping: write Shaping(same) rather than same")
+        if not isinstance(self.body, str):
+            raise self._lacks("has a body that is no text: body is the text of an ONNX function")
 
     def __str__(self) -> str:
         """Its facts, one per line, without those that there are none of."""

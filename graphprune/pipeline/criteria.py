@@ -63,6 +63,8 @@ def _guarded(criterion: Criterion, origin: Origin) -> Criterion:
     def score(group: Group, evidence: Evidence) -> Doubles | None:
         with origin.blamed():
             values = criterion.score(group, evidence)
+            if np.asarray(values).dtype.kind == "c":
+                raise TypeError(f"scores of group '{group.id}' are complex numbers")
             found = None if values is None else np.asarray(values, np.float64)
         if found is None:
             return None

@@ -15,6 +15,7 @@ from graphprune.ir.names import escape, quote
 from graphprune.ir.normalise import normalise
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.ops import record_of
+from graphprune.ops.door import foreign
 from graphprune.pipeline import summary
 from graphprune.pipeline.agreement import agree
 from graphprune.pipeline.bisect import smallest_failing
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from graphprune.pipeline.ratios import Ratio
     from graphprune.prune.plan import Plan
+
+BUG = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,7 @@ class Manager:
             # Unoptimised, both multiply floats; fused into bytes, the first would round otherwise.
             agreed = agree(model, floats, self.samples.feeds, self.settings, optimise=False)
         if not agreed.ok:
-            hint = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
-            raise ProofError(f"weights of {item} as floats change what the model computes", hint)
+            raise ProofError(f"weights of {item} as floats change what the model computes", BUG)
         self.notes.append(f"{count} quantised weights and biases are floats now; the file may grow")
         return floats, sizes
 
@@ -191,8 +193,7 @@ class Manager:
             wrong = undeclared(subject.model, model, plan.biases)
         if wrong:
             details = "".join(f"\n  {escape(line)}" for line in wrong)
-            hint = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
-            raise ProofError(f"the biases of {item} are not what its plan says{details}", hint, (), plan)
+            raise ProofError(f"the biases of {item} are not what its plan says{details}", BUG, (), plan)
         return Subject(model, subject.options, sizes, subject.phase)
 
     def _prove(self, item: Pass, subject: Subject, plan: Plan, pruned: ir.Model) -> ProofReport:
@@ -208,7 +209,7 @@ class Manager:
         names = ", ".join(escape(group) for group in guilty) or "no single group"
         how = f"error {proof.error:.3g}, bound {proof.tolerance:.0e}"
         message = f"the proof of {item} failed ({how}); smallest cut that fails: {names}"
-        hint = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
+        hint = _suspects(subject.model) or BUG
         details = "".join(f"\n  {escape(line)}" for line in proof.details)
         raise ProofError(message + details, hint, tuple(guilty), plan)
 
@@ -282,6 +283,12 @@ class Manager:
             except GraphpruneError as error:
                 hint = "this is a bug in the pass: --reproducer DIR stores what is needed to report it"
                 raise ProofError(f"{item} left an invalid model: {error.message}", hint) from error
+
+
+def _suspects(model: ir.Model) -> str:
+    """Whose fault a failed proof probably is, where other packages say what operators of the model are."""
+    rows = " or ".join(f"{', '.join(row.ops)} ({row.origin})" for row in foreign(model))
+    return rows and f"probably the rule or body of {rows}"
 
 
 def _known(size: Size | None) -> dict[str, int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -59,10 +60,25 @@ def _fault(kind: type[Pass]) -> str:
         return "is not a frozen dataclass"
     if (kind.decide is Pass.decide) == (kind.transform is Pass.transform):
         return "must implement exactly one of decide and transform"
+    wrong = _miscalled(kind)
+    if wrong:
+        return wrong
     try:
         arguments(kind)
     except Exception as error:  # whatever a name in an annotation or a default leads to
         return f"has arguments that cannot be read: {error}"
+    return ""
+
+
+def _miscalled(kind: type[Pass]) -> str:
+    """A method that cannot be called as it is, or nothing."""
+    for ours in (Pass.decide, Pass.transform, Pass.options, Pass.ratio_taken):
+        name, needed = ours.__name__, tuple(inspect.signature(ours).parameters)
+        taken = inspect.signature(getattr(kind, name))
+        try:
+            taken.bind(*needed)
+        except TypeError:
+            return f"has {name}({', '.join(taken.parameters)}): it is called as {name}({', '.join(needed)})"
     return ""
 
 
@@ -84,6 +100,7 @@ def settled(item: Pass, plan: object, analysis: Analysis) -> Plan:
     Raises:
         PluginError: that is no Plan of this model; the error names the pass.
     """
+    from graphprune.axes import Options
     from graphprune.prune.fits import misfit
     from graphprune.prune.plan import Plan
 
@@ -93,12 +110,17 @@ def settled(item: Pass, plan: object, analysis: Analysis) -> Plan:
     origin = DOOR.holder(type(item))
     if not isinstance(plan, Plan):
         raise origin.fault(f"decides {type(plan).__name__}, not a Plan")
+    if not isinstance(plan.options, Options):
+        given = type(plan.options).__name__
+        raise origin.fault(
+            f"decides a Plan of options {given}: write Plan(subject.options, cuts) or Plan(cuts=cuts)"
+        )
     with origin.blamed("decides a plan that cannot be read"):
         found = replace(
             plan,
-            cuts={name: tuple(sorted(int(unit) for unit in kept)) for name, kept in plan.cuts.items()},
+            cuts={name: _indices(name, kept) for name, kept in plan.cuts.items()},
             widths={**{g.id: g.size for g in analysis.groups if g.id in plan.cuts}, **plan.widths},
-            scores={name: tuple(float(score) for score in each) for name, each in plan.scores.items()},
+            scores={name: tuple(map(float, each)) for name, each in plan.scores.items()},
         )
         wrong = misfit(analysis, found)
         pinned = [g for g in analysis.groups if g.pin and len(found.cuts.get(g.id, range(g.size))) < g.size]
@@ -107,6 +129,16 @@ def settled(item: Pass, plan: object, analysis: Analysis) -> Plan:
     if pinned:
         raise origin.fault(f"cuts group '{pinned[0].id}', which is pinned")
     return found
+
+
+def _indices(name: str, kept: Sequence[int]) -> tuple[int, ...]:
+    """Kept Units, ascending; a mask or floats would be read as other Units than were meant."""
+    import numpy as np
+
+    found = np.asarray(kept)
+    if found.size and found.dtype.kind not in "iu":
+        raise TypeError(f"kept units of group '{name}' are of type {found.dtype}: give indices")
+    return tuple(sorted(int(unit) for unit in kept))
 
 
 def require_model(item: Pass, model: object) -> None:

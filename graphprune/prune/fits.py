@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from graphprune.axes.analyse import Analysis
+from graphprune.axes.groups import Group
 from graphprune.errors import ArgumentError
 from graphprune.prune.plan import Plan
 
@@ -28,16 +31,22 @@ def misfit(analysis: Analysis, plan: Plan) -> str:
 
 
 def _misfits(analysis: Analysis, plan: Plan) -> Iterator[str]:
-    sizes = {group.id: group.size for group in analysis.groups}
+    groups = {group.id: group for group in analysis.groups}
+    sizes = {name: group.size for name, group in groups.items()}
     for name, kept in plan.cuts.items():
         if name not in sizes:
             yield f"there is no group '{name}'"
         elif not kept:
             yield f"it keeps nothing of group '{name}'"
-        elif min(kept) < 0 or max(kept) >= sizes[name] or len(set(kept)) < len(kept):
+        elif len(set(kept)) < len(kept):
+            twice = next(unit for unit in sorted(kept) if kept.count(unit) > 1)
+            yield f"it keeps unit {twice} of group '{name}' more than once"
+        elif min(kept) < 0 or max(kept) >= sizes[name]:
             yield f"it keeps units of group '{name}' that are not among its {sizes[name]}"
         elif plan.widths.get(name, sizes[name]) != sizes[name]:
             yield f"group '{name}' has {sizes[name]} units, not {plan.widths[name]}"
+        else:
+            yield from _unbalanced(groups[name], kept)
     graphs = (analysis.model.graph, *analysis.model.graph.subgraphs())
     shapes = {
         name: tuple(value.const_value.shape.numpy())
@@ -50,3 +59,17 @@ def _misfits(analysis: Analysis, plan: Plan) -> Iterator[str]:
             yield f"there is no tensor '{name}'"
         elif array.shape != shapes[name]:
             yield f"tensor '{name}' has shape {list(shapes[name])}, not {list(array.shape)}"
+
+
+def _unbalanced(group: Group, kept: tuple[int, ...]) -> Iterator[str]:
+    """Two blocks of which a cut keeps more of the one than of the other."""
+    if group.block is None:
+        return
+    blocks, counts = np.unique(group.block, return_inverse=True)
+    left = np.bincount(counts[list(kept)], minlength=len(blocks))
+    other = int(np.argmax(left != left[0]))
+    if other:
+        yield (
+            f"it keeps {left[0]} and {left[other]} units in blocks {blocks[0]} and {blocks[other]} "
+            f"of group '{group.id}'; keep as many in each (group.block)"
+        )

@@ -20,14 +20,18 @@ class Customs:
         """The bodies of those that have no library.
 
         Raises:
-            PluginError: one is no function.
+            PluginError: one is no function, or not that of its row.
         """
         found = []
         for row in self.rows:
             assert row.origin is not None
             if row.believed:
                 with row.origin.blamed("gives a body that is no function"):
-                    found.append(read_function(row.body))
+                    function = read_function(row.body)
+                wrong = _misfit(row, function)
+                if wrong:
+                    raise row.origin.fault(wrong)
+                found.append(function)
         return found
 
     def added(self, options: ort.SessionOptions) -> ort.SessionOptions:
@@ -50,3 +54,16 @@ class Customs:
             if row.origin is not None and not row.body and not row.library:
                 return row.origin.fault(f"gives neither body nor library: {error.message}")
         return error
+
+
+def _misfit(row: Record, function: Function) -> str:
+    """What a body has that its row does not, or the other way round; empty where they fit."""
+    name = f"{function.domain}:{function.name}"
+    if name not in row.ops:
+        return f"has a body that defines {name}, not {', '.join(row.ops)}"
+    layer, count = row.layer, len(function.input)
+    last = 0 if layer is None else max(layer.weight, layer.bias or 0)
+    if count <= last:
+        what = "bias" if layer is not None and last == layer.bias else "weight"
+        return f"has a body of {count} inputs, and a {what} at input {last}: be like an operator without one"
+    return ""

@@ -11,6 +11,7 @@ import pytest
 import graphprune
 from graphprune.cli.main import main
 from graphprune.errors import ArgumentError, PluginError, PromiseError
+from tests.axes.claims import sketch
 
 from .installed import install, mlp, samples
 
@@ -61,6 +62,7 @@ def failed(passes: str, calibrated: bool = False) -> PluginError:
         (9, "return None", ", normaliser='most'", "names the normaliser 'most': known: mean, "),
         (10, "return None", ", needs=inputs, gone=1", "does not load: TypeError: .*gone"),
         (12, "return np.linalg.inv(np.zeros((2, 2)))", "", r"fails: LinAlgError: .*\(in bad_12\.py:5\)"),
+        (13, "return np.ones(group.size) * 1j", "", "scores of group 'up:1' are complex numbers"),
         (11, "return None", "); FOUND = score; print(''", "is not a graphprune.plugin.Criterion"),
     ],
 )
@@ -86,7 +88,11 @@ def test_criteria(
             "16 units, not 9",
         ),
         (4, "def decide(self, s, c): return Plan(cuts={'up:1': (99,)}, widths={'up:1': 16})", "does not fit"),
-        (5, "def decide(self, s, c): return Plan(cuts={'up:1': (0, 'a')}, widths={'up:1': 16})", "be read"),
+        (
+            5,
+            "def decide(self, s, c): return Plan(cuts={'up:1': (0, 'a')}, widths={'up:1': 16})",
+            "of type <U21: give",
+        ),
         (6, "def decide(self, s, c): return Plan(cuts={'up:1': ()}, widths={'up:1': 16})", "keeps nothing"),
         (7, "pass", "must implement exactly one of decide and transform"),
         (
@@ -96,6 +102,24 @@ def test_criteria(
         ),
         (11, "def decide(self, s, c): pass\n    at: object = print", "no pipeline text"),
         (12, "def decide(self, s, c): pass\n    name = 'other'", "calls itself 'other'"),
+        (
+            13,
+            "def decide(self, subject): pass",
+            r"has decide\(self, subject\): .* decide\(self, subject, context\)",
+        ),
+        (14, "def decide(self, s, c): pass\n    def options(self, s): pass", r"has options\(self, s\): "),
+        (15, "def decide(self, s, c): return Plan({'up:1': (1,)})", "Plan of options dict: write Plan"),
+        (
+            16,
+            "def decide(self, s, c): return Plan(cuts={'up:1': (1, 3, 3)})",
+            "keeps unit 3 .* more than once",
+        ),
+        (
+            17,
+            "def decide(self, s, c): return Plan(cuts={'up:1': (1.0, 2.5)})",
+            "of type float64: give indices",
+        ),
+        (18, "def decide(self, s, c): return Plan(cuts={'up:1': [True] * 16})", "of type bool: give indices"),
         (9, "def decide(self, s, c): pass\n    def __post_init__(self): self.no", "fails: AttributeError"),
         (10, "def decide(self, s, c): pass\n    def options(self): self.no", "fails: AttributeError"),
     ],
@@ -184,6 +208,31 @@ def test_a_pass_cannot_cut_what_is_pinned(monkeypatch: pytest.MonkeyPatch, tmp_p
     body += "        return Plan(s.options, {g.id: (0,)}, {g.id: g.size})"
     install(monkeypatch, tmp_path, "pins_1", {"passes theirs": "Found"}, PASS.format(body=body))
     assert "cuts group 'up:0', which is pinned" in failed("theirs").message
+
+
+def test_every_block_keeps_as_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "(float[n,4,6,6] x) => (float[n,4,6,6] y) "
+    text += "{ a = Conv(x, one)\n b = Conv <group = 2> (a, two)\n y = Conv(b, three) }"
+    dense = sketch(text, one=(8, 4, 1, 1), two=(8, 4, 1, 1), three=(4, 8, 1, 1))
+    group = next(group for group in dense.prunable if group.block is not None)
+    kept = {True: (0, 1, 4, 7), False: (0, 1, 2, 4)}
+    for even, units in kept.items():
+        body = f"def decide(self, s, c): return Plan(cuts={{{group.id!r}: {units}}})"
+        name = f"blocks_{even}"
+        install(
+            monkeypatch,
+            tmp_path,
+            name,
+            {f"passes {name}": "Found"},
+            PASS.format(body=body).replace("theirs", name),
+        )
+        if even:
+            assert graphprune.compile(dense.model, name).plans[0].cuts == {group.id: units}
+            continue
+        with pytest.raises(
+            PluginError, match=f"keeps 3 and 1 units in blocks 0 and 1 of group '{group.id}'; keep"
+        ):
+            graphprune.compile(dense.model, name)
 
 
 def test_a_plan_replays_whatever_became_of_the_package_that_made_it(

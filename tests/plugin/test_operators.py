@@ -22,7 +22,7 @@ SOURCE = """
 from graphprune.plugin import Record, Shaping, Visit, broadcast, same
 def rule(visit):
     {rule}
-OP = Record(("org.{op}:Op",), rule, "as x", "{exactness}", shaping=Shaping(same), {more})
+OP = Record(("org.{op}:Op",), rule, "as x", "{exactness}", shaping={shaping}, {more})
 """
 BODY = 'body=\'<domain: "org.{op}", opset_import: ["": 18]> Op (x, a) => (y) {{ {steps} }}\''
 SNAKE = "b = Mul(x, a) c = Sin(b) d = Mul(c, c) e = Div(d, a) y = Add(x, e)"
@@ -46,11 +46,12 @@ def installed(
     steps: str = "",
     more: str = "",
     exactness: str = "parallel",
+    shaping: str = "Shaping(same)",
 ) -> ir.Model:
     """The model of an operator that nothing else has described, and the package that does."""
     op = f"op{next(NUMBERS)}"
     more = BODY.format(op=op, steps=steps) if steps else more
-    source = SOURCE.format(rule=rule, op=op, exactness=exactness, more=more)
+    source = SOURCE.format(rule=rule, op=op, exactness=exactness, shaping=shaping, more=more)
     install(monkeypatch, folder, f"package_{op}", {f"ops org.{op}.Op": "OP"}, source)
     return model(op)
 
@@ -109,8 +110,40 @@ def test_what_is_like_one_of_ours_is_scored_repaired_and_counted_like_it(
 
 def test_a_rule_that_is_wrong_fails_the_proof(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dense = installed(monkeypatch, tmp_path, steps="b = Mul(x, a) y = Softmax <axis = 1>(b)")
-    with pytest.raises(PromiseError, match=r"the proof of prune.* failed"):
+    with pytest.raises(PromiseError, match=r"the proof of prune.* failed") as caught:
         graphprune.compile(dense, "prune(ratio=0.5, align=1)")
+    suspects = r"probably the rule or body of org\.\w+:Op \(package_\w+\)"
+    assert re.fullmatch(suspects, caught.value.hint)
+
+
+@pytest.mark.parametrize("rule", ["pass", "visit.roles(1, 'scale')", "visit.axes(0); visit.axes(1)"])
+def test_what_a_rule_leaves_unsaid_is_pinned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rule: str
+) -> None:
+    dense = installed(monkeypatch, tmp_path, rule, steps=SNAKE)
+    with pytest.raises(PromiseError, match="the rule of Op does not say what its results are"):
+        graphprune.compile(dense, "prune(ratio=0.5, align=1)")
+
+
+def test_a_row_without_shapes_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dense = installed(monkeypatch, tmp_path, steps=SNAKE, shaping="None")
+    with pytest.raises(PromiseError, match="its Record has no shaping"):
+        graphprune.compile(dense, "prune(ratio=0.5, align=1)")
+
+
+def test_a_body_is_that_of_its_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    head = 'body=\'<domain: "org.other", opset_import: ["": 18]> Op (x, a) => (y) { y = Mul(x, a) }\''
+    dense = installed(monkeypatch, tmp_path, more=head)
+    with pytest.raises(PluginError, match=r"has a body that defines org\.other:Op, not org\.op\d+:Op"):
+        graphprune.compile(dense, "prune(ratio=0.5, align=1)")
+
+
+def test_what_is_like_one_with_a_bias_takes_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = "from graphprune.plugin import like\nOP = like('Gemm', 'org.biasless:Op', body=\"\"\"\n"
+    source += '<domain: "org.biasless", opset_import: ["": 18]> Op (x, w) => (y) { y = MatMul(x, w) }""")'
+    install(monkeypatch, tmp_path, "package_biasless", {"ops org.biasless.Op": "OP"}, source)
+    with pytest.raises(PluginError, match="has a body of 2 inputs, and a bias at input 2"):
+        graphprune.compile(model("biasless"), "prune(ratio=0.5, align=1)")
 
 
 def test_without_its_package_it_is_a_barrier(tmp_path: Path) -> None:
@@ -143,6 +176,26 @@ def test_a_model_runs_no_code_of_packages_that_describe_other_operators(
         (SLOTWISE, "body='Op (x'", "parallel", "gives a body that is no function: ValueError: "),
         (SLOTWISE, "", "contraction", "does not load: TypeError: the row .* counts no multiply-adds"),
         (SLOTWISE, "macs=lambda at: 1 / 0", "contraction", "fails: ZeroDivisionError"),
+        (
+            SLOTWISE,
+            "",
+            "slotwise",
+            "does not load: TypeError: the row .* has the exactness 'slotwise': known: p",
+        ),
+        (
+            SLOTWISE,
+            "); OP = Record('org.x:Op', rule, '', 'parallel'",
+            "parallel",
+            "ops is the string 'org.x:Op'",
+        ),
+        (
+            SLOTWISE,
+            "); OP = Record(('o:Op',), rule, '', 'parallel', shaping=same",
+            "parallel",
+            "that is no Shaping",
+        ),
+        (SLOTWISE, "body=rule", "parallel", "a body that is no text: body is the text of an ONNX function"),
+        ("visit.roles(1, 'scael')", "", "parallel", "fails: ValueError: no role 'scael' is known: source, "),
         ("visit.nothing()", "", "parallel", r"fails: AttributeError: .* \(in package_\w+\.py:4\)"),
         (SLOTWISE, "); OP = (rule", "parallel", "is not a graphprune.plugin.Record"),
         (
