@@ -213,26 +213,15 @@ def test_a_pass_cannot_cut_what_is_pinned(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_every_block_keeps_as_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = "(float[n,4,6,6] x) => (float[n,4,6,6] y) "
     text += "{ a = Conv(x, one)\n b = Conv <group = 2> (a, two)\n y = Conv(b, three) }"
-    dense = sketch(text, one=(8, 4, 1, 1), two=(8, 4, 1, 1), three=(4, 8, 1, 1))
-    group = next(group for group in dense.prunable if group.block is not None)
-    kept = {True: (0, 1, 4, 7), False: (0, 1, 2, 4)}
-    for even, units in kept.items():
-        body = f"def decide(self, s, c): return Plan(cuts={{{group.id!r}: {units}}})"
-        name = f"blocks_{even}"
-        install(
-            monkeypatch,
-            tmp_path,
-            name,
-            {f"passes {name}": "Found"},
-            PASS.format(body=body).replace("theirs", name),
-        )
-        if even:
-            assert graphprune.compile(dense.model, name).plans[0].cuts == {group.id: units}
-            continue
-        with pytest.raises(
-            PluginError, match=f"keeps 3 and 1 units in blocks 0 and 1 of group '{group.id}'; keep"
-        ):
-            graphprune.compile(dense.model, name)
+    weights = {"one": (8, 4, 1, 1), "two": (8, 4, 1, 1), "three": (4, 8, 1, 1)}
+    body = "kept: str = ''\n    def decide(self, s, c):\n"
+    body += "        return Plan(cuts={'two:0': tuple(map(int, self.kept))})"
+    install(monkeypatch, tmp_path, "blocks_1", {"passes theirs": "Found"}, PASS.format(body=body))
+    even = graphprune.compile(sketch(text, **weights).model, 'theirs(kept="0147")').plans[0]
+    assert even.cuts == {"two:0": (0, 1, 4, 7)}
+    says = r"keeps 3 and 1 units in blocks 0 and 1 of group 'two:0'; keep as many in each \(group\.block\)"
+    with pytest.raises(PluginError, match=f"^pass 'theirs' from 'blocks_1:Found' .*{says}"):
+        graphprune.compile(sketch(text, **weights).model, 'theirs(kept="0124")')
 
 
 def test_a_plan_replays_whatever_became_of_the_package_that_made_it(

@@ -15,7 +15,7 @@ from graphprune.errors import PluginError, PromiseError
 from graphprune.runtime.session import open_session
 from tests.axes.claims import sketch
 
-from .installed import install, samples
+from .installed import install, mlp, samples
 
 NUMBERS = count()
 SOURCE = """
@@ -35,6 +35,16 @@ def model(op: str) -> ir.Model:
     made = sketch(text, up=(8, 16), s=(16,), down=(16, 4)).model
     node = next(node for node in made.graph if node.op_type == "Mul")
     node.domain, node.op_type = f"org.{op}", "Op"
+    made.opset_imports[f"org.{op}"] = 1
+    return made
+
+
+def products(op: str) -> ir.Model:
+    """A hidden layer of sixteen Units whose two products are the operator."""
+    made = mlp()
+    for node in made.graph:
+        if node.op_type == "MatMul":
+            node.domain, node.op_type = f"org.{op}", "Op"
     made.opset_imports[f"org.{op}"] = 1
     return made
 
@@ -92,15 +102,9 @@ def test_what_is_like_one_of_ours_is_scored_repaired_and_counted_like_it(
     source = "from graphprune.plugin import like\nOP = like('MatMul', 'org.like:Op', body=\"\"\"\n"
     source += '<domain: "org.like", opset_import: ["": 18]> Op (x, w) => (y) { y = MatMul(x, w) }""")'
     install(monkeypatch, tmp_path, "package_like", {"ops org.like.Op": "OP"}, source)
-    text = "(float[n,8] x) => (float[n,4] y) { a = MatMul(x, up)\n b = Relu(a)\n y = MatMul(b, down) }"
     results = []
     for renamed in (False, True):
-        made = sketch(text, up=(8, 16), down=(16, 4)).model
-        if renamed:
-            for node in made.graph:
-                if node.op_type == "MatMul":
-                    node.domain, node.op_type = "org.like", "Op"
-            made.opset_imports["org.like"] = 1
+        made = products("like") if renamed else mlp()
         results.append(graphprune.compile(made, "obspa(macs=0.5, align=1)", calibration=samples()))
     ours, theirs = (result.plans[0] for result in results)
     assert ours.cuts == theirs.cuts
@@ -143,7 +147,7 @@ def test_what_is_like_one_with_a_bias_takes_one(monkeypatch: pytest.MonkeyPatch,
     source += '<domain: "org.biasless", opset_import: ["": 18]> Op (x, w) => (y) { y = MatMul(x, w) }""")'
     install(monkeypatch, tmp_path, "package_biasless", {"ops org.biasless.Op": "OP"}, source)
     with pytest.raises(PluginError, match="has a body of 2 inputs, and a bias at input 2"):
-        graphprune.compile(model("biasless"), "prune(ratio=0.5, align=1)")
+        graphprune.compile(products("biasless"), "prune(ratio=0.5, align=1)")
 
 
 def test_without_its_package_it_is_a_barrier(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_it_is_listed_beside_ours_and_the_broken_one_says_so(site: Path, tmp_pat
 
 def test_it_describes_its_arguments(site: Path, tmp_path: Path) -> None:
     done = graphprune(site, tmp_path, "passes", "every-other")
-    assert "keep units 0, step, 2*step, ..." in done.stdout
+    assert "keep units 0, step, 2*step, ... of every block" in done.stdout
 
 
 def test_it_compiles_and_is_proved(site: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from graphprune.plugin import Context, Pass, Plan, Subject
+import numpy as np
+
+from graphprune.plugin import Context, Group, Pass, Plan, Subject
 
 
 @dataclass(frozen=True)
@@ -11,11 +13,14 @@ class EveryOther(Pass):
     """Keep one unit in `step` of every group that may shrink, whatever it does."""
 
     name: ClassVar[str] = "every-other"
-    step: int = field(default=2, metadata={"help": "keep units 0, step, 2*step, ..."})
+    step: int = field(default=2, metadata={"help": "keep units 0, step, 2*step, ... of every block"})
 
     def decide(self, subject: Subject, context: Context) -> Plan:
         """Cut every prunable group."""
-        widths = {group.id: group.size for group in subject.analysis.prunable}
-        return Plan(
-            subject.options, {name: tuple(range(0, n, self.step)) for name, n in widths.items()}, widths
-        )
+        return Plan(subject.options, {group.id: self._kept(group) for group in subject.analysis.prunable})
+
+    def _kept(self, group: Group) -> tuple[int, ...]:
+        """One unit in `step` of each block; most groups are one block."""
+        block = np.zeros(group.size, int) if group.block is None else group.block
+        kept = [np.flatnonzero(block == each)[:: self.step] for each in np.unique(block)]
+        return tuple(np.concatenate(kept).tolist())
