@@ -24,7 +24,7 @@ GROUP = FOUND.prunable[0]
         (Plan(cuts={GROUP.id: (0, GROUP.size)}), f"not among its {GROUP.size}"),
         (Plan(cuts={GROUP.id: (0, GROUP.size - 1, GROUP.size)}), f"not among its {GROUP.size}"),
         (Plan(cuts={GROUP.id: (-1, 0)}), f"not among its {GROUP.size}"),
-        (Plan(cuts={GROUP.id: (1, 1)}), f"not among its {GROUP.size}"),
+        (Plan(cuts={GROUP.id: (1, 1)}), "more than once"),
         (Plan(cuts={GROUP.id: (0,)}, widths={GROUP.id: 10**6}), "not 1000000"),
         (Plan(masks={"nobody": np.ones(3, bool)}), "there is no tensor 'nobody'"),
         (Plan(replaced={GROUP.slices[0].initializer: np.ones((1, 1, 1), np.float32)}), "not [1, 1, 1]"),
