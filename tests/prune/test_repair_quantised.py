@@ -83,8 +83,11 @@ def quantised(array: Array, axis: int, bits: int = 8) -> tuple[Array, Array]:
     return np.clip(np.rint(array / scale.reshape(shape)), -most, most).astype(np.int8), scale
 
 
-def qdq_net(bits: int = 8) -> tuple[Analysis, list[dict[str, Array]]]:
-    """Convolutions between QuantizeLinear and DequantizeLinear, biases in int32: static quantisation."""
+def qdq_net(bits: int = 8, single: bool = False) -> tuple[Analysis, list[dict[str, Array]]]:
+    """Convolutions between QuantizeLinear and DequantizeLinear, biases in int32: static quantisation.
+
+    A bias has a scale per output, or a `single` one.
+    """
     draw = np.random.default_rng(0)
     shapes = {"w1": (16, 3, 3, 3), "w2": (16, 16, 3, 3), "w3": (5, 16)}
     weights: dict[str, object] = {"sx": np.array(0.05, np.float32), "zx": np.array(128, np.uint8)}
@@ -92,8 +95,9 @@ def qdq_net(bits: int = 8) -> tuple[Analysis, list[dict[str, Array]]]:
     for number, (name, shape) in enumerate(shapes.items(), 1):
         dense = draw.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
         codes, scale = quantised(dense.astype(np.float32), 0, bits)
-        bias = np.rint(0.3 * draw.standard_normal(shape[0]) / (0.05 * scale)).astype(np.int32)
-        weights |= {name: codes, f"s{name}": scale, f"b{name}": bias, f"t{name}": scale * np.float32(0.05)}
+        unit = np.float32(0.05) * (scale.max() if single else scale)
+        bias = np.rint(0.3 * draw.standard_normal(shape[0]) / unit).astype(np.int32)
+        weights |= {name: codes, f"s{name}": scale, f"b{name}": bias, f"t{name}": unit}
         op = "Conv <pads = [1, 1, 1, 1]>" if len(shape) == 4 else "Gemm <transB = 1>"
         body += f"""q{number} = QuantizeLinear({x}, sx, zx)\n d{number} = DequantizeLinear(q{number}, sx, zx)
             f{number} = DequantizeLinear <axis = 0> ({name}, s{name})
@@ -124,6 +128,22 @@ def test_scales_grow_where_new_weights_leave_the_grid_and_biases_follow() -> Non
     plan = Plan(analysis.options, cuts, {g.id: g.size for g in analysis.prunable}, replaced=made.replaced)
     small = rewrite(analysis.model, analysis, plan)
     assert prove(analysis.model, analysis, plan, small, data[2:]).ok
+
+
+def test_scales_grow_alike_where_biases_have_one_for_all() -> None:
+    """By what the output needs that needs most: no bias is read with another scale than it was written in."""
+    analysis, data = qdq_net(single=True)
+    cuts = {g.id: tuple(range(2)) for g in analysis.prunable}
+    made = repair(analysis, Change(cuts), batches=data[:2])
+    initializers = analysis.model.graph.initializers
+    old = {name: value.const_value.numpy() for name, value in initializers.items() if value.const_value}
+    grown = made.replaced.keys() & {"sw2", "sw3"}
+    assert grown
+    for name in grown:
+        growth = made.replaced[name] / old[name]
+        assert growth.min() > 1
+        np.testing.assert_allclose(growth, growth[0], rtol=1e-6)
+        np.testing.assert_allclose(made.replaced["t" + name[1:]], old["t" + name[1:]] * growth[0], rtol=1e-6)
 
 
 def test_scales_stay_where_wider_ones_are_no_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
