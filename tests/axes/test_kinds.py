@@ -76,6 +76,7 @@ STREAM = """(int64[2,5] t, float[2,5,6] other) => (float[2,5,7] y) {{ x = Gather
         ("r = Relu(other)\n b = Add(r, d)\n z = Add(x, b)", [("x", "z")]),
         ("r = Relu(other)\n z = Add(r, d)", []),
         ("z = Add(d, bias)", []),
+        ("b = Add(x, d)\n r = Tanh(d)\n z = Add(b, r)", []),
     ],
     ids=[
         "a skip",
@@ -83,6 +84,7 @@ STREAM = """(int64[2,5] t, float[2,5,6] other) => (float[2,5,7] y) {{ x = Gather
         "a value that nothing else reads before it",
         "only that",
         "only a bias",
+        "a branch that two nodes read",
     ],
 )
 def test_a_stream_is_what_others_read_as_well(joins: str, found: list[tuple[str, str]]) -> None:

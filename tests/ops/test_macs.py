@@ -143,6 +143,8 @@ def mixture(k: int, fc1: int, f: int, fc3: bool) -> Callable[[], Iterator[object
 X, W, GROUPED = (B, 6, 7, 8), (4, 6, 3, 2), (4, 3, 3, 2)
 NHWC = (B, 7, 8, 6)
 SCALAR: Sizes = ()
+QUANTISED = (SCALAR, SCALAR, W, SCALAR, SCALAR, SCALAR, SCALAR)
+"""What a quantised convolution reads behind its input."""
 Q, K, KV = (B, S, H * D), (B, T, H * D), (B, T, H * V)
 PAST = (B, H, P, D)
 GROUPS = {"num_heads": H, "kv_num_heads": G}
@@ -158,7 +160,7 @@ CASES = [
     *(
         Case(
             op,
-            (X, SCALAR, SCALAR, W, SCALAR, SCALAR, SCALAR, SCALAR),
+            (X, *QUANTISED),
             conv(X, W),
             kind="UINT8",
             output=(B, 4, 5, 7),
@@ -167,7 +169,7 @@ CASES = [
     ),
     Case(
         f"{MS}:QLinearConv",
-        (NHWC, SCALAR, SCALAR, W, SCALAR, SCALAR, SCALAR, SCALAR),
+        (NHWC, *QUANTISED),
         conv(NHWC, W, last=True),
         {"channels_last": 1},
         "UINT8",
@@ -394,9 +396,18 @@ def test_a_shape_given_for_one_input_holds_for_its_symbols_elsewhere() -> None:
     assert cost(model, {"i0": (3, 5)}).macs == 3 * 5 * 16
 
 
-@pytest.mark.parametrize("op", ["NhwcConv", "NhwcFusedConv"])
-def test_a_convolution_of_channels_last_shrinks_with_the_last_axis_of_its_result(op: str) -> None:
-    model = Case(f"{MS}:{op}", (NHWC, W), rows()).model()
+@pytest.mark.parametrize(
+    ("case", "axis"),
+    [
+        (Case(f"{MS}:NhwcConv", (NHWC, W), rows()), 3),
+        (Case(f"{MS}:NhwcFusedConv", (NHWC, W), rows()), 3),
+        (Case(f"{MS}:QLinearConv", (NHWC, *QUANTISED), rows(), {"channels_last": 1}, "UINT8"), 3),
+        (Case(f"{MS}:QLinearConv", (X, *QUANTISED), rows(), {}, "UINT8"), 1),
+    ],
+    ids=["nhwc", "fused", "quantised", "quantised in front"],
+)
+def test_a_convolution_shrinks_with_the_axis_of_its_result_that_holds_channels(case: Case, axis: int) -> None:
+    model = case.model()
     (node,) = model.graph
     (term,) = node_terms(node, infer(model, record_of)) or ()
-    assert [(place.side, place.axis) for place in term.places] == [("out", 3), ("in", 1)]
+    assert [(place.side, place.axis) for place in term.places] == [("out", axis), ("in", 1)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphprune.proof.certificate import sliced
+from graphprune.proof.certificate import _difference, sliced
 
 Array = np.ndarray
 
@@ -39,3 +39,13 @@ def test_what_has_no_second_axis_has_no_blocks(masks: list[Array | None]) -> Non
     kept = [0, 2] if masks and masks[0] is not None else [0, 1, 2]
     assert sliced(vector, masks, 3).tolist() == kept
     assert sliced(np.float64(5.0), [], 1) == 5.0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_a_number_that_is_not_the_plans_is_told_like_a_tensor(scale: float) -> None:
+    one, two = np.array(2.0, np.float32), np.array(3.0 * scale, np.float32)
+    said = "1 of 1 elements differ from the plan, the first at [0]"
+    assert _difference(one, two, scale) == said and not _difference(one, np.float32(2.0 * scale), scale)
+    row = np.array([[2.0, 3.0]], np.float32)
+    wrong = np.array([[2.0, 5.0]], np.float32) * np.float32(scale)
+    assert _difference(row, wrong, scale) == "1 of 2 elements differ from the plan, the first at [0, 1]"

@@ -29,6 +29,18 @@ def test_a_shape_that_is_read_while_the_model_runs_is_not_corrected(way: str) ->
     assert found.shape == (2, 3)
 
 
+def test_a_shape_that_is_sliced_by_steps_and_no_axes_is_not_corrected() -> None:
+    """An input that is left out hands nothing on."""
+    analysis = sketch(
+        """(float[n,4] x) => (float[n,3] y) { a = MatMul(x, u)\n s = Shape(a)\n t = Concat <axis = 0> (s, s)
+        p = Slice(t, from, to, , by)\n b = Relu(a)\n c = Reshape(b, p)\n y = MatMul(c, v) }""",
+        **{"u": (4, 6), "v": (6, 3), "from": np.array([0]), "to": np.array([2]), "by": np.array([1])},
+    )
+    small = cut(analysis, u=(0, 2, 5))
+    assert len(list(small.graph)) == len(list(analysis.model.graph))
+    follows(analysis)
+
+
 @pytest.mark.parametrize("factor", ["one", "ones"])
 def test_a_shape_that_is_computed_while_the_model_runs_is_corrected(factor: str) -> None:
     """Arithmetic on a Shape sees the dense sizes, and what comes out counts the slots that stay."""
