@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import TracebackType
 
-from graphprune.errors import GraphpruneError, PluginError
+from graphprune.errors import GraphpruneError, PluginError, did_you_mean
 
 OURS = ("graphprune", "graphprune_passes")
 """Packages whose faults are bugs of graphprune."""
@@ -140,6 +140,17 @@ class Door:
                 return self.origin(entry)
         name = getattr(kind, "name", kind.__name__)
         return Origin(f"{self.noun} '{name}' from '{value}'", code=package(kind.__module__))
+
+
+def strays(known: Collection[str]) -> list[tuple[EntryPoint, str]]:
+    """Entry points in groups that nothing reads, though their names begin as ours do, and what is meant."""
+    found = entry_points()
+    groups = sorted(group for group in found.groups if group.startswith("graphprune.") and group not in known)
+    return [
+        (entry, f"is in the unknown group '{group}': {did_you_mean(group, known)}")
+        for group in groups
+        for entry in sorted(found.select(group=group), key=lambda entry: (entry.name, entry.value))
+    ]
 
 
 def is_ours(entry: EntryPoint) -> bool:

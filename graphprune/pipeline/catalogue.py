@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from graphprune.doors import Door, is_ours
+from graphprune.doors import Door, is_ours, strays
 from graphprune.errors import PluginError
 from graphprune.ops import door
 from graphprune.pipeline import criteria, registry
@@ -39,7 +39,7 @@ class PassHelp:
 
 
 def installed() -> dict[str, tuple[PassLine, ...]]:
-    """Every pass and criterion, ours first, and the operators of other packages.
+    """Every pass and criterion, ours first, the operators of other packages, and what is in no known group.
 
     What cannot be used says why, and hides no other.
     """
@@ -48,6 +48,10 @@ def installed() -> dict[str, tuple[PassLine, ...]]:
         "passes": _listed(registry.DOOR, passes, lambda name: _text(registry.load(name))),
         "criteria": _listed(criteria.DOOR, tuple(CRITERIA), lambda name: str(criteria.load(name))),
         "operators": _listed(door.DOOR, (), lambda name: door.listed(name).labels),
+        "others": tuple(
+            PassLine(entry.name, "", fault, entry.dist.name if entry.dist else "")
+            for entry, fault in strays([each.group for each in (registry.DOOR, criteria.DOOR, door.DOOR)])
+        ),
     }
 
 

@@ -12,6 +12,7 @@ COLUMNS = {
     "passes": ("pass", "what it does"),
     "criteria": ("criterion", "score of a Unit"),
     "operators": ("operator", "how its axes go together"),
+    "others": ("other entry point", "why it is not read"),
 }
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import onnx_ir as ir
+
 from graphprune.errors import GraphpruneError
+from graphprune.ir.nodes import operator_of
 from graphprune.ir.serialise import Function, read_function
 from graphprune.ops.record import Record
 from graphprune.runtime.silent import ort
@@ -48,12 +52,49 @@ class Customs:
                     options.register_custom_ops_library(path)
         return options
 
-    def explained(self, error: GraphpruneError) -> GraphpruneError:
-        """The error of a model that does not load, or that of a row that gives nothing to run."""
+    def explained(
+        self, error: GraphpruneError, model: ir.Model, opened: Callable[[ir.Model], object]
+    ) -> GraphpruneError:
+        """The error of a model that does not load, or that of a row that gives nothing to run, or a bad body.
+
+        Args:
+            error: what ONNX Runtime says of the model.
+            model: the model.
+            opened: loads one node of it alone.
+
+        Raises:
+            PluginError: a node does not load alone, so that its body is to blame.
+        """
         for row in self.rows:
             if row.origin is not None and not row.body and not row.library:
                 return row.origin.fault(f"gives neither body nor library: {error.message}")
+        whole = sum(1 for _ in model.graph.all_nodes()) > 1
+        for row in self.rows:
+            if row.origin is None or not row.believed:
+                continue
+            if not whole:
+                reason = error.message.partition(": ")[2]
+                return row.origin.fault(f"gives a body that ONNX Runtime does not load: {reason}")
+            one = _alone(model, row)
+            if one is not None:
+                opened(one)
         return error
+
+
+def _alone(model: ir.Model, row: Record) -> ir.Model | None:
+    """One node of a row's operators and nothing else; None where the types of its operands are not known."""
+    node = next(node for node in model.graph.all_nodes() if operator_of(node) in row.ops)
+    operands = [
+        None if value is None else ir.Value(name=f"x{at}", type=value.type, shape=value.shape)
+        for at, value in enumerate(node.inputs)
+    ]
+    given = [value for value in operands if value is not None]
+    if any(value.type is None for value in given):
+        return None
+    results = [ir.Value(name=f"y{at}", type=out.type) for at, out in enumerate(node.outputs)]
+    again = ir.Node(node.domain, node.op_type, operands, node.attributes.values(), outputs=results)
+    graph = ir.Graph(given, results, nodes=[again], opset_imports=model.opset_imports, name="alone")
+    return ir.Model(graph, ir_version=model.ir_version)
 
 
 def _misfit(row: Record, function: Function) -> str:

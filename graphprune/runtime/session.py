@@ -179,7 +179,7 @@ def open_session(
             return _create(content.proto, chosen, threads)
         except ModelError as error:
             if content.folder is None:
-                raise customs.explained(error) from error
+                raise customs.explained(error, model, open_session) from error
     raise AssertionError("without files there is nothing left to try")
 
 

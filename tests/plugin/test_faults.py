@@ -203,6 +203,15 @@ def test_a_name_that_two_packages_claim_is_refused_and_one_of_ours_stays_ours(
         assert re.search(rf"^ +theirs +{package} +has the same name as", listed, re.MULTILINE)
 
 
+def test_a_group_that_nothing_reads_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch, tmp_path, "stray_1", {"pases theirs": "Found"}, "")
+    assert main(["passes"]) == 0
+    says = r"^ +theirs +stray_1 +is in the unknown group 'graphprune\.pases': did you mean 'graphprune\.passes'"
+    assert re.search(says, capsys.readouterr().out, re.MULTILINE)
+
+
 def test_a_pass_cannot_cut_what_is_pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     body = "def decide(self, s, c):\n        g = next(g for g in s.analysis.groups if g.pin)\n"
     body += "        return Plan(s.options, {g.id: (0,)}, {g.id: g.size})"

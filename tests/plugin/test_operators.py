@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 import graphprune
-from graphprune.errors import PluginError, PromiseError
+from graphprune.errors import ModelError, PluginError, PromiseError
 from graphprune.runtime.session import open_session
 from tests.axes.claims import sketch
 
@@ -140,6 +140,27 @@ def test_a_body_is_that_of_its_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     dense = installed(monkeypatch, tmp_path, more=head)
     with pytest.raises(PluginError, match=r"has a body that defines org\.other:Op, not org\.op\d+:Op"):
         graphprune.compile(dense, "prune(ratio=0.5, align=1)")
+
+
+@pytest.mark.parametrize(
+    "steps", ["b = Mull(x, a) y = Add(x, b)", "b = Mul(x, none) y = Add(x, b)", "b = Mul(x, a)"]
+)
+def test_a_body_that_does_not_load_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: str
+) -> None:
+    dense = installed(monkeypatch, tmp_path, steps=steps)
+    says = r"^operator 'org\.\w+\.Op' from 'package_\w+:OP' gives a body that ONNX Runtime does not load: "
+    with pytest.raises(PluginError, match=says):
+        graphprune.compile(dense, "prune(ratio=0.5, align=1)")
+
+
+def test_a_good_body_is_not_blamed_for_the_rest_of_a_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dense = installed(monkeypatch, tmp_path, steps=SNAKE)
+    dense.graph[-1].op_type = "MatMull"
+    with pytest.raises(ModelError, match="MatMull"):
+        open_session(dense)
 
 
 def test_what_is_like_one_with_a_bias_takes_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
