@@ -21,7 +21,8 @@ MODULES = sorted(path for path in PACKAGE.glob("*.py") if "broken" not in path.n
 
 def test_the_files_of_the_page_are_the_package() -> None:
     assert sorted(blocks(PAGE, "python")) == sorted(path.read_text(encoding="utf-8") for path in MODULES)
-    assert blocks(PAGE, "toml") == [(PACKAGE / "pyproject.toml").read_text(encoding="utf-8")]
+    lines = (PACKAGE / "pyproject.toml").read_text(encoding="utf-8").splitlines(keepends=True)
+    assert blocks(PAGE, "toml") == ["".join(line for line in lines if not line.startswith("broken = "))]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

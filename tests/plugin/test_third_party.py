@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 
 PACKAGE = Path(__file__).parent / "package"
@@ -51,8 +54,9 @@ def test_it_is_listed_beside_ours_and_the_broken_one_says_so(site: Path, tmp_pat
     assert (lines["prune"]["fault"], lines["prune"]["origin"]) == ("", "")
     criteria = {line["name"]: line for line in json.loads(done.stdout)["criteria"]}
     assert criteria["dull"]["summary"] == "|mean| over spread; needs calibration data; lower scores stay"
-    (snake,) = json.loads(done.stdout)["operators"]
+    snake, warm = json.loads(done.stdout)["operators"]
     assert (snake["name"], snake["summary"]) == ("com.example.Snake", "a broadcasts to x")
+    assert warm["name"] == "com.example.Warm"
     assert lines["frugal"]["origin"] == criteria["dull"]["origin"] == "graphprune-every-other"
 
 
@@ -104,6 +108,30 @@ def test_its_criteria_and_its_method_choose_what_they_say(site: Path, tmp_path: 
         assert done.returncode == 0, done.stderr
         plan = json.loads((tmp_path / f"{at}.plan.json").read_text())["passes"][0]
         assert plan["plan"]["groups"]["up:1"]["kept"] == sorted(np.argsort(scores)[8:].tolist())
+
+
+def test_an_operator_with_an_attribute_runs_as_its_function_in_the_file(site: Path, tmp_path: Path) -> None:
+    mlp(tmp_path / "model.onnx")
+    dense = ir.load(tmp_path / "model.onnx")
+    node = dense.graph[1]
+    node.domain, node.op_type = "com.example", "Warm"
+    node.attributes["beta"] = ir.AttrFloat32("beta", 1.5)
+    dense.opset_imports["com.example"] = 1
+    ir.save(dense, tmp_path / "model.onnx")
+    done = graphprune(
+        site, tmp_path, "compile", "model.onnx", "--passes", "every-other", "-o", "small.onnx", "--no-bench"
+    )
+    assert done.returncode == 0, done.stderr
+    body = runpy.run_path(str(PACKAGE / "graphprune_warm.py"))["WARM"].body
+    small = onnx.load(tmp_path / "small.onnx")
+    small.functions.append(onnx.parser.parse_function(body))
+    x = np.random.default_rng(1).standard_normal((3, 8)).astype(np.float32)
+    up, down = (onnx.numpy_helper.to_array(tensor) for tensor in small.graph.initializer)
+    hidden = x @ up
+    expected = (hidden / (1 + np.exp(-1.5 * hidden))) @ down
+    session = ort.InferenceSession(small.SerializeToString())
+    (y,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_broken_one_is_an_error_line_only_when_used(site: Path, tmp_path: Path) -> None:
