@@ -433,3 +433,14 @@ def test_scores_are_what_is_added_and_never_fall() -> None:
     np.testing.assert_allclose(greedy(np.diag([4.0, 1.0, 9.0])), [4, 1, 9])
     energy = np.array([[4.0, -4.0, 0], [-4.0, 4.0, 0], [0, 0, 3.9]])
     np.testing.assert_allclose(greedy(energy), [4, 4, 3.9])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_added_is_the_energy_of_all_that_is_gone(seed: int) -> None:
+    """With what the Units that go share: 1' E 1 over them."""
+    half = np.random.default_rng(seed).uniform(0, 1, (5, 5))
+    energy = half @ half.T  # none cancels another, so what is added rises
+    scores = greedy(energy)
+    order = np.argsort(scores)
+    total = [energy[np.ix_(order[:count], order[:count])].sum() for count in range(6)]
+    np.testing.assert_allclose(scores[order], np.diff(total))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
-from graphprune.prune.masks import scores
+from graphprune.prune.masks import scores, treat
 from graphprune.prune.masks.patterns import Pattern, keep_groups, keep_rows
 
 WEIGHT = np.array([[1, -3, 2, 0.5]], dtype=np.float32)
@@ -57,3 +59,10 @@ def test_nowag_ignores_column_norms() -> None:
     scaled = weight * np.array([1, 100, 1, 1, 0.01, 1, 1, 1], dtype=np.float32)
     before, after = (scores.nowag(w, np.ones(8)) for w in (weight, scaled))
     np.testing.assert_allclose(before, after, rtol=1e-2)
+
+
+def test_what_is_zero_already_goes_before_what_reads_nothing() -> None:
+    """Both would score zero."""
+    matrix = np.array([[[2.0, 0.0, 3.0]]], np.float32)
+    found = treat.field(SimpleNamespace(), matrix, np.array([[0.0, 4.0, 1.0]]), scores.wanda)  # type: ignore[arg-type]
+    assert np.argsort(found[0]).tolist() == [1, 0, 2] and found[0, 1] < found[0, 0]
