@@ -174,19 +174,33 @@ def text(passes: Iterable[Pass]) -> str:
 
 
 def resolve(passes: str | Pass | Iterable[Pass | str]) -> tuple[Pass, ...]:
-    """Passes from what the Python API accepts: pipeline text, a pass, or a list of either."""
+    """Passes from what the Python API accepts: pipeline text, a pass, or a list of either.
+
+    Raises:
+        ArgumentError: it is something else, or no pipeline text.
+        PluginError: a pass is not made as one has to be.
+    """
     if isinstance(passes, str):
         return read(passes)
     if isinstance(passes, Pass):
-        return (passes,)
+        return (_sound(passes),)
     result: list[Pass] = []
     for item in passes:
         if isinstance(item, str):
             result.extend(read(item))
         elif isinstance(item, Pass):
-            result.append(item)
+            result.append(_sound(item))
         else:
             raise ArgumentError(
                 f"passes hold {type(item).__name__}, which is neither a pass nor pipeline text"
             )
     return tuple(result)
+
+
+def _sound(item: Pass) -> Pass:
+    """A pass that was made in Python, once its class is seen to be one."""
+    kind = type(item)
+    fault = _fault(kind) if _theirs(kind) else ""
+    if fault:
+        raise DOOR.holder(kind).fault(fault)
+    return item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
@@ -171,8 +172,6 @@ def test_a_bug_of_ours_in_a_preset_of_theirs_stays_ours(
 
 
 def test_a_pass_that_is_not_installed_is_named_by_its_class() -> None:
-    from dataclasses import dataclass
-
     from graphprune.plugin import Context, Pass, Plan, Subject
 
     @dataclass(frozen=True)
@@ -184,6 +183,23 @@ def test_a_pass_that_is_not_installed_is_named_by_its_class() -> None:
 
     with pytest.raises(PluginError, match=r"^pass 'loose' from 'tests\..*Loose' fails: OSError"):
         graphprune.compile(mlp(), Loose())
+
+
+def test_a_pass_that_is_not_installed_is_looked_at_before_it_is_called() -> None:
+    from graphprune.plugin import Pass, Plan, Subject
+
+    @dataclass(frozen=True)
+    class Loose(Pass):
+        name = "loose"
+
+        def decide(self, subject: Subject) -> Plan:  # type: ignore[override]
+            raise AssertionError("it was called")
+
+    for passes in (Loose(), [Loose()]):
+        with pytest.raises(
+            PluginError, match=r"^pass 'loose' from 'tests\..*Loose' has decide\(self, subject\): "
+        ):
+            graphprune.compile(mlp(), passes)
 
 
 def test_a_name_that_two_packages_claim_is_refused_and_one_of_ours_stays_ours(
