@@ -15,6 +15,8 @@ from graphprune.experts.mixtures import Mixture
 from graphprune.ir.arrays import Array, Doubles, Ids
 
 RESTARTS = 20
+CONSTANT = 1e-12
+"""Share of a score that is rounding."""
 
 
 # -- clusters
@@ -81,6 +83,9 @@ def thresholds(layers: Sequence[Doubles], floors: Sequence[int], total: int) -> 
 def spectral(scores: Doubles, count: int, seed: int) -> Ids:
     """UNCURL: spectral clusters of experts whose scores rise and fall together.
 
+    Scores that never vary go with no other's: their expert is a component of the graph by itself, as which
+    its diagonal of the Laplacian is zero.
+
     Args:
         scores: [tokens, E] of the router.
         count: of clusters.
@@ -90,10 +95,12 @@ def spectral(scores: Doubles, count: int, seed: int) -> Ids:
     if count >= size:
         return np.arange(size)
     centred = scores - scores.mean(0)
-    scaled = centred / np.maximum(np.linalg.norm(centred, axis=0), 1e-30)
+    lengths = np.linalg.norm(centred, axis=0)
+    varies = lengths > CONSTANT * np.linalg.norm(scores, axis=0)
+    scaled = np.where(varies, centred / np.where(varies, lengths, 1), 0)
     affinity = np.maximum(scaled.T @ scaled, 0.0)
-    roots = 1 / np.sqrt(np.maximum(affinity.sum(1), 1e-30))
-    laplacian = np.eye(size) - roots[:, None] * affinity * roots[None]
+    roots = 1 / np.sqrt(np.where(varies, affinity.sum(1), 1))
+    laplacian = np.diag(varies.astype(np.float64)) - roots[:, None] * affinity * roots[None]
     vectors = np.linalg.eigh((laplacian + laplacian.T) / 2)[1][:, :count]
     rows = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
     return _numbered(_k_means(rows, count, seed))
