@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import time
@@ -13,6 +14,8 @@ from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+FOLDERS = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+")
+"""An absolute path up to its last part."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,9 @@ class Outcome(Generic[T]):
 
 
 def one_line(error: BaseException) -> str:
-    """The first informative line of an exception, short enough for a table cell."""
+    """The first informative line of an exception, short enough for a table cell; no folder of a machine."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    text = f"{type(error).__name__}: {FOLDERS.sub('', lines[0]) if lines else 'no message'}"
     return text if len(text) <= 200 else text[:197] + "..."
 
 
