@@ -31,7 +31,7 @@ def run(folder: Path) -> Demo:
     """Compile models/digits_cnn/model.onnx into a folder and measure both models on the held-out images."""
     accuracy = _metric()
     dense, small = DIGITS / "model.onnx", folder / "digits_small.onnx"
-    result = graphprune.compile(dense, PIPELINE, small, overwrite=True, bench=True)
+    result = graphprune.compile(dense, PIPELINE, small, force=True, bench=True)
     return Demo(accuracy(dense), accuracy(small), result)
 
 

@@ -39,7 +39,7 @@ pipeline = ["canonicalize", "prune(ratio=0.5, criterion=l1)"]
 seed = 1
 max_drop = 0.02
 
-[options.shapes]
+[options.shape]
 image = [1, 3, 224, 224]
 
 [options.fix]

@@ -72,7 +72,7 @@ def cut(folder: Path, macs: float) -> Iterator[str]:
         name = onnx.load(dense).graph.input[0].name
         arrays = {name: data["calibration"]}
         report = graphprune.compile(
-            dense, PASSES.format(macs=macs), small, calibration=arrays, overwrite=True
+            dense, PASSES.format(macs=macs), small, calibration=arrays, force=True
         ).report
         before, after = (_accuracy(each, name, data["x"], data["y"]) for each in (dense, small))
         row = Row("digits, TFLite", form, before, after, report.after.macs / max(1, report.before.macs))

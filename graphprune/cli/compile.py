@@ -100,7 +100,7 @@ def command(model: str, chosen: options.Chosen[Settings], show: Show, **given: U
     if piped:
         _require_pipe(given, chosen, show)
         show = replace(show, err=True)
-    report = _report_path(model, given, bool(chosen.given.get("overwrite")))
+    report = _report_path(model, given, bool(chosen.given.get("force")))
     with show.progress() as progress:
         recipe = _recipe(given)
         job = _job(model, recipe, given)

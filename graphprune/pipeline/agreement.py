@@ -132,7 +132,7 @@ def compare(
     settings.progress(0, 0, "run both models")
     judged = judge(first, second, feeds, settings)
     shapes = {name: array.shape for name, array in feeds[0].items()}
-    generated = {} if inputs is not None else open_sizes(first, shapes, settings.shapes)
+    generated = {} if inputs is not None else open_sizes(first, shapes, settings.shape)
     made = "given" if inputs is not None else f"generated, seed {settings.seed}"
     return Comparison(
         *names,

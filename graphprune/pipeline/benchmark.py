@@ -93,13 +93,13 @@ def _feeds(
         return [feeds_for(model, inputs, settings, first.constants)[0] for model in models], {}
     feeds = common_feeds(models, settings)
     shapes = {name: array.shape for name, array in feeds[0].items()}
-    return feeds, open_sizes(first.model, shapes, settings.shapes)
+    return feeds, open_sizes(first.model, shapes, settings.shape)
 
 
 def _row(each: Ready, timing: Timed, ratio: Ratio | None, settings: Timing) -> ModelBench:
     return ModelBench(
         name=timing.name,
-        size=measure.size_as_given(each.model, settings.shapes),
+        size=measure.size_as_given(each.model, settings.shape),
         file_bytes=each.file_bytes,
         median_ms=1e3 * timing.cpu_median,
         p10_ms=1e3 * timing.cpu_p10,

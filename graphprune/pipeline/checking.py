@@ -239,7 +239,7 @@ def _bytes(ready: Ready, settings: Checking) -> int:
     """Of the file; of the tensors where there is none."""
     if ready.file_bytes is not None:
         return ready.file_bytes
-    return measure.size_as_given(ready.model, settings.shapes).bytes
+    return measure.size_as_given(ready.model, settings.shape).bytes
 
 
 def _figures(report: AgreementReport) -> tuple[Figure, ...]:

@@ -167,7 +167,7 @@ class _Compile:
             self._set_shapes(dense)
             self.held = held(dense)
             self.settings = with_shapes(self.settings, self.job.inputs, dense, self.held)
-            sizes = normalise(dense, record_of, self.settings.shapes)
+            sizes = normalise(dense, record_of, self.settings.shape)
             if self.settings.set_shape:
                 declare_sizes(dense, sizes)
         samples = self._samples(dense)
@@ -178,10 +178,10 @@ class _Compile:
         outputs = verdict.how_judged(dense, sizes, self.settings)
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
         with self.clock.phase("report"):
-            before = measure.size(dense, self.settings.shapes, sizes)
+            before = measure.size(dense, self.settings.shape, sizes)
         steps = Manager(self.settings, self.clock, samples, given=before).run(dense, sizes, passes)
         with self.clock.phase("report"):
-            after = [measure.size(step.model, self.settings.shapes) for step in steps]
+            after = [measure.size(step.model, self.settings.shape) for step in steps]
         counted = self._judged(before, steps, after)
         agreement = self._compared(source, OpenedOnce(dense, self.settings), steps, outputs, samples)
         return self._finish(source, dense, steps, samples, agreement, counted)
@@ -260,7 +260,7 @@ class _Compile:
         self.settings.progress(0, 0, "load")
         source = load(self.job.model, self.settings.limits, lift=not self._copies)
         if self.job.output is not None:
-            require_free(self.job.output, source, self.job.files, self.settings.overwrite)
+            require_free(self.job.output, source, self.job.files, self.settings.force)
         if self.settings.statistics is not None:
             inputs = (source.path, *source.external_files, *self.job.files)
             require_apart(
@@ -297,7 +297,7 @@ class _Compile:
         """The files, and what there is to say about them."""
         if self.job.output is None:
             return (), ()
-        overwrite = self.settings.overwrite
+        overwrite = self.settings.force
         if not self.settings.sparse_initializers:
             return write(pruned, self.job.output, source, plan_file, overwrite=overwrite), ()
         sparse, note = sparse_output(pruned, samples.feeds, self.settings)
@@ -350,10 +350,10 @@ class _Compile:
     def _copied(self, source: Source) -> Result:
         """An empty pipeline: the same bytes under another name."""
         files: tuple[str, ...] = ()
-        size = measure.size_as_given(source.model, self.settings.shapes)
+        size = measure.size_as_given(source.model, self.settings.shape)
         if self.job.output is not None:
             with self.clock.phase("save"):
-                files = copy(source, self.job.output, overwrite=self.settings.overwrite)
+                files = copy(source, self.job.output, overwrite=self.settings.force)
         report = self._report(Counted([size]), (), None, files)
         report = replace(report, file_bytes=self._file_bytes(source, files))
         same = None if source.had_external else source.path

@@ -78,7 +78,7 @@ def inspect(
     from graphprune.axes import analyse
 
     opened = open_model(model, settings, inputs)
-    source, own, shapes = opened.source, opened.model, opened.settings.shapes
+    source, own, shapes = opened.source, opened.model, opened.settings.shape
     analysis = analyse(own, options, opened.sizes)
     size, gains = _counted(analysis, shapes)
     return Inspection(

@@ -108,7 +108,7 @@ class Manager:
             model = step.model
             if at + 1 < len(passes):
                 with self.clock.phase("normalise"):
-                    sizes = complete(infer(model, record_of), model, record_of, self.settings.shapes)
+                    sizes = complete(infer(model, record_of), model, record_of, self.settings.shape)
         return tuple(steps)
 
     def _context(self) -> Context:
@@ -116,7 +116,7 @@ class Manager:
         self.collector = self.collector or Collector(None if kept is None else Path(kept))
         return Context(
             calibration=self.samples.batches,
-            shapes=self.settings.shapes,
+            shapes=self.settings.shape,
             run=self.settings.run,
             allow_short=self.settings.allow_short,
             warn=self.warnings.append,
@@ -159,7 +159,7 @@ class Manager:
         floats = model.clone()
         with self.clock.phase("rewrite"):
             count = dequantise(floats)
-            sizes = normalise(floats, record_of, self.settings.shapes)
+            sizes = normalise(floats, record_of, self.settings.shape)
         if not count:
             hint = "leave dequantize=true out; weights of integer operators cannot be made floats one by one"
             raise PromiseError(f"{item}: no weight is behind a DequantizeLinear", hint)
@@ -188,7 +188,7 @@ class Manager:
 
         with self.clock.phase("rewrite"):
             model = with_biases(subject.model, plan.biases)
-            sizes = complete(infer(model, record_of), model, record_of, self.settings.shapes)
+            sizes = complete(infer(model, record_of), model, record_of, self.settings.shape)
         with self.clock.phase("prove"):
             wrong = undeclared(subject.model, model, plan.biases)
         if wrong:

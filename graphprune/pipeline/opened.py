@@ -58,7 +58,7 @@ def open_model(model: object, settings: Looking, inputs: Given = None, *, lift: 
     version, defaults, fitted = own.ir_version or 0, make_constant(own), fit_scales(own)
     fix_inputs(own, settings.fix)
     settings = with_shapes(settings, inputs, own, held(own))
-    sizes = normalise(own, record_of, settings.shapes)
+    sizes = normalise(own, record_of, settings.shape)
     _require_fits(own, settings)
     return Opened(source, own, sizes, settings, operators, version, defaults, fitted)
 
@@ -104,14 +104,14 @@ def _to_run(source: Source, settings: Looking) -> tuple[ir.Model, Held]:
 
 def _require_fits(model: ir.Model, settings: Looking) -> None:
     """A shape that names no input, or contradicts one, is a mistake also where nothing is run."""
-    if not settings.shapes:
+    if not settings.shape:
         return
     from graphprune.runtime.dimensions import Sizes as Guess
     from graphprune.runtime.dimensions import require_fits, resolve
 
-    require_fits(model, settings.shapes)
+    require_fits(model, settings.shape)
     if all(value.shape is not None for value in model.graph.inputs):
-        resolve(model, settings.shapes, Guess())
+        resolve(model, settings.shape, Guess())
 
 
 def _is_open(model: ir.Model) -> bool:

@@ -6,7 +6,7 @@ pipeline = "prune(ratio=0.5, criterion=l1)"
 seed = 1
 tolerance = 0.0001
 
-[options.shapes]
+[options.shape]
 image = [1, 3, 224, 224]
 
 [options.fix]

@@ -138,7 +138,7 @@ class Samples:
         if self.inputs is not None:
             return {}
         shapes = {name: array.shape for name, array in self.feeds[0].items()}
-        return open_sizes(self.model, shapes, self.settings.shapes)
+        return open_sizes(self.model, shapes, self.settings.shape)
 
     @cached_property
     def _given(self) -> Sets:
@@ -184,7 +184,7 @@ def feeds_for(model: ir.Model, inputs: Given, settings: Running, fixed: Arrays =
 
     if inputs is not None:
         return read(inputs, model, fixed)
-    return (runnable_inputs(model, settings.shapes, run=settings.run),)
+    return (runnable_inputs(model, settings.shape, run=settings.run),)
 
 
 def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Batches:
@@ -228,7 +228,7 @@ def with_shapes(settings: L, inputs: Given, model: ir.Model, fixed: Arrays) -> L
     sample = next(batches(sets[0], model, size=1))
     wanted = {value.name for value in data_inputs(model)}  # the size of a setting is known
     shapes = {name: array.shape for name, array in sample.items() if name in wanted}
-    return replace(settings, shapes={**shapes, **settings.shapes})
+    return replace(settings, shape={**shapes, **settings.shape})
 
 
 def as_sets(given: Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Sets:

@@ -40,12 +40,11 @@ class Looking:
         ArgumentError: a value is none that its option takes.
     """
 
-    shapes: Mapping[str, tuple[int, ...]] = option(
+    shape: Mapping[str, tuple[int, ...]] = option(
         {},
         Shapes(),
         "Concrete shape of a graph input.",
         usage="e.g. image=1x3x224x224; repeat for several",
-        flag="--shape",
     )
     fix: Fixed = option(
         {},
@@ -182,7 +181,7 @@ class Choosing(Running):
         "Batches of calibration data that run side by side.",
         shown="the number of cores",
     )
-    overwrite: bool = option(False, Flag(), "Replace the output if it exists.", flag="--force", recipe=False)
+    force: bool = option(False, Flag(), "Replace the output if it exists.", recipe=False)
 
     @property
     def run(self) -> Run:

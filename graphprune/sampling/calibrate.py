@@ -107,7 +107,7 @@ def run(source: object, given: Given, output: Path | None, wish: Wish, settings:
         raise ArgumentError(f"no selection '{wish.select}'", did_you_mean(wish.select, MODES))
     if wish.samples < 1:
         raise ArgumentError(f"samples must be at least 1, got {wish.samples}")
-    _require_free(output, source, given, settings.overwrite)
+    _require_free(output, source, given, settings.force)
     ready = load_to_run(source, settings)
     pool = open_pool(given, ready.model, wish, ready.constants)
     with one_blas_thread():
@@ -144,7 +144,7 @@ def _choose(model: ir.Model, pool: Pool, wish: Wish, settings: Choosing) -> Chos
     from graphprune.sampling.judge import judge
 
     own = model.clone()
-    sizes = normalise(own, record_of, settings.shapes)
+    sizes = normalise(own, record_of, settings.shape)
     choice, judgement = _pick(own, sizes, pool, wish, settings), None
     if wish.select != "random":
         judgement = judge(own, sizes, pool, choice.numbers, run=settings.run)
@@ -193,7 +193,7 @@ def _written(chosen: Chosen, output: Path, settings: Choosing) -> Chosen:
         with temporaries([output]) as (temporary,):
             with create(temporary) as file:
                 np.savez(file, **chosen.arrays)  # type: ignore[arg-type]
-            publish((temporary, output), overwrite=settings.overwrite)
+            publish((temporary, output), overwrite=settings.force)
     except OSError as error:
         raise unwritable(output, error) from None
     return replace(chosen, files=(str(output),))

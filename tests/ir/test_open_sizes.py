@@ -119,9 +119,9 @@ def test_a_given_shape_reaches_the_analysis() -> None:
     for value in (model.graph.inputs[0], model.graph.outputs[0]):
         value.shape = None
     assert all(group.pin for group in graphprune.find_groups(model))
-    free = [group.id for group in graphprune.find_groups(model, shapes={"x": (2, 6)}) if not group.pin]
+    free = [group.id for group in graphprune.find_groups(model, shape={"x": (2, 6)}) if not group.pin]
     assert free == ["w1:1"]
-    result = graphprune.compile(model, "prune(ratio=0.5)", shapes={"x": (2, 6)})
+    result = graphprune.compile(model, "prune(ratio=0.5)", shape={"x": (2, 6)})
     assert result.report.passes[0].proof.ok
 
 

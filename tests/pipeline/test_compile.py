@@ -173,11 +173,11 @@ def test_outputs_are_not_overwritten_by_accident(model: Path, tmp_path: Path) ->
     with pytest.raises(OutputError, match="exists"):
         graphprune.compile(model, Half(), output)
     assert output.read_text() == "precious"
-    graphprune.compile(model, Half(), output, overwrite=True)
+    graphprune.compile(model, Half(), output, force=True)
     assert array(output, "w1").shape == (6, 4)
     (tmp_path / "link.onnx").symlink_to(model)
     with pytest.raises(OutputError, match="is the input"):
-        graphprune.compile(model, Half(), tmp_path / "link.onnx", overwrite=True)
+        graphprune.compile(model, Half(), tmp_path / "link.onnx", force=True)
 
 
 def test_given_inputs_are_proved_on_and_checked_first(model: Path) -> None:

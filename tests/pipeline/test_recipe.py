@@ -18,7 +18,7 @@ options = st.fixed_dictionaries(
         "seed": st.integers(0, 2**31),
         "tolerance": st.floats(1e-12, 1.0),
         "bench": st.booleans(),
-        "shapes": st.dictionaries(texts, st.lists(st.integers(0, 10**6)).map(tuple)),
+        "shape": st.dictionaries(texts, st.lists(st.integers(0, 10**6)).map(tuple)),
     },
 )
 
@@ -43,7 +43,7 @@ BAD = {
     'pipeline = ""\n[options]\nsede = 1': "unknown option 'sede'",
     'pipeline = ""\n[options]\nseed = true': "'seed' of 'recipe' must be a whole number, got true",
     'pipeline = ""\n[options]\nbench = 1': "'bench' of 'recipe' must be true or false, got 1",
-    'pipeline = ""\n[options.shapes]\nx = [1, "n"]': "shape of 'x'",
+    'pipeline = ""\n[options.shape]\nx = [1, "n"]': "shape of 'x'",
     'pipeline = ""\n[options.fix]\nx = ' + 9999 * "[" + 9999 * "]": "nested too deeply",
 }
 

@@ -46,12 +46,12 @@ def test_a_function_names_its_options_in_signature_and_docstring(function: Calla
 
 def test_defaults_of_a_signature_are_values() -> None:
     parameters = inspect.signature(graphprune.compile).parameters
-    assert parameters["shapes"].default == {} and parameters["bench"].default is False
+    assert parameters["shape"].default == {} and parameters["bench"].default is False
 
 
 def test_an_argument_that_is_not_there_is_named_as_python_does() -> None:
-    with pytest.raises(TypeError, match=r"^find_groups\(\) got an unexpected keyword argument 'shape'"):
-        graphprune.find_groups("x.onnx", shape={})  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^find_groups\(\) got an unexpected keyword argument 'dims'"):
+        graphprune.find_groups("x.onnx", dims={})  # type: ignore[call-arg]
 
 
 WRONG = {
@@ -81,8 +81,8 @@ def test_a_wrong_value_is_refused_alike(name: str) -> None:
 
 
 def test_nothing_means_the_default_only_where_it_is_one() -> None:
-    settings = Settings(shapes=None, fix=None, outputs=None, jobs=None)  # type: ignore[arg-type]
-    assert (settings.shapes, settings.fix, settings.outputs, settings.jobs) == ({}, {}, {}, None)
+    settings = Settings(shape=None, fix=None, outputs=None, jobs=None)  # type: ignore[arg-type]
+    assert (settings.shape, settings.fix, settings.outputs, settings.jobs) == ({}, {}, {}, None)
     with pytest.raises(ArgumentError, match="seed must be a whole number, got None"):
         Settings(seed=None)  # type: ignore[arg-type]
 
@@ -91,10 +91,10 @@ def test_numbers_of_numpy_are_numbers() -> None:
     settings = Settings(
         seed=np.int64(3),  # type: ignore[arg-type]
         tolerance=np.float32(0.5),  # type: ignore[arg-type]
-        shapes={"x": (np.int64(1), 2)},  # type: ignore[dict-item]
+        shape={"x": (np.int64(1), 2)},  # type: ignore[dict-item]
         fix={"sr": np.array([1, 2])},
     )
-    assert settings.shapes == {"x": (1, 2)} and (settings.seed, settings.tolerance) == (3, 0.5)
+    assert settings.shape == {"x": (1, 2)} and (settings.seed, settings.tolerance) == (3, 0.5)
     assert np.array_equal(settings.fix["sr"], [1, 2])
 
 
@@ -106,7 +106,7 @@ def test_one_run_is_made_of_what_was_said() -> None:
 
 def test_the_recipe_of_settings_gives_the_same_settings() -> None:
     settings = Settings(
-        shapes={"x": (1, 2)},
+        shape={"x": (1, 2)},
         fix={"sr": np.array([1, 2])},
         outputs={"y": "values"},
         seed=4,
@@ -115,13 +115,13 @@ def test_the_recipe_of_settings_gives_the_same_settings() -> None:
     )
     text = recipe.write(recipe.of("prune", settings))
     assert recipe.of("prune", Settings(**recipe.parse(text).options)) == recipe.of("prune", settings)  # type: ignore[arg-type]
-    assert "overwrite" not in text and "timeout = 9.0" in text
+    assert "force" not in text and "timeout = 9.0" in text
 
 
 def test_the_command_line_wins_name_by_name() -> None:
-    given = Chosen(Settings, {"seed": 3, "shapes": {"x": (1,)}})
-    made = given.settings({"seed": 7, "threads": 2, "shapes": {"x": (5,), "y": (6,)}})
-    assert (made.seed, made.threads, made.shapes) == (3, 2, {"x": (1,), "y": (6,)})
+    given = Chosen(Settings, {"seed": 3, "shape": {"x": (1,)}})
+    made = given.settings({"seed": 7, "threads": 2, "shape": {"x": (5,), "y": (6,)}})
+    assert (made.seed, made.threads, made.shape) == (3, 2, {"x": (1,), "y": (6,)})
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ def test_a_function_of_a_value_is_called_with_its_fields() -> None:
         Args:
             first: what.
         """
-        return asked.first, asked.second, asked.shapes
+        return asked.first, asked.second, asked.shape
 
-    assert ask("a", shapes={"x": [1]}) == ("a", 2, {"x": (1,)})  # type: ignore[dict-item]
+    assert ask("a", shape={"x": [1]}) == ("a", 2, {"x": (1,)})  # type: ignore[dict-item]
     assert ask(first="b", second=3) == ("b", 3, {})
     with pytest.raises(TypeError, match=r"ask\(\) missing a required argument: 'first'"):
         ask()  # type: ignore[call-arg]

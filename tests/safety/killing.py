@@ -41,7 +41,7 @@ def compile_forever() -> None:
     """The whole way from one file to the other."""
     while True:
         for ratio in RATIOS:
-            graphprune.compile("in.onnx", ratio, "out.onnx", overwrite=True)
+            graphprune.compile("in.onnx", ratio, "out.onnx", force=True)
 
 
 def writer() -> Callable[[], None]:
@@ -100,7 +100,7 @@ def main(folder: str, number: signal.Signals, trials: int, seed: int) -> None:
     }
     complete = []
     for ratio in RATIOS:
-        graphprune.compile("in.onnx", ratio, "out.onnx", overwrite=True)
+        graphprune.compile("in.onnx", ratio, "out.onnx", force=True)
         complete.append(digests())
     works, rng = (writer(), compile_forever), random.Random(seed)
     leftovers = 0

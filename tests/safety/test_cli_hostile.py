@@ -161,7 +161,7 @@ def test_a_library_call_leaves_the_process_as_it_was(name: str, tmp_path: Path) 
     for attempt in range(2):  # the first one imports modules, which may open files and set things up
         before = process_state()
         try:
-            graphprune.compile(folder / "model.onnx", "prune(ratio=0.5)", folder / "out.onnx", overwrite=True)
+            graphprune.compile(folder / "model.onnx", "prune(ratio=0.5)", folder / "out.onnx", force=True)
         except GraphpruneError as error:
             refused, message = error.exit_code, error.message
             del error

@@ -130,7 +130,7 @@ def test_a_failed_rename_keeps_the_old_output(folder: Path) -> None:
     (folder / "out.plan.json").mkdir()
     before = state(folder)
     with pytest.raises(OutputError):
-        graphprune.compile("in.onnx", "prune(ratio=0.25)", "out.onnx", overwrite=True)
+        graphprune.compile("in.onnx", "prune(ratio=0.25)", "out.onnx", force=True)
     assert state(folder) == before
 
 

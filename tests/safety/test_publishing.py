@@ -63,7 +63,7 @@ def test_with_force_it_is_replaced(folder: Path) -> None:
         if what == "save":
             (folder / "out.onnx").write_bytes(b"of someone else")
 
-    graphprune.compile("in.onnx", "prune(ratio=0.5)", "out.onnx", overwrite=True, progress=appear)
+    graphprune.compile("in.onnx", "prune(ratio=0.5)", "out.onnx", force=True, progress=appear)
     assert load(folder / "out.onnx").model is not None
     assert names(folder) == {"in.onnx", "out.onnx", "out.plan.json"}
 
@@ -87,7 +87,7 @@ def test_two_threads_leave_one_set_whole(external: Path) -> None:
 
         def work(ratio: float, overwrite: bool = overwrite, lost: list[str] = lost) -> None:
             try:
-                graphprune.compile("in.onnx", f"prune(ratio={ratio})", "out.onnx", overwrite=overwrite)
+                graphprune.compile("in.onnx", f"prune(ratio={ratio})", "out.onnx", force=overwrite)
             except OutputError as error:
                 lost.append(error.message)
 
@@ -123,7 +123,7 @@ def test_two_processes_with_one_number_do_not_share_a_temporary(
 def test_the_same_weights_are_not_written_twice(external: Path) -> None:
     first = graphprune.compile("in.onnx", "prune(ratio=0.5)", "out.onnx").report.files
     before = state(external)
-    second = graphprune.compile("in.onnx", "prune(ratio=0.5)", "out.onnx", overwrite=True).report.files
+    second = graphprune.compile("in.onnx", "prune(ratio=0.5)", "out.onnx", force=True).report.files
     data = next(name for name in first if name.endswith(".data"))
     assert (
         first == second and {k: v for k, v in before.items() if data in k}.items() <= state(external).items()
@@ -135,6 +135,6 @@ def test_damaged_weights_are_replaced_when_asked(external: Path) -> None:
     data = next(path for path in external.iterdir() if path.match("out.onnx.*.data"))
     whole = data.read_bytes()
     data.write_bytes(whole[:-8] + bytes(8))
-    graphprune.compile("in.onnx", "prune(ratio=0.5)", "out.onnx", overwrite=True)
+    graphprune.compile("in.onnx", "prune(ratio=0.5)", "out.onnx", force=True)
     assert data.read_bytes() == whole
     assert np.all([array.data_type for array in onnx.load("out.onnx").graph.initializer])

@@ -57,14 +57,14 @@ def _compile(path: Path, pipeline: str, repetitions: int) -> Result:
         def seconds() -> tuple[float, float]:
             for earlier in Path(folder).iterdir():  # a compile does not usually have an old result to remove
                 earlier.unlink()
-            timings = graphprune.compile(path, pipeline, output, overwrite=True, bench=False).timings
+            timings = graphprune.compile(path, pipeline, output, force=True, bench=False).timings
             return timings.compile_cpu, sum(timings.cpu.values())
 
         def watched(sampler: Sampler) -> None:
             def progress(done: int, total: int, what: str) -> None:
                 sampler.paused = what.startswith("prove")
 
-            graphprune.compile(path, pipeline, output, overwrite=True, bench=False, progress=progress)
+            graphprune.compile(path, pipeline, output, force=True, bench=False, progress=progress)
 
         runs = [seconds() for _ in range(repetitions)]
         region = memory_of(watched, min(compiled for compiled, _ in runs))

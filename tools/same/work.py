@@ -56,7 +56,8 @@ def compiled(task: Mapping[str, Any], pipeline: Mapping[str, Any]) -> dict[str, 
         "jobs": 1,
         "seed": 0,
         "allow_short": True,
-        "overwrite": True,
+        "force": True,
+        "overwrite": True,  # as older commits call it
     }
     known = inspect.signature(graphprune.compile).parameters
     given = {name: value for name, value in wanted.items() if name in known and value is not None}

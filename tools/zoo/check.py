@@ -112,7 +112,7 @@ def _prune(path: Path, result: Check, single: bool) -> dict[str, int]:
         output = Path(folder) / "small.onnx"
         start = _seconds()
         shapes = _shapes_of_one(path) if single else None
-        report = graphprune.compile(str(path), PIPELINE, str(output), bench=False, shapes=shapes).report
+        report = graphprune.compile(str(path), PIPELINE, str(output), bench=False, shape=shapes).report
         result.compile_seconds = _seconds() - start
         result.parameters, result.kept = report.before.params, report.after.params
         result.error = max((item.proof.error for item in report.passes), default=None)
