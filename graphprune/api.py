@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
-from graphprune.pipeline.calls import called_as
+from graphprune.pipeline.calls import as_call, called_as
 from graphprune.pipeline.settings import Checking, Choosing, Comparing, Looking, Settings, Timing
 
 if TYPE_CHECKING:
@@ -72,14 +72,16 @@ def compile(asked: _Compile) -> Result:
     from graphprune.pipeline.compile import Job, run
 
     plan = Path(asked.plan) if isinstance(asked.plan, str | os.PathLike) else asked.plan
+    passes = registry.resolve(asked.passes)
     job = Job(
         model=asked.model,
-        passes=registry.resolve(asked.passes),
+        passes=passes,
         plan=planfile.read(plan) if isinstance(plan, Path) else plan,
         output=Path(asked.output) if asked.output is not None else None,
         calibration=_given(asked.calibration),
         inputs=_given(asked.inputs),
         also_read=(plan,) if isinstance(plan, Path) else (),
+        command=as_call("graphprune.compile", asked, passes=registry.text(passes) or ()),
     )
     return run(job, asked)
 

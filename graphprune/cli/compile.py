@@ -184,6 +184,7 @@ def _job(model: str, recipe: Recipe, given: _Given) -> Job:
         calibration=given["calibration"],
         inputs=given["inputs"],
         also_read=tuple(Path(name) for name in (given["plan"], given["recipe"]) if name is not None),
+        command=shlex.join(("graphprune", "compile", *click.get_current_context().meta[_TYPED])),
     )
 
 

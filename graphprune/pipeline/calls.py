@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -15,6 +16,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 WIDTH = 110
+LONG = 16
+"""A tuple with more is not shown in a call."""
 
 
 def called_as(kind: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
@@ -40,6 +43,34 @@ def called_as(kind: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, 
         return called
 
     return decorate
+
+
+def as_call(name: str, asked: object, **instead: object) -> str:
+    """The call that asked, without what is the default anyway.
+
+    Args:
+        name: of the function.
+        asked: what it took.
+        instead: values that are shown in place of those; ... is shown for all that has no short text.
+    """
+    assert not isinstance(asked, type) and dataclasses.is_dataclass(asked)
+    defaults = _signature(type(asked)).parameters
+    values = {each: instead.get(each, getattr(asked, each)) for each in defaults if each != "progress"}
+    said = {each: value for each, value in values.items() if not _same(value, defaults[each].default)}
+    return f"{name}({', '.join(f'{each}={_shown(value)}' for each, value in said.items())})"
+
+
+def _same(value: object, default: object) -> bool:
+    return type(value) is type(default) and value == default
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, os.PathLike):
+        return repr(os.fspath(value))
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name!r}: {_shown(part)}' for name, part in value.items())}}}"
+    short = isinstance(value, str | int | float) or (isinstance(value, tuple) and len(value) < LONG)
+    return repr(value) if short else "..."
 
 
 def _signature(kind: type) -> inspect.Signature:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from graphprune.errors import ArgumentError
-from graphprune.ir.arrays import Arrays
 from graphprune.ir.names import listed, quote
 from graphprune.pipeline import benchmark, measure, verdict
 from graphprune.pipeline.alike import require_alike, typed
 from graphprune.pipeline.fingerprint import structure, weights
 from graphprune.pipeline.opened import Ready, load_to_run, open_model
+from graphprune.pipeline.outcome import told
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
 from graphprune.pipeline.samples import Given, Narrow, Samples
 from graphprune.pipeline.settings import Checking
@@ -169,7 +166,9 @@ class _Measuring:
     @cached_property
     def data(self) -> str:
         """A hash of the samples; empty where there are none."""
-        return _hash(self.samples.judging().sets) if self.job.inputs is not None else ""
+        from graphprune.runtime.holding import digest
+
+        return digest(self.samples.judging().sets) if self.job.inputs is not None else ""
 
     def require_comparable(self) -> None:
         """Refuse a baseline of another model or of other samples.
@@ -212,7 +211,7 @@ class _Measuring:
         narrow: tuple[Narrow, ...] = (partial(typed, small),) if other else ()
         judging = self.samples.judging()
         runs = verdict.runner(dense, self.settings), verdict.runner(small, self.settings, narrow=narrow)
-        report = verdict.told(verdict.drops(*runs, outputs, judging), len(judging), judging.source)
+        report = told(verdict.drops(*runs, outputs, judging), judging)
         return verdict.beside(report, dense, small, outputs, judging, self.settings, narrow)
 
     @property
@@ -273,17 +272,3 @@ def _cosine(outputs: Sequence[OutputDrop]) -> Figure:
     found = [(each.cosine, each.name) for each in outputs if each.cosine is not None]
     value, where = min(found, default=(None, "no output holds numbers"))
     return Figure("cosine", value, where=where)
-
-
-def _hash(sets: Sequence[Arrays]) -> str:
-    """A change detector of samples: names, types, shapes and bits."""
-    return f"{zlib.crc32(b''.join(_parts(sets))):08x}"
-
-
-def _parts(sets: Sequence[Arrays]) -> Iterator[bytes]:
-    for arrays in sets:
-        for name in sorted(arrays):
-            array = np.ascontiguousarray(arrays[name])
-            text = array.dtype.kind in "OSU"
-            bits = repr(array.tolist()).encode() if text else array.reshape(-1).view(np.uint8).data
-            yield f"{name} {array.dtype} {array.shape} {zlib.crc32(bits)}\n".encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,7 +19,7 @@ from graphprune.ir.normalise import normalise
 from graphprune.ir.scales import fit_scales, said
 from graphprune.ir.set_shapes import declare_sizes, set_shapes
 from graphprune.ops import record_of
-from graphprune.pipeline import budgets, measure, registry, reproducer, verdict
+from graphprune.pipeline import budgets, fingerprint, measure, registry, reproducer, verdict
 from graphprune.pipeline.agreement import OpenedOnce
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
@@ -52,7 +53,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What to compile: a model, the passes or the plan to replay, and where the result goes, if anywhere."""
+    """What to compile: a model, the passes or the plan to replay, and where the result goes, if anywhere.
+
+    `command` is the line or the call that asked for it.
+    """
 
     model: object
     passes: tuple[Pass, ...] = ()
@@ -61,6 +65,7 @@ class Job:
     calibration: Given = None
     inputs: Given = None
     also_read: tuple[Path, ...] = ()
+    command: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -288,7 +293,13 @@ class _Compile:
                 make_inputs(pruned, self.defaults.weights)
             files, notes = self._written(pruned, source, plan_file, samples)
         report = self._report(counted, steps, latency, files, (*self.notes, *notes), agreement)
-        report = replace(report, generated=samples.generated, file_bytes=self._file_bytes(source, files))
+        report = replace(
+            report,
+            generated=samples.generated,
+            file_bytes=self._file_bytes(source, files),
+            data=samples.said,
+            hashes={"structure": plan_file.structure, "weights": plan_file.weights} | report.hashes,
+        )
         return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
 
     def _written(
@@ -345,6 +356,9 @@ class _Compile:
             fixed=as_lists(self.fixed),
             agreement=agreement,
             budgets=counted.budgets,
+            command=self.job.command,
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            hashes=fingerprint.files(files),
         )
 
     def _copied(self, source: Source) -> Result:

@@ -1,10 +1,11 @@
-"""Two hashes of a model: its structure, which a plan depends on, and its weights, which it does not."""
+"""Hashes: of a model its structure, which a plan depends on, and its weights, which it does not; of files."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -31,6 +32,15 @@ def weights(model: ir.Model) -> str:
                 # crc32 streams a mapped file at memory speed; sha256 alone would dominate a big compile.
                 digest.update(f"{name}:{_checksum(tensor)}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def files(names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of files, by name."""
+    found = {}
+    for name in names:
+        with Path(name).open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _checksum(tensor: ir.TensorProtocol) -> int:

@@ -242,7 +242,9 @@ class Manager:
         if proof.silent:
             self._require_provable(subject.model)
             raise _silent(proof.details)
-        return ProofReport(proof.ok, proof.error, proof.tolerance, tuple(proof.inexact), tuple(proof.details))
+        inexact, details = tuple(proof.inexact), tuple(proof.details)
+        compared, runs = proof.certificate.compared, len(self.samples.feeds)
+        return ProofReport(proof.ok, proof.error, proof.tolerance, inexact, details, compared, runs)
 
     def _breaks(self, subject: Subject, plan: Plan, groups: tuple[str, ...]) -> bool:
         """Whether cutting only these groups fails the proof; a cut that is not legal alone does not count."""
@@ -271,7 +273,8 @@ class Manager:
             agreed = agree(before, after, self.samples.feeds, self.settings, exact=True)
         error = max((output.relative for output in agreed.outputs), default=0.0)
         notes = tuple(f"{output.name}: {output.note}" for output in agreed.outputs if output.note)
-        return ProofReport(agreed.ok, error, self.settings.tolerance, (), notes)
+        runs = len(self.samples.feeds)
+        return ProofReport(agreed.ok, error, self.settings.tolerance, (), notes, runs=runs)
 
     def _check(self, model: ir.Model, item: Pass, last: bool) -> None:
         """The structural verifier; what it finds after a pass is a fault of the pass."""

@@ -42,17 +42,26 @@ class FileBytes:
 
 @dataclass(frozen=True)
 class Scores:
-    """How the saliency of a group's units is spread, and the lowest score that was kept."""
+    """How the saliency of a group's units is spread, and the lowest score that was kept.
+
+    `kept` and `removed` count units between neighbouring `edges`; those beyond are in the first or the last.
+    """
 
     low: float
     median: float
     high: float
     threshold: float | None
+    edges: tuple[float, ...] = ()
+    kept: tuple[int, ...] = ()
+    removed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class GroupReport:
-    """One group: width before and after, or why it may not shrink and which node says so."""
+    """One group: width before and after, or why it may not shrink, which node says so, what would free it.
+
+    `depth` is the place of the node that makes its units, counted from the inputs.
+    """
 
     id: str
     width: int
@@ -60,13 +69,17 @@ class GroupReport:
     pin: str = ""
     pin_node: str = ""
     scores: Scores | None = None
+    unblock: str = ""
+    depth: int = 0
 
 
 @dataclass(frozen=True)
 class ProofReport:
     """The result of a proof: worst error relative to the largest output, its bound, and remarks.
 
-    `inexact` names the nodes that compute another function because the pass was allowed to change them.
+    `inexact` names the nodes that compute another function because the pass was allowed to change them. Bits
+    of `tensors` were compared with what the plan makes of the dense ones, and `runs` inputs ran through both
+    models.
     """
 
     ok: bool
@@ -74,6 +87,8 @@ class ProofReport:
     tolerance: float
     inexact: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
+    tensors: int = 0
+    runs: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,11 +155,22 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class SampleDrift:
+    """What became of one sample, by its number in the data: its drop, and how far its numbers moved."""
+
+    sample: int
+    drop: float | None
+    drift: float | None
+
+
+@dataclass(frozen=True)
 class OutputDrop:
     """How far an output fell below the dense model's; see docs/proof.md for what is lost in each kind.
 
     `dead` says that it tells no more than a constant answer would. `worst_class` is the class of ten samples
-    or more on which the two agree least.
+    or more on which the two agree least. `drift` is how far its numbers moved, in standard deviations of the
+    dense output; `worst` are the samples with the largest drop, and `counts` those between neighbouring
+    `edges` of drift.
     """
 
     name: str
@@ -158,6 +184,10 @@ class OutputDrop:
     dead: bool
     note: str
     worst_class_interval: Interval | None = None
+    drift: float | None = None
+    worst: tuple[SampleDrift, ...] = ()
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,6 +246,17 @@ class BudgetReport:
 
 
 @dataclass(frozen=True)
+class DataReport:
+    """Samples that a compile read: what for, where from, how many, how many were held back, a hash."""
+
+    role: str
+    source: str
+    samples: int
+    held_back: int
+    hash: str
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a compile has to say."""
 
@@ -236,6 +277,10 @@ class Report:
     budgets: tuple[BudgetReport, ...] = ()
     generated: dict[str, int] = field(default_factory=dict)
     file_bytes: FileBytes | None = None
+    command: str = ""
+    date: str = ""
+    data: tuple[DataReport, ...] = ()
+    hashes: dict[str, str] = field(default_factory=dict)
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> dict[str, Json]:

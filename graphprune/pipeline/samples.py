@@ -16,6 +16,7 @@ from graphprune.ir.arrays import Arrays
 from graphprune.ir.defaults import settings
 from graphprune.ir.fixed import NOTHING
 from graphprune.pipeline.opensizes import open_sizes
+from graphprune.pipeline.report import DataReport
 from graphprune.pipeline.settings import Looking, Running
 
 L = TypeVar("L", bound=Looking)
@@ -34,6 +35,17 @@ Given = Path | Arrays | tuple[Arrays, ...] | None
 def same(feed: Arrays) -> Arrays:
     """Batches that a pass left as they were."""
     return feed
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """Samples that are held back to judge the result by, with their numbers, and those that passes see."""
+
+    held: Sets = field(default_factory=list)
+    rest: Sets = field(default_factory=list)
+    numbers: Sequence[int] = ()
+    samples: int = 0
+    hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,44 +98,60 @@ class Samples:
     @cached_property
     def batches(self) -> Batches:
         """Calibration batches without what is held back; none if there is no calibration data."""
-        return self._left(_batches(self._parts[1], self.model))
+        return self._left(_batches(self._calibration.rest, self.model))
 
     @cached_property
-    def _parts(self) -> tuple[Sets, Sets]:
-        """Calibration samples that are held back to judge the result by, and those that passes see.
-
-        Nothing is held back where the user said what to judge by, or where nothing is repaired.
-        """
-        from graphprune.runtime.holding import count, divide, held_back
+    def _calibration(self) -> _Calibration:
+        """What was given to calibrate on; nothing of it is held back where the user said what to judge by."""
+        from graphprune.runtime.holding import count, digest, divide, drawn, held_back
 
         if self.calibration is None:
-            return [], []
+            return _Calibration()
         sets = read_sets(self.calibration, self.model, self.fixed)
-        number = 0 if self.inputs is not None or self.replay else held_back(count(sets, self.model))
-        return divide(sets, self.model, number, self.settings.seed) if number else ([], sets)
+        samples = count(sets, self.model)
+        number = 0 if self.inputs is not None or self.replay else held_back(samples)
+        if not number:
+            return _Calibration([], sets, (), samples, digest(sets))
+        seed = self.settings.seed
+        numbers = drawn(sets, self.model, number, seed)
+        return _Calibration(*divide(sets, self.model, number, seed), numbers, samples, digest(sets))
 
     @property
     def calibrated(self) -> int:
         """Calibration samples, held back or not."""
-        from graphprune.runtime.holding import count
+        return self._calibration.samples
 
-        return sum(count(sets, self.model) for sets in self._parts)
+    @property
+    def said(self) -> tuple[DataReport, ...]:
+        """What was given, for a report."""
+        from graphprune.runtime.holding import count, digest
+
+        found, own = self._calibration, self._given
+        rows = (
+            DataReport(
+                "calibration", _named(self.calibration), found.samples, len(found.numbers), found.hash
+            ),
+            DataReport("inputs", _named(self.inputs), count(own, self.model), 0, digest(own)),
+        )
+        return tuple(row for row in rows if row.samples)
 
     def judging(self) -> Judging:
         """What the result is judged on: given inputs, what was held back, else what there is."""
         if self.inputs is not None:
             return Judging(self._given, "inputs", self.model)
-        held, rest = self._parts
-        if held or rest:
-            source: Source = "given" if self.replay else "held back" if held else "repaired on"
-            return Judging(held or rest, source, self.model)
+        found = self._calibration
+        if found.samples:
+            source: Source = "given" if self.replay else "held back" if found.held else "repaired on"
+            return Judging(found.held or found.rest, source, self.model, found.numbers)
         return Judging(list(self.feeds), "generated", self.model)
 
     def seen(self) -> Judging:
         """Some of the samples that passes saw."""
         from graphprune.runtime.holding import MOST, some
 
-        return Judging(some(self._parts[1], self.model, MOST, self.settings.seed), "repaired on", self.model)
+        return Judging(
+            some(self._calibration.rest, self.model, MOST, self.settings.seed), "repaired on", self.model
+        )
 
     @cached_property
     def feeds(self) -> Batches:
@@ -155,11 +183,16 @@ class Samples:
 
 @dataclass(frozen=True)
 class Judging:
-    """Samples to judge a result on, and where they come from."""
+    """Samples to judge a result on, and where they come from.
+
+    Attributes:
+        numbers: which of those that were given they are; empty where they are all.
+    """
 
     sets: Sequence[Arrays]
     source: Source
     model: ir.Model
+    numbers: Sequence[int] = ()
 
     def __len__(self) -> int:
         from graphprune.runtime.holding import count
@@ -171,6 +204,11 @@ class Judging:
         from graphprune.runtime.data import batches
 
         return (feed for arrays in self.sets for feed in batches(arrays, self.model, size))
+
+
+def _named(given: Given) -> str:
+    """The path of samples, or what they are."""
+    return str(given) if isinstance(given, Path) else "arrays in memory"
 
 
 def feeds_for(model: ir.Model, inputs: Given, settings: Running, fixed: Arrays = NOTHING) -> Batches:

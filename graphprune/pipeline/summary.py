@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphprune.pipeline import histogram
 from graphprune.pipeline.report import GroupReport, Scores
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from graphprune.axes import Analysis
+    from graphprune.axes import Analysis, Group
     from graphprune.prune.plan import Plan
 
 
@@ -20,6 +21,7 @@ def groups(analysis: Analysis, plan: Plan | None = None) -> tuple[GroupReport, .
     """Every group in the order of the analysis; without a plan, everything is kept."""
     cuts = plan.cuts if plan is not None else {}
     scores = plan.scores if plan is not None else {}
+    places = {node: at for at, node in enumerate(analysis.model.graph.all_nodes())}
     rows = []
     for group in analysis.groups:
         kept = cuts.get(group.id, tuple(range(group.size)))
@@ -31,17 +33,36 @@ def groups(analysis: Analysis, plan: Plan | None = None) -> tuple[GroupReport, .
                 pin=group.pin.reason if group.pin else "",
                 pin_node=group.pin.node if group.pin else "",
                 scores=_scores(scores.get(group.id), kept),
+                unblock=group.pin.unblock if group.pin else "",
+                depth=_depth(group, places),
             )
         )
     return tuple(rows)
+
+
+def _depth(group: Group, places: Mapping[ir.Node, int]) -> int:
+    """The place of the first node that makes its Units, or, of a table, that reads them."""
+    slices = group.sources or group.slices
+    return min((places.get(each.use.node, 0) for each in slices), default=0)
 
 
 def _scores(values: Sequence[float] | None, kept: tuple[int, ...]) -> Scores | None:
     if not values:
         return None
     array = np.asarray(values, dtype=np.float64)
-    threshold = float(array[list(kept)].min()) if 0 < len(kept) < array.size else None
-    return Scores(float(array.min()), float(np.median(array)), float(array.max()), threshold)
+    stays = np.zeros(array.size, bool)
+    stays[list(kept)] = True
+    threshold = float(array[stays].min()) if 0 < len(kept) < array.size else None
+    edges = histogram.edges(array)
+    return Scores(
+        low=float(array.min()),
+        median=float(np.median(array)),
+        high=float(array.max()),
+        threshold=threshold,
+        edges=tuple(edges.tolist()),
+        kept=histogram.counts(array[stays], edges),
+        removed=histogram.counts(array[~stays], edges),
+    )
 
 
 def resized(dense: ir.Model, pruned: ir.Model) -> Iterator[str]:

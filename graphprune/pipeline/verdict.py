@@ -12,6 +12,7 @@ import onnx_ir as ir
 from graphprune.errors import ArgumentError, ModelError, PromiseError, did_you_mean
 from graphprune.ir.names import quote
 from graphprune.pipeline.agreement import ROUNDS, OpenedOnce, saturation
+from graphprune.pipeline.outcome import interval, told
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
 from graphprune.pipeline.samples import Judging, Narrow, Samples, same
 from graphprune.pipeline.settings import Gating, Settings, Timing
@@ -177,7 +178,7 @@ def verdict(
         runner(small, settings, narrow=narrow, optimise=optimise),
     )
     found = drops(*runs, outputs, judging)
-    report = told(found, len(judging), judging.source)
+    report = told(found, judging)
     if not report.measured:
         return report, ()
     report = beside(report, dense, small, outputs, judging, settings, narrow)
@@ -204,7 +205,7 @@ def beside(
     if drop is None or not (has_products(dense) or has_products(small)):
         return report
     runs = runner(dense, settings, exact=True), runner(small, settings, True, narrow)
-    exact = {each.name: _interval(each.drop) for each in drops(*runs, outputs, judging)}[report.output]
+    exact = {each.name: interval(each.drop) for each in drops(*runs, outputs, judging)}[report.output]
     report = replace(report, exact=exact)
     if exact is None or not _otherwise(drop, exact, settings.max_drop):
         return report
@@ -220,44 +221,6 @@ def _otherwise(native: Interval, exact: Interval, bound: float | None) -> bool:
         return True
     inside = native.low <= exact.value <= native.high or exact.low <= native.value <= exact.high
     return not inside and abs(native.value - exact.value) >= SAME
-
-
-def told(found: tuple[Drop, ...], samples: int, source: str) -> AgreementReport:
-    """Drops as facts for a report; the worst output comes first into the headline."""
-    worst = max((each for each in found if each.drop), key=lambda each: _value(each.drop), default=None)
-    return AgreementReport(
-        samples=samples,
-        source=source,
-        measured=source != "generated",
-        output=worst.name if worst else "",
-        drop=_interval(worst.drop) if worst else None,
-        outputs=tuple(_output(each) for each in found),
-    )
-
-
-def _value(estimate: Estimate | None) -> float:
-    return estimate.value if estimate is not None else -1.0
-
-
-def _interval(estimate: Estimate | None) -> Interval | None:
-    return None if estimate is None else Interval(estimate.value, estimate.low, estimate.high)
-
-
-def _output(found: Drop) -> OutputDrop:
-    label, worst = found.worst if found.worst is not None else ("", None)
-    return OutputDrop(
-        name=found.name,
-        kind=found.kind,
-        drop=_interval(found.drop),
-        top1=_interval(found.top1),
-        worst_class=str(label),
-        worst_class_top1=worst.value if worst is not None else None,
-        constant_top1=found.constant,
-        cosine=found.cosine,
-        dead=found.dead,
-        note=found.note,
-        worst_class_interval=_interval(worst),
-    )
 
 
 def dead(report: AgreementReport) -> tuple[str, ...]:

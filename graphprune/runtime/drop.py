@@ -73,6 +73,9 @@ class Drop:
         error: squared error over variance, for every output of floats.
         dead: whether the output tells no more than a constant would.
         note: why there is no drop; empty otherwise.
+        drops: of each sample; NaN where it says nothing.
+        drifts: how far the numbers of each sample moved, in standard deviations of the dense output over all
+            samples; empty for what are no numbers.
     """
 
     name: str
@@ -85,6 +88,8 @@ class Drop:
     error: Estimate | None = None
     dead: bool = False
     note: str = ""
+    drops: tuple[float, ...] = ()
+    drifts: tuple[float, ...] = ()
 
 
 def chunks(dense: Array, small: Array) -> Iterator[tuple[slice, Doubles, Doubles]]:
@@ -206,6 +211,28 @@ class Tally:
 
     def drop(self) -> Drop:
         """What was lost over all samples so far."""
+        found = self._drop()
+        return replace(found, drops=self._drops(found.kind), drifts=self._drifts())
+
+    def _drops(self, kind: OutputKind) -> tuple[float, ...]:
+        """Of each sample by itself."""
+        pair = (self.wrong, self.energy) if kind == "values" else (self.lost, self.whole)
+        part, whole = (np.asarray(each, np.float64) for each in pair)
+        if part.shape != whole.shape:
+            return ()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = np.where(whole > 0, part / whole, np.nan)
+        if kind == "tokens":
+            shares = -np.expm1(-np.maximum(shares, 0.0))
+        return tuple(np.clip(shares, 0.0, 1.0).tolist())
+
+    def _drifts(self) -> tuple[float, ...]:
+        usual = float(np.mean(self.energy)) if self.energy else 0.0
+        if not usual > 0 or len(self.wrong) != len(self.energy):
+            return ()
+        return tuple(np.sqrt(np.asarray(self.wrong, np.float64) / usual).tolist())
+
+    def _drop(self) -> Drop:
         name, kind = self.judged.name, self.judged.kind
         if self.variance is not None:
             self.energy = self.variance.shares()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -39,6 +40,12 @@ def some(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> Set
     return _picked(sets, model, _drawn(sets, model, number, seed))
 
 
+def drawn(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> tuple[int, ...]:
+    """Numbers of the samples that are chosen so, counted over all sets."""
+    taken = np.concatenate(_drawn(sets, model, number, seed))
+    return tuple(np.flatnonzero(taken).tolist())
+
+
 def _drawn(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> list[Bools]:
     """Which samples of each set are chosen."""
     counts = [layout(arrays, model).count for arrays in sets]
@@ -54,3 +61,17 @@ def _picked(sets: Sequence[Arrays], model: ir.Model, taken: Sequence[Bools]) -> 
         dict(arrays) if mine.all() else layout(arrays, model).pick(arrays, np.flatnonzero(mine).tolist())
         for arrays, mine in pairs
     ]
+
+
+def digest(sets: Sequence[Arrays]) -> str:
+    """A change detector of samples: names, types, shapes and bits."""
+    return f"{zlib.crc32(b''.join(_parts(sets))):08x}"
+
+
+def _parts(sets: Sequence[Arrays]) -> Iterator[bytes]:
+    for arrays in sets:
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            text = array.dtype.kind in "OSU"
+            bits = repr(array.tolist()).encode() if text else array.reshape(-1).view(np.uint8).data
+            yield f"{name} {array.dtype} {array.shape} {zlib.crc32(bits)}\n".encode()

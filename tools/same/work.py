@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 OUTPUT = "out.onnx"
-TIMES = ("timings", "latency", "latencies", "bench", "versions", "memory")
+TIMES = ("timings", "latency", "latencies", "bench", "versions", "memory", "date")
 """Keys of a report that hold what differs from run to run."""
 
 
