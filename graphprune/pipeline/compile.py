@@ -19,7 +19,7 @@ from graphprune.ir.normalise import normalise
 from graphprune.ir.scales import fit_scales, said
 from graphprune.ir.set_shapes import declare_sizes, set_shapes
 from graphprune.ops import record_of
-from graphprune.pipeline import budgets, fingerprint, measure, registry, reproducer, verdict
+from graphprune.pipeline import budgets, fingerprint, measure, origin, registry, reproducer, verdict
 from graphprune.pipeline.agreement import OpenedOnce
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
@@ -291,6 +291,7 @@ class _Compile:
             plan_file = made(dense, entries, self.job.pipeline, self.fixed)
             if self.settings.keep_initializer_inputs:
                 make_inputs(pruned, self.defaults.weights)
+            origin.state(pruned, origin.of(source, plan_file) if self.settings.metadata else None)
             files, notes = self._written(pruned, source, plan_file, samples)
         report = self._report(counted, steps, latency, files, (*self.notes, *notes), agreement)
         report = replace(

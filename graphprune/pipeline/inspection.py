@@ -12,6 +12,7 @@ import onnx_ir as ir
 from graphprune.ir.scales import said
 from graphprune.pipeline.opened import open_model
 from graphprune.pipeline.opensizes import open_sizes
+from graphprune.pipeline.origin import Origin, stated
 from graphprune.pipeline.report import Size
 from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Looking
@@ -59,6 +60,7 @@ class Inspection:
     outputs: tuple[Port, ...]
     groups: tuple[GroupLine, ...]
     notes: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 def inspect(
@@ -94,6 +96,7 @@ def inspect(
         outputs=tuple(_port(value) for value in own.graph.outputs),
         groups=tuple(_group(*each) for each in zip(analysis.groups, gains, strict=True)),
         notes=tuple(filter(None, (*source.remarks, said(opened.fitted), opened.defaults.said(False)))),
+        origin=stated(own.metadata_props),
     )
 
 

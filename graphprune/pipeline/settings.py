@@ -220,6 +220,13 @@ class Settings(Comparing, Choosing, Gating):
         Flag(),
         "Leave weights that are inputs as well on the list of inputs; runtimes then fold less.",
     )
+    metadata: bool = option(
+        True,
+        Flag(),
+        "Say in the metadata of the written file where it comes from: version, hash of the source, passes.",
+        flag="--metadata/--no-metadata",
+        shown="--metadata",
+    )
     reproducer: str | os.PathLike[str] | None = option(
         None, File("DIR"), "If the compile fails, store how to repeat it.", recipe=False, rare=True
     )

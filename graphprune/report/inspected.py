@@ -26,6 +26,7 @@ def _totals(result: Inspection) -> Table:
         ("file", numbers.short(result.file_bytes, "B")),
         ("opset", f"{result.opset} (IR {result.ir_version})"),
         ("producer", escape(result.producer) or "unknown"),
+        *_origin(result),
         ("params", numbers.short(result.size.params)),
         ("MACs", numbers.short(result.size.macs)),
         *(("input", _port(port)) for port in result.inputs),
@@ -33,6 +34,15 @@ def _totals(result: Inspection) -> Table:
     ]
     notes = (sizes.assumed(result.size.assumed), *map(escape, result.notes))
     return Table(escape(result.source), ("", ""), tuple(rows), "\n".join(filter(None, notes)))
+
+
+def _origin(result: Inspection) -> list[tuple[str, str]]:
+    """What graphprune said in the file about where it comes from."""
+    if result.origin is None:
+        return []
+    by = f"graphprune {escape(result.origin.version)}"
+    passes = escape(result.origin.pipeline)
+    return [("made by", f"{by}: {passes}" if passes else by), ("made of", escape(result.origin.source))]
 
 
 def _port(port: Port) -> str:

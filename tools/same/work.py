@@ -58,6 +58,7 @@ def compiled(task: Mapping[str, Any], pipeline: Mapping[str, Any]) -> dict[str, 
         "allow_short": True,
         "force": True,
         "overwrite": True,  # as older commits call it
+        "metadata": False,  # says the version, and nothing where the base is older
     }
     known = inspect.signature(graphprune.compile).parameters
     given = {name: value for name, value in wanted.items() if name in known and value is not None}
