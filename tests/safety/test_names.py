@@ -92,7 +92,7 @@ def test_a_page_shows_names_and_runs_nothing(poisoned: Path, run: Run) -> None:
     assert compiled(run, ".html").code == 0
     text = (poisoned / "r.html").read_text(encoding="utf-8")
     assert hidden(text) == []
-    assert "<script" not in text and r"\x1b[2J" in text and "&lt;script&gt;" in text
+    assert text.count("<script") == 1 and r"\x1b[2J" in text and "&lt;script&gt;" in text  # one is ours
 
 
 def _strings(value: object) -> list[str]:

@@ -1,0 +1,5 @@
+"""The Report of a compile as one HTML file: no network, a sheet of style and a short script inside."""
+
+from graphprune.report.html.page import render
+
+__all__ = ["render"]

@@ -1,0 +1,74 @@
+"""The whole page, from the verdict to the hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import PurePath
+from xml.etree.ElementTree import Element, tostring
+
+from graphprune.pipeline.report import Report
+from graphprune.report.html import pictures, sections
+from graphprune.report.html.elements import tag
+from graphprune.report.html.verdict import verdict
+
+
+def render(report: Report) -> str:
+    """The page as text."""
+    title = f"{PurePath(report.output).name or 'nothing written'} from {PurePath(report.source).name}"
+    found = [
+        sections.warnings(report),
+        sections.result(report),
+        *(sections.a_pass(report, at) for at in range(len(report.passes))),
+        sections.pinned(report),
+        sections.outputs(report.agreement),
+        sections.certificate(report),
+        sections.provenance(report),
+    ]
+    shown = [each for each in found if each is not None]
+    main = tag("main", verdict(report), _command(report), _links(shown), *shown)
+    body = tag("body", _header(report, title), main, _text("script", "page.js"))
+    page = tag("html", _head(title), body, lang="en")
+    return f"<!doctype html>\n{tostring(page, encoding='unicode', method='html')}\n"
+
+
+def _head(title: str) -> Element:
+    width = "width=device-width, initial-scale=1"
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content=width),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="generator", content="graphprune"),
+        tag("title", title),
+        _text("style", "style.css"),
+    )
+
+
+def _text(name: str, file: str) -> Element:
+    """A sheet of style or a script, which is no text of the page."""
+    element = Element(name)
+    element.text = f"\n{files(__package__).joinpath(file).read_text(encoding='utf-8')}"
+    return element
+
+
+def _header(report: Report, title: str) -> Element:
+    missing = None
+    if not pictures.can_draw():
+        missing = tag(
+            "p", "Pictures are left out; to have them: ", tag("code", pictures.INSTALL), class_="note"
+        )
+    when = f"{report.date}, graphprune {report.versions.get('graphprune', '')}"
+    return tag("header", tag("h1", title), tag("p", when, class_="note"), missing)
+
+
+def _command(report: Report) -> Element | None:
+    if not report.command:
+        return None
+    return tag("p", "Repeat it: ", tag("code", report.command, class_="command"))
+
+
+def _links(shown: Iterable[Element]) -> Element:
+    heads = [each.find("h2") for each in shown]
+    links = [tag("a", head.text, href=f"#{head.get('id')}") for head in heads if head is not None]
+    return tag("nav", tag("ul", *(tag("li", link) for link in links)), aria_label="Parts of this page")
