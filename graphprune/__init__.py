@@ -1,4 +1,18 @@
-"""graphprune makes ONNX models smaller by removing structure, and proves that it did only that."""
+"""graphprune makes ONNX models smaller by removing structure, and proves that it did only that.
+
+Look at a model, compile it, judge the result:
+
+    import graphprune
+    from graphprune.passes import Prune
+
+    print(graphprune.inspect("model.onnx"))                         # size, groups, and what is pinned
+    result = graphprune.compile("model.onnx", Prune(ratio=0.5), calibration="samples.npz")
+    result.save("small.onnx")
+    graphprune.check("model.onnx", result, "samples.npz", max_drop=0.02)
+
+`graphprune.cut` removes units that you pick, `graphprune.list_passes` says what there is to run, and every
+mistake is a `GraphpruneError` with a hint. `import graphprune` alone loads nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +20,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from graphprune.api import bench, calibrate, check, compile, find_groups, validate
+    from graphprune import passes
+    from graphprune.api import (
+        bench,
+        calibrate,
+        check,
+        compile,
+        cut,
+        validate,
+    )
     from graphprune.errors import GraphpruneError
+    from graphprune.look import explain, find_groups, inspect, list_passes
     from graphprune.pipeline.compile import Result
     from graphprune.pipeline.report import Report
     from graphprune.prune.plan import Plan
@@ -23,29 +46,31 @@ __all__ = [
     "calibrate",
     "check",
     "compile",
+    "cut",
+    "explain",
     "find_groups",
+    "inspect",
+    "list_passes",
+    "passes",
     "validate",
 ]
 
 _HOMES = {
+    **dict.fromkeys(("explain", "find_groups", "inspect", "list_passes"), "graphprune.look"),
     "GraphpruneError": "graphprune.errors",
     "Plan": "graphprune.prune.plan",
     "Report": "graphprune.pipeline.report",
     "Result": "graphprune.pipeline.compile",
-    "bench": "graphprune.api",
-    "calibrate": "graphprune.api",
-    "check": "graphprune.api",
-    "compile": "graphprune.api",
-    "find_groups": "graphprune.api",
-    "validate": "graphprune.api",
 }
 
 
 def __getattr__(name: str) -> object:
     """Load a public name on first use, so that importing graphprune costs nothing."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'graphprune' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "passes":
+        return importlib.import_module("graphprune.passes")
+    return getattr(importlib.import_module(_HOMES.get(name, "graphprune.api")), name)
 
 
 def __dir__() -> list[str]:

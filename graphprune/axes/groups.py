@@ -52,6 +52,9 @@ class Slice:
     span: int
     inner: int
 
+    def __repr__(self) -> str:
+        return f"<Slice {self.initializer}:{self.axis}, {self.role} at {self.node}>"
+
     @property
     def initializer(self) -> str:
         """Name of the tensor."""
@@ -99,6 +102,10 @@ class Group:
     floor: int = 1
     convolutional: bool = False
     span: int = 1
+
+    def __repr__(self) -> str:
+        state = f", pinned: {self.pin.reason}" if self.pin else ""
+        return f"<Group {self.id}: {self.size} units{state}>"
 
     @property
     def size(self) -> int:

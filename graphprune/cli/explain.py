@@ -48,7 +48,7 @@ def command(
     from graphprune.report.explained import tables
 
     found = explain(subject, name, other, chosen.settings(), assumed, inputs)
-    return show.result({"groups": found}, lambda each: tables(each["groups"]))
+    return show.result(found, lambda each: tables(each.groups))
 
 
 def _pass(name: str, show: Show) -> None:

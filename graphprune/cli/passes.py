@@ -17,5 +17,5 @@ def command(name: str | None, show: Show) -> None:
     from graphprune.report.described import listings, pass_tables
 
     if name is None:
-        return show.result(catalogue.installed(), listings)
+        return show.result(catalogue.installed(), lambda found: listings(found.kinds))
     return show.result(catalogue.describe(name), pass_tables)

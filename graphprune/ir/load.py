@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import onnx
 import onnx_ir as ir
@@ -19,12 +18,13 @@ from graphprune.errors import ModelError
 from graphprune.ir.check import Shapes, check, check_semantics, one_line
 from graphprune.ir.check_view import Dims
 from graphprune.ir.element import is_packed
+from graphprune.ir.interop import plain
 from graphprune.ir.lift import lift_constants
 from graphprune.ir.limits import DEFAULT_LIMITS, Limits
 from graphprune.ir.mapped import MappedTensor
 from graphprune.ir.preflight.domains import one_spelling, two_spellings
 from graphprune.ir.preflight.external import WeightFiles
-from graphprune.ir.preflight.files import map_model
+from graphprune.ir.preflight.files import map_model, refuse_other_formats
 from graphprune.ir.preflight.flow import Flow
 from graphprune.ir.preflight.foreign import explained
 from graphprune.ir.preflight.proto import check_proto, graphs
@@ -34,9 +34,6 @@ from graphprune.ir.preflight.unknown import drop_unknown
 from graphprune.ir.preflight.wire import INLINE_BYTES, strip
 from graphprune.ir.skeleton import forget_unknown_dims
 from graphprune.ir.swap import Tensor, swap
-
-if TYPE_CHECKING:
-    import onnx_graphsurgeon
 
 _PAYLOAD = "payload"
 Placer = Callable[[ir.ExternalTensor], Tensor]
@@ -72,32 +69,25 @@ class Source:
         return (f"protobuf fields that onnx does not define are not written: {', '.join(self.unknown[:8])}",)
 
 
-def load(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model | onnx_graphsurgeon.Graph,
-    limits: Limits = DEFAULT_LIMITS,
-    *,
-    lift: bool = False,
-) -> Source:
+def load(source: object, limits: Limits = DEFAULT_LIMITS, *, lift: bool = False) -> Source:
     """Load and verify a model.
 
     Args:
-        source: a path, or a model in memory.
+        source: a path, or a model in memory, as `interop` says.
         limits: bounds.
         lift: read Constants of a file as the initializers that its normal form makes of them.
 
     Raises:
         ModelError: the model is malformed, unsafe, or beyond a limit.
     """
-    if isinstance(source, ir.Model):
-        return _from_ir(source, limits)
-    if isinstance(source, onnx.ModelProto):
-        return _from_proto(source, limits)
-    if isinstance(source, str | os.PathLike):
-        return _from_file(Path(source), limits, lift)
-    graphsurgeon = sys.modules.get("onnx_graphsurgeon")
-    if graphsurgeon is not None and isinstance(source, graphsurgeon.Graph):
-        return _from_proto(graphsurgeon.export_onnx(source), limits)
-    raise ModelError(f"cannot load a model from {type(source).__name__}", "pass a path or a model")
+    given = plain(source)
+    if isinstance(given, ir.Model):
+        return _from_ir(given, limits)
+    if isinstance(given, onnx.ModelProto):
+        return _from_proto(given, limits)
+    if isinstance(given, bytes | bytearray | memoryview):
+        return _from_bytes(given, limits, lift)
+    return _from_file(Path(given), limits, lift)
 
 
 def check_file(path: Path, limits: Limits, aliases: Mapping[str, Path]) -> None:
@@ -111,7 +101,8 @@ def check_file(path: Path, limits: Limits, aliases: Mapping[str, Path]) -> None:
     Raises:
         ModelError: as for `load`.
     """
-    _read(path, limits, aliases)
+    files = WeightFiles(path.absolute().parent, limits, dict(aliases))
+    _read(map_model(path, limits), path, files, limits)
 
 
 @dataclass(frozen=True)
@@ -124,15 +115,13 @@ class _File:
     unknown: tuple[str, ...]
 
 
-def _read(path: Path, limits: Limits, aliases: Mapping[str, Path]) -> _File:
-    data = map_model(path, limits)
+def _read(data: mmap.mmap, path: Path, files: WeightFiles, limits: Limits) -> _File:
     stripped = strip(memoryview(data), limits)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(stripped.proto)
     except DecodeError:
         raise ModelError("not an ONNX model: protobuf cannot parse it", "the file may be truncated") from None
-    files = WeightFiles(path.absolute().parent, limits, dict(aliases))
     tensors = TensorCheck(files, stripped.payloads)
     unknown = drop_unknown(proto, stripped.proto)
     flow = check_proto(proto, tensors, limits)
@@ -143,7 +132,8 @@ def _read(path: Path, limits: Limits, aliases: Mapping[str, Path]) -> _File:
 
 def _from_file(path: Path, limits: Limits, lift: bool) -> Source:
     try:
-        file = _read(path, limits, {})
+        files = WeightFiles(path.absolute().parent, limits, {})
+        file = _read(map_model(path, limits), path, files, limits)
     except ModelError as error:
         raise explained(error, path) from None
     sizes = file.tensors.files.sizes
@@ -152,6 +142,21 @@ def _from_file(path: Path, limits: Limits, lift: bool) -> Source:
     external = tuple(sorted(sizes))
     size = len(file.data) + sum(sizes.values())
     return Source(model, path, external, bool(external), _opset(model), size, file.unknown)
+
+
+def _from_bytes(given: bytes | bytearray | memoryview, limits: Limits, lift: bool) -> Source:
+    """As a file of these bytes, with no folder that weights could lie in."""
+    path, size = Path("the given bytes"), memoryview(given).nbytes
+    if not size:
+        raise ModelError("the given bytes are none")
+    if size > limits.max_bytes:
+        raise ModelError(f"the given bytes are {size}, more than {limits.max_bytes}")
+    data = mmap.mmap(-1, size)
+    data.write(given)
+    refuse_other_formats(data[:64], path)
+    file = _read(data, path, WeightFiles(None, limits), limits)
+    model = _convert(file, limits, lift)
+    return Source(model, None, (), False, _opset(model), size, file.unknown)
 
 
 def _from_proto(proto: onnx.ModelProto, limits: Limits) -> Source:

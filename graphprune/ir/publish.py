@@ -277,18 +277,18 @@ def _taken(final: Path) -> NoReturn:
     raise OutputError(f"the output {quote(str(final))} exists by now", "--force replaces it")
 
 
-def write_file(path: Path, data: bytes, inputs: Iterable[Path] = ()) -> None:
+def write_file(path: Path, data: bytes, inputs: Iterable[Path] = (), *, overwrite: bool = True) -> None:
     """Write one small file in whole or not at all.
 
     Raises:
-        OutputError: it would overwrite an input, or cannot be written.
+        OutputError: it would overwrite an input, exists and may not be replaced, or cannot be written.
     """
     try:
         refuse_unsafe([path], inputs)
         with temporaries([path]) as (temporary,):
             with create(temporary) as file:
                 file.write(data)
-            publish((temporary, path), overwrite=True)
+            publish((temporary, path), overwrite=overwrite)
     except OSError as error:
         raise unwritable(path, error) from None
 

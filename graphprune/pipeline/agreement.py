@@ -19,6 +19,7 @@ from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.samples import Batches, Given, feeds_for
 from graphprune.pipeline.settings import Comparing, Timing
+from graphprune.shown import Shown
 
 if TYPE_CHECKING:
     from graphprune.runtime.compare import Agreement
@@ -48,7 +49,7 @@ class OutputComparison:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Two models on the same inputs: `ok` when every output agrees and at least one says something.
 
     `outputs` are what this CPU computes, which is what people get. `exact` is the same with products of bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc
 import math
+import numbers
 import types
 import typing
 from typing import Annotated, Literal
@@ -137,6 +138,64 @@ def _number(text: str, kind: type[int] | type[float]) -> int | float | None:
     return None if math.isnan(number) else number
 
 
+def fits(value: object, wanted: object) -> bool:
+    """Whether a value of Python is what an argument of this type holds; of unknown types every value is."""
+    origin, members = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, member) for member in members)
+    if origin is tuple:
+        if not isinstance(value, collections.abc.Sequence) or isinstance(value, str):
+            return False
+        return all(fits(item, members[0]) for item in value)
+    if origin in (dict, collections.abc.Mapping):
+        return isinstance(value, collections.abc.Mapping) and all(
+            fits(key, members[0]) and fits(_listed(item), members[1]) for key, item in value.items()
+        )
+    if origin is Literal:
+        return isinstance(value, bool | int | str) and value in members
+    return _holds(value, members[0] if origin is Annotated else wanted)
+
+
+def _listed(value: object) -> object:
+    """An array as the list that it is; all else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _holds(value: object, wanted: object) -> bool:
+    if wanted in (None, type(None)):
+        return value is None
+    if wanted in _KINDS:
+        return isinstance(value, _KINDS[wanted]) and isinstance(value, bool) == (wanted is bool)
+    return True
+
+
+_KINDS: dict[object, type] = {bool: bool, int: numbers.Integral, float: numbers.Real, str: str}
+
+
+def alike(value: object, wanted: object) -> str:
+    """What was meant by a value that does not fit, where that is plain."""
+    members = typing.get_args(wanted)
+    if typing.get_origin(wanted) is tuple and fits(value, members[0]):
+        return f"write [{value!r}]"
+    if isinstance(value, collections.abc.Mapping) and any(map(_is_mask, value.values())):
+        return "numpy.flatnonzero(mask) are its indices"
+    words = [str(word) for word in _choices(wanted)]
+    close = did_you_mean(value, words) if words and isinstance(value, str) else ""
+    return close if close.startswith("did you mean") else ""
+
+
+def _is_mask(value: object) -> bool:
+    listed = _listed(value)
+    return isinstance(listed, list) and bool(listed) and isinstance(listed[0], bool)
+
+
+def _choices(wanted: object) -> tuple[object, ...]:
+    members = typing.get_args(wanted)
+    if typing.get_origin(wanted) is Literal:
+        return members
+    return tuple(word for member in members for word in _choices(member))
+
+
 _NAMES: dict[object, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -169,6 +228,8 @@ def _alternatives(members: tuple[object, ...]) -> str:
 
 def show(value: object, key: bool = False) -> str:
     """A typed value as pipeline text that reads back to the same value."""
+    if isinstance(value, numbers.Number) and hasattr(value, "item"):
+        value = value.item()  # numpy writes its own as np.float64(0.5)
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:

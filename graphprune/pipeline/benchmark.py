@@ -13,6 +13,7 @@ from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.report import Size
 from graphprune.pipeline.samples import Given, feeds_for, with_shapes
 from graphprune.pipeline.settings import Timing
+from graphprune.shown import Shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,7 @@ class ModelBench:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Shown):
     """All models, measured in turn on the same inputs."""
 
     models: tuple[ModelBench, ...]

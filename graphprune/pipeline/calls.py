@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.pipeline.option import Option, options
 
 P = ParamSpec("P")
@@ -18,6 +19,10 @@ R = TypeVar("R")
 WIDTH = 110
 LONG = 16
 """A tuple with more is not shown in a call."""
+
+
+class CallError(ArgumentError, TypeError):
+    """A function was called with arguments that it does not take; a TypeError, as Python has it."""
 
 
 def called_as(kind: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
@@ -34,7 +39,9 @@ def called_as(kind: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, 
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise TypeError(f"{function.__name__}() {error}") from None
+                strange = next((name for name in kwargs if name not in signature.parameters), "")
+                hint = did_you_mean(strange, signature.parameters) if strange else ""
+                raise CallError(f"{function.__name__}() {error}", hint) from None
             return function(kind(*args, **kwargs))
 
         returns = inspect.signature(function).return_annotation

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, fields
 
 from graphprune.doors import Door, is_ours, strays
 from graphprune.errors import PluginError
@@ -12,6 +12,7 @@ from graphprune.ops import door
 from graphprune.pipeline import criteria, registry
 from graphprune.pipeline.passes import ArgumentHelp, Pass, arguments
 from graphprune.prune.criteria import CRITERIA
+from graphprune.shown import Shown
 
 TAKEN = "has the name of one of ours, and cannot be used"
 
@@ -30,7 +31,7 @@ class PassLine:
 
 
 @dataclass(frozen=True)
-class PassHelp:
+class PassHelp(Shown):
     """A pass in full: its documentation and its arguments."""
 
     name: str
@@ -38,21 +39,45 @@ class PassHelp:
     arguments: tuple[ArgumentHelp, ...]
 
 
-def installed() -> dict[str, tuple[PassLine, ...]]:
+@dataclass(frozen=True)
+class Installed(Shown):
+    """Everything that is installed; `installed["prune"]` describes a pass in full."""
+
+    passes: tuple[PassLine, ...]
+    criteria: tuple[PassLine, ...]
+    operators: tuple[PassLine, ...]
+    others: tuple[PassLine, ...]
+
+    @property
+    def kinds(self) -> dict[str, tuple[PassLine, ...]]:
+        """Lines by what they are of."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def __iter__(self) -> Iterator[PassLine]:
+        return iter(self.passes)
+
+    def __len__(self) -> int:
+        return len(self.passes)
+
+    def __getitem__(self, name: str) -> PassHelp:
+        return describe(name)
+
+
+def installed() -> Installed:
     """Every pass and criterion, ours first, the operators of other packages, and what is in no known group.
 
     What cannot be used says why, and hides no other.
     """
     passes = tuple(name for name, claims in registry.DOOR.entries().items() if is_ours(claims[0]))
-    return {
-        "passes": _listed(registry.DOOR, passes, lambda name: _text(registry.load(name))),
-        "criteria": _listed(criteria.DOOR, tuple(CRITERIA), lambda name: str(criteria.load(name))),
-        "operators": _listed(door.DOOR, (), lambda name: door.listed(name).labels),
-        "others": tuple(
+    return Installed(
+        passes=_listed(registry.DOOR, passes, lambda name: _text(registry.load(name))),
+        criteria=_listed(criteria.DOOR, tuple(CRITERIA), lambda name: str(criteria.load(name))),
+        operators=_listed(door.DOOR, (), lambda name: door.listed(name).labels),
+        others=tuple(
             PassLine(entry.name, "", fault, entry.dist.name if entry.dist else "")
             for entry, fault in strays([each.group for each in (registry.DOOR, criteria.DOOR, door.DOOR)])
         ),
-    }
+    )
 
 
 def _listed(door: Door, own: Collection[str], text: Callable[[str], str]) -> tuple[PassLine, ...]:

@@ -28,13 +28,14 @@ from graphprune.pipeline.thresholds import (
     asked,
     judge,
 )
+from graphprune.shown import Shown
 
 if TYPE_CHECKING:
     from graphprune.pipeline.metric import Metric
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Shown):
     """A smaller model against what was asked: `ok` if nothing fails, nor is inconclusive if strict.
 
     `figures` are all that were measured on the way, `judged` those that something was asked of. `notes` are

@@ -24,6 +24,7 @@ from graphprune.pipeline.agreement import OpenedOnce
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.manager import Manager, Step
+from graphprune.pipeline.option import path_of
 from graphprune.pipeline.output import copy, model_bytes, require_apart, require_free, write
 from graphprune.pipeline.passes import Pass
 from graphprune.pipeline.planfile import Entry, PlanFile, made
@@ -43,6 +44,7 @@ from graphprune.pipeline.sparse import sparse_output
 from graphprune.pipeline.unfused import is_suspect, require_unfused
 from graphprune.runtime.dimensions import require_fits
 from graphprune.runtime.jobs import one_blas_thread
+from graphprune.shown import Shown
 
 if TYPE_CHECKING:
     import onnx
@@ -93,11 +95,16 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A finished compile: the model, one plan per deciding pass, and the report.
+class Result(Shown):
+    """A finished compile; wherever a model is taken, a Result is.
 
     Attributes:
+        model: the compiled model.
+        plans: what each deciding pass decided.
+        plan_file: all decisions, to be replayed.
+        report: what was done, measured and proved.
         copied: the file of which the result is a copy, byte for byte, if it is one.
+        source: the model as given; its files are never written.
     """
 
     model: ir.Model
@@ -105,6 +112,7 @@ class Result:
     plan_file: PlanFile
     report: Report
     copied: Path | None = None
+    source: Source | None = None
 
     @property
     def timings(self) -> Timings:
@@ -112,8 +120,40 @@ class Result:
         return self.report.timings
 
     def proto(self) -> onnx.ModelProto:
-        """The model as protobuf, for the onnx package."""
+        """The model as protobuf, for the onnx package; up to 2 GB."""
         return ir.to_proto(self.model)
+
+    def save(self, output: str | os.PathLike[str], *, force: bool = False) -> tuple[str, ...]:
+        """Write the model with its plan beside it, as `compile` does with an output; all files or none.
+
+        Args:
+            output: where the model goes, e.g. "small.onnx".
+            force: replace files that exist.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            OutputError: it is an input, exists, or cannot be written.
+        """
+        path = path_of("output", output)
+        assert self.source is not None
+        require_free(path, self.source, (), force)
+        if self.plan_file.entries or self.copied is None:
+            return write(self.model, path, self.source, self.plan_file, overwrite=force)
+        return copy(self.source, path, overwrite=force)
+
+    def to_html(self, output: str | os.PathLike[str] | None = None, *, force: bool = False) -> str:
+        """The report as a page of its own, as `--report FILE.html` writes it.
+
+        Args:
+            output: where the page goes; None writes nothing.
+            force: replace a file that exists.
+
+        Raises:
+            OutputError: it exists, or cannot be written.
+        """
+        return self.report.to_html(output, force=force)
 
 
 def run(job: Job, settings: Settings) -> Result:
@@ -301,7 +341,8 @@ class _Compile:
             data=samples.said,
             hashes={"structure": plan_file.structure, "weights": plan_file.weights} | report.hashes,
         )
-        return Result(pruned, tuple(step.plan for step in steps if step.plan is not None), plan_file, report)
+        plans = tuple(step.plan for step in steps if step.plan is not None)
+        return Result(pruned, plans, plan_file, report, source=source)
 
     def _written(
         self, pruned: ir.Model, source: Source, plan_file: PlanFile, samples: Samples
@@ -372,4 +413,4 @@ class _Compile:
         report = self._report(Counted([size]), (), None, files)
         report = replace(report, file_bytes=self._file_bytes(source, files))
         same = None if source.had_external else source.path
-        return Result(source.model, (), made(source.model, (), "", {}), report, same)
+        return Result(source.model, (), made(source.model, (), "", {}), report, same, source)

@@ -15,6 +15,7 @@ from graphprune.ir.names import quote
 from graphprune.pipeline.opened import open_model
 from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Looking
+from graphprune.shown import Shown
 
 if TYPE_CHECKING:
     import networkx
@@ -49,7 +50,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Shown):
     """A group, why it is pinned (or not), what it owns, and the path that was asked about."""
 
     group: str
@@ -62,6 +63,22 @@ class Explanation:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Explained(Shown):
+    """Every group that was asked about."""
+
+    groups: tuple[Explanation, ...]
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, number: int) -> Explanation:
+        return self.groups[number]
+
+
 def explain(
     model: object,
     first: str,
@@ -69,7 +86,7 @@ def explain(
     settings: Looking,
     options: Options | None = None,
     inputs: Given = None,
-) -> tuple[Explanation, ...]:
+) -> Explained:
     """Every group that a name belongs to, or the groups that couple two names.
 
     Args:
@@ -90,12 +107,12 @@ def explain(
     analysis = analyse(opened.model, options, opened.sizes)
     groups = _matching(analysis, first)
     if second is None:
-        return tuple(_alone(analysis, group, first) for group in groups)
+        return Explained(tuple(_alone(analysis, group, first) for group in groups))
     others = {group.id for group in _matching(analysis, second)}
     shared = [group for group in groups if group.id in others]
     if not shared:
-        return (_apart(groups[0], first, second),)
-    return tuple(_coupled(analysis, group, first, second) for group in shared)
+        return Explained((_apart(groups[0], first, second),))
+    return Explained(tuple(_coupled(analysis, group, first, second) for group in shared))
 
 
 def _matching(analysis: Analysis, pattern: str) -> list[Group]:

@@ -16,6 +16,7 @@ from graphprune.pipeline.origin import Origin, stated
 from graphprune.pipeline.report import Size
 from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Looking
+from graphprune.shown import Shown
 
 if TYPE_CHECKING:
     from graphprune.axes import Analysis, Group, Options
@@ -45,7 +46,7 @@ class GroupLine:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Shown):
     """Everything `inspect` prints."""
 
     source: str

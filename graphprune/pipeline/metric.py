@@ -79,6 +79,9 @@ def load(given: str | Function) -> Metric:
         ArgumentError: there is no such module or function.
         PluginError: the module fails when it is imported.
     """
+    if not isinstance(given, str) and not callable(given):
+        message = f"metric must be a function or its name, got {type(given).__name__}"
+        raise ArgumentError(message, "a name is module:function")
     if not isinstance(given, str):
         return Metric(getattr(given, "__name__", type(given).__name__), given)
     module, _, name = given.partition(":")

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar, cast
 
 from graphprune.errors import ArgumentError, did_you_mean
@@ -151,6 +152,26 @@ class Left(Accepts):
 
 
 @dataclass(frozen=True)
+class Word(Accepts):
+    """One of some words."""
+
+    words: tuple[str, ...] = ()
+
+    def text(self, called: str, text: str) -> str:
+        """As it is."""
+        return self.value(called, text)
+
+    def value(self, called: str, value: object) -> str:
+        """A text that is one of them."""
+        if isinstance(value, str) and value in self.words:
+            return value
+        raise ArgumentError(
+            f"{called} must be one of {', '.join(self.words)}, got {_shown(value)}",
+            did_you_mean(value, self.words) if isinstance(value, str) else "",
+        )
+
+
+@dataclass(frozen=True)
 class File(Accepts):
     """A path."""
 
@@ -165,6 +186,15 @@ class File(Accepts):
         if not isinstance(value, str | os.PathLike):
             raise ArgumentError(f"{called} must be a path, got {_shown(value)}")
         return os.fsdecode(value)
+
+
+def path_of(called: str, value: object) -> Path:
+    """A path that Python gave.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    return Path(File().value(called, value))
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from graphprune.errors import ArgumentError, PromiseError, did_you_mean
-from graphprune.pipeline.arguments import convert, describe, show
+from graphprune.pipeline.arguments import alike, convert, describe, fits, show
 from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.grammar import Stage, dashed
 from graphprune.run import USUAL, Run
@@ -129,8 +129,19 @@ class Pass:
 
     name: ClassVar[str]
 
+    def __new__(cls, *values: object, **named: object) -> Self:
+        """Refuse arguments that pipeline text would refuse, before anything is made of them.
+
+        Raises:
+            ArgumentError: one has a name that is none, or holds what it cannot.
+        """
+        require_arguments(cls, values, named)
+        return super().__new__(cls)
+
     def __init_subclass__(cls, **preset: object) -> None:
         super().__init_subclass__()
+        if "__repr__" not in vars(cls):
+            type.__setattr__(cls, "__repr__", Pass.__repr__)  # or dataclass makes one that says every default
         base = cls.__mro__[1]
         hints = typing.get_type_hints(base, include_extras=True) if preset else {}
         for name, value in preset.items():
@@ -165,6 +176,10 @@ class Pass:
 
     def __str__(self) -> str:
         return print_pass(self)
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{each.name}={getattr(self, each.name)!r}" for each in _said(self))
+        return f"{type(self).__name__}({said})"
 
 
 def decides(item: Pass) -> bool:
@@ -224,12 +239,44 @@ def _default(item: dataclasses.Field[object]) -> object:
 
 def print_pass(item: Pass) -> str:
     """Pipeline text of a pass: its name and the arguments that differ from their defaults."""
-    shown = []
-    for each in dataclasses.fields(item):
-        value = getattr(item, each.name)
-        if _required(each) or value != _default(each):
-            shown.append(f"{dashed(each.name)}={show(value)}")
+    shown = [f"{dashed(each.name)}={_shown(item, each.name)}" for each in _said(item)]
     return dashed(item.name) + (f"({', '.join(shown)})" if shown else "")
+
+
+def _said(item: Pass) -> Iterator[dataclasses.Field[object]]:
+    """The arguments that differ from their defaults."""
+    for each in dataclasses.fields(item):
+        if _required(each) or getattr(item, each.name) != _default(each):
+            yield each
+
+
+def _shown(item: Pass, name: str) -> str:
+    try:
+        return show(getattr(item, name))
+    except TypeError as error:
+        raise ArgumentError(f"{item.name}: {name}: {error}") from None
+
+
+def require_arguments(kind: type[Pass], values: Sequence[object], named: Mapping[str, object]) -> None:
+    """Refuse arguments of a pass that its pipeline text would refuse.
+
+    Raises:
+        ArgumentError: one has a name that is none, or holds what it cannot.
+    """
+    if not dataclasses.is_dataclass(kind):
+        return
+    known = [each.name for each in dataclasses.fields(kind)]
+    for name in named:
+        if name not in known:
+            raise ArgumentError(f"pass '{kind.name}' has no argument '{name}'", did_you_mean(name, known))
+    try:
+        hints = typing.get_type_hints(kind, include_extras=True)
+    except Exception:  # whatever a name in an annotation leads to: said where the pass is used
+        return
+    for name, value in {**dict(zip(known, values, strict=False)), **named}.items():
+        if not fits(value, hints[name]):
+            wanted = f"expected {describe(hints[name])}, got {value!r}"
+            raise ArgumentError(f"{dashed(name)}: {wanted}", alike(value, hints[name]))
 
 
 @dataclass(frozen=True)

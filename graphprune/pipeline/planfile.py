@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -24,6 +24,7 @@ from graphprune.ir.paths import exists
 from graphprune.pipeline import fingerprint, registry
 from graphprune.pipeline.passes import Context, Pass, Subject
 from graphprune.pipeline.report import Json, installed_versions, plain
+from graphprune.shown import Shown
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -47,7 +48,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class PlanFile:
+class PlanFile(Shown):
     """The decisions of a compile."""
 
     pipeline: str
@@ -121,18 +122,23 @@ class Replay(Pass):
 
     def decide(self, subject: Subject, context: Context) -> Plan:
         """The stored plan, if every group it cuts and every sublayer it removes is there."""
+        from graphprune.prune.fits import require_fit
+
         assert self.plan is not None
         widths = {group.id: group.size for group in subject.analysis.prunable}
-        for name, width in self.plan.widths.items():
+        for name in self.plan.cuts:
+            width = self.plan.widths.get(name, widths.get(name, 0))
             if widths.get(name) != width:
                 found = f"has width {widths[name]}" if name in widths else "is not there or is pinned"
-                raise PromiseError(f"the plan cuts group {quote(name)} of width {width}, which {found}")
+                which = f" of width {width}," if width else ""
+                raise PromiseError(f"the plan cuts group {quote(name)}{which or ','} which {found}")
+        require_fit(subject.analysis, self.plan)
         self._require_sublayers(subject)
         if self.item is None and any(f"{budget}=" in self.text for budget in ("params", "macs", "ratio")):
             context.warn(f"budgets of {self.text} are not judged: no such pass is installed here")
         if self.forced:
             context.forced(self.forced)
-        return self.plan
+        return replace(self.plan, widths={name: widths[name] for name in self.plan.cuts})
 
     def ratio_taken(self, subject: Subject, plan: Plan, context: Context) -> Ratio | None:
         """As the earlier pass counts."""
@@ -169,6 +175,21 @@ def _installed(text: str) -> Pass | None:
     except (ArgumentError, PluginError):
         return None
     return item
+
+
+def given(plan: object) -> PlanFile | Replay | None:
+    """What Python gave as a plan: a plan file, or a Plan, which becomes the pass that carries it out.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    from graphprune.prune.plan import Plan
+
+    if plan is None or isinstance(plan, PlanFile):
+        return plan
+    if isinstance(plan, Plan):
+        return Replay("plan", plan)
+    raise ArgumentError(f"plan must be a path, a PlanFile or a Plan, got {type(plan).__name__}")
 
 
 def made(source: ir.Model, entries: tuple[Entry, ...], pipeline: str, fixed: Fixed) -> PlanFile:

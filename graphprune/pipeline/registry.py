@@ -182,8 +182,8 @@ def resolve(passes: str | Pass | Iterable[Pass | str]) -> tuple[Pass, ...]:
     """
     if isinstance(passes, str):
         return read(passes)
-    if isinstance(passes, Pass):
-        return (_sound(passes),)
+    if isinstance(passes, Pass | type) or not isinstance(passes, Iterable):
+        passes = (passes,)
     result: list[Pass] = []
     for item in passes:
         if isinstance(item, str):
@@ -191,10 +191,15 @@ def resolve(passes: str | Pass | Iterable[Pass | str]) -> tuple[Pass, ...]:
         elif isinstance(item, Pass):
             result.append(_sound(item))
         else:
-            raise ArgumentError(
-                f"passes hold {type(item).__name__}, which is neither a pass nor pipeline text"
-            )
+            raise _no_pass(item)
     return tuple(result)
+
+
+def _no_pass(item: object) -> ArgumentError:
+    if isinstance(item, type) and issubclass(item, Pass):
+        return ArgumentError(f"passes hold the class {item.__name__}", f"make one: {item.__name__}()")
+    message = f"passes hold {type(item).__name__}, which is neither a pass nor pipeline text"
+    return ArgumentError(message, 'for instance graphprune.passes.Prune(ratio=0.5), or "prune(ratio=0.5)"')
 
 
 def _sound(item: Pass) -> Pass:

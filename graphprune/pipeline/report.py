@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass, field
 from functools import cache
 
+from graphprune.ir.publish import write_file
 from graphprune.pipeline.clock import Timings
+from graphprune.pipeline.option import path_of
+from graphprune.shown import Shown, page
 
 SCHEMA = 1
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -257,7 +261,7 @@ class DataReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """Everything a compile has to say."""
 
     source: str
@@ -288,6 +292,21 @@ class Report:
         result = plain(self)
         assert isinstance(result, dict)
         return result
+
+    def to_html(self, output: str | os.PathLike[str] | None = None, *, force: bool = False) -> str:
+        """The report as a page of its own.
+
+        Args:
+            output: where the page goes; None writes nothing.
+            force: replace a file that exists.
+
+        Raises:
+            OutputError: it exists, or cannot be written.
+        """
+        made = page(self)
+        if output is not None:
+            write_file(path_of("output", output), made.encode(), overwrite=force)
+        return made
 
 
 def plain(value: object) -> Json:

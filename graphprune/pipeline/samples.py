@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -19,6 +19,9 @@ from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.report import DataReport
 from graphprune.pipeline.settings import Looking, Running
 
+if TYPE_CHECKING:
+    from graphprune.runtime.stream import Items
+
 L = TypeVar("L", bound=Looking)
 PROOF_ROWS = 4
 """Calibration samples that a proof runs on, besides its generated inputs."""
@@ -28,8 +31,9 @@ Sets = list[dict[str, np.ndarray]]
 Narrow = Callable[[Arrays], Arrays]
 """Batches of the model before a pass as those of the model after it: a cache may have lost heads."""
 Source = Literal["inputs", "held back", "repaired on", "given", "generated"]
-Given = Path | Arrays | tuple[Arrays, ...] | None
-"""A file or folder of arrays, arrays by input name, several such sets, or nothing."""
+InMemory: TypeAlias = "Items | Arrays | tuple[Arrays, ...]"
+Given: TypeAlias = "Path | InMemory | None"
+"""A file or folder of arrays, what Python gave, arrays by input name, several such sets, or nothing."""
 
 
 def same(feed: Arrays) -> Arrays:
@@ -225,7 +229,7 @@ def feeds_for(model: ir.Model, inputs: Given, settings: Running, fixed: Arrays =
     return (runnable_inputs(model, settings.shape, run=settings.run),)
 
 
-def read(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Batches:
+def read(given: Path | InMemory, model: ir.Model, fixed: Arrays = NOTHING) -> Batches:
     """What was given as batches for a model, without what is fixed.
 
     Raises:
@@ -240,7 +244,7 @@ def _batches(sets: Sequence[Arrays], model: ir.Model) -> Batches:
     return tuple(feed for arrays in sets for feed in batches(arrays, model))
 
 
-def read_sets(given: Path | Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Sets:
+def read_sets(given: Path | InMemory, model: ir.Model, fixed: Arrays = NOTHING) -> Sets:
     """What was given as sets of arrays, checked against a model.
 
     Raises:
@@ -259,32 +263,30 @@ def with_shapes(settings: L, inputs: Given, model: ir.Model, fixed: Arrays) -> L
     """
     if inputs is None:
         return settings
-    from graphprune.runtime.data import batches, load_inputs
+    from graphprune.runtime.data import batches
     from graphprune.runtime.dimensions import data_inputs
 
-    sets = load_inputs(inputs, model, fixed) if isinstance(inputs, Path) else as_sets(inputs, model, fixed)
+    sets = read_sets(inputs, model, fixed)
     sample = next(batches(sets[0], model, size=1))
     wanted = {value.name for value in data_inputs(model)}  # the size of a setting is known
     shapes = {name: array.shape for name, array in sample.items() if name in wanted}
     return replace(settings, shape={**shapes, **settings.shape})
 
 
-def as_sets(given: Arrays | tuple[Arrays, ...], model: ir.Model, fixed: Arrays = NOTHING) -> Sets:
+def as_sets(given: InMemory, model: ir.Model, fixed: Arrays = NOTHING) -> Sets:
     """Arrays in memory, checked against a model.
 
     Raises:
         DataError: they do not fit, or there are none.
     """
     from graphprune.runtime.data import checked
+    from graphprune.runtime.stream import Items, Store, gather, named
 
-    several = (given,) if isinstance(given, Mapping) else given
-    sets = [checked(_as_arrays(arrays), model, "the given arrays", fixed) for arrays in several]
-    if not sets:
-        raise DataError("the given samples are empty")
-    return sets
-
-
-def _as_arrays(given: object) -> dict[str, np.ndarray]:
-    if not isinstance(given, Mapping):
-        raise DataError(f"samples are mappings of input name to array, got {type(given).__name__}")
-    return {str(name): np.asarray(array) for name, array in given.items()}
+    items = given if isinstance(given, Items) else gather(given, "the samples")
+    assert isinstance(items, Items)
+    store = Store(items.called)
+    for where, arrays in named(items, model):
+        store.hold(checked(arrays, model, where, fixed), arrays)
+    if not items.sets:
+        raise DataError(f"{items.called} are empty" if " " in items.called else f"{items.called} is empty")
+    return store.arrays()

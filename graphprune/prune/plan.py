@@ -38,6 +38,15 @@ class Plan:
     biases: Mapping[str, Array] = field(default_factory=dict)
     bypassed: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        kept = sum(map(len, self.cuts.values()))
+        units = sum(self.widths.get(name, len(cut)) for name, cut in self.cuts.items())
+        told = [f"{units - kept} of {units} units of {len(self.cuts)} groups go"]
+        parts = {"replaced": self.replaced, "masks": self.masks, "biases": self.biases}
+        told += [f"{len(held)} {name}" for name, held in parts.items() if held]
+        told += [f"{len(self.bypassed)} sublayers bypassed"] if self.bypassed else []
+        return f"<Plan: {', '.join(told)}>"
+
     @property
     def empty(self) -> bool:
         """Whether nothing is removed, masked, replaced or added."""

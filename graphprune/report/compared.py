@@ -24,16 +24,16 @@ def tables(result: Comparison) -> tuple[Table, ...]:
     beside = (">exact",) if exact else ()
     columns = ("output", "agrees", ">max abs", ">relative", *beside, ">cosine", ">top-1", "note")
     rows = tuple(_row(output, *((exact.get(output.name, ""),) if exact else ())) for output in result.outputs)
-    verdict = _verdict(result)
+    told = verdict(result)
     batches = f"{result.batches} batch" + ("es" if result.batches != 1 else "")
     at = sizes.assumed({}, result.generated)
-    note = f"{verdict} (tolerance {result.tolerance:g}, {batches}, inputs {result.inputs})"
+    note = f"{told} (tolerance {result.tolerance:g}, {batches}, inputs {result.inputs})"
     lines = ((result.saturation,),) if result.saturation else ()
     note = "\n".join(filter(None, (note, at)))
     return (Table(title, columns, rows, note), *(Table("", ("",), (line,)) for line in lines))
 
 
-def _verdict(result: Comparison) -> str:
+def verdict(result: Comparison) -> str:
     """Whether they agree, and else what kind of difference there is: the gravest of any output."""
     if result.ok:
         return "agree"

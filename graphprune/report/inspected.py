@@ -23,7 +23,7 @@ def tables(result: Inspection) -> tuple[Table, ...]:
 
 def _totals(result: Inspection) -> Table:
     rows = [
-        ("file", numbers.short(result.file_bytes, "B")),
+        *([("file", numbers.short(result.file_bytes, "B"))] if result.file_bytes else []),
         ("opset", f"{result.opset} (IR {result.ir_version})"),
         ("producer", escape(result.producer) or "unknown"),
         *_origin(result),

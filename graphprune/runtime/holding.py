@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Arrays, Bools
 from graphprune.runtime.data import layout
+from graphprune.runtime.stream import Store
 
 LEAST = 32
 """Of fewer samples none can be spared."""
@@ -56,11 +57,13 @@ def _drawn(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> l
 
 
 def _picked(sets: Sequence[Arrays], model: ir.Model, taken: Sequence[Bools]) -> Sets:
-    pairs = [(arrays, mine) for arrays, mine in zip(sets, taken, strict=True) if mine.any()]
-    return [
-        dict(arrays) if mine.all() else layout(arrays, model).pick(arrays, np.flatnonzero(mine).tolist())
-        for arrays, mine in pairs
-    ]
+    store = Store()
+    for arrays, mine in zip(sets, taken, strict=True):
+        if mine.all():
+            store.hold(arrays, arrays)
+        elif mine.any():
+            store.hold(layout(arrays, model).pick(arrays, np.flatnonzero(mine).tolist()), arrays)
+    return store.arrays()
 
 
 def digest(sets: Sequence[Arrays]) -> str:

@@ -17,6 +17,7 @@ from graphprune.ir.names import quote
 from graphprune.ops import record_of
 from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Choosing
+from graphprune.shown import Shown
 
 if TYPE_CHECKING:
     from graphprune.ir.shapes import Sizes
@@ -46,7 +47,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Chosen(Shown):
     """The samples, and how they compare with ten random draws of the same size.
 
     Attributes:

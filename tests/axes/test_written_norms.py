@@ -12,7 +12,6 @@ import onnxruntime as ort
 import pytest
 
 import graphprune
-from graphprune.labels.options import Options
 
 MEAN = {"reduce": "ReduceMean <axes = [-1]>", "pool": "GlobalAveragePool"}
 SQUARE = {"pow": "q = Pow(d, two)", "product": "q = Mul(d, d)"}
@@ -84,5 +83,5 @@ def test_pooling_over_a_width_is_the_mean_of_it() -> None:
         }""",
         initializers=tensors,
     )
-    assert [group.size for group in graphprune.find_groups(model, Options()) if not group.pin] == [8]
+    assert [group.size for group in graphprune.find_groups(model) if not group.pin] == [8]
     assert graphprune.compile(model, "prune(ratio=0.5, align=1)").report.passes[0].proof.ok
