@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch.nn import functional as F  # noqa: N812
 
 from graphprune.ops.torch.call import Call, Tensor, number, sizes
 
@@ -103,9 +102,15 @@ def join_sequence(call: Call, sequence: Sequenced) -> Tensor:
 def likelihood(call: Call, scores: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Negative log-likelihood, summed, averaged or as it is."""
     ignored = call.attributes.get("ignore_index")
+    kept = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
+    index = target.long().where(kept, 0)
+    share = scores.new_ones(target.shape) if weight is None else weight[index]
+    share = share * kept
+    losses = -scores.gather(1, index.unsqueeze(1)).squeeze(1) * share
     reduction = call.text("reduction", "mean")
-    index = int(ignored) if isinstance(ignored, int) else -100
-    return F.nll_loss(scores, target.long(), weight, ignore_index=index, reduction=reduction)
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else losses.sum() / share.sum()
 
 
 def cross_entropy(

@@ -74,6 +74,9 @@ def pad(
     for at, axis in enumerate(chosen):
         before[axis], behind[axis] = amounts[at], amounts[at + len(chosen)]
     mode = call.text("mode", "constant")
+    if mode == "constant" and value is not None and value.requires_grad:
+        inside = _filled(torch.ones_like(x, dtype=torch.bool), before, behind, 0)
+        return torch.where(inside, _filled(x, before, behind, 0), value)
     if mode == "constant":
         fill = call.real("value") if value is None or not value.numel() else number(value)
         return _filled(x, before, behind, fill)

@@ -89,9 +89,14 @@ def _flat(outputs: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
             yield name, value
 
 
+def feeds_of(case: Any) -> dict[str, Any]:
+    """The inputs of a case by name."""
+    inputs = case.data_sets[0][0]
+    return {v.name: _typed(v, _array(a)) for v, a in zip(case.model.graph.input, inputs, strict=True)}
+
+
 def _runs(case: Any) -> None:
-    model, (inputs, outputs) = ir.from_proto(case.model), case.data_sets[0]
-    feeds = {v.name: _typed(v, _array(a)) for v, a in zip(case.model.graph.input, inputs, strict=True)}
+    model, outputs, feeds = ir.from_proto(case.model), case.data_sets[0][1], feeds_of(case)
     expected = {v.name: _typed(v, _array(a)) for v, a in zip(case.model.graph.output, outputs, strict=True)}
     expected = dict(_flat(expected))
     plain = all(isinstance(array, np.ndarray) for array in feeds.values())
