@@ -23,7 +23,7 @@ from graphprune.errors import ModelError
 from graphprune.ir.arrays import Bools, Ids
 from graphprune.ir.bodies import open_body, trips
 from graphprune.ir.shapes import Sizes
-from graphprune.ir.weights import find_weights, parameters, stored_bytes
+from graphprune.ir.weights import find_weights, parameters, stored, stored_bytes
 from graphprune.labels.algebra import Factor, Label, is_fixed
 from graphprune.labels.atoms import NOTHING
 from graphprune.labels.edits import BranchRemoval
@@ -118,7 +118,7 @@ class _Factors:
 
 
 class CostModel:
-    """Parameters and MACs of what would be left after any cut, without making it.
+    """Parameters, MACs and bytes of what would be left after any cut, without making it.
 
     Args:
         analysis: the analysed model.
@@ -134,21 +134,25 @@ class CostModel:
         self._factors = _Factors()
         removals = [edit for edit in analysis.edits if isinstance(edit, BranchRemoval)]
         self._owners = {node: edit.label for edit in removals for node in edit.branch.nodes}
+        self._uses = self._free_uses()
         self._fixed, self._params = self._count_params()
+        self._rest, self._bytes = self._count_bytes()
         sizes = concrete_sizes(analysis.model, shapes, analysis.sizes)
         self.inputs = input_shapes(analysis.model, sizes)
         self.unknown, self._macs = self._count_macs(sizes)
-        clones = (item.factors for item in self._params if isinstance(item, Clones))
+        clones = (item.factors for item in (*self._params, *self._bytes) if isinstance(item, Clones))
         self._shared = frozenset(number for factors in clones for number in factors)
         self._dense = {number: Slots(factor.size[0]) for number, factor in enumerate(self._factors.known)}
         self.dense_params = self._fixed + sum(item.left(self._dense) for item in self._params)
+        self.dense_bytes = self._rest + sum(item.left(self._dense) for item in self._bytes)
         self.dense_macs = sum(item.dense for item in self._macs)
         atoms = analysis.state.atoms
         self._leaves = [atoms.base(_ids(factor))[:2] for factor in self._factors.known]
         self._touched = self._by_group()
         self._readers = self._by_factor()
 
-    def _count_params(self) -> tuple[int, list[Counted]]:
+    def _free_uses(self) -> dict[ir.Value, list[Elements]]:
+        """Uses of stored tensors that may shrink."""
         uses: dict[ir.Value, list[Elements]] = {}
         state = self._analysis.state
         for use, labels in self._analysis.uses.items():
@@ -158,6 +162,10 @@ class CostModel:
                 every = (state.blocks.get((use, axis), 1) for axis in range(len(labels)))
                 axes = tuple(self._factors.split(label) for label in owned)
                 uses.setdefault(use.value, []).append(Elements(axes, max(every, default=1)))
+        return uses
+
+    def _count_params(self) -> tuple[int, list[Counted]]:
+        uses = self._uses
         weights = find_weights(self._analysis.model, record_of)
         free: dict[int, list[Elements]] = {}
         for value, weight in weights.items():
@@ -166,6 +174,23 @@ class CostModel:
         tensors = {id(weight.tensor): weight for weight in weights.values()}
         fixed = sum(weight.size for tensor, weight in tensors.items() if tensor not in free)
         return fixed, [self._tensor(tensors[tensor].packing, each) for tensor, each in free.items()]
+
+    def _count_bytes(self) -> tuple[int, list[Counted]]:
+        """Of tensors that nothing shrinks, and of the others."""
+        tensors, free = dict[int, int](), dict[int, list[Elements]]()
+        for value, tensor in stored(self._analysis.model):
+            tensors[id(tensor)] = tensor.nbytes
+            free.setdefault(id(tensor), []).extend(self._uses.get(value, ()))
+        rest = sum(size for tensor, size in tensors.items() if not free[tensor])
+        return rest, [self._stored(tensors[tensor], uses) for tensor, uses in free.items() if uses]
+
+    def _stored(self, size: int, uses: Sequence[Elements]) -> Counted:
+        """Bytes of a tensor that are left."""
+        if len(uses) == 1:
+            factors = tuple(number for _, each in uses[0].axes for number in each)
+            return Product(size, factors, self._size(factors))
+        elements = prod(fixed * self._size(factors) for fixed, factors in uses[0].axes) // uses[0].blocks
+        return Clones(max(1, size // max(1, elements)), tuple(uses))
 
     def _tensor(self, packing: int, uses: Sequence[Elements]) -> Counted:
         """How many elements of a tensor are left."""
@@ -224,6 +249,14 @@ class CostModel:
     def macs(self, kept: Kept) -> int:
         """Multiply-adds left."""
         return self._left(self._all_macs, kept)
+
+    def bytes(self, kept: Kept) -> int:
+        """Bytes of all tensors left."""
+        return self._rest + self._left(self._all_bytes, kept)
+
+    @cached_property
+    def _all_bytes(self) -> Total:
+        return Total(self._bytes, len(self._dense))
 
     @cached_property
     def _all_params(self) -> Total:

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from graphprune.axes.analyse import Analysis
-from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.experts.merging import (
@@ -60,26 +59,25 @@ def kept_share(layers: Sequence[Mixture], ratio: float) -> list[int]:
 
 
 def kept_within(
-    analysis: Analysis, layers: Sequence[Mixture], cost: CostModel, share: float, whole: int
-) -> tuple[list[int], float]:
-    """The most of every layer that meet a budget of parameters, or the fewest; and what they leave.
+    analysis: Analysis, layers: Sequence[Mixture], met: Callable[[Kept], bool]
+) -> tuple[list[int], Kept]:
+    """The most of every layer that meet all budgets, or the fewest; and what they leave.
 
     Where all layers losing one more go beyond the budget, the last of them keep theirs.
     """
 
-    def left(counts: Sequence[int]) -> float:
-        cuts = {i.group.id: tuple(range(n)) for i, n in zip(layers, counts, strict=True)}
-        return cost.params(Kept(analysis, cuts)) / whole
+    def left(counts: Sequence[int]) -> Kept:
+        return Kept(analysis, {i.group.id: tuple(range(n)) for i, n in zip(layers, counts, strict=True)})
 
     steps = max(item.group.size for item in layers)
     before = counts = kept_share(layers, 0)
     for step in range(1, steps):
-        if left(counts) <= share:
+        if met(left(counts)):
             break
         before, counts = counts, kept_share(layers, step / steps)
     for at in reversed(range(len(layers))):
         fuller = [*counts[:at], before[at], *counts[at + 1 :]]
-        if left(fuller) <= share:
+        if met(left(fuller)):
             counts = fuller
     return counts, left(counts)
 

@@ -1,8 +1,8 @@
 """Values of pass arguments: from pipeline text to typed Python and back.
 
 The type of the dataclass field decides: bool, int, float, str, Literal, `X | None`, unions, `tuple[X, ...]`,
-`Mapping[K, V]`, and `Annotated[str, names]` for one of the words that a function gives. `show` and `convert`
-are inverse.
+`Mapping[K, V]`, and `Annotated[str, ...]` for an amount or one of the words that a function gives. `show`
+and `convert` are inverse.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import typing
 from typing import Annotated, Literal
 
 from graphprune.errors import ArgumentError, did_you_mean
+from graphprune.pipeline.amounts import Amounts
 from graphprune.pipeline.grammar import Mapping, Scalar, Sequence, Value, bare, dashed, quote
 
 Plain = bool | int | float | str | None
@@ -43,7 +44,7 @@ def convert(value: Value, wanted: object) -> Typed:
     if origin is Literal:
         return _literal(value, typing.get_args(wanted))
     if origin is Annotated:
-        return _literal(value, _words(wanted))
+        return _amount(value, wanted) if _amounts(wanted) else _literal(value, _words(wanted))
     return _scalar(value, wanted)
 
 
@@ -94,6 +95,19 @@ def _words(wanted: object) -> tuple[str, ...]:
     """What may stand for `Annotated[str, names]`."""
     names = typing.get_args(wanted)[1]
     return tuple(names())
+
+
+def _amounts(wanted: object) -> Amounts | None:
+    """What says which texts are an amount, where one is wanted."""
+    said = typing.get_args(wanted)[1]
+    return said if isinstance(said, Amounts) else None
+
+
+def _amount(value: Scalar, wanted: object) -> str:
+    amounts = _amounts(wanted)
+    if amounts is None or not amounts.accepts(value.text):
+        raise value.span.error(f"expected {describe(wanted)}", _percent(value))
+    return value.text
 
 
 def _literal(value: Scalar, choices: tuple[object, ...]) -> Plain:
@@ -214,7 +228,7 @@ def describe(wanted: object) -> str:
     if origin is Literal:
         return " | ".join(str(member) for member in members)
     if origin is Annotated:
-        return " | ".join(_words(wanted))
+        return str(_amounts(wanted) or " | ".join(_words(wanted)))
     if origin is tuple:
         return f"a list of {describe(members[0])}"
     if origin in (dict, collections.abc.Mapping):

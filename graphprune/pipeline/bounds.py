@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from graphprune.errors import ArgumentError
+from graphprune.pipeline.amounts import MEASURES, budgets
 
 
-def require_one(**given: float | None) -> None:
+def require_one(**given: float | str | None) -> None:
     """At most one of some budgets.
 
     Raises:
@@ -18,12 +19,17 @@ def require_one(**given: float | None) -> None:
         )
 
 
-def require_kept(**shares: float | None) -> None:
-    """Shares that are kept: more than nothing.
+def require_budgets(item: object, **instead: float | None) -> None:
+    """Budgets that can be, and nothing else that says how much goes.
 
     Raises:
-        ArgumentError: one is not in (0, 1].
+        ArgumentError: one cannot be, or there is something else beside them.
     """
-    for label, value in shares.items():
-        if value is not None and not 0 < value <= 1:
-            raise ArgumentError(f"{label} is the share that is kept: it must be in (0, 1], got {value}")
+    given = budgets(item)
+    others = [name for name, value in instead.items() if value is not None]
+    if given and others:
+        raise ArgumentError(
+            f"{others[0]} says how much goes, so it stands alone: leave it or {next(iter(given))} out",
+            f"several of {', '.join(MEASURES)} may stand together",
+        )
+    require_one(**instead)

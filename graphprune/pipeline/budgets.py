@@ -6,11 +6,12 @@ proved tensor by tensor, and a later pass can only remove more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from graphprune.errors import PromiseError
+from graphprune.pipeline.amounts import MEASURES, What, budgets, shown
 from graphprune.pipeline.passes import Pass
 from graphprune.pipeline.planfile import Replay
 from graphprune.pipeline.report import BudgetReport, Size
@@ -18,8 +19,6 @@ from graphprune.pipeline.report import BudgetReport, Size
 if TYPE_CHECKING:
     from graphprune.pipeline.manager import Step
 
-NAMES = {"params": "parameters", "macs": "multiply-adds"}
-"""Arguments of passes that are a share of the model as given, and what they count."""
 SLACK = 0.03
 """Share of the model by which less than a budget may be left without a line on it."""
 ROUNDING = 1e-9
@@ -57,34 +56,33 @@ def judge(
 
 
 def _verdicts(number: int, step: Step, sizes: Sequence[Size]) -> Iterator[Verdict]:
-    for what, share in _asked(step.item):
-        yield _of_model(what, share, step, sizes, number)
+    found = [_of_model(what, asked, step, sizes, number) for what, asked in _asked(step.item).items()]
+    tight = any(not (each.missed or each.behind) for each in found)  # that one says why no more is left
+    yield from (replace(each, behind="") if tight else each for each in found)
     if step.ratio is not None:
         yield _of_ratio(step)
 
 
-def _asked(item: Pass) -> Iterator[tuple[str, float]]:
+def _asked(item: Pass) -> Mapping[What, float]:
     """What a pass says by the names of its arguments, so that it cannot keep it back."""
-    named = item.item if isinstance(item, Replay) else item
-    for what in NAMES:
-        share = getattr(named, what, None)
-        if isinstance(share, int | float) and not isinstance(share, bool):
-            yield what, float(share)
+    return budgets(item.item if isinstance(item, Replay) else item)
 
 
-def _of_model(what: str, share: float, step: Step, sizes: Sequence[Size], number: int) -> Verdict:
-    """A share of the model as given, counted anew on the final model."""
+def _of_model(what: What, asked: float, step: Step, sizes: Sequence[Size], number: int) -> Verdict:
+    """What may be left of the model as given, counted anew on the final model."""
     whole, before, after, left = (
         getattr(size, what) for size in (sizes[0], sizes[number], sizes[number + 1], sizes[-1])
     )
-    name, noun = f"{what}={share:g}", NAMES[what]
+    name, noun = shown(what, asked), MEASURES[what].noun
     if whole is None or left is None:
         raise PromiseError(f"{name} cannot be judged: the multiply-adds of the result are not known")
+    share = asked if asked <= 1 else asked / max(1, whole)
     part = left / max(1, whole)
     met = left <= int(share * whole + ROUNDING)
     report = BudgetReport(str(step.item), what, share, part, met)
     if not met:
-        return Verdict(report, missed=f"{name} is missed: {part:.4g} of the model's {noun} are left")
+        amount = "" if asked <= 1 else f"{left} {noun}, "
+        return Verdict(report, missed=f"{name} is missed: {amount}{part:.4g} of the model's {noun} are left")
     if before is None or after is None or before <= share * whole or share - after / max(1, whole) <= SLACK:
         return Verdict(report)  # what is missing went in another pass
     behind = f"{name} leaves {after / whole:.3f} of the model's {noun}"

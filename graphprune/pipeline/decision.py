@@ -12,18 +12,24 @@ import onnx_ir as ir
 
 from graphprune.axes import Analysis, Group, analyse
 from graphprune.axes.cost import CostModel
+from graphprune.axes.kept import Kept
 from graphprune.axes.kinds import Kind
 from graphprune.errors import PromiseError
 from graphprune.ir.arrays import Scores
+from graphprune.ir.weights import stored_bytes
+from graphprune.pipeline.built import built
 from graphprune.pipeline.method import Method
 from graphprune.pipeline.passes import Context
 from graphprune.pipeline.repairing import added_by, repaired, settled, tell
-from graphprune.prune.allocate import Cuts, costs, counter, per_cost
+from graphprune.prune.allocate import Cuts, counter, joint_costs, per_cost
 from graphprune.prune.choose import Budget, Choice, Rules, Shares, choose
 from graphprune.prune.plan import Plan
 
 if TYPE_CHECKING:
     from graphprune.prune.repair import Repaired
+
+AGAIN = 3
+"""How often a choice is made anew at most, where its result takes more bytes than was foreseen."""
 
 
 @dataclass
@@ -50,10 +56,10 @@ class Decision:
         return CostModel(self.analysis, self.context.shapes)
 
     @cached_property
-    def budget(self) -> Budget:
+    def budgets(self) -> tuple[Budget, ...]:
         """What to reach of the model as given."""
-        asked = self.item.budget()
-        return replace(asked, whole=self.context.given.get(asked.what))
+        given = self.context.given
+        return tuple(replace(asked, whole=given.get(asked.what)) for asked in self.item.budgets())
 
     @cached_property
     def rules(self) -> Rules:
@@ -71,15 +77,17 @@ class Decision:
     def plan(self) -> Plan:
         """All rounds; each scores what the rounds before left of the model."""
         now, cuts = self.analysis, dict[str, tuple[int, ...]]()
-        for done in range(1, self.item.rounds + 1):
+        for done in range(1, self.item.rounds):
             scores = self._scores(now, cuts)
-            choice = self._chosen(scores, done / self.item.rounds)
-            cuts = choice.cuts
-            made = self._repaired(cuts)
-            if done < self.item.rounds:
-                now = _twin(self.analysis, cuts, made)
+            cuts = self._chosen(scores, done / self.item.rounds).cuts
+            now = _twin(self.analysis, cuts, self._repaired(cuts))
+        scores = self._scores(now, cuts)
+        choice, made = self._last(scores)
         self._require(choice)
         tell(made, self.how, self.context)
+        return self._planned(choice.cuts, scores, made)
+
+    def _planned(self, cuts: Cuts, scores: Mapping[str, Scores], made: Repaired) -> Plan:
         return Plan(
             options=self.item.options(),
             cuts=cuts,
@@ -88,6 +96,22 @@ class Decision:
             replaced=made.replaced,
             biases=made.biases,
         )
+
+    def _last(self, scores: Mapping[str, Scores]) -> tuple[Choice, Repaired]:
+        """The choice and its repair; chosen again where the constants of exact edits take too many bytes."""
+        choice = self._chosen(scores, 1)
+        made = self._repaired(choice.cuts)
+        asked = [budget for budget in self.budgets if budget.what == "bytes" and budget not in choice.missed]
+        for budget in AGAIN * asked:
+            size = stored_bytes(built(self.analysis, self._planned(choice.cuts, scores, made)))
+            if size <= budget.target(self.cost.dense_bytes):
+                break
+            kept = Kept(self.analysis, choice.cuts)
+            foreseen = self.cost.bytes(kept) + budget.grown(self.rules.added(kept))
+            self.rules = replace(self.rules, surplus=size - foreseen)
+            choice = self._chosen(scores, 1)
+            made = self._repaired(choice.cuts)
+        return choice, made
 
     def _scores(self, now: Analysis, cuts: Cuts) -> dict[str, Scores]:
         """Scores on the model as it is now; what is gone already comes first."""
@@ -101,16 +125,17 @@ class Decision:
             context.require_calibration(what)
         collect = partial(context.collect, now.model, what=what) if context.calibration else None
         found = score(now, groups, scoring, self.kinds, collect, context.warn)
-        if item.counts != "unit":
-            found = per_cost(found, costs(self.analysis, self.cost, self.groups, item.counts))
+        if item.counts != ("unit",):
+            found = per_cost(found, joint_costs(self.analysis, self.cost, self.groups, item.counts))
         return behind(found, cuts)
 
     def _chosen(self, scores: Mapping[str, Scores], done: float) -> Choice:
-        budget = self.budget
-        if done < 1:
-            dense = 0 if budget.what == "ratio" else counter(self.cost, budget.what)[1]
-            budget = budget.part(done, dense)
-        return choose(self.groups, scores, budget, self.rules, self.analysis, lambda: self.cost, self.shares)
+        budgets = self.budgets if done == 1 else tuple(self._part(each, done) for each in self.budgets)
+        return choose(self.groups, scores, budgets, self.rules, self.analysis, lambda: self.cost, self.shares)
+
+    def _part(self, budget: Budget, done: float) -> Budget:
+        """A first part of the way to a budget."""
+        return budget.part(done, 0 if budget.what == "ratio" else counter(self.cost, budget.what)[1])
 
     @cached_property
     def how(self) -> str:
@@ -126,19 +151,17 @@ class Decision:
 
     def _require(self, choice: Choice) -> None:
         """Something was removed, and enough."""
-        item, budget = self.item, self.budget
-        if choice.missed is not None:
-            self.context.fall_short(
-                f"{budget.what}={budget.share:g} cannot be met: with min-keep={item.min_keep:g} "
-                f"and align={item.align} at least {choice.missed:.3f} of the {budget.what} stay",
-                "lower min-keep, set align=1, or see `graphprune inspect` for what is pinned and why",
-            )
+        item = self.item
+        if choice.missed:
+            self.context.fall_short(*_out_of_reach(item, choice.missed))
         if choice.forced:
             self.context.forced(choice.forced)
         if any(len(choice.cuts.get(g.id, range(g.size))) < g.size for g in self.groups):
             return
-        if budget.what != "ratio" and choice.missed is None and budget.share < 1:
-            self.context.note(f"{budget.what}={budget.share:g} is met before this pass; it removes nothing")
+        named = " and ".join(map(str, self.budgets))
+        if self.budgets[0].what != "ratio" and not choice.missed and any(b.asked != 1 for b in self.budgets):
+            verb = "is" if len(self.budgets) == 1 else "are"
+            self.context.note(f"{named} {verb} met before this pass; it removes nothing")
             return
         raise PromiseError(*_too_small(item, self.groups))
 
@@ -166,6 +189,19 @@ def _twin(analysis: Analysis, cuts: Cuts, made: Repaired) -> Analysis:
     for name, array in zeroed(analysis, cuts, made.replaced).items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
     return analyse(with_biases(model, made.biases), analysis.options)
+
+
+def _out_of_reach(item: Method, missed: Mapping[Budget, float]) -> tuple[str, str]:
+    lines = [
+        f"{budget} cannot be met: with min-keep={item.min_keep:g} "
+        f"and align={item.align} at least {least:.3f} of the {budget.what} stay"
+        for budget, least in missed.items()
+    ]
+    percent = next((budget for budget in missed if 1 < budget.asked <= 100), None)
+    if percent is not None:
+        return "\n".join(lines), f"did you mean {percent.what}={percent.asked / 100:g}, a share?"
+    hint = "lower min-keep, set align=1, or see `graphprune inspect` for what is pinned and why"
+    return "\n".join(lines), hint
 
 
 def _too_small(item: Method, groups: tuple[Group, ...]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from graphprune.ops import record_of
 from graphprune.ops.door import foreign
 from graphprune.pipeline import summary
 from graphprune.pipeline.agreement import agree
+from graphprune.pipeline.amounts import MEASURES
 from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
@@ -298,7 +299,8 @@ def _known(size: Size | None) -> dict[str, int]:
     """What budgets are a share of, by the argument's name."""
     if size is None:
         return {}
-    return {"params": size.params} | ({} if size.macs is None else {"macs": size.macs})
+    found = {what: getattr(size, what) for what in MEASURES}
+    return {what: count for what, count in found.items() if count is not None}
 
 
 def _narrowed(subject: Subject, plan: Plan, pruned: ir.Model) -> Narrow:

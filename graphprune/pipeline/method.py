@@ -10,7 +10,8 @@ from graphprune.axes import Analysis, Group, Options
 from graphprune.axes.kinds import Chosen
 from graphprune.errors import ArgumentError
 from graphprune.pipeline import criteria
-from graphprune.pipeline.bounds import require_kept, require_one
+from graphprune.pipeline.amounts import Left, budgets
+from graphprune.pipeline.bounds import require_budgets
 from graphprune.pipeline.globs import group_names, matches
 from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.repairing import HELP, Repair
@@ -34,8 +35,9 @@ class Method(Pass):
     criterion: Annotated[str, criteria.names] = argument("l2", "how Units are scored; higher scores stay")
     scope: Scope = argument("global", "which Units compete: all, those of one Group, of like Groups")
     ratio: float | None = argument(None, f"share of Units to remove (default {DEFAULT_RATIO})")
-    params: float | None = argument(None, "share of the model's parameters to keep")
-    macs: float | None = argument(None, "share of the model's multiply-adds to keep")
+    params: Left = argument(None, "parameters to keep: a share of the model's, or as many")
+    macs: Left = argument(None, "multiply-adds to keep: a share of the model's, or as many")
+    bytes: Left = argument(None, "bytes of all tensors to keep: a share of the model's, or as many")
     normalise: Normaliser = argument(
         "auto", "what scores of a Group are divided by; auto: the criterion's own"
     )
@@ -76,8 +78,7 @@ class Method(Pass):
         ):
             if value is not None and not 0 <= value < 1:
                 raise ArgumentError(f"{label} must be in [0, 1), got {value}")
-        require_kept(params=self.params, macs=self.macs)
-        require_one(ratio=self.ratio, params=self.params, macs=self.macs)
+        require_budgets(self, ratio=self.ratio)
         if self.align != "auto" and self.align < 1:
             raise ArgumentError(f"align must be at least 1, got {self.align}")
         if self.rounds < 1:
@@ -113,21 +114,17 @@ class Method(Pass):
         """Whether a repair may re-estimate BatchNormalizations on the calibration data."""
         return True
 
-    def budget(self) -> Budget:
-        """What to reach."""
-        if self.params is not None:
-            return Budget("params", self.params)
-        if self.macs is not None:
-            return Budget("macs", self.macs)
-        return Budget("ratio", DEFAULT_RATIO if self.ratio is None else self.ratio)
+    def budgets(self) -> tuple[Budget, ...]:
+        """What to reach; all hold."""
+        given = tuple(Budget(what, left) for what, left in budgets(self).items())
+        return given or (Budget("ratio", DEFAULT_RATIO if self.ratio is None else self.ratio),)
 
     @property
-    def counts(self) -> Cost:
-        """What scores are divided by."""
-        what = self.budget().what
-        if self.per == "budget":
-            return "unit" if what == "ratio" else what
-        return self.per
+    def counts(self) -> tuple[Cost, ...]:
+        """What scores are divided by; several costs count as shares of the model."""
+        if self.per != "budget":
+            return (self.per,)
+        return tuple(budgets(self)) or ("unit",)
 
     def own_ratios(self, groups: tuple[Group, ...]) -> dict[str, float]:
         """Ratios that the user gave to some Groups."""

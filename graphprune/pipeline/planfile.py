@@ -22,6 +22,7 @@ from graphprune.ir.fixed import Fixed, as_lists
 from graphprune.ir.names import quote
 from graphprune.ir.paths import exists
 from graphprune.pipeline import fingerprint, registry
+from graphprune.pipeline.amounts import MEASURES
 from graphprune.pipeline.passes import Context, Pass, Subject
 from graphprune.pipeline.report import Json, installed_versions, plain
 from graphprune.shown import Shown
@@ -134,7 +135,7 @@ class Replay(Pass):
                 raise PromiseError(f"the plan cuts group {quote(name)}{which or ','} which {found}")
         require_fit(subject.analysis, self.plan)
         self._require_sublayers(subject)
-        if self.item is None and any(f"{budget}=" in self.text for budget in ("params", "macs", "ratio")):
+        if self.item is None and any(f"{budget}=" in self.text for budget in (*MEASURES, "ratio")):
             context.warn(f"budgets of {self.text} are not judged: no such pass is installed here")
         if self.forced:
             context.forced(self.forced)

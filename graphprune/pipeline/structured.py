@@ -47,20 +47,20 @@ class Structured(Method):
         from graphprune.pipeline.ratios import Cuts, of_cost, of_units
         from graphprune.prune.allocate import counter
 
-        budget, analysis = self.budget(), subject.analysis
+        budget, analysis = self.budgets()[0], subject.analysis
         if budget.what != "ratio" or not plan.cuts:
             return None
         mine = self._groups(analysis, kinds(analysis))
         own = self.own_ratios(mine)
         groups = [group for group in mine if group.id not in own]
         if self.counted == "unit" or self.scope != "global":
-            return of_units(budget.share, groups, plan.cuts)
+            return of_units(budget.asked, groups, plan.cuts)
         count, _ = counter(CostModel(analysis, context.shapes), self.counted)
 
         def left(cuts: Cuts) -> int:
             return count(Kept(analysis, cuts))
 
-        return of_cost(budget.share, groups, plan.cuts, left, f"{self.counted} of these Units")
+        return of_cost(budget.asked, groups, plan.cuts, left, f"{self.counted} of these Units")
 
     def _groups(self, analysis: Analysis, found: Mapping[str, Kind]) -> tuple[Group, ...]:
         require_groups(analysis.groups, (*self.only, *self.ignore, *self.ratios))

@@ -13,7 +13,7 @@ from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.ir.arrays import Scores
 
-Cost = Literal["unit", "params", "macs"]
+Cost = Literal["unit", "params", "macs", "bytes"]
 Per = Literal["budget", "unit", "params", "macs"]
 """A cost, or the one that the budget of a pass counts."""
 Cuts = dict[str, tuple[int, ...]]
@@ -22,8 +22,18 @@ KAPPA = 26.2
 """Tokens that CFSP sums angles over (128 x 2048), divided by its constant 1e4 (docs/methods.md#pass-cfsp)."""
 
 
+def joint_costs(
+    analysis: Analysis, model: CostModel, groups: Sequence[Group], per: Sequence[Cost]
+) -> dict[str, float]:
+    """What one Unit of each Group costs; several costs as the sum of their shares of the model."""
+    if len(per) == 1:
+        return costs(analysis, model, groups, per[0])
+    each = [(costs(analysis, model, groups, what), counter(model, what)[1]) for what in per]
+    return {group.id: sum(found[group.id] / max(1, dense) for found, dense in each) for group in groups}
+
+
 def costs(analysis: Analysis, model: CostModel, groups: Sequence[Group], per: Cost) -> dict[str, float]:
-    """What one Unit of each Group costs in the dense model, in parameters or multiply-adds."""
+    """What one Unit of each Group costs in the dense model; bytes go as parameters do."""
     if per == "unit":
         return {group.id: 1.0 for group in groups}
     numbers = {group.id: number for number, group in enumerate(analysis.groups)}
@@ -31,7 +41,7 @@ def costs(analysis: Analysis, model: CostModel, groups: Sequence[Group], per: Co
     for group in groups:
         gone = group.size // 2  # none of a single Unit, which costs the least there is
         saved = model.saved(numbers[group.id], range(group.size - gone))
-        found[group.id] = max(1.0, saved[0 if per == "params" else 1] / max(1, gone))
+        found[group.id] = max(1.0, saved[1 if per == "macs" else 0] / max(1, gone))
     return found
 
 
@@ -43,6 +53,8 @@ def counter(model: CostModel, what: str) -> tuple[Callable[[Kept], int], int]:
     """
     if what == "params":
         return model.params, model.dense_params
+    if what == "bytes":
+        return model.bytes, model.dense_bytes
     model.require_macs()
     return model.macs, model.dense_macs
 

@@ -17,38 +17,58 @@ from graphprune.prune.allocate import MOST, Cost, Cuts, counter, least_share
 from graphprune.prune.finer import CostRoom, Gone, Landing, Steps, cost_room, fill, room
 from graphprune.prune.select import Ladder, Order, Scope, alignment, in_order, ladder, take_ratio, take_until
 
+What = Literal["ratio", "params", "macs", "bytes"]
+BYTES = 4
+"""Of a parameter that repair adds; what is wider is found when the result is built."""
 Shares = Callable[[float], Mapping[str, float]]
 """Share to remove of each Group, at a share to remove of all of them."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What to reach: a share of Units removed, or of the params or macs of a whole model kept.
+    """What to reach: a share of Units removed, or what may be left of a whole model.
 
     Attributes:
-        whole: what params or macs are a share of; None: the model at hand.
+        what: `ratio`, or what is counted.
+        asked: a share up to 1, an amount above.
+        whole: what a share is one of; None: the model at hand.
     """
 
-    what: Literal["ratio", "params", "macs"]
-    share: float
+    what: What
+    asked: float
     whole: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what}={self.asked:.10g}"
 
     def target(self, dense: int) -> int:
         """What may be left of the model at hand, which has `dense` of it."""
-        return int(np.floor(self.share * (dense if self.whole is None else self.whole)))
+        if self.asked > 1:
+            return int(self.asked)
+        return int(np.floor(self.asked * (dense if self.whole is None else self.whole)))
 
-    def over(self, cost: CostModel, kept: Kept, added: int = 0) -> float:
+    def over(self, cost: CostModel, kept: Kept, added: int = 0, surplus: int = 0) -> float:
         """Share of the model by which a cut and its repair go beyond this; negative where they miss it."""
         count, dense = counter(cost, self.what)
-        left = count(kept) + (added if self.what == "params" else 0)
-        return (self.target(dense) - left) / max(1, dense)
+        return (self.target(dense) - count(kept) - self.grown(added, surplus)) / max(1, dense)
+
+    def share(self, cost: CostModel, kept: Kept, added: int = 0) -> float:
+        """What a cut and its repair leave, of what this is a share of; never more than is at hand."""
+        count, dense = counter(cost, self.what)
+        left = min(dense, count(kept) + self.grown(added))
+        return left / max(1, dense if self.whole is None else self.whole)
+
+    def grown(self, added: int, surplus: int = 0) -> int:
+        """By what repair makes the model larger: so many parameters, and further bytes."""
+        return {"params": added, "bytes": BYTES * added + surplus}.get(self.what, 0)
 
     def part(self, done: float, dense: int) -> Budget:
         """The budget of a first part of the way to this one, from a model that has `dense` of it."""
         if self.what == "ratio":
-            return replace(self, share=self.share * done)
-        start = 1.0 if self.whole is None else dense / max(1, self.whole)
-        return replace(self, share=start - (start - self.share) * done)
+            return replace(self, asked=self.asked * done)
+        whole = max(1, dense if self.whole is None else self.whole)
+        start, end = dense / whole, self.asked if self.asked <= 1 else self.asked / whole
+        return replace(self, asked=start - (start - end) * done)
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,7 @@ class Rules:
         own: Groups with a ratio of their own.
         counted: what a ratio is a share of.
         added: parameters that the repair of a cut adds.
+        surplus: bytes that a cut adds beside them.
     """
 
     scope: Scope
@@ -70,6 +91,7 @@ class Rules:
     own: Mapping[str, float] = field(default_factory=dict)
     counted: Cost = "unit"
     added: Callable[[Kept], int] = lambda kept: 0
+    surplus: int = 0
 
     @property
     def counts(self) -> Cost:
@@ -82,33 +104,33 @@ class Choice:
     """Kept Units of the Groups that shrink.
 
     Attributes:
-        missed: the least share in reach, where a budget is not.
+        missed: budgets out of reach, with the least share that is.
         forced: why a budget is left far behind, or a ratio not used up, in words.
     """
 
     cuts: Cuts
-    missed: float | None = None
+    missed: Mapping[Budget, float] = field(default_factory=dict)
     forced: str = ""
 
 
 def choose(
     groups: tuple[Group, ...],
     scores: Mapping[str, Scores],
-    budget: Budget,
+    budgets: Sequence[Budget],
     rules: Rules,
     analysis: Analysis,
     cost: Callable[[], CostModel],
     shares: Shares | None = None,
 ) -> Choice:
-    """Removes the least salient Units within a budget.
+    """Removes the least salient Units within all budgets.
 
     Args:
         groups: Groups that may shrink.
         scores: one number per Unit of each; higher = keep.
-        budget: what to reach.
+        budgets: what to reach: one ratio, or whatever may be left.
         rules: legal steps.
         analysis: of the model.
-        cost: counts the model; only asked for where the budget is a share of it.
+        cost: counts the model; only asked for where a budget counts it.
         shares: how much each Group gives, where the scores do not decide it.
     """
     ladders = [
@@ -118,9 +140,9 @@ def choose(
     fixed = _local(groups, ladders, rules.own)
     free = [steps for steps in ladders if groups[steps.group].id not in rules.own]
     steps = Steps(groups, scores, free, rules.align, rules.min_keep)
-    if budget.what == "ratio":
-        return _by_ratio(steps, fixed, budget, rules, analysis, cost, shares)
-    return _by_cost(steps, fixed, budget, rules, analysis, cost(), shares)
+    if budgets[0].what == "ratio":
+        return _by_ratio(steps, fixed, budgets[0].asked, rules, analysis, cost, shares)
+    return _by_cost(steps, fixed, budgets, rules, analysis, cost(), shares)
 
 
 def _local(groups: Sequence[Group], ladders: Sequence[Ladder], ratios: Mapping[str, float]) -> Cuts:
@@ -137,7 +159,7 @@ def _local(groups: Sequence[Group], ladders: Sequence[Ladder], ratios: Mapping[s
 def _by_ratio(
     steps: Steps,
     fixed: Cuts,
-    budget: Budget,
+    ratio: float,
     rules: Rules,
     analysis: Analysis,
     cost: Callable[[], CostModel],
@@ -146,16 +168,16 @@ def _by_ratio(
     groups = steps.groups
     if shares is not None:
         forced = "every Group gives the share that the method says, in whole steps"
-        return Choice(fixed | _local(groups, steps.own, shares(budget.share)), forced=forced)
+        return Choice(fixed | _local(groups, steps.own, shares(ratio)), forced=forced)
     order = in_order(steps.own, groups, rules.scope)
     if rules.counts == "unit":
         pool = [group for group in groups if group.id not in rules.own] if rules.scope == "global" else groups
-        taken = order.gone(take_ratio(order, pool, budget.share, rules.scope))
+        taken = order.gone(take_ratio(order, pool, ratio, rules.scope))
         numbers = [ladder.group for ladder in steps.own]
-        landed = fill(steps, room(groups, numbers, budget.share, rules.scope), taken)
+        landed = fill(steps, room(groups, numbers, ratio, rules.scope), taken)
     else:
         left = _left(analysis, fixed, counter(cost(), rules.counts)[0])
-        allowed = cost_room(steps, left, budget.share)
+        allowed = cost_room(steps, left, ratio)
         landed = fill(steps, allowed, order.gone(_within(order, groups, allowed)))
     why = "" if landed.met else _unused(landed.forced, rules)
     return Choice(fixed | steps.cuts(landed.gone), forced=why)
@@ -171,21 +193,25 @@ def _unused(step: str, rules: Rules) -> str:
 def _by_cost(
     steps: Steps,
     fixed: Cuts,
-    budget: Budget,
+    budgets: Sequence[Budget],
     rules: Rules,
     analysis: Analysis,
     model: CostModel,
     shares: Shares | None,
 ) -> Choice:
-    count, dense = _counted(model, budget, rules), counter(model, budget.what)[1]
-    landing = Landing(steps, _left(analysis, fixed, count), budget.target(dense), dense)
+    def over(kept: Kept) -> list[float]:
+        added = rules.added(kept) if any(budget.what != "macs" for budget in budgets) else 0
+        return [budget.over(model, kept, added, rules.surplus) for budget in budgets]
+
+    landing = Landing(steps, lambda cuts: min(over(Kept(analysis, fixed | cuts))))
     way = _way(steps, rules, landing) if shares is None else _way_by(steps, shares, landing)
     landed = landing.land(*way)
     cuts = fixed | steps.cuts(landed.gone)
     if landed.met:
         return Choice(cuts, forced=landed.forced and f"no smaller step than {landed.forced} was legal")
-    whole = dense if budget.whole is None else budget.whole
-    return Choice(cuts, min(dense, count(Kept(analysis, cuts))) / max(1, whole))
+    kept = Kept(analysis, cuts)
+    short = [budget for budget, beyond in zip(budgets, over(kept), strict=True) if beyond < 0]
+    return Choice(cuts, {budget: budget.share(model, kept, rules.added(kept)) for budget in short})
 
 
 Way = tuple[Gone, Gone | None]
@@ -195,7 +221,7 @@ Way = tuple[Gone, Gone | None]
 def _way(steps: Steps, rules: Rules, landing: Landing) -> Way:
     """In the order of scores."""
     order = in_order(steps.own, steps.groups, rules.scope)
-    found = take_until(order, steps.groups, lambda kept: landing.left(dict(kept)) <= landing.target)
+    found = take_until(order, steps.groups, lambda kept: landing.over(dict(kept)) >= 0)
     if found is None:
         return order.gone(len(order)), None
     return order.gone(max(0, found - 1)), order.gone(found)
@@ -212,7 +238,7 @@ def _way_by(steps: Steps, shares: Shares, landing: Landing) -> Way:
             if len(kept.get(group.id, range(group.size))) < group.size
         }
 
-    found = least_share(lambda share: landing.left(steps.cuts(gone(share))) <= landing.target)
+    found = least_share(lambda share: landing.over(steps.cuts(gone(share))) >= 0)
     if found is None:
         return gone(MOST), None
     return gone(found[0]), gone(found[1])
@@ -227,11 +253,3 @@ def _within(order: Order, groups: Sequence[Group], room: CostRoom) -> int:
     """How many steps a share of a cost allows."""
     over = take_until(order, groups, lambda kept: not room.holds(dict(kept)))
     return len(order) if over is None else over - 1
-
-
-def _counted(model: CostModel, budget: Budget, rules: Rules) -> Callable[[Kept], int]:
-    """What is left after a cut and its repair."""
-    count, _ = counter(model, budget.what)
-    if budget.what != "params":
-        return count
-    return lambda kept: count(kept) + rules.added(kept)

@@ -13,8 +13,9 @@ from graphprune.axes.analyse import Analysis, walk
 from graphprune.axes.assumed import concrete_sizes
 from graphprune.axes.cost import node_terms, require_known
 from graphprune.axes.sublayers import Sublayer, gone_with
-from graphprune.ir.weights import find_weights
+from graphprune.ir.weights import find_weights, stored
 from graphprune.ops import record_of
+from graphprune.prune.choose import Budget
 from graphprune.prune.divergence import Judge, Metric
 from graphprune.prune.gates import Candidates, gated
 from graphprune.runtime.session import Feeds
@@ -34,7 +35,7 @@ class Removal:
 
 
 class DepthCost:
-    """Parameters and multiply-adds of a model without some of its sublayers.
+    """Parameters, multiply-adds and bytes of a model without some of its sublayers.
 
     Args:
         analysis: of the dense model.
@@ -48,12 +49,14 @@ class DepthCost:
         self._macs = {node: sum(term.macs for term in found or ()) for node, found in counted.items()}
         self.unknown = [node.name or node.op_type for node, found in counted.items() if found is None]
         users: dict[int, set[ir.Node]] = {}
-        elements: dict[int, int] = {}
-        for value, weight in find_weights(model, record_of).items():
-            elements[id(weight.tensor)] = weight.size
-            users.setdefault(id(weight.tensor), set()).update(user for user, _ in value.uses())
-        self._weights = [(size, users[tensor]) for tensor, size in elements.items()]
-        self.dense = {"params": self.params(()), "macs": self.macs(())}
+        for value, tensor in stored(model):
+            users.setdefault(id(tensor), set()).update(user for user, _ in value.uses())
+        weights = {id(each.tensor): each.size for each in find_weights(model, record_of).values()}
+        self._weights = [(size, users[tensor]) for tensor, size in weights.items()]
+        self._stored = [
+            (size, users[key]) for key, size in {id(t): t.nbytes for _, t in stored(model)}.items()
+        ]
+        self.dense = {"params": self.params(()), "macs": self.macs(()), "bytes": self.bytes(())}
 
     def params(self, gone: Sequence[Sublayer]) -> int:
         """Parameters that something still reads."""
@@ -65,19 +68,26 @@ class DepthCost:
         nodes = gone_with(gone)
         return sum(count for node, count in self._macs.items() if node not in nodes)
 
-    def left(self, what: Literal["params", "macs"], gone: Sequence[Sublayer]) -> int:
-        """Parameters or multiply-adds that are left."""
-        return self.params(gone) if what == "params" else self.macs(gone)
+    def bytes(self, gone: Sequence[Sublayer]) -> int:
+        """Bytes of tensors that something still reads."""
+        nodes = gone_with(gone)
+        return sum(size for size, users in self._stored if not users or not users <= nodes)
 
-    def enough(self, what: Literal["params", "macs"], share: float, whole: int | None) -> Enough:
-        """Whether at most this share of the whole model is left, which is this one where none is given.
+    def left(self, what: str, gone: Sequence[Sublayer]) -> int:
+        """Parameters, multiply-adds or bytes that are left."""
+        counts = {"params": self.params, "macs": self.macs, "bytes": self.bytes}
+        return counts[what](gone)
+
+    def enough(self, budget: Budget) -> Enough:
+        """Whether no more is left than a budget allows.
 
         Raises:
             ModelError: multiply-adds are to be counted, and those of some node are not known.
         """
-        if what == "macs":
+        if budget.what == "macs":
             require_known(self.unknown)
-        return lambda gone: self.left(what, gone) <= share * (self.dense[what] if whole is None else whole)
+        target = budget.target(self.dense[budget.what])
+        return lambda gone: self.left(budget.what, gone) <= target
 
     def weights(
         self, candidates: Sequence[Sublayer], per: Literal["unit", "params", "macs"]

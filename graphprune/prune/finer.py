@@ -100,15 +100,12 @@ class Landing:
 
     Args:
         steps: legal ones.
-        left: counts the model after a cut.
-        target: what may be left.
-        dense: the whole model.
+        over: share of the model by which a cut goes beyond the budget that it is nearest to; negative where
+            it misses one.
     """
 
     steps: Steps
-    left: Left
-    target: int
-    dense: int
+    over: Callable[[Cuts], float]
 
     def land(self, before: Gone, after: Gone | None) -> Landed:
         """The way from a cut that misses the budget to one that just meets it.
@@ -208,7 +205,7 @@ class Landing:
 
     def _over(self, gone: Gone) -> float:
         """Share of the model by which a cut goes beyond the target; negative where it misses it."""
-        return (self.target - self.left(self.steps.cuts(gone))) / max(1, self.dense)
+        return self.over(self.steps.cuts(gone))
 
     def _last(self, before: Gone, after: Gone) -> tuple[Gone, Gone]:
         """As `land`, with only one Group between the two: where several step at once, they do so in turn."""

@@ -14,11 +14,13 @@ from typing import ClassVar, Literal
 from graphprune.axes import Analysis
 from graphprune.axes.sublayers import Sublayer, Sublayers, find_sublayers
 from graphprune.errors import ArgumentError, PromiseError
-from graphprune.pipeline.bounds import require_kept, require_one
+from graphprune.pipeline.amounts import Left, budgets
+from graphprune.pipeline.bounds import require_budgets
 from graphprune.pipeline.globs import filtered, require_named, sublayer_names
 from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.ratios import Ratio
 from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
+from graphprune.prune.choose import Budget
 from graphprune.prune.depth import DepthCost, Enough, Removal, greedy, outputs_without, ranked, taken
 from graphprune.prune.divergence import Metric
 from graphprune.prune.plan import Plan
@@ -41,16 +43,16 @@ class Depth(Pass):
     )
     remove: int | None = argument(None, "number of sublayers to remove")
     ratio: float | None = argument(None, f"share of the sublayers to remove (default {DEFAULT_RATIO})")
-    params: float | None = argument(None, "share of the model's parameters to keep")
-    macs: float | None = argument(None, "share of the model's multiply-adds to keep")
+    params: Left = argument(None, "parameters to keep: a share of the model's, or as many")
+    macs: Left = argument(None, "multiply-adds to keep: a share of the model's, or as many")
+    bytes: Left = argument(None, "bytes of all tensors to keep: a share of the model's, or as many")
     per: Literal["unit", "params", "macs"] = argument("unit", "divide the damage by what a sublayer costs")
     repair: Repair = argument("auto", HELP)
     only: tuple[str, ...] = argument((), "globs: sublayers that may go")
     ignore: tuple[str, ...] = argument((), "globs: sublayers that stay")
 
     def __post_init__(self) -> None:
-        require_one(remove=self.remove, ratio=self.ratio, params=self.params, macs=self.macs)
-        require_kept(params=self.params, macs=self.macs)
+        require_budgets(self, remove=self.remove, ratio=self.ratio)
         if self.remove is not None and self.remove < 0:
             raise ArgumentError(f"remove must be at least 0, got {self.remove}")
         if self.ratio is not None and not 0 <= self.ratio <= 1:
@@ -87,17 +89,17 @@ class Depth(Pass):
 
     def ratio_taken(self, subject: Subject, plan: Plan, context: Context) -> Ratio | None:
         """Of the sublayers that may go."""
-        if (self.remove, self.params, self.macs) != (None, None, None):
+        if self.remove is not None or budgets(self):
             return None
         candidates = filtered(find_sublayers(subject.analysis).found, sublayer_names, self.only, self.ignore)
         asked = DEFAULT_RATIO if self.ratio is None else self.ratio
         return Ratio(asked, len(plan.bypassed) / max(1, len(candidates)), "sublayers")
 
     def _enough(self, candidates: Sequence[Sublayer], cost: DepthCost, context: Context) -> Enough:
-        if self.params is not None:
-            return cost.enough("params", self.params, context.given.get("params"))
-        if self.macs is not None:
-            return cost.enough("macs", self.macs, context.given.get("macs"))
+        given = [Budget(what, left, context.given.get(what)) for what, left in budgets(self).items()]
+        if given:
+            enough = [cost.enough(budget) for budget in given]
+            return lambda gone: all(each(gone) for each in enough)
         ratio = DEFAULT_RATIO if self.ratio is None else self.ratio
         count = int(ratio * len(candidates) + 1e-9) if self.remove is None else self.remove
         return lambda gone: len(gone) >= count

@@ -29,11 +29,13 @@ from graphprune.experts.keep import (
 from graphprune.experts.mixtures import Mixture, Mixtures, find_mixtures
 from graphprune.experts.routes import Routes, collect_routes
 from graphprune.ir.arrays import Arrays
-from graphprune.pipeline.bounds import require_kept, require_one
+from graphprune.pipeline.amounts import Left, budgets
+from graphprune.pipeline.bounds import require_budgets
 from graphprune.pipeline.globs import filtered, mixture_names, require_named
 from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.ratios import Ratio, of_units
 from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
+from graphprune.prune.choose import Budget
 from graphprune.prune.plan import Plan
 
 DEFAULT_RATIO = 0.25
@@ -50,7 +52,8 @@ class Experts(Pass):
     )
     keep: int | None = argument(None, "experts to keep in every layer")
     ratio: float | None = argument(None, f"share of the experts to remove (default {DEFAULT_RATIO})")
-    params: float | None = argument(None, "share of the model's parameters to keep")
+    params: Left = argument(None, "parameters to keep: a share of the model's, or as many")
+    bytes: Left = argument(None, "bytes of all tensors to keep: a share of the model's, or as many")
     rows: float = argument(1.0, "stun: weight of the distance between rows of the router")
     mates: float = argument(0.0, "stun: weight of how often two experts are chosen together")
     merge_max_clusters: int = argument(
@@ -62,8 +65,7 @@ class Experts(Pass):
     ignore: tuple[str, ...] = argument((), "globs: layers to leave alone")
 
     def __post_init__(self) -> None:
-        require_one(keep=self.keep, ratio=self.ratio, params=self.params)
-        require_kept(params=self.params)
+        require_budgets(self, keep=self.keep, ratio=self.ratio)
         if self.keep is not None and self.keep < 1:
             raise ArgumentError(f"keep must be at least 1, got {self.keep}")
         if self.ratio is not None and not 0 <= self.ratio < 1:
@@ -100,7 +102,7 @@ class Experts(Pass):
 
     def ratio_taken(self, subject: Subject, plan: Plan, context: Context) -> Ratio | None:
         """Of the experts of all layers."""
-        if not plan.cuts or (self.keep, self.params) != (None, None):
+        if not plan.cuts or self.keep is not None or budgets(self):
             return None
         groups = [item.group for item in self._layers(find_mixtures(subject.analysis))]
         return of_units(DEFAULT_RATIO if self.ratio is None else self.ratio, groups, plan.cuts, "experts")
@@ -115,16 +117,19 @@ class Experts(Pass):
         """Experts to keep in each layer."""
         if self.keep is not None:
             return kept_each(layers, self.keep)
-        if self.params is None:
+        given = [Budget(what, left, context.given.get(what)) for what, left in budgets(self).items()]
+        if not given:
             return kept_share(layers, DEFAULT_RATIO if self.ratio is None else self.ratio)
         cost = CostModel(analysis, context.shapes)
-        whole = context.given.get("params", cost.dense_params)
-        counts, left = kept_within(analysis, layers, cost, self.params, whole)
-        if left > self.params:
-            context.fall_short(
-                f"params={self.params:g} cannot be met: the routers pick as many experts as are left, and at "
-                f"least {left:.3f} of the params stay"
-            )
+        counts, kept = kept_within(
+            analysis, layers, lambda kept: all(budget.over(cost, kept) >= 0 for budget in given)
+        )
+        for budget in given:
+            if budget.over(cost, kept) < 0:
+                context.fall_short(
+                    f"{budget} cannot be met: the routers pick as many experts as are left, and at "
+                    f"least {budget.share(cost, kept):.3f} of the {budget.what} stay"
+                )
         return counts
 
     @property

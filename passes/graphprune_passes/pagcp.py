@@ -9,14 +9,15 @@ output is 1 plus its divergence from the dense model's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphprune.axes import Analysis, Group, Options
 from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
 from graphprune.errors import ArgumentError, PromiseError
-from graphprune.pipeline.bounds import require_kept, require_one
+from graphprune.pipeline.amounts import Left, budgets
+from graphprune.pipeline.bounds import require_budgets
 from graphprune.pipeline.globs import filtered, group_names, require_groups
 from graphprune.pipeline.passes import Context, Pass, Subject, argument
 from graphprune.pipeline.repairing import Repair, added_by, repaired, settled, tell
@@ -42,8 +43,9 @@ class Pagcp(Pass):
     divergence: Metric = argument(
         "kl", "how outputs are compared: kl, jsd, l2, auto (jsd for classes, else l2)"
     )
-    params: float | None = argument(None, "stop at this share of the parameters")
-    macs: float | None = argument(None, "stop at this share of the multiply-adds")
+    params: Left = argument(None, "stop at this share of the parameters, or at as many")
+    macs: Left = argument(None, "stop at this share of the multiply-adds, or at as many")
+    bytes: Left = argument(None, "stop at this share of the bytes of all tensors, or at as many")
     repair: Repair = argument("refit", "what makes up for the chosen cut")
     driver: Literal["sequential", "oneshot"] = argument(
         "sequential", "repair layer by layer behind the cut ones, or from the dense model's statistics"
@@ -65,8 +67,7 @@ class Pagcp(Pass):
             raise ArgumentError(f"topk must be in (0, 1], got {self.topk}")
         if not 0 <= self.min_keep < 1:
             raise ArgumentError(f"min-keep must be in [0, 1), got {self.min_keep}")
-        require_kept(params=self.params, macs=self.macs)
-        require_one(params=self.params, macs=self.macs)
+        require_budgets(self)
 
     def options(self) -> Options:
         """What the analysis may assume under these arguments."""
@@ -107,12 +108,9 @@ class Pagcp(Pass):
             biases=made.biases,
         )
 
-    @property
-    def budget(self) -> Budget | None:
-        """Where the search may stop."""
-        if self.params is not None:
-            return Budget("params", self.params)
-        return None if self.macs is None else Budget("macs", self.macs)
+    def budgets(self, given: Mapping[str, int]) -> tuple[Budget, ...]:
+        """Where the search may stop: where all of them hold."""
+        return tuple(Budget(what, left, given.get(what)) for what, left in budgets(self).items())
 
     def _groups(self, analysis: Analysis) -> tuple[Group, ...]:
         require_groups(analysis.groups, (*self.only, *self.ignore))
@@ -122,13 +120,11 @@ class Pagcp(Pass):
         self, analysis: Analysis, cost: CostModel, how: str, given: Mapping[str, int]
     ) -> Callable[[Cuts], float]:
         """How far a cut and its repair go beyond the budget; what has none never does."""
-        budget, added = self.budget, added_by(analysis, how, self.driver)
-        if budget is not None:
-            budget = replace(budget, whole=given.get(budget.what))
+        wanted, added = self.budgets(given), added_by(analysis, how, self.driver)
 
         def over(cuts: Cuts) -> float:
             kept = Kept(analysis, cuts)
-            return -1.0 if budget is None else budget.over(cost, kept, added(kept))
+            return min((budget.over(cost, kept, added(kept)) for budget in wanted), default=-1.0)
 
         return over
 
@@ -169,9 +165,9 @@ class Pagcp(Pass):
         context.forced(
             f"group '{list(cuts)[-1]}' has no smaller step, and those before it go as far as they may"
         )
-        if self.budget is not None and over(cuts) < 0:
+        wanted = " and ".join(map(str, self.budgets({})))
+        if wanted and over(cuts) < 0:
             context.fall_short(
-                f"{self.budget.what}={self.budget.share:g} cannot be met within delta0={self.delta0:g} "
-                f"and tau={self.tau:g}",
+                f"{wanted} cannot be met within delta0={self.delta0:g} and tau={self.tau:g}",
                 "raise delta0 and tau",
             )

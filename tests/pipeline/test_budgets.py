@@ -31,6 +31,7 @@ class Boast(Pass):
 
     params: float | None = None
     macs: float | None = None
+    bytes: float | None = None
 
     def decide(self, subject: Subject, context: Context) -> Plan:
         group = subject.analysis.prunable[0]
@@ -178,3 +179,83 @@ def test_macs_that_are_not_known_are_no_budget() -> None:
     report = graphprune.compile(dense, "prune(params=0.5)").report
     assert report.before.macs is None
     assert report.after.params <= 0.5 * report.before.params
+
+
+@pytest.mark.parametrize(
+    "method", ["prune", "prune(scope=local)", "prune(scope=isomorphic, per=budget)", "prune(rounds=2)"]
+)
+@pytest.mark.parametrize(("params", "macs", "size"), [(0.6, 0.4, None), (0.4, 0.6, 0.5), (0.9, 0.9, 0.3)])
+def test_of_several_budgets_all_hold_and_one_is_used_up(
+    method: str, params: float, macs: float, size: float | None
+) -> None:
+    asked = {"params": params, "macs": macs} | ({} if size is None else {"bytes": size})
+    text = ", ".join(f"{what}={share}" for what, share in asked.items())
+    passes = f"{method.removesuffix(')')}{', ' if '(' in method else '('}align=1, {text})"
+    report = graphprune.compile(convs(32, 40), passes).report
+    assert {each.what: each.asked for each in report.budgets} == asked
+    for budget in report.budgets:
+        assert budget.left == getattr(report.after, budget.what) / getattr(report.before, budget.what)
+        assert budget.met and budget.left <= asked[budget.what]
+    assert any(asked[budget.what] - budget.left < 0.1 for budget in report.budgets)
+    assert not report.warnings, "a budget that another one makes slack is no step too wide"
+
+
+@pytest.mark.parametrize(
+    "budget", ["params=4k", "params=4000", "bytes=16KB", "bytes=15KiB", "macs=0.25M", "macs=250k"]
+)
+def test_above_one_a_budget_is_an_amount(budget: str) -> None:
+    dense = convs(32, 40)
+    report = graphprune.compile(dense, f"prune({budget}, align=1)").report
+    (found,) = report.budgets
+    what, _, text = budget.partition("=")
+    most = {"4k": 4000, "4000": 4000, "16KB": 16_000, "15KiB": 15_360, "0.25M": 250_000, "250k": 250_000}[
+        text
+    ]
+    assert 0.9 * most < getattr(report.after, what) <= most
+    assert found.asked == most / getattr(report.before, what) and found.met
+    with pytest.raises(PromiseError, match=f"{what}={most} is missed: [0-9]+ "):
+        run_missed(what, most, dense)
+
+
+def run_missed(what: str, most: int, dense: ir.Model) -> None:
+    """A pass that names a budget and misses it."""
+    passes = (Boast(**{what: float(most)}),)
+    compile.run(Job(dense, passes), Settings(bench=False))
+
+
+def test_bytes_are_those_of_the_result_with_the_numbers_that_exact_cuts_add() -> None:
+    """An exact LayerNorm of a cut width brings constants, which no count of weights foresees."""
+    dense = parsed(
+        "(float[n,6] x) => (float[n,4] y) { a = MatMul(x, w1)\n b = LayerNormalization(a, g, c)\n"
+        " y = MatMul(b, w2) }",
+        21,
+        np.float32,
+        w1=(6, 40),
+        g=(40,),
+        c=(40,),
+        w2=(40, 4),
+    )
+    whole = graphprune.compile(dense, "").report.before.bytes
+    for target in range(whole // 2, whole // 2 + 60, 4):
+        report = graphprune.compile(dense, f"prune(bytes={target}, layernorm=expand)").report
+        assert target - 200 < report.after.bytes <= target
+
+
+def test_replay_is_held_to_all_budgets_of_its_pass(tmp_path: Path) -> None:
+    asked = "prune(params=0.5, macs=0.5, bytes=0.45, align=1)"
+    first = graphprune.compile(convs(32, 40), asked, tmp_path / "a.onnx").report
+    again = graphprune.compile(convs(32, 40), plan=tmp_path / "a.plan.json").report
+    assert again.budgets == first.budgets and len(first.budgets) == 3
+
+
+@pytest.mark.parametrize(
+    ("passes", "said"),
+    [
+        ("prune(params=0.001, macs=0.002)", "params=0.001 cannot be met.*\n.*macs=0.002 cannot be met"),
+        ("prune(params=20)", "params=20 cannot be met"),
+    ],
+)
+def test_every_budget_out_of_reach_is_named(passes: str, said: str) -> None:
+    with pytest.raises(PromiseError, match=said) as caught:
+        graphprune.compile(deep(), passes)
+    assert ("did you mean params=0.2" in caught.value.hint) == ("=20" in passes)

@@ -117,8 +117,8 @@ def test_a_budget_is_met_and_by_no_more_than_whole_steps_would(what: str, scope:
         share = np.nextafter(target / dense, 1)
         first = next(size for size in reached if size <= share * dense)
         rules = Rules(scope, 1, 0.1)
-        found = choose(groups, scores, Budget(what, share), rules, analysis, lambda: cost)  # type: ignore[arg-type]
-        assert found.missed is None and first <= count(Kept(analysis, found.cuts)) <= share * dense
+        found = choose(groups, scores, [Budget(what, share)], rules, analysis, lambda: cost)  # type: ignore[arg-type]
+        assert not found.missed and first <= count(Kept(analysis, found.cuts)) <= share * dense
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from graphprune.axes import analyse
 from graphprune.axes.sublayers import find_sublayers
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.prune import divergence
+from graphprune.prune.choose import Budget
 from graphprune.prune.depth import DepthCost, Removal, taken
 from graphprune.prune.divergence import Judge, jsd, kl, targets
 from graphprune.prune.gates import Candidates, gated
@@ -182,16 +183,16 @@ def test_what_is_left_is_counted_for_every_set_of_sublayers() -> None:
     counted = DepthCost(analysis, {"x": (3, 5, C)})
     sizes = {f"b{width}": 2 * C * width for width in (2, 5, 9)}
     whole = sum(sizes.values()) + C * 7
-    assert counted.dense == {"params": whole, "macs": 15 * whole} and not counted.unknown
+    assert counted.dense == {"params": whole, "macs": 15 * whole, "bytes": 4 * whole} and not counted.unknown
     for count in range(4):
         for gone in combinations(every, count):
             left = whole - sum(sizes[item.name] for item in gone)
             assert (counted.left("params", gone), counted.left("macs", gone)) == (left, 15 * left)
             for what in ("params", "macs"):
                 for share, met in ((left / whole, True), ((left - 0.5) / whole, False), (1.0, True)):
-                    assert counted.enough(what, share, None)(gone) == met  # type: ignore[arg-type]
-                assert counted.enough(what, 0.5, 2 * counted.left(what, gone))(gone)  # type: ignore[arg-type]
-                assert not counted.enough(what, 0.5, 2 * counted.left(what, gone) - 1)(gone)  # type: ignore[arg-type]
+                    assert counted.enough(Budget(what, share))(gone) == met  # type: ignore[arg-type]
+                assert counted.enough(Budget(what, 0.5, 2 * counted.left(what, gone)))(gone)  # type: ignore[arg-type]
+                assert not counted.enough(Budget(what, 0.5, 2 * counted.left(what, gone) - 1))(gone)  # type: ignore[arg-type]
     for per in ("params", "macs"):
         assert counted.weights(every, per) == pytest.approx(
             {name: size / whole for name, size in sizes.items()}

@@ -93,16 +93,17 @@ def test_a_landing_meets_the_budget_and_no_single_step_is_nearer(
 
     dense = count({})
     steps = Steps(groups, scores, own, "auto", 0.1)
-    landing = Landing(steps, count, int(share * dense), dense)
+    target = int(share * dense)
+    landing = Landing(steps, lambda cuts: (target - count(cuts)) / dense)
     ends = {s.group: int(s.removed[-1]) for s in own if s.removed.size}
     before, after = dict[int, int](), None
     for number, gone in ends.items():
-        if count(steps.cuts(before | {number: gone})) <= landing.target:
+        if count(steps.cuts(before | {number: gone})) <= target:
             after = before | {number: gone}
             break
         before = before | {number: gone}
     landed = landing.land(before, after)
-    over = (landing.target - count(steps.cuts(landed.gone))) / dense
+    over = (target - count(steps.cuts(landed.gone))) / dense
     assert landed.met == (over >= 0)
     if landed.met and over > SLACK:
         assert landed.forced
@@ -111,7 +112,7 @@ def test_a_landing_meets_the_budget_and_no_single_step_is_nearer(
     for ladders in steps.levels():
         for each in ladders:
             for removed in each.removed[each.removed > before.get(each.group, 0)].tolist():
-                other = (landing.target - count(steps.cuts(before | {each.group: removed}))) / dense
+                other = (target - count(steps.cuts(before | {each.group: removed}))) / dense
                 assert other < 0 or other >= over - 1e-9
 
 
@@ -145,7 +146,7 @@ def landing(target: int, *scores: tuple[float, ...], each: tuple[int, ...] = (1,
         group.id: np.resize(np.repeat(own, 8), 32) for group, own in zip(groups, scores, strict=True)
     }
     steps = Steps(groups, each_unit, own, 8, 0.0)  # type: ignore[arg-type]
-    return Landing(steps, left, target, left({}))
+    return Landing(steps, lambda cuts: (target - left(cuts)) / left({}))
 
 
 def test_no_live_channel_goes_so_that_a_budget_is_left_less_far_behind() -> None:
@@ -182,5 +183,7 @@ def test_no_group_is_emptied_so_that_a_budget_is_met_to_the_digit() -> None:
     def count(cuts: dict[str, tuple[int, ...]]) -> int:
         return 30 * len(cuts.get("a", range(32))) + 5 * len(cuts.get("b", range(100)))
 
-    landed = Landing(Steps(groups, scores, own, "auto", 0.1), count, 1460 - 190, 1460).land({}, {0: 16})
+    landed = Landing(Steps(groups, scores, own, "auto", 0.1), lambda cuts: (1270 - count(cuts)) / 1460).land(
+        {}, {0: 16}
+    )
     assert landed.gone == {0: 4, 1: 16}

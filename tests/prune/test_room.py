@@ -119,5 +119,7 @@ def test_of_cuts_as_near_a_budget_the_one_that_loses_least_is_taken() -> None:
     scores = {"g0": np.repeat([1.0, 0.125], 8), "g1": np.repeat([0.625, 1.0], 8)}
     own = [Ladder(n, np.arange(16), np.array([8]), np.array([1.0])) for n in range(2)]
     left = counted([1, 1])
-    landing = Landing(Steps(groups, scores, own, 8, 0.0), left, left({}) - 4, left({}) - 100)
+    landing = Landing(
+        Steps(groups, scores, own, 8, 0.0), lambda cuts: (left({}) - 4 - left(cuts)) / (left({}) - 100)
+    )
     assert landing.land({}, None).gone == {1: 8}
