@@ -9,6 +9,15 @@ Progress = Callable[[int, int, str], None]
 """Called with (done, total, what); total is 0 where it is not known."""
 
 
+CPU_ALONE = ("cpu",)
+"""The execution provider that every ONNX Runtime has, and that proofs, statistics and repair run on."""
+
+
+def short(provider: str) -> str:
+    """What people call an execution provider: openvino for OpenVINOExecutionProvider."""
+    return provider.lower().replace("executionprovider", "")
+
+
 def silent(done: int, total: int, what: str) -> None:
     """Progress nobody watches."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.samples import Batches, Given, feeds_for
 from graphprune.pipeline.settings import Comparing, Timing
+from graphprune.run import CPU_ALONE
 from graphprune.shown import Shown
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Comparison(Shown):
 
     `outputs` are what this CPU computes, which is what people get. `exact` is the same with products of bytes
     that no CPU saturates, where a model has such products; `saturation` says why the two verdicts differ.
+    `providers` are those of ONNX Runtime that ran at least one node.
     """
 
     reference: str
@@ -66,6 +68,7 @@ class Comparison(Shown):
     exact: tuple[OutputComparison, ...] = ()
     saturation: str = ""
     generated: dict[str, int] = field(default_factory=dict)
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def compare(
         _compared(judged.exact),
         judged.saturation,
         generated,
+        judged.native.providers,
     )
 
 
@@ -163,7 +167,7 @@ def judge(first: ir.Model, second: ir.Model, feeds: Batches, settings: Comparing
     """The agreement of two models as people get it, with the exact one beside it."""
     from graphprune.runtime.exact import has_products
 
-    native = agree(first, second, feeds, settings)
+    native = agree(first, second, feeds, settings, providers=settings.providers)
     if not (has_products(first) or has_products(second)):
         return Judged(native)
     exact = agree(first, second, feeds, settings, exact=True)
@@ -176,7 +180,12 @@ def judge(first: ir.Model, second: ir.Model, feeds: Batches, settings: Comparing
 
 
 def saturation(models: Sequence[ir.Model], feeds: Iterable[Arrays], settings: Timing) -> str:
-    """That this CPU saturates products of bytes, and in which weights of these models; empty if in none."""
+    """That this CPU saturates products of bytes, and in which weights of these models; empty if in none.
+
+    Where something else runs them, it is what computes otherwise.
+    """
+    if settings.providers != CPU_ALONE:
+        return f"{', '.join(settings.providers)} computes products of bytes otherwise"
     from graphprune.runtime.saturation import MOST, saturated_factors
 
     given = list(islice(feeds, TRIED))
@@ -205,6 +214,7 @@ def agree(
     fixed: Arrays = NOTHING,
     exact: bool = False,
     once: OpenedOnce | None = None,
+    providers: Sequence[str] = CPU_ALONE,
 ) -> Agreement:
     """How far two models agree over all batches; only one of them is open at a time.
 
@@ -217,31 +227,36 @@ def agree(
         fixed: inputs of the first that the second does not have.
         exact: whatever this CPU makes of products of bytes.
         once: the second, for where it is to run as it is opened there.
+        providers: what runs both.
     """
     from graphprune.runtime.compare import agreement, merge
     from graphprune.runtime.exact import has_products
+    from graphprune.runtime.providers import together
+    from graphprune.runtime.session import open_session
 
     # A file is not read to find out: what it multiplies, the model in memory beside it does, too.
     exact = exact and any(has_products(model) for model in (first, second) if isinstance(model, ir.Model))
     given = tuple({**feed, **fixed} for feed in feeds)
-    reference = outputs(first, given, settings, optimise, exact)
-    if once is not None and not exact and optimise == once.optimise:
-        candidate = [once.session.run(feed, timeout_s=settings.timeout) for feed in feeds]
-    else:
-        candidate = outputs(second, feeds, settings, optimise, exact)
+    opened = partial(
+        open_session,
+        threads=settings.threads,
+        optimise=optimise,
+        exact=exact,
+        rearrange=False,
+        providers=providers,
+    )
+    ran, reference = _outputs(opened(first), given, settings)
+    shared = once is not None and not exact and optimise == once.optimise
+    also, candidate = _outputs(once.session if once and shared else opened(second), feeds, settings)
     if _stackable(reference) and _stackable(candidate):
         reference, candidate = [_stacked(reference)], [_stacked(candidate)]
-    return merge(agreement(a, b, settings.tolerance) for a, b in zip(reference, candidate, strict=True))
+    found = merge(agreement(a, b, settings.tolerance) for a, b in zip(reference, candidate, strict=True))
+    return replace(found, providers=together(ran, also))
 
 
-def outputs(
-    model: ir.Model | Path, feeds: Batches, settings: Comparing, optimise: bool = True, exact: bool = False
-) -> list[Outputs]:
-    """What a model gives for each feed, in a session of its own."""
-    from graphprune.runtime.session import open_session
-
-    session = open_session(model, threads=settings.threads, optimise=optimise, exact=exact, rearrange=False)
-    return [session.run(feed, timeout_s=settings.timeout) for feed in feeds]
+def _outputs(session: Session, feeds: Batches, settings: Comparing) -> tuple[tuple[str, ...], list[Outputs]]:
+    """What runs a model, and what it gives for each feed; the session is gone then."""
+    return session.providers, [session.run(feed, timeout_s=settings.timeout) for feed in feeds]
 
 
 def _stackable(runs: list[Outputs]) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from graphprune.ir.arrays import Arrays
 from graphprune.pipeline import measure
 from graphprune.pipeline.alike import common_feeds, require_alike
 from graphprune.pipeline.opened import Ready, load_to_run
@@ -17,16 +20,20 @@ from graphprune.shown import Shown
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx_ir as ir
 
-    from graphprune.runtime.latency import Ratio
+    from graphprune.runtime.latency import Latency, Ratio
     from graphprune.runtime.latency import Timing as Timed
+    from graphprune.runtime.loading import Cost
 
 
 @dataclass(frozen=True)
 class ModelBench:
     """One model: size, latency in milliseconds, and how many times as fast as the baseline it is.
 
-    `verdict` is faster, slower, or no measurable difference; the interval is at 99 %.
+    `verdict` is faster, slower, or no measurable difference; the interval is at 99 %. `load_ms` is from the
+    file to a session, `peak_bytes` the memory that this and one run took at most; null where nobody asked, or
+    the system does not tell. `providers` are those that ran at least one node.
     """
 
     name: str
@@ -39,6 +46,9 @@ class ModelBench:
     speedup_low: float | None
     speedup_high: float | None
     verdict: str
+    load_ms: float | None = None
+    peak_bytes: int | None = None
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,29 +67,55 @@ def bench(
     names: Sequence[str],
     inputs: Given,
     settings: Timing,
+    loading: bool = True,
 ) -> Bench:
-    """Measure models against the first.
+    """Measure models against the first; with `loading` what it costs to load each, too.
 
     Raises:
         GraphpruneError: a model does not load or run.
     """
-    from graphprune.runtime.latency import Subject
-    from graphprune.runtime.latency import measure as time_models
-    from graphprune.runtime.session import open_session
-
     settings.progress(0, 0, "load")
     opened = [load_to_run(model, settings) for model in models]
     loaded = [each.model for each in opened]
     require_alike(loaded, names)
     feeds, generated = _feeds(opened, inputs, settings)
     settings = with_shapes(settings, inputs, loaded[0], opened[0].constants)
-    sessions = [open_session(model, threads=settings.threads) for model in loaded]
-    subjects = [Subject(*subject) for subject in zip(names, sessions, feeds, strict=True)]
+    latency, providers = _timed(names, loaded, feeds, settings)
+    costs = _costs(opened, feeds, settings) if loading else [None for _ in opened]
+    rows = zip(opened, latency.timings, [None, *latency.ratios], costs, providers, strict=True)
+    found = tuple(_row(*row, settings) for row in rows)
+    return Bench(found, settings.threads, latency.rounds, latency.clock, generated)
+
+
+def _timed(
+    names: Sequence[str], models: Sequence[ir.Model], feeds: Sequence[Arrays], settings: Timing
+) -> tuple[Latency, list[tuple[str, ...]]]:
+    """Models against the clock, and what ran each; no session stays open."""
+    from graphprune.runtime.latency import Subject
+    from graphprune.runtime.latency import measure as time_models
+    from graphprune.runtime.session import open_session
+
+    sessions = [
+        open_session(model, threads=settings.threads, providers=settings.providers) for model in models
+    ]
     settings.progress(0, 0, "measure")
-    latency = time_models(subjects, run=settings.run)
-    timed = zip(opened, latency.timings, [None, *latency.ratios], strict=True)
-    rows = tuple(_row(each, timing, ratio, settings) for each, timing, ratio in timed)
-    return Bench(rows, settings.threads, latency.rounds, latency.clock, generated)
+    subjects = [Subject(*subject) for subject in zip(names, sessions, feeds, strict=True)]
+    return time_models(subjects, run=settings.run), [session.providers for session in sessions]
+
+
+def _costs(opened: Sequence[Ready], feeds: Sequence[Arrays], settings: Timing) -> Sequence[Cost]:
+    """What it costs to load each model; what has no file gets one for it."""
+    from graphprune.ir.save import save
+    from graphprune.runtime.loading import Loaded, costs
+
+    settings.progress(0, 0, "load alone")
+    with TemporaryDirectory(prefix="graphprune") as folder:
+        paths = [
+            each.path or save(each.model, Path(folder) / f"{at}.onnx", None)[0]
+            for at, each in enumerate(opened)
+        ]
+        how = (settings.threads, settings.providers, settings.timeout)
+        return costs([Loaded(path, given, *how) for path, given in zip(paths, feeds, strict=True)])
 
 
 def _feeds(
@@ -97,7 +133,14 @@ def _feeds(
     return feeds, open_sizes(first.model, shapes, settings.shape)
 
 
-def _row(each: Ready, timing: Timed, ratio: Ratio | None, settings: Timing) -> ModelBench:
+def _row(
+    each: Ready,
+    timing: Timed,
+    ratio: Ratio | None,
+    cost: Cost | None,
+    providers: tuple[str, ...],
+    settings: Timing,
+) -> ModelBench:
     return ModelBench(
         name=timing.name,
         size=measure.size_as_given(each.model, settings.shape),
@@ -109,4 +152,7 @@ def _row(each: Ready, timing: Timed, ratio: Ratio | None, settings: Timing) -> M
         speedup_low=1 / ratio.high if ratio else None,
         speedup_high=1 / ratio.low if ratio else None,
         verdict=ratio.verdict if ratio else "baseline",
+        load_ms=1e3 * cost.load_s if cost else None,
+        peak_bytes=cost.peak_bytes if cost else None,
+        providers=providers,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,8 @@ class Check(Shown):
 
     `figures` are all that were measured on the way, `judged` those that something was asked of. `notes` are
     lines that somebody should act on. `dense` and `data` are hashes of the dense model and of the samples, so
-    that a later check knows whether it may be compared with this one.
+    that a later check knows whether it may be compared with this one. `providers` are the execution providers
+    that ran at least one node.
     """
 
     reference: str
@@ -53,6 +54,7 @@ class Check(Shown):
     notes: tuple[str, ...]
     dense: str
     data: str
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def check(job: Job, settings: Checking) -> Check:
         notes=measuring.notes,
         dense=measuring.hash,
         data=measuring.data,
+        providers=tuple(measuring.ran),
     )
 
 
@@ -134,6 +137,7 @@ class _Measuring:
 
     job: Job
     settings: Checking
+    ran: dict[str, None] = field(default_factory=dict)
 
     def of(self, source: Source) -> tuple[Figure, ...]:
         """The figures that are measured so."""
@@ -190,6 +194,7 @@ class _Measuring:
         return (Figure("bytes", small, dense=dense),)
 
     def _samples(self) -> tuple[Figure, ...]:
+        self.ran.update(dict.fromkeys(self.agreement.providers))
         return _figures(self.agreement)
 
     @cached_property
@@ -212,7 +217,7 @@ class _Measuring:
         narrow: tuple[Narrow, ...] = (partial(typed, small),) if other else ()
         judging = self.samples.judging()
         runs = verdict.runner(dense, self.settings), verdict.runner(small, self.settings, narrow=narrow)
-        report = told(verdict.drops(*runs, outputs, judging), judging)
+        report = told(verdict.drops(*runs, outputs, judging), judging, verdict.ran(runs))
         return verdict.beside(report, dense, small, outputs, judging, self.settings, narrow)
 
     @property
@@ -230,8 +235,12 @@ class _Measuring:
         return self.job.metric.figures(*self.job.models)
 
     def _clock(self) -> tuple[Figure, ...]:
-        found = benchmark.bench(self.job.models, self.job.names, self.job.inputs, self.settings)
+        found = benchmark.bench(
+            self.job.models, self.job.names, self.job.inputs, self.settings, loading=False
+        )
         row = found.models[1]
+        for each in found.models:
+            self.ran.update(dict.fromkeys(each.providers))
         return (Figure("speedup", row.speedup, row.speedup_low, row.speedup_high, number=found.rounds),)
 
 

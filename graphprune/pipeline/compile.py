@@ -44,6 +44,7 @@ from graphprune.pipeline.sparse import sparse_output
 from graphprune.pipeline.unfused import is_suspect, require_unfused
 from graphprune.runtime.dimensions import require_fits
 from graphprune.runtime.jobs import one_blas_thread
+from graphprune.runtime.providers import providers
 from graphprune.shown import Shown
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ class _Compile:
     def run(self) -> Result:
         given = self.job.calibration is not None or self.job.inputs is not None
         verdict.require_data(self.settings, given)
+        providers(self.settings.providers)
         with self.clock.phase("load"):
             source = self._load()
         if self._copies:

@@ -39,11 +39,12 @@ def latency(
 ) -> LatencyReport:
     """Interleaved runs of two models on one input, or on one each where a cut changed its shape."""
     from graphprune.runtime.latency import Subject, measure
+    from graphprune.runtime.providers import together
     from graphprune.runtime.session import open_session
 
     feeds = (feed, fitting(feed, after, settings))  # a cut may have narrowed caches, or taken them
     subjects = [
-        Subject(name, open_session(model, threads=settings.threads), given)
+        Subject(name, open_session(model, threads=settings.threads, providers=settings.providers), given)
         for name, model, given in zip(("before", "after"), (before, after), feeds, strict=True)
     ]
     result = measure(subjects, run=settings.run)
@@ -61,4 +62,5 @@ def latency(
         threads=settings.threads,
         rounds=result.rounds,
         clock=result.clock,
+        providers=together(*(subject.session.providers for subject in subjects)),
     )

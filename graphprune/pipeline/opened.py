@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -71,11 +72,13 @@ class Ready:
         model: as it is, but for fixed inputs and open sizes that its weights fix.
         constants: those inputs, and weights that were inputs.
         file_bytes: of its file and the weights beside it; None where it came from memory.
+        path: of the file; None where what is run is not what is in it.
     """
 
     model: ir.Model
     constants: Held
     file_bytes: int | None
+    path: Path | None = None
 
 
 def load_to_run(model: object, settings: Looking) -> Ready:
@@ -86,7 +89,9 @@ def load_to_run(model: object, settings: Looking) -> Ready:
         ArgumentError: `--fix` does not fit it.
     """
     source = load(model, settings.limits)
-    return Ready(*_to_run(source, settings), source.bytes if source.path else None)
+    changed = any(value.name in settings.fix for value in source.model.graph.inputs)
+    own, constants = _to_run(source, settings)
+    return Ready(own, constants, source.bytes if source.path else None, None if changed else source.path)
 
 
 def _to_run(source: Source, settings: Looking) -> tuple[ir.Model, Held]:

@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.names import escape, quote
+from graphprune.run import short
 
 T = TypeVar("T")
 UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "b": 1}
@@ -195,6 +196,28 @@ def path_of(called: str, value: object) -> Path:
         ArgumentError: it is none.
     """
     return Path(File().value(called, value))
+
+
+@dataclass(frozen=True)
+class Providers(Accepts):
+    """Execution providers in an order, by their short or full names."""
+
+    metavar: str = "NAME,..."
+
+    def text(self, called: str, text: str) -> tuple[str, ...]:
+        """Names between commas."""
+        return self.value(called, [word.strip() for word in text.split(",")])
+
+    def value(self, called: str, value: object) -> tuple[str, ...]:
+        """A list of names, or the text of the command line; short names."""
+        if isinstance(value, str):
+            return self.text(called, value)
+        if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+            raise ArgumentError(f"{called} must be a list of names, got {_shown(value)}")
+        names = tuple(map(short, value))
+        if not names or not all(names) or len({*names}) < len(names):
+            raise ArgumentError(f"{called} must be names, each once, got {_shown(','.join(value))}")
+        return names
 
 
 @dataclass(frozen=True)

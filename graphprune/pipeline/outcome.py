@@ -20,7 +20,7 @@ WORST = 5
 """Samples that are named."""
 
 
-def told(found: tuple[Drop, ...], judging: Judging) -> AgreementReport:
+def told(found: tuple[Drop, ...], judging: Judging, providers: tuple[str, ...]) -> AgreementReport:
     """Drops as facts for a report; the worst output comes first into the headline."""
     worst = max((each for each in found if each.drop), key=lambda each: _value(each.drop), default=None)
     samples = len(judging)
@@ -32,6 +32,7 @@ def told(found: tuple[Drop, ...], judging: Judging) -> AgreementReport:
         output=worst.name if worst else "",
         drop=interval(worst.drop) if worst else None,
         outputs=tuple(_output(each, numbers) for each in found),
+        providers=providers,
     )
 
 

@@ -201,6 +201,7 @@ class AgreementReport:
     `source` says on which samples: inputs, held back, repaired on, given, or generated. Where they were that,
     `measured` is false, and the figures say nothing about accuracy. `exact` is the drop of the same output
     where no CPU saturates products of bytes, if there are any; `saturation` says why it judges otherwise.
+    `providers` are the execution providers that ran at least one node of either model.
     """
 
     samples: int
@@ -211,13 +212,15 @@ class AgreementReport:
     outputs: tuple[OutputDrop, ...]
     exact: Interval | None = None
     saturation: str = ""
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LatencyReport:
     """Interleaved ONNX Runtime latency in milliseconds, and the speed-up with its spread (1.3 is faster).
 
-    `clock` says what was timed (thread CPU time where one thread runs); `verdict` is faster, slower, or no
+    `clock` says what was timed (thread CPU time where one thread runs, wall time where other providers than
+    the CPU do); `providers` are those that ran at least one node; `verdict` is faster, slower, or no
     measurable difference, and is the only word to be quoted: a ratio inside the noise is no speed-up.
     """
 
@@ -232,6 +235,7 @@ class LatencyReport:
     threads: int
     rounds: int
     clock: str
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

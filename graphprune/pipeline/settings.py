@@ -19,12 +19,13 @@ from graphprune.pipeline.option import (
     Kinds,
     Left,
     Number,
+    Providers,
     Shapes,
     Whole,
     option,
     options,
 )
-from graphprune.run import Progress, Run, silent
+from graphprune.run import CPU_ALONE, Progress, Run, silent
 
 if TYPE_CHECKING:
     from graphprune.axes.outputs import UserKind
@@ -102,6 +103,13 @@ class Timing(Running):
 
     threads: int = option(
         1, Whole(least=1), "Threads of ONNX Runtime; in a compile, where latency is measured."
+    )
+    providers: tuple[str, ...] = option(
+        CPU_ALONE,
+        Providers(),
+        "Execution providers of ONNX Runtime that models are timed and compared on.",
+        usage="e.g. openvino,cpu; a node runs on the first that can",
+        shown="cpu",
     )
 
     @property

@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from graphprune.errors import ModelError
 from graphprune.ir.scales import takes_scales
-from graphprune.pipeline.agreement import outputs
 from graphprune.pipeline.samples import Batches, Samples
 from graphprune.pipeline.settings import Settings
 
@@ -29,14 +28,14 @@ def require_unfused(model: ir.Model, feeds: Batches, settings: Settings) -> None
     from graphprune.runtime.session import RunTimeoutError
 
     try:
-        outputs(model, feeds[:1], settings, optimise=False)
+        _run(model, feeds, settings, optimise=False)
         return
     except RunTimeoutError:
         raise
     except ModelError as error:
         reason = error.message.removeprefix("the model does not run: ")
     try:
-        outputs(model, feeds[:1], settings)
+        _run(model, feeds, settings, optimise=True)
     except ModelError:
         return  # it does not run at all, which is for others to say
     hint = (
@@ -44,6 +43,13 @@ def require_unfused(model: ir.Model, feeds: Batches, settings: Settings) -> None
         "(with graph_optimization_level=ORT_DISABLE_ALL it has to run)"
     )
     raise ModelError(f"the model runs only as ONNX Runtime fuses it; node by node: {reason}", hint)
+
+
+def _run(model: ir.Model, feeds: Batches, settings: Settings, optimise: bool) -> None:
+    from graphprune.runtime.session import open_session
+
+    session = open_session(model, threads=settings.threads, optimise=optimise, rearrange=False)
+    session.run(feeds[0], timeout_s=settings.timeout)
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from graphprune.pipeline.outcome import interval, told
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
 from graphprune.pipeline.samples import Judging, Narrow, Samples, same
 from graphprune.pipeline.settings import Gating, Settings, Timing
+from graphprune.run import CPU_ALONE
 from graphprune.runtime.session import Feeds
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from graphprune.runtime.estimate import Estimate
     from graphprune.runtime.session import Session
 
-Runner = Callable[[Feeds], dict[str, np.ndarray]]
 SAME = 0.005
 """A drop printed with three digits that differs by less is no other verdict."""
 BATCH = 32
@@ -67,6 +67,30 @@ def require_data(settings: Settings, given: bool) -> None:
         raise ArgumentError(message, "give some: --calibration FILE or --inputs FILE")
 
 
+@dataclass(frozen=True)
+class Runner:
+    """A model as its users run it, on the inputs that it has.
+
+    Attributes:
+        session: of the model.
+        inputs: that it has.
+        timeout: seconds that a run may take.
+        narrow: makes feeds of the dense model feeds of this one.
+    """
+
+    session: Session
+    inputs: frozenset[str]
+    timeout: float
+    narrow: Sequence[Narrow] = ()
+
+    def __call__(self, feed: Feeds) -> dict[str, np.ndarray]:
+        """What it gives for a sample of the dense model."""
+        for step in self.narrow:
+            feed = step(feed)
+        given = {name: array for name, array in feed.items() if name in self.inputs}
+        return self.session.run(given, timeout_s=self.timeout)
+
+
 def runner(
     model: ir.Model,
     settings: Timing,
@@ -74,26 +98,33 @@ def runner(
     narrow: Sequence[Narrow] = (),
     optimise: bool = True,
 ) -> Runner:
-    """Runs a model as its users will: natively, optimised, on the inputs that it has; or exactly.
+    """Runs a model as its users will: natively, optimised, on their providers; or exactly, on the CPU.
 
     `narrow` makes feeds of the dense model feeds of this one.
     """
     from graphprune.runtime.session import open_session
 
-    session = open_session(model, threads=settings.threads, optimise=optimise, exact=exact, rearrange=False)
+    session = open_session(
+        model,
+        threads=settings.threads,
+        optimise=optimise,
+        exact=exact,
+        rearrange=False,
+        providers=CPU_ALONE if exact else settings.providers,
+    )
     return _running(session, model, settings, narrow)
 
 
 def _running(session: Session, model: ir.Model, settings: Timing, narrow: Sequence[Narrow] = ()) -> Runner:
-    names = {value.name for value in model.graph.inputs}
+    names = frozenset(value.name or "" for value in model.graph.inputs)
+    return Runner(session, names, settings.timeout, narrow)
 
-    def run(feed: Feeds) -> dict[str, np.ndarray]:
-        for step in narrow:
-            feed = step(feed)
-        given = {name: array for name, array in feed.items() if name in names}
-        return session.run(given, timeout_s=settings.timeout)
 
-    return run
+def ran(runs: Iterable[Runner]) -> tuple[str, ...]:
+    """The execution providers that run at least one node of any of these models."""
+    from graphprune.runtime.providers import together
+
+    return together(*(each.session.providers for each in runs))
 
 
 def drops(dense: Runner, small: Runner, outputs: tuple[Judged, ...], judging: Judging) -> tuple[Drop, ...]:
@@ -172,13 +203,13 @@ def verdict(
     repaired = any(step.plan and (step.plan.replaced or step.plan.biases) for step in steps)
     # Generated inputs are few, and nobody's: what comes of them is no headline.
     optimise = judging.source != "generated" or once.optimise
-    shared = optimise == once.optimise
+    shared = optimise == once.optimise and settings.providers == CPU_ALONE
     runs = (
         _running(once.session, dense, settings) if shared else runner(dense, settings, optimise=optimise),
         runner(small, settings, narrow=narrow, optimise=optimise),
     )
     found = drops(*runs, outputs, judging)
-    report = told(found, judging)
+    report = told(found, judging, ran(runs))
     if not report.measured:
         return report, ()
     report = beside(report, dense, small, outputs, judging, settings, narrow)

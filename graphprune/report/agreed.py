@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphprune.ir.names import escape, quote
 from graphprune.pipeline.report import AgreementReport, OutputDrop
+from graphprune.report import sizes
 from graphprune.report.table import Table
 
 UNMEASURED = "accuracy: not measured; give --calibration or --inputs"
@@ -30,7 +31,7 @@ def headline(report: AgreementReport | None) -> str:
         return ""
     if not report.measured:
         return UNMEASURED
-    where = f"{report.samples} {WHERE[report.source]}"
+    where = f"{report.samples} {WHERE[report.source]}{sizes.ran_on(report.providers)}"
     if report.drop is None:
         return f"accuracy: not measured; {where} say nothing about any output"
     worst = next(each for each in report.outputs if each.name == report.output)

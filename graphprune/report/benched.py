@@ -15,6 +15,8 @@ def tables(result: Bench) -> tuple[Table, ...]:
         ">params",
         ">MACs",
         ">bytes",
+        ">load",
+        ">memory",
         ">median",
         ">p10",
         ">speed-up",
@@ -23,9 +25,19 @@ def tables(result: Bench) -> tuple[Table, ...]:
     )
     threads = f"{result.threads} thread" + ("s" if result.threads != 1 else "")
     note = f"{result.rounds} interleaved rounds, {threads}, {result.clock} time"
+    note += "".join(_ran(model, result) for model in result.models)
     at = sizes.assumed(result.models[0].size.assumed, result.generated)
     rows = tuple(_row(model) for model in result.models)
     return (Table("", columns, rows, "\n".join(filter(None, (at, note)))),)
+
+
+def _ran(model: ModelBench, result: Bench) -> str:
+    """What ran a model, where it is not what ran all before."""
+    at = next(number for number, each in enumerate(result.models) if each.providers == model.providers)
+    if result.models[at] is not model:
+        return ""
+    which = f" ({escape(model.name)})" if len({each.providers for each in result.models}) > 1 else ""
+    return sizes.ran_on(model.providers) + which
 
 
 def _row(model: ModelBench) -> tuple[str, ...]:
@@ -41,6 +53,8 @@ def _row(model: ModelBench) -> tuple[str, ...]:
         numbers.short(model.size.params),
         numbers.short(model.size.macs),
         numbers.short(model.size.bytes if model.file_bytes is None else model.file_bytes, "B"),
+        numbers.milliseconds(model.load_ms) if model.load_ms is not None else "",
+        numbers.short(model.peak_bytes, "B") if model.peak_bytes is not None else "",
         numbers.milliseconds(model.median_ms),
         numbers.milliseconds(model.p10_ms),
         f"{model.speedup:.2f}x" if told else "",

@@ -10,7 +10,7 @@ from graphprune.ir.names import escape
 from graphprune.pipeline.checking import Check
 from graphprune.pipeline.report import plain
 from graphprune.pipeline.thresholds import OF, Figure, Judgement
-from graphprune.report import numbers
+from graphprune.report import numbers, sizes
 from graphprune.report.table import Table
 
 TITLE = "graphprune check"
@@ -80,7 +80,7 @@ def headline(result: Check) -> str:
     if result.ok and unsure:
         verdict = f"passed, but inconclusive: {', '.join(map(_named, unsure))}"
     found = {each.name: each for each in result.figures}
-    return "; ".join([verdict, *_told(found, result.samples)])
+    return "; ".join([verdict, *_told(found, result.samples)]) + sizes.ran_on(result.providers)
 
 
 def line(item: Judgement) -> str:

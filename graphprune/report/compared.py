@@ -27,7 +27,8 @@ def tables(result: Comparison) -> tuple[Table, ...]:
     told = verdict(result)
     batches = f"{result.batches} batch" + ("es" if result.batches != 1 else "")
     at = sizes.assumed({}, result.generated)
-    note = f"{told} (tolerance {result.tolerance:g}, {batches}, inputs {result.inputs})"
+    note = f"{told} (tolerance {result.tolerance:g}, {batches}, inputs {result.inputs}"
+    note += f"{sizes.ran_on(result.providers)})"
     lines = ((result.saturation,),) if result.saturation else ()
     note = "\n".join(filter(None, (note, at)))
     return (Table(title, columns, rows, note), *(Table("", ("",), (line,)) for line in lines))

@@ -85,6 +85,7 @@ def speed(latency: LatencyReport | None) -> str:
     measured = "" if latency.verdict not in ("faster", "slower") else f"{factor:.2f}x "
     threads = f"{latency.threads} thread" + ("s" if latency.threads != 1 else "")
     spread = f"99 % interval {low:.2f} to {high:.2f}, {threads}, {latency.clock} time"
+    spread += sizes.ran_on(latency.providers)
     return f"latency: {measured}{latency.verdict} ({spread})"
 
 

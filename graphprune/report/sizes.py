@@ -1,11 +1,13 @@
-"""Sizes that a model leaves open, in one line: what was assumed, and what it really ran at."""
+"""How models ran, in a line: the sizes that they leave open, and the execution providers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from graphprune.ir.names import escape
+
+CPU = "CPUExecutionProvider"
 
 
 def assumed(counted: Mapping[str, int], ran: Mapping[str, int] | None = None) -> str:
@@ -19,6 +21,11 @@ def assumed(counted: Mapping[str, int], ran: Mapping[str, int] | None = None) ->
         return f"{_listed(counted)} for MACs, {_listed(ran)} in runs (assumed; --shape)"
     said = counted or ran
     return f"{_listed(said)} (assumed; --shape)" if said else ""
+
+
+def ran_on(providers: Sequence[str]) -> str:
+    """E.g. `, on OpenVINOExecutionProvider`; empty where the CPU alone ran."""
+    return "" if tuple(providers) in ((), (CPU,)) else f", on {', '.join(map(escape, providers))}"
 
 
 def _listed(sizes: Mapping[str, int]) -> str:

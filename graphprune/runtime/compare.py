@@ -52,9 +52,10 @@ class OutputAgreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """All outputs of two runs."""
+    """All outputs of two runs, and the execution providers that ran, if anybody said which."""
 
     outputs: tuple[OutputAgreement, ...]
+    providers: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -4,7 +4,8 @@ Rounds run every model forth and back (A B B A, then B A A B), so drift of the m
 and the ratio is taken within two such rounds. Each sample follows a run of the same model, an untimed
 one where another model ran last: that leaves cold caches, which cost one of two equal models up to 7 %.
 With one thread the clock is the CPU time of the calling thread, which other processes cannot inflate
-much; wall time is reported beside it.
+much; wall time is reported beside it, and is the clock where anything but the CPU provider runs, since
+that computes elsewhere.
 
 Two traps. More threads than idle cores spin and cost wall time: the default is one thread. Denormal
 floats (saturated softmax of random weights) can slow a model 17-fold, and a cut that removes them
@@ -22,6 +23,7 @@ import numpy as np
 
 from graphprune.errors import ArgumentError
 from graphprune.run import USUAL, Run
+from graphprune.runtime.providers import CPU
 from graphprune.runtime.session import Feeds, Session
 
 # Two sessions of one small model differ by up to this much, through the placement of their memory alone.
@@ -153,6 +155,8 @@ def _clock(subjects: Sequence[Subject]) -> tuple[str, Callable[[], float]]:
     counts = {subject.session.threads for subject in subjects}
     if len(counts) != 1:
         raise ArgumentError("a latency comparison needs models, all with the same number of threads")
+    if any(subject.session.providers != (CPU,) for subject in subjects):
+        return "wall", time.perf_counter
     return ("thread CPU", time.thread_time) if counts == {1} else ("process CPU", time.process_time)
 
 

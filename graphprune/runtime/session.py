@@ -20,9 +20,11 @@ import onnx_ir as ir
 from graphprune.errors import DataError, ModelError, did_you_mean
 from graphprune.ir.serialise import Weight, Weightless, weightless
 from graphprune.ops.door import PLAIN, foreign
-from graphprune.run import USUAL, Run
+from graphprune.run import CPU_ALONE, USUAL, Run
 from graphprune.runtime.customs import Customs
 from graphprune.runtime.exact import IN_FLOATS, unsaturated
+from graphprune.runtime.providers import Providers, ran
+from graphprune.runtime.providers import providers as installed
 from graphprune.runtime.silent import ort
 
 Feeds = Mapping[str, np.ndarray]
@@ -56,12 +58,13 @@ class Session:
     """A loaded model; `run` maps input names to arrays and returns output names to arrays.
 
     `outputs` are the names of the raw outputs. A sequence or map output appears in the result of a
-    run as several arrays, `name[0]` or `name[key]`.
+    run as several arrays, `name[0]` or `name[key]`. `providers` are those that run at least one node.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     threads: int
+    providers: tuple[str, ...]
     _required: tuple[str, ...]
     _exotic: bool
     _ort: ort.InferenceSession
@@ -134,8 +137,9 @@ def open_session(
     flush_denormals: bool = False,
     exact: bool = False,
     rearrange: bool = True,
+    providers: Sequence[str] = CPU_ALONE,
 ) -> Session:
-    """Load a model into ONNX Runtime (CPU).
+    """Load a model into ONNX Runtime.
 
     A Model is not changed: its big weights are passed by pointer. ONNX Runtime makes one private copy
     of them while it loads, and refers to the originals no longer afterwards. Large weights that are still in
@@ -153,15 +157,17 @@ def open_session(
         exact: let products of bytes come out alike on every CPU, which is not what this one may make of them.
         rearrange: let ONNX Runtime hold large weights in the order in which its kernels want them: another
             copy, which pays where a session runs often.
+        providers: what runs it, each node on the first that has a kernel for it.
 
     Raises:
         ModelError: ONNX Runtime does not load the model; an unknown operator is named.
-        ArgumentError: an extra output names no value.
+        ArgumentError: an extra output names no value, or a provider is not installed.
     """
+    chosen = installed(tuple(providers))
     options = partial(_options, threads, optimise, deterministic, flush_denormals)
     if isinstance(model, Path) and not extra_outputs and not exact and (name := _utf8(model)):
         try:
-            return _create(name, options(), threads)
+            return _create(name, options(), chosen)
         except ModelError as error:
             if UNKNOWN not in error.message or not foreign(ir.load(model)):
                 raise
@@ -174,9 +180,9 @@ def open_session(
         content = weightless(
             model, extra_outputs=extra_outputs, in_files=in_files, functions=customs.functions()
         )
-        chosen = _for(content, customs.added(options()), extra_outputs, exact, rearrange)
+        given = _for(content, customs.added(options()), extra_outputs, exact, rearrange)
         try:
-            return _create(content.proto, chosen, threads)
+            return _create(content.proto, given, chosen)
         except ModelError as error:
             if content.folder is None:
                 raise customs.explained(error, model, open_session) from error
@@ -255,9 +261,12 @@ def _options(threads: int, optimise: bool, deterministic: bool, flush_denormals:
     return options
 
 
-def _create(source: str | bytes, options: ort.SessionOptions, threads: int) -> Session:
+def _create(source: str | bytes, options: ort.SessionOptions, providers: Providers) -> Session:
+    threads = options.intra_op_num_threads
     try:
-        inner = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        inner = providers.opened(source, options)
+    except ModelError:
+        raise
     except Exception as error:  # ONNX Runtime raises a dozen types that share no base
         reason = one_line(error)
         raise ModelError(f"ONNX Runtime does not load the model: {reason}", _unknown(reason)) from error
@@ -265,7 +274,8 @@ def _create(source: str | bytes, options: ort.SessionOptions, threads: int) -> S
     optional = tuple(value.name for value in inner.get_overridable_initializers())
     outputs = tuple(value.name for value in inner.get_outputs())
     exotic = any(value.type in EXOTIC for value in (*inner.get_inputs(), *inner.get_outputs()))
-    return Session(required + optional, outputs, threads, required, exotic, inner)
+    names = ran(inner, providers)
+    return Session(required + optional, outputs, threads, names, required, exotic, inner)
 
 
 def _utf8(path: Path) -> str | None:
