@@ -51,6 +51,21 @@ logits = "classes"
 
 `pipeline` is one text or a list of stages.
 """
+PROVIDERS = """
+## Execution providers
+
+`--providers openvino,cpu` runs what is timed and compared on other hardware: `bench`, `validate`, `check`,
+and the latency and agreement of a compile. Proof, statistics and repair stay on the CPU, so the file that
+is written is the same. Names are short (`openvino`, `cuda`) or full (`OpenVINOExecutionProvider`), in the
+order in which ONNX Runtime offers them a node; without `cpu` a model that needs it for some operators is
+refused, never run on it in silence. The report and the JSON name the providers that ran.
+
+What can be named is what is installed: a build of ONNX Runtime (`onnxruntime-gpu`, `onnxruntime-openvino`)
+in place of `onnxruntime`, or a plug-in beside it (`onnxruntime-ep-openvino`: any installed package named
+`onnxruntime-ep-...`), which is registered when it is asked for and runs on its first device. `--threads`
+holds for OpenVINO's CPU device, too. Where anything but the CPU provider runs the clock is wall time, so
+keep the machine quiet.
+"""
 COMPLETION = """
 ## Completion
 
@@ -67,7 +82,15 @@ _GRAPHPRUNE_COMPLETE=fish_source graphprune | source    # ~/.config/fish/config.
 def render() -> str:
     """The page."""
     rows = "".join(map(_row, options(Settings)))
-    return INTRO + rows + RECIPE + COMPLETION + "\n## Of one command\n" + "".join(map(_command, COMMANDS))
+    return (
+        INTRO
+        + rows
+        + PROVIDERS
+        + RECIPE
+        + COMPLETION
+        + "\n## Of one command\n"
+        + "".join(map(_command, COMMANDS))
+    )
 
 
 def _row(item: Option) -> str:

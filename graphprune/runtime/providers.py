@@ -155,7 +155,7 @@ def _provider(asked: str) -> tuple[str, ort.OrtEpDevice | None]:
 
 @cache
 def _built_in() -> dict[str, str]:
-    """What ONNX Runtime has without plug-ins; looked at before one is registered, which it lists as well then."""
+    """What ONNX Runtime has without plug-ins; looked at before it lists those as well."""
     return {short(name): name for name in ort.get_available_providers()}
 
 

@@ -302,3 +302,40 @@ def test_options_complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMP_CWORD", "2")
     outcome = run()
     assert (outcome.code, outcome.out, outcome.err) == (0, "plain,--shape\n", "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("bench", "model.onnx"),
+        ("validate", "model.onnx", "model.onnx"),
+        ("check", "model.onnx", "model.onnx", "--min-speedup", "1"),
+        ("compile", "model.onnx", "-o", "out.onnx", "--passes", "prune"),
+    ],
+)
+def test_a_provider_that_is_not_installed_ends_the_command_before_any_file(
+    line: tuple[str, ...], run: Run, folder: Path
+) -> None:
+    outcome = run(*line, "--providers", "abacus,cpu")
+    assert outcome.code == 2
+    assert "error: no execution provider 'abacus' is installed; there are " in outcome.err
+    assert not (folder / "out.onnx").exists()
+
+
+def test_reports_name_the_providers_that_ran(run: Run) -> None:
+    line = ("compile", "model.onnx", "-o", "out.onnx", "--passes", "prune", "--json", "--providers", "CPU")
+    report = json.loads(run(*line).out)
+    assert [report[part]["providers"] for part in ("agreement", "latency")] == [["CPUExecutionProvider"]] * 2
+    both = ("model.onnx", "out.onnx", "--json")
+    assert json.loads(run("validate", *both).out)["providers"] == ["CPUExecutionProvider"]
+    checked = json.loads(run("check", *both, "--min-speedup", "0.01").out)
+    assert checked["providers"] == ["CPUExecutionProvider"]
+
+
+def test_bench_says_what_it_costs_to_load_a_model(run: Run) -> None:
+    first, second = json.loads(run("bench", "model.onnx", "model.onnx", "--json").out)["models"]
+    for row in (first, second):
+        assert row["load_ms"] > 0 and row["peak_bytes"] > 0
+        assert row["providers"] == ["CPUExecutionProvider"]
+    header = run("bench", "model.onnx").out.splitlines()[0].split()
+    assert header[4:6] == ["load", "memory"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -235,18 +234,13 @@ def test_next_tokens_are_judged_only_where_none_is_seen(mixed: str, kind: str) -
 
 def test_large_outputs_are_compared_one_sample_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    honest: Callable[[ir.Model, Settings], verdict.Runner] = verdict.runner
+    honest = verdict.Runner.__call__
 
-    def watched(model: ir.Model, settings: Settings, **more: bool) -> verdict.Runner:
-        run = honest(model, settings, **more)
+    def watched(self: verdict.Runner, feed: verdict.Feeds) -> dict[str, np.ndarray]:
+        sizes.append(len(feed["x"]))
+        return honest(self, feed)
 
-        def call(feed: verdict.Feed) -> dict[str, np.ndarray]:
-            sizes.append(len(feed["x"]))
-            return run(feed)
-
-        return call
-
-    monkeypatch.setattr(verdict, "runner", watched)
+    monkeypatch.setattr(verdict.Runner, "__call__", watched)
     graphprune.compile(mlp(), Half(), inputs=data(50))
     assert set(sizes) == {1}
 

@@ -6,6 +6,7 @@ import pytest
 from graphprune.errors import ArgumentError, DataError
 from graphprune.runtime import Ratio, Session, Subject, measure, open_session
 from graphprune.runtime.latency import _is_narrow, interval
+from graphprune.runtime.providers import CPU
 
 pytestmark = pytest.mark.timed
 
@@ -76,7 +77,7 @@ def test_every_sample_follows_a_run_of_its_own_model(monkeypatch):
     ran = []
 
     class Recorded:
-        threads = 1
+        threads, providers = 1, (CPU,)
 
         def __init__(self, name):
             self.name = name
@@ -122,7 +123,7 @@ def test_a_clear_difference_ends_early_whatever_its_last_digits(monkeypatch):
     now, draw = [0.0], np.random.default_rng(0)
 
     class Steady:
-        threads = 1
+        threads, providers = 1, (CPU,)
 
         def __init__(self, seconds):
             self.seconds = seconds
