@@ -15,6 +15,7 @@ from graphprune.pipeline.fingerprint import structure, weights
 from graphprune.pipeline.opened import Ready, load_to_run, open_model
 from graphprune.pipeline.outcome import told
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
+from graphprune.pipeline.runner import ran, runner
 from graphprune.pipeline.samples import Given, Narrow, Samples
 from graphprune.pipeline.settings import Checking
 from graphprune.pipeline.thresholds import (
@@ -216,8 +217,8 @@ class _Measuring:
         other = any(value.dtype != same.get(value.name, value.dtype) for value in small.graph.inputs)
         narrow: tuple[Narrow, ...] = (partial(typed, small),) if other else ()
         judging = self.samples.judging()
-        runs = verdict.runner(dense, self.settings), verdict.runner(small, self.settings, narrow=narrow)
-        report = told(verdict.drops(*runs, outputs, judging), judging, verdict.ran(runs))
+        runs = runner(dense, self.settings), runner(small, self.settings, narrow=narrow)
+        report = told(verdict.drops(*runs, outputs, judging), judging, ran(runs))
         return verdict.beside(report, dense, small, outputs, judging, self.settings, narrow)
 
     @property
@@ -227,7 +228,8 @@ class _Measuring:
             return ()
         silent = [each for each in self.agreement.outputs if each.drop is None]
         unjudged = (f"output {quote(each.name)} was not judged: {each.note}" for each in silent)
-        return (*unjudged, *verdict.dead(self.agreement), *filter(None, [self.agreement.saturation]))
+        lines = (*verdict.dead(self.agreement), *verdict.unpaired(self.agreement))
+        return (*unjudged, *lines, *filter(None, [self.agreement.saturation]))
 
     def _metric(self) -> tuple[Figure, ...]:
         assert self.job.metric is not None

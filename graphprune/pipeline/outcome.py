@@ -60,6 +60,8 @@ def _output(found: Drop, numbers: Sequence[int]) -> OutputDrop:
         cosine=found.cosine,
         dead=found.dead,
         note=found.note,
+        missing=found.missing,
+        extra=found.extra,
         worst_class_interval=interval(worst),
         drift=math.sqrt(found.error.value) if found.error is not None else None,
         worst=_worst(found, numbers),

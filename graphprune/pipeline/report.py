@@ -174,7 +174,8 @@ class OutputDrop:
     `dead` says that it tells no more than a constant answer would. `worst_class` is the class of ten samples
     or more on which the two agree least. `drift` is how far its numbers moved, in standard deviations of the
     dense output; `worst` are the samples with the largest drop, and `counts` those between neighbouring
-    `edges` of drift.
+    `edges` of drift. `missing` are samples on which the smaller model does not return it, each a full drop;
+    `extra` those on which it alone does.
     """
 
     name: str
@@ -192,6 +193,8 @@ class OutputDrop:
     worst: tuple[SampleDrift, ...] = ()
     edges: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
+    missing: int = 0
+    extra: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,18 +14,19 @@ from graphprune.ir.names import quote
 from graphprune.pipeline.agreement import ROUNDS, OpenedOnce, saturation
 from graphprune.pipeline.outcome import interval, told
 from graphprune.pipeline.report import AgreementReport, Interval, OutputDrop
+from graphprune.pipeline.runner import Runner, ran, runner, running
 from graphprune.pipeline.samples import Judging, Narrow, Samples, same
-from graphprune.pipeline.settings import Gating, Settings, Timing
+from graphprune.pipeline.settings import Gating, Settings
 from graphprune.run import CPU_ALONE
 from graphprune.runtime.session import Feeds
 
 if TYPE_CHECKING:
     from graphprune.axes.outputs import Judged
+    from graphprune.ir.arrays import Arrays, Bools
     from graphprune.ir.shapes import Sizes
     from graphprune.pipeline.manager import Step
-    from graphprune.runtime.drop import Drop
+    from graphprune.runtime.drop import Drop, Tally
     from graphprune.runtime.estimate import Estimate
-    from graphprune.runtime.session import Session
 
 SAME = 0.005
 """A drop printed with three digits that differs by less is no other verdict."""
@@ -67,83 +68,41 @@ def require_data(settings: Settings, given: bool) -> None:
         raise ArgumentError(message, "give some: --calibration FILE or --inputs FILE")
 
 
-@dataclass(frozen=True)
-class Runner:
-    """A model as its users run it, on the inputs that it has.
-
-    Attributes:
-        session: of the model.
-        inputs: that it has.
-        timeout: seconds that a run may take.
-        narrow: makes feeds of the dense model feeds of this one.
-    """
-
-    session: Session
-    inputs: frozenset[str]
-    timeout: float
-    narrow: Sequence[Narrow] = ()
-
-    def __call__(self, feed: Feeds) -> dict[str, np.ndarray]:
-        """What it gives for a sample of the dense model."""
-        for step in self.narrow:
-            feed = step(feed)
-        given = {name: array for name, array in feed.items() if name in self.inputs}
-        return self.session.run(given, timeout_s=self.timeout)
-
-
-def runner(
-    model: ir.Model,
-    settings: Timing,
-    exact: bool = False,
-    narrow: Sequence[Narrow] = (),
-    optimise: bool = True,
-) -> Runner:
-    """Runs a model as its users will: natively, optimised, on their providers; or exactly, on the CPU.
-
-    `narrow` makes feeds of the dense model feeds of this one.
-    """
-    from graphprune.runtime.session import open_session
-
-    session = open_session(
-        model,
-        threads=settings.threads,
-        optimise=optimise,
-        exact=exact,
-        rearrange=False,
-        providers=CPU_ALONE if exact else settings.providers,
-    )
-    return _running(session, model, settings, narrow)
-
-
-def _running(session: Session, model: ir.Model, settings: Timing, narrow: Sequence[Narrow] = ()) -> Runner:
-    names = frozenset(value.name or "" for value in model.graph.inputs)
-    return Runner(session, names, settings.timeout, narrow)
-
-
-def ran(runs: Iterable[Runner]) -> tuple[str, ...]:
-    """The execution providers that run at least one node of any of these models."""
-    from graphprune.runtime.providers import together
-
-    return together(*(each.session.providers for each in runs))
-
-
 def drops(dense: Runner, small: Runner, outputs: tuple[Judged, ...], judging: Judging) -> tuple[Drop, ...]:
-    """What each output lost over the samples, one after the other; only sums are held."""
+    """What each output lost over the samples, one after the other; only sums are held.
+
+    Arrays of a sequence or a map are judged one by one. One that the smaller model does not return is lost
+    for that sample; one that it alone returns is told.
+    """
     from graphprune.runtime.drop import Tally
     from graphprune.runtime.gaps import real_tokens
 
-    tallies: dict[str, Tally] = {}
-    for number, (feed, one) in enumerate(_runs(dense, judging)):
-        if not number:
-            kinds = tuple(_settled(item, feed, one, dense) for item in outputs)
-            tallies = {name: Tally(item) for item in kinds for name in one if _of(name, item.name)}
-        two = small(feed)
-        real = real_tokens(feed)
-        for name, tally in tallies.items():
-            if name in one and name in two:
-                ids = feed[tally.judged.tokens] if tally.judged.kind == "tokens" else None
-                tally.add(one[name], two[name], ids, real)
-    return tuple(replace(tally.drop(), name=name) for name, tally in tallies.items())
+    tallies: dict[str, dict[str, Tally]] = {item.name: {} for item in outputs}
+    number = 0
+    for feed, one in _runs(dense, judging):
+        two, real = small(feed), real_tokens(feed)
+        number += 1
+        for item in outputs:
+            mine = tallies[item.name]
+            for name in dict.fromkeys(name for name in (*one, *two) if _of(name, item.name)):
+                if name not in mine:
+                    array = one[name] if name in one else two[name]
+                    mine[name] = Tally(_settled(item, feed, name, array, dense))
+                _take(mine[name], name, feed, one, two, real)
+    return tuple(
+        replace(tally.drop(number), name=name) for mine in tallies.values() for name, tally in mine.items()
+    )
+
+
+def _take(tally: Tally, name: str, feed: Feeds, one: Arrays, two: Arrays, real: Bools | None) -> None:
+    """One sample of an array that one model or both return."""
+    if name not in one:
+        tally.extra += 1
+    elif name not in two:
+        tally.miss(one[name])
+    else:
+        ids = feed[tally.judged.tokens] if tally.judged.kind == "tokens" else None
+        tally.add(one[name], two[name], ids, real)
 
 
 def _runs(dense: Runner, judging: Judging) -> Iterator[tuple[Feeds, dict[str, np.ndarray]]]:
@@ -167,12 +126,11 @@ def _of(array: str, output: str) -> bool:
     return array == output or (array.startswith(f"{output}[") and array.endswith("]"))
 
 
-def _settled(item: Judged, feed: Feeds, found: Mapping[str, np.ndarray], dense: Runner) -> Judged:
-    """How an output is judged, now that there is one: its type is known, and whether tokens are foreseen."""
-    array = next((array for name, array in found.items() if _of(name, item.name)), None)
-    if array is not None and array.dtype.kind in "biuOSU" and item.kind != "scores":
+def _settled(item: Judged, feed: Feeds, name: str, array: np.ndarray, dense: Runner) -> Judged:
+    """How an array of an output is judged, now that its type is known, and whether it foresees tokens."""
+    if array.dtype.kind in "biuOSU" and item.kind != "scores":
         return replace(item, kind="exact")
-    if item.kind == "tokens" and not (array is not None and _continues(item, feed, array, dense)):
+    if item.kind == "tokens" and not (name == item.name and _continues(item, feed, array, dense)):
         return replace(item, kind="classes")
     return item
 
@@ -205,7 +163,7 @@ def verdict(
     optimise = judging.source != "generated" or once.optimise
     shared = optimise == once.optimise and settings.providers == CPU_ALONE
     runs = (
-        _running(once.session, dense, settings) if shared else runner(dense, settings, optimise=optimise),
+        running(once.session, dense, settings) if shared else runner(dense, settings, optimise=optimise),
         runner(small, settings, narrow=narrow, optimise=optimise),
     )
     found = drops(*runs, outputs, judging)
@@ -213,7 +171,7 @@ def verdict(
     if not report.measured:
         return report, ()
     report = beside(report, dense, small, outputs, judging, settings, narrow)
-    lines = [*dead(report), *filter(None, [report.saturation]), *few(samples)]
+    lines = [*dead(report), *unpaired(report), *filter(None, [report.saturation]), *few(samples)]
     own = judging.source not in ("repaired on", "given")
     if repaired and own and samples.batches and apart(found):
         lines += misfit(found, drops(*runs, outputs, samples.seen()), judging.source)
@@ -236,7 +194,7 @@ def beside(
     if drop is None or not (has_products(dense) or has_products(small)):
         return report
     runs = runner(dense, settings, exact=True), runner(small, settings, True, narrow)
-    exact = {each.name: interval(each.drop) for each in drops(*runs, outputs, judging)}[report.output]
+    exact = {each.name: interval(each.drop) for each in drops(*runs, outputs, judging)}.get(report.output)
     report = replace(report, exact=exact)
     if exact is None or not _otherwise(drop, exact, settings.max_drop):
         return report
@@ -270,6 +228,20 @@ def _why_dead(output: OutputDrop) -> str:
     return f"output {name} explains none of the dense model's variance; {hint}"
 
 
+def unpaired(report: AgreementReport) -> tuple[str, ...]:
+    """A line on arrays of sequences and maps that only one of the two models returns."""
+    sides = (
+        ("missing", "of the dense model are missing from the smaller one: each is a full drop of its sample"),
+        ("extra", "are returned by the smaller model alone"),
+    )
+    found = [(side, words, [each for each in report.outputs if getattr(each, side)]) for side, words in sides]
+    return tuple(
+        f"{sum(getattr(each, side) for each in ones)} arrays, such as {quote(ones[0].name)}, {words}"
+        for side, words, ones in found
+        if ones
+    )
+
+
 def few(samples: Samples) -> tuple[str, ...]:
     """A line where the calibration data is too little to hold any back."""
     from graphprune.runtime.holding import LEAST
@@ -287,9 +259,10 @@ def few(samples: Samples) -> tuple[str, ...]:
 def misfit(held: tuple[Drop, ...], seen: tuple[Drop, ...], source: str) -> tuple[str, ...]:
     """A line where outputs are further from the dense model's on other samples than on those repaired on."""
     measures = (("squared error over variance", "error"), ("drop", "drop"))
+    before = {each.name: each for each in seen}
     pairs = [
-        (each.name, what, getattr(each, name), getattr(other, name))
-        for each, other in zip(held, seen, strict=True)
+        (each.name, what, getattr(each, name), getattr(before.get(each.name, each), name))
+        for each in held
         for what, name in measures
     ]
     grown = [pair for pair in pairs if _beyond(*pair[2:])]

@@ -1,6 +1,7 @@
 """How much worse an output is than the dense model's: a drop in [0, 1] for every kind of output.
 
-Samples come one after the other, and only sums are kept, so outputs may be as large as they like.
+Samples come one after the other, and only sums are kept, so outputs may be as large as they like. An array of
+a sequence or map that the other model does not return is a drop of one for that sample, whatever its kind.
 
 - classes: mean of p(argmax dense) - p(argmax small), p of the dense model: the accuracy that is lost if the
   dense model is calibrated.
@@ -23,7 +24,7 @@ import numpy as np
 
 from graphprune.axes.outputs import Judged, OutputKind
 from graphprune.ir.arrays import Array, Bools, Doubles
-from graphprune.runtime.estimate import Estimate, difference, gap_of_ratios, ratio
+from graphprune.runtime.estimate import Estimate, difference, gap_of_ratios, ratio, relative, within
 from graphprune.runtime.gaps import (
     centred,
     class_gap,
@@ -76,6 +77,8 @@ class Drop:
         drops: of each sample; NaN where it says nothing.
         drifts: how far the numbers of each sample moved, in standard deviations of the dense output over all
             samples; empty for what are no numbers.
+        missing: samples of which the other model does not return it.
+        extra: samples of which the other model alone returns it.
     """
 
     name: str
@@ -90,6 +93,8 @@ class Drop:
     note: str = ""
     drops: tuple[float, ...] = ()
     drifts: tuple[float, ...] = ()
+    missing: int = 0
+    extra: int = 0
 
 
 def chunks(dense: Array, small: Array) -> Iterator[tuple[slice, Doubles, Doubles]]:
@@ -118,6 +123,8 @@ class Tally:
     always: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
     products: Doubles = field(default_factory=lambda: np.zeros(3))
     variance: Variance | None = None
+    given: list[bool] = field(default_factory=list)
+    extra: int = 0
 
     def add(self, dense: Array, small: Array, ids: Array | None = None, real: Bools | None = None) -> None:
         """One sample of both models.
@@ -128,6 +135,7 @@ class Tally:
             ids: tokens [rows, positions] of a language model.
             real: which positions [rows, positions] are no padding.
         """
+        self.given.append(True)
         if self.judged.kind == "exact":
             self._exact(dense, small)
             return
@@ -136,6 +144,21 @@ class Tally:
             self._classes(dense, small, ids, real)
         else:
             self._numbers(kept(dense, real), kept(small, real))
+
+    def miss(self, dense: Array) -> None:
+        """One sample of which the other model does not return this at all: nothing of it agrees."""
+        self.given.append(False)
+        labels: list[int | str] = []
+        if self.judged.kind == "exact":
+            labels = dense.ravel().tolist() if dense.size == 1 else []
+        else:
+            numbers = np.nan_to_num(dense.astype(np.float64), posinf=0.0, neginf=0.0)
+            self.products += [0.0, float(np.vdot(numbers, numbers)), 0.0]
+            if self.judged.kind in ("classes", "tokens") and dense.ndim:
+                labels = rows_of(numbers, self.judged.axis).argmax(axis=-1).tolist()
+        if labels:
+            self.seen.append(Counter(labels))
+            self.agreed.append(Counter())
 
     def _exact(self, dense: Array, small: Array) -> None:
         wrong, size = exact_gap(dense, small)
@@ -209,10 +232,50 @@ class Tally:
         self.always[0].append(lost)
         self.always[1].append(whole)
 
-    def drop(self) -> Drop:
-        """What was lost over all samples so far."""
+    def drop(self, samples: int = 0) -> Drop:
+        """What was lost over all samples so far; `samples` is their number where not all have this array."""
         found = self._drop()
-        return replace(found, drops=self._drops(found.kind), drifts=self._drifts())
+        found = replace(found, drops=self._drops(found.kind), drifts=self._drifts())
+        missing = self.given.count(False)
+        if not (missing or self.extra):
+            return found
+        parts = (
+            (missing, f"the smaller model does not return it on {missing} of {samples} samples"),
+            (self.extra, f"the smaller model alone returns it on {self.extra} of {samples} samples"),
+        )
+        note = "; ".join(words for number, words in parts if number)
+        found = replace(found, missing=missing, extra=self.extra, note=note)
+        return self._without(found, max(samples, len(self.given))) if missing else found
+
+    def _without(self, found: Drop, samples: int) -> Drop:
+        """With samples that lack the array as full drops: m + (1 - m) drop, m their share of all samples."""
+        gone = [float(not given) for given in self.given] + [0.0] * (samples - len(self.given))
+        share = ratio(gone, [1.0] * samples, jumps=True)
+        assert share is not None
+        rest = found.drop or Estimate(0.0, 0.0, 0.0, 0.0, 0)
+        value, low, high = (
+            m + (1 - m) * d
+            for m, d in (
+                (share.value, rest.value),
+                (max(0.0, share.low), rest.low),
+                (min(1.0, share.high), rest.high),
+            )
+        )
+        error = math.hypot(share.error * (1 - rest.value), rest.error * (1 - share.value))
+        found = self._with_classes(found) if self.seen and found.top1 is None else found
+        return replace(
+            found,
+            drop=within(Estimate(value, low, high, error, samples)),
+            drops=self._filled(found.drops, 1.0),
+            drifts=self._filled(found.drifts, math.nan),
+        )
+
+    def _filled(self, values: tuple[float, ...], missing: float) -> tuple[float, ...]:
+        """Values of samples that have the array, with one for each that has not."""
+        left = iter(values)
+        if len(values) != self.given.count(True):
+            return values
+        return tuple(next(left) if given else missing for given in self.given)
 
     def _drops(self, kind: OutputKind) -> tuple[float, ...]:
         """Of each sample by itself."""
@@ -242,7 +305,7 @@ class Tally:
         if estimate is None:
             return Drop(name, kind, None, cosine=self._cosine, note=NOTHING[kind])
         if kind == "tokens":
-            estimate = _relative(estimate)
+            estimate = relative(estimate)
         found = Drop(name, kind, within(estimate), cosine=self._cosine, error=self._error)
         if kind == "scores":
             return replace(found, dead=self._dead_scores())
@@ -329,20 +392,3 @@ def _agreement(apart: Sequence[float], rows: Sequence[float]) -> Estimate | None
     if found is None:
         return None
     return within(Estimate(1 - found.value, 1 - found.high, 1 - found.low, found.error, found.samples))
-
-
-def _relative(estimate: Estimate) -> Estimate:
-    """1 - exp(-d) of a growth d of the mean negative log-likelihood."""
-    value, low, high = (
-        -math.expm1(-max(0.0, each)) for each in (estimate.value, estimate.low, estimate.high)
-    )
-    return Estimate(value, low, high, estimate.error * (1 - value), estimate.samples)
-
-
-def within(estimate: Estimate) -> Estimate:
-    """Ends of an interval within [0, 1]; what is no number is as bad as can be."""
-    low, value, high = (
-        min(1.0, max(0.0, each)) if each == each else other
-        for each, other in ((estimate.low, 0.0), (estimate.value, 1.0), (estimate.high, 1.0))
-    )
-    return replace(estimate, value=value, low=min(low, value), high=max(high, value))

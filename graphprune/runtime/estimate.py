@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,3 +78,20 @@ def quantile(samples: int) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(samples - 1, TAIL)) if samples > 1 else math.inf
+
+
+def relative(estimate: Estimate) -> Estimate:
+    """1 - exp(-d) of a growth d of the mean negative log-likelihood."""
+    value, low, high = (
+        -math.expm1(-max(0.0, each)) for each in (estimate.value, estimate.low, estimate.high)
+    )
+    return Estimate(value, low, high, estimate.error * (1 - value), estimate.samples)
+
+
+def within(estimate: Estimate) -> Estimate:
+    """Ends of an interval within [0, 1]; what is no number is as bad as can be."""
+    low, value, high = (
+        min(1.0, max(0.0, each)) if each == each else other
+        for each, other in ((estimate.low, 0.0), (estimate.value, 1.0), (estimate.high, 1.0))
+    )
+    return replace(estimate, value=value, low=min(low, value), high=max(high, value))

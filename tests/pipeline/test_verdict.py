@@ -14,9 +14,11 @@ from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline import verdict
 from graphprune.pipeline.compile import Result
 from graphprune.pipeline.report import AgreementReport
+from graphprune.pipeline.runner import Runner, runner
 from graphprune.pipeline.samples import Samples
 from graphprune.pipeline.settings import Settings
 from graphprune.report.agreed import UNMEASURED, headline
+from graphprune.runtime.session import Feeds
 from tests.proof.building import model as built
 
 from .conftest import TEXT, WIDTHS, Half, mlp
@@ -97,7 +99,7 @@ def test_statistics_of_another_split_are_not_taken_over(tmp_path: Path) -> None:
 def test_the_drop_is_that_of_the_written_model() -> None:
     dense, given = mlp(), data(200)
     result = graphprune.compile(dense, Half(), inputs=given)
-    one, two = (verdict.runner(m, Settings())(given)["y"].astype(float) for m in (dense, result.model))
+    one, two = (runner(m, Settings())(given)["y"].astype(float) for m in (dense, result.model))
     p = np.exp(one - one.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
     rows = np.arange(200)
@@ -234,13 +236,13 @@ def test_next_tokens_are_judged_only_where_none_is_seen(mixed: str, kind: str) -
 
 def test_large_outputs_are_compared_one_sample_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    honest = verdict.Runner.__call__
+    honest = Runner.__call__
 
-    def watched(self: verdict.Runner, feed: verdict.Feeds) -> dict[str, np.ndarray]:
+    def watched(self: Runner, feed: Feeds) -> dict[str, np.ndarray]:
         sizes.append(len(feed["x"]))
         return honest(self, feed)
 
-    monkeypatch.setattr(verdict.Runner, "__call__", watched)
+    monkeypatch.setattr(Runner, "__call__", watched)
     graphprune.compile(mlp(), Half(), inputs=data(50))
     assert set(sizes) == {1}
 
@@ -311,3 +313,48 @@ def test_a_fit_of_low_rank_is_told_of_where_a_quarter_of_the_layers_have_it() ->
     assert not thin(16), "only the widest of seven"
     (line,) = thin(2)
     assert line.startswith("7 of 7 layers") and "w4 (2 rows, 4 inputs) and 3 more;" in line
+
+
+ONLY_WHERE = """(float[n,4] x) => (seq(float[n,4]) found) {{
+    m = ReduceMax<keepdims = 0>(x) more = Greater(m, bar)
+    found = If(more) <
+        then_branch = a () => (seq(float[n,4]) two) {{ t = {wide} two = SequenceConstruct(x, t) }},
+        else_branch = b () => (seq(float[n,4]) one) {{ o = Identity(x) one = SequenceConstruct(o) }}
+    >
+}}"""
+
+
+def finder(bar: float) -> ir.Model:
+    """Two arrays of a sequence where a sample reaches the bar, else one."""
+    return built(ONLY_WHERE.format(wide="Neg(x)"), 18, bar=np.array(bar, np.float32))
+
+
+def rows(*tops: float) -> dict[str, np.ndarray]:
+    return {"x": np.array([[top, -0.5, -0.25, -0.125] for top in tops], np.float32)}
+
+
+def test_an_array_that_the_smaller_model_lacks_is_lost_for_that_sample() -> None:
+    samples = rows(2.0, 2.0, 4.0, 4.0, 0.5, 0.75, 0.6, 0.8)
+    found = graphprune.check(finder(1.0), finder(3.0), samples, max_drop=0.1)
+    assert not found.ok
+    drop = next(each for each in found.figures if each.name == "drop")
+    assert (drop.value, drop.where) == (0.25, "found[1]")  # two of eight samples have lost it
+    assert any(
+        note.startswith("2 arrays, such as 'found[1]', of the dense model are missing")
+        for note in found.notes
+    )
+
+
+def test_an_array_that_comes_late_or_never_comes_back_counts_as_well() -> None:
+    samples = rows(0.5, 0.6, 2.0, 4.0)  # the first sample does not have it
+    never = graphprune.check(finder(1.0), finder(9.0), samples, max_drop=0.1)
+    same = graphprune.check(finder(1.0), finder(1.0), samples, max_drop=0.1)
+    drops = [each.value for one in (never, same) for each in one.figures if each.name == "drop"]
+    assert drops == [0.5, 0.0]
+    assert not never.ok and same.ok and not same.notes
+
+
+def test_an_array_that_the_smaller_model_alone_returns_is_told() -> None:
+    found = graphprune.check(finder(9.0), finder(1.0), rows(2.0, 2.0, 2.0, 0.5), max_drop=0.1)
+    assert "3 arrays, such as 'found[1]', are returned by the smaller model alone" in found.notes
+    assert "on 3 of 4 samples" in " ".join(found.notes)

@@ -238,3 +238,24 @@ def test_logits_of_many_samples_take_the_memory_of_one() -> None:
 @pytest.mark.parametrize(("samples", "held"), [(2, 0), (31, 0), (32, 4), (256, 32), (512, 64), (5000, 64)])
 def test_an_eighth_is_held_back_and_none_of_a_few(samples: int, held: int) -> None:
     assert held_back(samples) == held
+
+
+@pytest.mark.parametrize("kind", ["classes", "exact", "values", "scores"])
+def test_a_sample_without_the_array_is_a_full_drop_of_any_kind(kind: str) -> None:
+    tally = Tally(Judged("y", kind))
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        dense = rng.dirichlet(np.ones(4), 1) if kind != "exact" else np.array([number % 3])
+        if number % 4:
+            tally.add(dense, dense)
+        else:
+            tally.miss(dense)
+    found = tally.drop(20)
+    assert found.drop is not None and found.drop.value == pytest.approx(0.25)
+    assert found.drop.low < 0.25 < found.drop.high
+    assert found.missing == 5 and "5 of 20 samples" in found.note
+    assert [number for number, drop in enumerate(found.drops) if drop == 1.0] == [0, 4, 8, 12, 16]
+    if kind in ("classes", "exact"):
+        assert found.top1 is not None and found.top1.value == pytest.approx(0.75)
+    if kind != "exact":
+        assert found.cosine is not None and found.cosine < 0.95
