@@ -148,7 +148,7 @@ class Manager:
         self.warnings.extend(summary.resized(model, pruned))
         self._check(pruned, item, last)
         proof = self._prove(item, subject, plan, pruned)
-        groups = summary.groups(subject.analysis, plan)
+        groups = summary.groups(subject.analysis, plan, item)
         narrow = _narrowed(subject, plan, pruned)
         zeros = self._zeros(pruned, plan)
         return Step(item, pruned, proof, groups, plan, zeros=zeros, narrow=narrow, ratio=ratio)

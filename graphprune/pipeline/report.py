@@ -64,7 +64,9 @@ class Scores:
 class GroupReport:
     """One group: width before and after, or why it may not shrink, which node says so, what would free it.
 
-    `depth` is the place of the node that makes its units, counted from the inputs.
+    `depth` is the place of the node that makes its units, counted from the inputs; `least` how many units the
+    arguments of the pass leave in any case, 0 where it has no such arguments; `shared` says that they live in
+    a layer that is applied more than once.
     """
 
     id: str
@@ -75,6 +77,8 @@ class GroupReport:
     scores: Scores | None = None
     unblock: str = ""
     depth: int = 0
+    least: int = 0
+    shared: bool = False
 
 
 @dataclass(frozen=True)

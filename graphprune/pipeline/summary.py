@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphprune.pipeline import histogram
+from graphprune.pipeline.planfile import Replay
 from graphprune.pipeline.report import GroupReport, Scores
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from graphprune.axes import Analysis, Group
+    from graphprune.pipeline.passes import Pass
     from graphprune.prune.plan import Plan
 
 
-def groups(analysis: Analysis, plan: Plan | None = None) -> tuple[GroupReport, ...]:
-    """Every group in the order of the analysis; without a plan, everything is kept."""
+def groups(analysis: Analysis, plan: Plan | None = None, item: Pass | None = None) -> tuple[GroupReport, ...]:
+    """Every group in the order of the analysis; without a plan, everything is kept.
+
+    Args:
+        analysis: of the model before.
+        plan: what was decided.
+        item: the pass that did, whose arguments say how far each group may go.
+    """
     cuts = plan.cuts if plan is not None else {}
     scores = plan.scores if plan is not None else {}
     places = {node: at for at, node in enumerate(analysis.model.graph.all_nodes())}
@@ -35,9 +43,28 @@ def groups(analysis: Analysis, plan: Plan | None = None) -> tuple[GroupReport, .
                 scores=_scores(scores.get(group.id), kept),
                 unblock=group.pin.unblock if group.pin else "",
                 depth=_depth(group, places),
+                least=_least(group, item),
+                shared=_shared(group),
             )
         )
     return tuple(rows)
+
+
+def _least(group: Group, item: Pass | None) -> int:
+    """The fewest Units that the arguments of a pass leave, by floor and steps; 0 where it has neither."""
+    from graphprune.prune.select import alignment, lowest
+
+    item = item.item if isinstance(item, Replay) else item
+    align, share = getattr(item, "align", None), getattr(item, "min_keep", None)
+    if align is None or not isinstance(share, float) or group.pin:
+        return 0
+    return lowest(group, alignment(group, align), share)
+
+
+def _shared(group: Group) -> bool:
+    """Whether its Units live in a layer that is applied more than once."""
+    whole = (each for each in group.slices if each.role in ("source", "sink"))
+    return any(len(each.use.value.uses()) > 1 for each in whole)
 
 
 def _depth(group: Group, places: Mapping[ir.Node, int]) -> int:

@@ -60,15 +60,26 @@ def ladder(number: int, group: Group, scores: Scores, multiple: int, min_keep: f
     below the Group's floor or `min_keep` of its Units.
     """
     rows = group.removals(scores)
-    floor = max(1, group.floor, int(np.ceil(min_keep * group.size - 1e-9)))
-    removed = np.arange(1, len(rows)) * rows.shape[1]
-    kept = group.size - removed
-    removed = removed[(kept >= floor) & (kept % multiple == 0)]
+    removed = _legal(group, rows.shape[1], multiple, min_keep)
     order = rows.ravel()
     total = np.concatenate([[0.0], np.cumsum(scores[order])])
     starts = np.concatenate([[0], removed[:-1]])
     means = (total[removed] - total[starts]) / (removed - starts) if removed.size else np.empty(0)
     return Ladder(number, order, removed, np.maximum.accumulate(means))
+
+
+def lowest(group: Group, multiple: int, min_keep: float) -> int:
+    """Units that stay where a Group goes as far as it may."""
+    blocks = 1 if group.block is None else len(np.unique(group.block))
+    return group.size - int(_legal(group, blocks, multiple, min_keep).max(initial=0))
+
+
+def _legal(group: Group, blocks: int, multiple: int, min_keep: float) -> Ids:
+    """Numbers of Units that may go."""
+    floor = max(1, group.floor, int(np.ceil(min_keep * group.size - 1e-9)))
+    removed = np.arange(1, group.size // blocks) * blocks
+    kept = group.size - removed
+    return np.asarray(removed[(kept >= floor) & (kept % multiple == 0)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from graphprune.ir.names import escape
 from graphprune.pipeline.report import (
@@ -118,7 +119,7 @@ def pinned(item: PassReport) -> Table:
 
 
 def asked(report: Report, at: int) -> tuple[str, ...]:
-    """What a pass was asked for against what it got, with what went along; and the Group that lost most.
+    """What a pass was asked for against what it got, what went along, and which Groups gave more than others.
 
     Args:
         report: of the whole compile.
@@ -126,13 +127,32 @@ def asked(report: Report, at: int) -> tuple[str, ...]:
     """
     item, before = report.passes[at], (report.passes[at - 1].size if at else report.before)
     lines = [_against(each, before, item.size) for each in report.budgets if each.item == item.text]
-    most = max(item.groups, key=lambda group: 1 - group.kept / max(1, group.width), default=None)
-    if lines and most is not None and item.zeros is None and most.kept < most.width:
-        gone = most.width - most.kept
-        lines.append(
-            f"most went from {escape(most.id)}: {gone} of {most.width} ({numbers.share(gone, most.width)})"
-        )
+    if lines and item.zeros is None:
+        lines += _unevenly(item.groups)
     return tuple(dict.fromkeys(lines))
+
+
+def _unevenly(found: Sequence[GroupReport]) -> Iterator[str]:
+    """Which Groups gave more than others: the one that lost most, those at their floor, shared layers."""
+    cut = [group for group in found if group.kept < group.width]
+    if not cut:
+        return
+    most = max(cut, key=lambda group: 1 - group.kept / group.width)
+    yield f"most went from {escape(most.id)}: {_gone([most])}"
+    floor = [group for group in cut if group.kept <= group.least]
+    if floor:
+        noun = "group has" if len(floor) == 1 else "groups have"
+        first = f"{escape(floor[0].id)} keeps {floor[0].kept} of {floor[0].width}"
+        yield f"{len(floor)} {noun} no step left (min-keep, align): {first}"
+    shared = [group for group in found if group.shared and not group.pin]
+    if any(group.kept < group.width for group in shared):
+        yield f"units of layers that are applied more than once: {_gone(shared)}"
+
+
+def _gone(found: Sequence[GroupReport]) -> str:
+    whole = sum(group.width for group in found)
+    gone = whole - sum(group.kept for group in found)
+    return f"{gone} of {whole} ({numbers.share(gone, whole)})"
 
 
 def _against(budget: BudgetReport, before: Size, after: Size) -> str:

@@ -9,7 +9,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+import graphprune
 from graphprune.cli.main import main
+from graphprune.report.compiled import asked
+from tests.proof.building import model as built
 
 from .conftest import Run, small_model
 
@@ -294,6 +297,28 @@ def test_what_was_asked_stands_against_what_was_got(run: Run) -> None:
     assert "most went from conv1.weight:0: " in shown
     shown = run(*SMALL, "--force", "--passes", "prune(params=0.4, align=1)").out
     assert "asked params=0.4, left 0.3" in shown
+    assert "no step left" not in shown
+    shown = run(*SMALL, "--force", "--passes", "prune(ratio=0.8, scope=local, align=8)").out
+    assert "2 groups have no step left (min-keep, align): conv1.weight:0 keeps 8 of 16" in shown
+
+
+def test_units_of_layers_that_are_applied_twice_are_told_apart() -> None:
+    twice = built(
+        """(float[n,6] x, float[n,6] z) => (float[n,5] y) {
+            a = MatMul(x, up) b = Relu(a) c = MatMul(z, up) d = Relu(c) e = Add(b, d)
+            f = MatMul(e, mid) g = Relu(f) y = MatMul(g, down)
+        }""",
+        18,
+        up=(6, 8),
+        mid=(8, 8),
+        down=(8, 5),
+    )
+    report = graphprune.compile(twice, "prune(ratio=0.5, scope=local, align=1)", bench=False).report
+    assert {group.id: group.shared for group in report.passes[0].groups if not group.pin} == {
+        "up:1": True,
+        "mid:1": False,
+    }
+    assert "units of layers that are applied more than once: 4 of 8 (50.0 %)" in asked(report, 0)
 
 
 def test_options_complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
