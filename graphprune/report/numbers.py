@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+TINY = 1e-300
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K"))
 
 
@@ -34,5 +35,7 @@ def milliseconds(value: float) -> str:
 
 
 def score(value: float | None) -> str:
-    """A saliency or an error."""
-    return "" if value is None else f"{value:.3g}"
+    """A saliency or an error; what is next to the smallest number that there is stands for zero."""
+    if value is None:
+        return ""
+    return "0" if abs(value) < TINY else f"{value:.3g}"

@@ -34,9 +34,10 @@ def masked() -> Report:
 
 def timed(report: Report, verdict: str, speedup: float) -> Report:
     """As if latency had been measured."""
-    times = (2.0, 2.0 / speedup, 1.9, 1.9 / speedup)
+    medians = (2.0, 2.0 / speedup, 1.9, 1.9 / speedup)
     spread = (speedup, speedup * 0.9, speedup * 1.1)
-    return replace(report, latency=LatencyReport(*times, *spread, verdict, 1, 99, "thread CPU"))
+    latency = LatencyReport(*medians, *spread, verdict, 1, 99, "thread CPU")
+    return replace(report, latency=latency)
 
 
 def long(report: Report, groups: int = 300) -> Report:

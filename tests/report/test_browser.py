@@ -35,6 +35,11 @@ COLOURS = """(names) => {
     const sheet = getComputedStyle(document.documentElement);
     return Object.fromEntries(names.map((name) => [name, sheet.getPropertyValue(`--${name}`).trim()]));
 }"""
+CROPPED = """() => [...document.querySelectorAll("svg text")].filter((each) => {
+    const box = each.getBoundingClientRect(), whole = each.closest("svg").getBoundingClientRect();
+    const seen = box.width && getComputedStyle(each).opacity !== "0";
+    return seen && (box.left < whole.left - 1 || box.right > whole.right + 1);
+}).map((each) => each.textContent)"""
 DRAWN = """() => {
     const filled = (path) => {
         const box = path.getBoundingClientRect(), fill = getComputedStyle(path).fill;
@@ -104,6 +109,7 @@ def test_nothing_is_outside_and_nothing_goes_wrong(
     page, wrong = shown(browser, file, width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(OUTSIDE) == []
+    assert page.evaluate(CROPPED) == []
     if width > 1000:
         assert page.evaluate(CLIPPED) == []
     page.context.close()

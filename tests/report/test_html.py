@@ -51,7 +51,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-@pytest.fixture(params=["compiled", "masked", "many", "copied"])
+@pytest.fixture(scope="session", params=["compiled", "masked", "many", "copied"])
 def page(request: pytest.FixtureRequest) -> Page:
     """Pages of several kinds."""
     if request.param == "copied":
@@ -111,6 +111,14 @@ def test_noise_is_no_speed_up_and_a_loss_is_told(compiled: Report) -> None:
     assert "2.00x slower" in Page(render(timed(compiled, "slower", 0.5))).said
 
 
+def test_a_score_of_nothing_is_zero(compiled: Report) -> None:
+    (item,) = compiled.passes
+    scored = next(group for group in item.groups if group.scores)
+    tiny = replace(scored, scores=replace(scored.scores, low=5e-324))
+    said = Page(render(of_pass(compiled, groups=(tiny,)))).said
+    assert "e-324" not in said
+
+
 def test_what_was_not_measured_is_not_shown(masked: Report) -> None:
     said = Page(render(masked)).said
     assert "Accuracy not measured give --calibration or --inputs" in said
@@ -139,7 +147,7 @@ def test_pins_say_what_would_free_them(compiled: Report) -> None:
     (item,) = compiled.passes
     groups = tuple(replace(group, unblock="fix=h") if group.pin else group for group in item.groups)
     said = Page(render(of_pass(compiled, groups=groups))).said
-    assert "classifier.weight:0 10 graph output 'logits' logits fix=h" in said
+    assert "classifier.weight:0 10 graph output 'logits': logits fix=h" in said
 
 
 def test_masks_are_shown_by_tensor(masked: Report) -> None:

@@ -15,7 +15,8 @@ from graphprune.report.html.verdict import verdict
 
 def render(report: Report) -> str:
     """The page as text."""
-    title = f"{PurePath(report.output).name or 'nothing written'} from {PurePath(report.source).name}"
+    source, output = (PurePath(path).name for path in (report.source, report.output))
+    title = f"{output} from {source}" if output else f"{source}, nothing written"
     found = [
         sections.warnings(report),
         sections.result(report),

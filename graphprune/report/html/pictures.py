@@ -86,12 +86,13 @@ def bars(rows: list[Row], parts: Sequence[Part], unit: str) -> Row:
     names: Json = list(dict.fromkeys(row["name"] for row in rows))
     return {
         "height": {"step": 14},
+        "padding": {"left": 24, "top": 5, "right": 5, "bottom": 5},
         "data": {"values": plain(rows)},
         "mark": {"type": "bar", "strokeWidth": 1, "aria": False},
         "encoding": {
             "y": {"field": "name", "type": "nominal", "sort": names, "title": None},
             "yOffset": {"field": "part", "sort": [part.name for part in parts]},
-            "x": {"field": "value", "type": "quantitative", "title": unit},
+            "x": {"field": "value", "type": "quantitative", "axis": {"title": unit, "tickCount": 6}},
             **_colours(parts),
         },
     }

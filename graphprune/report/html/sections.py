@@ -162,21 +162,19 @@ def pinned(report: Report) -> Element | None:
     columns = (
         Column("group"),
         Column("width, units", True, True),
-        Column("why"),
-        Column("pinned by"),
+        Column("why, and the node that says so"),
         Column("what would unblock it"),
     )
     rows = (
         (
             tag("code", group.id),
             Cell(str(group.width), group.width),
-            group.pin,
-            tag("code", group.pin_node),
-            group.unblock or "nothing that graphprune knows of",
+            tag("span", group.pin, ": ", tag("code", group.pin_node)),
+            group.unblock or "nothing that is known",
         )
         for group in sorted(found.values(), key=lambda group: group.depth)
     )
-    return section("What may not shrink", grid("Pinned groups", columns, rows, "groups"), key="pinned")
+    return section("What may not shrink", grid("Pinned groups", columns, rows, "pinned groups"), key="pinned")
 
 
 def outputs(report: AgreementReport | None) -> Element | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from xml.etree.ElementTree import Element
 
@@ -34,8 +34,11 @@ class Card:
 
 def verdict(report: Report) -> Element:
     """All cards, with what failed above them."""
-    cards = (_speed(report), _bytes(report), _agreement(report.agreement), _proof(report))
     alarms = [tag("p", tag("strong", "✕ "), line, class_="alarm") for line in _alarms(report)]
+    gains = [_speed(report), _bytes(report)]
+    if alarms:  # what is gained at the cost of what fails is no success
+        gains = [replace(card, tone="plain") if card.tone == "good" else card for card in gains]
+    cards = (*gains, _agreement(report.agreement), _proof(report))
     heading = tag("h2", "Verdict", id="verdict")
     listed = tag("ul", *(card.draw() for card in cards), class_="cards")
     return tag("section", heading, *alarms, listed, class_="verdict", aria_labelledby="verdict")
@@ -72,7 +75,9 @@ def _bytes(report: Report) -> Card:
 
 
 def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "100 %"
+    if not whole:
+        return "100 %"
+    return f"{100 * part / whole:.0f} %" if part >= 0.01 * whole else "less than 1 %"
 
 
 def _agreement(report: AgreementReport | None) -> Card:
