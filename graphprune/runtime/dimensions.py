@@ -115,13 +115,17 @@ def candidates(model: ir.Model, shapes: Mapping[str, Sequence[int]], batch: int)
 
 
 def _dims(value: ir.Value) -> tuple[int | str | None, ...]:
-    """Sizes, symbol names, or None; sizes below 1 are an exporter's way to write "open"."""
+    """Sizes, symbol names, or None; sizes below 1 and `?` are an exporter's way to write "open"."""
     if not isinstance(value.type, ir.TensorType):
         raise ModelError(f"the input {value.name!r} is not a tensor; such inputs are not supported")
     if value.shape is None:
         raise ModelError(f"the input {value.name!r} has no declared rank", SHAPE_HINT)
     raw = (dim if isinstance(dim, int) else dim.value for dim in value.shape)
-    return tuple(None if isinstance(dim, int) and dim < 1 else dim for dim in raw)
+    return tuple(None if _nameless(dim) else dim for dim in raw)
+
+
+def _nameless(dim: int | str | None) -> bool:
+    return dim < 1 if isinstance(dim, int) else not re.search(r"\w", dim or "")
 
 
 def _open_axes(value: ir.Value) -> list[int]:

@@ -28,6 +28,12 @@ def test_floats_are_standard_normal_and_seeded(build):
     assert not np.array_equal(x, default_inputs(model, seed=1)["x"])
 
 
+def test_open_dimensions_without_a_name_are_none_of_one_size(build):
+    model = build("(float[b,3,p,q] x) => (float[b,3,p,q] y) { y = Relu(x) }")
+    model.graph.inputs[0].shape = ir.Shape(["?", 3, "?", "?"])
+    assert default_inputs(model, {"x": (1, 3, 48, 192)})["x"].shape == (1, 3, 48, 192)
+
+
 def test_two_inputs_differ(build):
     feeds = default_inputs(build("(float[b,9] p, float[b,9] q) => (float[b,9] y) { y = Add(p, q) }"))
     assert not np.array_equal(feeds["p"], feeds["q"])
