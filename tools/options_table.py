@@ -19,7 +19,7 @@ INTRO = """# Options
 
 ## Everywhere
 
-One set: the command line, the functions of the same name in Python (`find_groups` takes what `inspect` does)
+One set: the command line, the functions of the same name in Python (`find_groups` takes what `explain` does)
 and the `[options]` of a recipe take the same values, checked alike. The command line wins over a recipe, and
 where both give a mapping, name by name.
 

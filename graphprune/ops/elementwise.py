@@ -297,7 +297,14 @@ ROWS = (
         )
         for name, what in SOFTMAX.items()
     ),
-    Record(ops("LRN"), channel_window, "out = in; channels are fixed", "frozen", shaping=SAME),
+    Record(
+        ops("LRN"),
+        channel_window,
+        "out = in; channels are fixed",
+        "frozen",
+        shaping=SAME,
+        traits=traits(Trait.OTHER_NORM),
+    ),
     Record(ops("LpNormalization"), lp_norm, "out = in", "reduction", shaping=SAME),
     Record(
         ops("MeanVarianceNormalization"),
@@ -305,6 +312,7 @@ ROWS = (
         "out = in; normalised axes are fixed",
         "frozen",
         shaping=SAME,
+        traits=traits(Trait.OTHER_NORM),
     ),
     Record(ops("Trilu CumSum"), scan, "out = in; the axes of Trilu are fixed", "reduction", shaping=SAME),
     Record(

@@ -305,6 +305,11 @@ def causal_conv_shape(at: Sized) -> list[Shape | None]:
     return [x, (x[0], x[1], (length, length)) if plain else None]
 
 
+BLOCKED = {
+    "AveragePool MaxPool GlobalAveragePool GlobalMaxPool": Trait.WINDOW,
+    "ReorderInput ReorderOutput": Trait.BLOCKS,
+    "Upsample": Trait.RESIZE,
+}
 PRODUCTS = {"FusedMatMul TransposeMatMul": traits(Trait.PRODUCT), "FusedMatMulActivation": traits()}
 ROWS = (
     *(
@@ -434,7 +439,13 @@ ROWS = (
         shaping=Shaping(conv_shape(last=True)),
         layer=Layer(1, 0, 1, bias=2, kernel="columns", result="fused"),
     ),
-    Record(ops("NhwcMaxPool", "com.microsoft"), nhwc_pool, "batch and channels pass", "parallel"),
+    Record(
+        ops("NhwcMaxPool", "com.microsoft"),
+        nhwc_pool,
+        "batch and channels pass",
+        "parallel",
+        traits=traits(Trait.WINDOW),
+    ),
     Record(
         ops("GroupNorm SkipGroupNorm", "com.microsoft"),
         group_norm,
@@ -442,6 +453,7 @@ ROWS = (
         "parallel",
         "scale, bias, `groups`",
         shaping=Shaping(twice),
+        traits=traits(Trait.OTHER_NORM),
     ),
     Record(
         ops("CausalConvWithState") + ops("CausalConvWithState", "com.microsoft"),
@@ -488,13 +500,14 @@ ROWS = (
         "frozen",
         macs=macs.unknown,
     ),
-    Record(
-        ops(
-            "AveragePool MaxPool GlobalAveragePool GlobalMaxPool ReorderInput ReorderOutput Upsample",
-            "com.microsoft.nchwc",
-        ),
-        opaque,
-        "all axes fixed: channels are stored in hardware blocks",
-        "frozen",
+    *(
+        Record(
+            ops(names, "com.microsoft.nchwc"),
+            opaque,
+            "all axes fixed: channels are stored in hardware blocks",
+            "frozen",
+            traits=traits(what),
+        )
+        for names, what in BLOCKED.items()
     ),
 )

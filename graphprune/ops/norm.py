@@ -195,6 +195,7 @@ ROWS = (
         "parallel",
         "scale, bias, `num_groups`",
         shaping=SAME,
+        traits=traits(Trait.OTHER_NORM),
     ),
     Record(
         ops("LayerNormalization") + ops("LayerNormalization", "com.microsoft"),

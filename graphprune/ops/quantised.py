@@ -420,6 +420,7 @@ ROWS = (
         "batch and channels pass",
         "parallel",
         held=held(0),
+        traits=traits(Trait.WINDOW),
     ),
     Record(
         ops("QLinearGlobalAveragePool", "com.microsoft"),
@@ -428,6 +429,7 @@ ROWS = (
         "parallel",
         shaping=Shaping(global_pool),
         held=held(0),
+        traits=traits(Trait.WINDOW),
     ),
     Record(
         ops("QLinearReduceMean", "com.microsoft"),

@@ -177,6 +177,7 @@ ROWS = (
         "batch and channels pass; spatial axes are fixed",
         "parallel",
         shaping=Shaping(kind=None, axes="windows"),
+        traits=traits(Trait.WINDOW),
     ),
     Record(
         ops("GlobalMaxPool GlobalLpPool"),
@@ -184,6 +185,7 @@ ROWS = (
         "batch and channels pass; spatial axes are fixed",
         "parallel",
         shaping=Shaping(global_pool),
+        traits=traits(Trait.WINDOW),
     ),
     Record(
         ops("GlobalAveragePool"),
@@ -192,6 +194,7 @@ ROWS = (
         "count",
         "multiplies by kept/original count",
         shaping=Shaping(global_pool),
+        traits=traits(Trait.WINDOW),
     ),
     Record(
         ops("Resize Upsample"),
@@ -201,5 +204,11 @@ ROWS = (
         "channel entry of `sizes`",
         traits=traits(Trait.RESIZE),
     ),
-    Record(ops("GridSample RoiAlign MaxRoiPool"), sample, "channels pass", "parallel"),
+    Record(
+        ops("GridSample RoiAlign MaxRoiPool"),
+        sample,
+        "channels pass",
+        "parallel",
+        traits=traits(Trait.WINDOW),
+    ),
 )

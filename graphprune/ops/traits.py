@@ -23,6 +23,7 @@ class Trait(Enum):
     CONCAT = "its inputs, one after the other along an axis"
     REPEAT = "the elements of input 0 several times"
     RESIZE = "the same picture with another number of pixels"
+    BLOCKS = "input 0 in another order in memory, with channels in blocks or no longer"
     SIZES = "reads sizes, and no element"
     QUANTISE = "numbers to codes"
     DEQUANTISE = "codes to numbers"
@@ -43,6 +44,8 @@ class Trait(Enum):
     BATCH_NORM = "scales and shifts every channel by stored statistics"
     CHANNEL_NORM = "normalises every channel by itself"
     WIDTH_NORM = "normalises over a width, and does nothing else"
+    OTHER_NORM = "normalises over what is neither one channel nor a width"
+    WINDOW = "sums up or picks from windows of input 0"
 
     # -- order
     SELECT = "finds the largest along an axis"

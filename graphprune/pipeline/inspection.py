@@ -16,6 +16,7 @@ from graphprune.pipeline.origin import Origin, stated
 from graphprune.pipeline.report import Size
 from graphprune.pipeline.samples import Given
 from graphprune.pipeline.settings import Looking
+from graphprune.pipeline.timed import Times
 from graphprune.shown import Shown
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Inspection(Shown):
     groups: tuple[GroupLine, ...]
     notes: tuple[str, ...] = ()
     origin: Origin | None = None
+    times: Times | None = None
 
 
 def inspect(

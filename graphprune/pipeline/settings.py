@@ -119,6 +119,13 @@ class Timing(Running):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inspecting(Timing):
+    """How a model is looked at (`inspect`)."""
+
+    time: bool = option(False, Flag(), "Also run the model, and show where its time goes.", recipe=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparing(Timing):
     """How two models are compared (`validate`)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphprune.ir.names import escape
 from graphprune.pipeline.inspection import GroupLine, Inspection, Port
-from graphprune.report import numbers, sizes
+from graphprune.report import numbers, sizes, timed
 from graphprune.report.table import Table
 
 
@@ -15,6 +15,7 @@ def tables(result: Inspection) -> tuple[Table, ...]:
     columns = ("group", ">width", ">params", ">MACs", ">slices")
     shown = [_totals(result), _operators(result)]
     note = "" if free else "nothing in this model can be pruned"
+    shown += timed.tables(result.times) if result.times else ()
     shown.append(Table("Groups that may shrink", columns, free, note))
     if pinned:
         shown.append(Table("Pinned groups", ("group", ">width", "why", "node", "to unblock"), pinned))

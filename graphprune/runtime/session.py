@@ -44,6 +44,7 @@ UNKNOWN = "ONNX Runtime knows no operator"
 GRACE_SECONDS = 5.0
 abandoned = threading.Event()
 """Set once a run could not be stopped; tearing ONNX Runtime down below it would abort the process."""
+OPTIMISED = "optimised.onnx"
 LARGE = 2**26
 """Bytes of weights below which it does not matter whether ONNX Runtime rearranges them."""
 TEXT_LIMIT = 8000  # names in a hostile model, and so in its errors, may be very long
@@ -112,6 +113,10 @@ class Session:
         """Run and drop the result: the bare call that a latency measurement times."""
         self._call(feeds, None)
 
+    def end_trace(self) -> Path:
+        """The file with what was traced, of a session that was opened with `trace`; it traces no further."""
+        return Path(self._ort.end_profiling())
+
     def _check_names(self, feeds: Feeds) -> None:
         for name in feeds:
             if name not in self.inputs:
@@ -138,6 +143,7 @@ def open_session(
     exact: bool = False,
     rearrange: bool = True,
     providers: Sequence[str] = CPU_ALONE,
+    trace: Path | None = None,
 ) -> Session:
     """Load a model into ONNX Runtime.
 
@@ -158,13 +164,15 @@ def open_session(
         rearrange: let ONNX Runtime hold large weights in the order in which its kernels want them: another
             copy, which pays where a session runs often.
         providers: what runs it, each node on the first that has a kernel for it.
+        trace: a folder for the time of every node in every run, and for the graph as it runs
+            (`runtime.profile` reads both).
 
     Raises:
         ModelError: ONNX Runtime does not load the model; an unknown operator is named.
         ArgumentError: an extra output names no value, or a provider is not installed.
     """
     chosen = installed(tuple(providers))
-    options = partial(_options, threads, optimise, deterministic, flush_denormals)
+    options = partial(_options, threads, optimise, deterministic, flush_denormals, trace)
     if isinstance(model, Path) and not extra_outputs and not exact and (name := _utf8(model)):
         try:
             return _create(name, options(), chosen)
@@ -248,7 +256,9 @@ def _without_signature(text: str) -> str:
     return text
 
 
-def _options(threads: int, optimise: bool, deterministic: bool, flush_denormals: bool) -> ort.SessionOptions:
+def _options(
+    threads: int, optimise: bool, deterministic: bool, flush_denormals: bool, trace: Path | None
+) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -258,6 +268,12 @@ def _options(threads: int, optimise: bool, deterministic: bool, flush_denormals:
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     if flush_denormals:
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if trace is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(trace / "trace")
+        options.optimized_model_filepath = str(trace / OPTIMISED)
+        key = "session.optimized_model_external_initializers_"
+        options.add_session_config_entry(f"{key}file_name", "weights.bin")
     return options
 
 
