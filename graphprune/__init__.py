@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         check,
         compile,
         cut,
+        lower,
         validate,
     )
     from graphprune.errors import GraphpruneError
@@ -51,6 +52,7 @@ __all__ = [
     "find_groups",
     "inspect",
     "list_passes",
+    "lower",
     "passes",
     "validate",
 ]

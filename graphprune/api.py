@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal
 from graphprune.errors import ArgumentError
 from graphprune.forms import Data, ModelLike, PathLike, as_model, as_samples, name_of
 from graphprune.pipeline.calls import as_call, called_as
-from graphprune.pipeline.option import Whole, Word, path_of
-from graphprune.pipeline.settings import Checking, Choosing, Comparing, Settings, Timing
+from graphprune.pipeline.option import Whole, Word, options, path_of
+from graphprune.pipeline.settings import Checking, Choosing, Comparing, Lowering, Settings, Timing
 
 if TYPE_CHECKING:
     from graphprune.labels.options import LayerNorm
@@ -151,6 +151,45 @@ def cut(asked: _Cut) -> Result:
         command=as_call("graphprune.cut", asked, remove=item.remove),
     )
     return run(job, asked)
+
+
+@dataclass(frozen=True)
+class _Lower(Lowering):
+    model: ModelLike
+    output: PathLike | None = None
+    inputs: Data = field(default=None, kw_only=True)
+    force: bool = field(default=False, kw_only=True)
+
+
+@called_as(_Lower)
+def lower(asked: _Lower) -> Result:
+    """Rewrite a model into an equal one that ONNX Runtime runs faster, and prove that it is equal.
+
+    Args:
+        model: what to rewrite.
+        output: where the model goes; None writes nothing.
+        inputs: samples to prove and time on; generated when not given.
+        force: replace the output if it exists.
+
+    Raises:
+        GraphpruneError: bad input, or an output that cannot be written.
+
+    Example:
+        >>> import graphprune
+        >>> graphprune.lower("models/digits_cnn/model.onnx").report.lowering.taken_back
+        ()
+    """
+    from graphprune.pipeline.compile import Job, run
+
+    job = Job(
+        model=as_model("model", asked.model),
+        output=path_of("output", asked.output) if asked.output is not None else None,
+        inputs=as_samples("inputs", asked.inputs),
+        command=as_call("graphprune.lower", asked),
+        lower=True,
+    )
+    own = {each.name: getattr(asked, each.name) for each in options(Lowering)}
+    return run(job, Settings(**own, force=asked.force))
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,16 @@ def judge(
         PromiseError: one is missed.
     """
     found = [verdict for number, step in enumerate(steps) for verdict in _verdicts(number, step, sizes)]
-    missed = [verdict.missed for verdict in found if verdict.missed]
-    if missed and not allow_short:
-        raise PromiseError("\n".join(missed), HINT)
+    misses = [verdict.missed for verdict in found if verdict.missed]
+    if misses and not allow_short:
+        raise PromiseError("\n".join(misses), HINT)
     lines = [line for verdict in found for line in (verdict.missed, verdict.behind) if line]
     return tuple(verdict.report for verdict in found), tuple(lines)
+
+
+def missed(steps: Sequence[Step], sizes: Sequence[Size]) -> bool:
+    """Whether any budget is missed."""
+    return any(each.missed for number, step in enumerate(steps) for each in _verdicts(number, step, sizes))
 
 
 def _verdicts(number: int, step: Step, sizes: Sequence[Size]) -> Iterator[Verdict]:

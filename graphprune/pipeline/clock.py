@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-TIMED = ("load", "normalise", "analyse", "decide", "rewrite", "check", "save")
+TIMED = ("load", "normalise", "analyse", "decide", "rewrite", "lower", "check", "save")
 """The phases that a compile is compared by; proof and bench are reported beside them."""
 
 

@@ -18,11 +18,13 @@ from graphprune.ir.load import Source, load
 from graphprune.ir.normalise import normalise
 from graphprune.ir.scales import fit_scales, said
 from graphprune.ir.set_shapes import declare_sizes, set_shapes
+from graphprune.lowering.lower import lowered
 from graphprune.ops import record_of
 from graphprune.pipeline import budgets, fingerprint, measure, origin, registry, reproducer, verdict
 from graphprune.pipeline.agreement import OpenedOnce
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
+from graphprune.pipeline.lowering import Lowering, Outcome, lower_result, rules_of
 from graphprune.pipeline.manager import Manager, Step
 from graphprune.pipeline.option import path_of
 from graphprune.pipeline.output import copy, model_bytes, require_apart, require_free, write
@@ -58,7 +60,8 @@ if TYPE_CHECKING:
 class Job:
     """What to compile: a model, the passes or the plan to replay, and where the result goes, if anywhere.
 
-    `command` is the line or the call that asked for it.
+    `command` is the line or the call that asked for it. With `lower` it is lowered even where there are no
+    passes.
     """
 
     model: object
@@ -69,6 +72,7 @@ class Job:
     inputs: Given = None
     also_read: tuple[Path, ...] = ()
     command: str = ""
+    lower: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -87,7 +91,7 @@ class Job:
     @property
     def copies(self) -> bool:
         """Whether nothing is asked of any pass."""
-        return not self.passes and self.plan is None
+        return not self.passes and self.plan is None and not self.lower
 
     @property
     def pipeline(self) -> str:
@@ -229,9 +233,11 @@ class _Compile:
         steps = Manager(self.settings, self.clock, samples, given=before).run(dense, sizes, passes)
         with self.clock.phase("report"):
             after = [measure.size(step.model, self.settings.shape) for step in steps]
-        counted = self._judged(before, steps, after)
+        lowering, counted = self._lowered(dense, steps, samples, [before, *after])
+        if lowering is not None and steps:
+            steps = (*steps[:-1], replace(steps[-1], model=lowering.model))
         agreement = self._compared(source, OpenedOnce(dense, self.settings), steps, outputs, samples)
-        return self._finish(source, dense, steps, samples, agreement, counted)
+        return self._finish(source, dense, steps, samples, agreement, counted, lowering)
 
     @property
     def _copies(self) -> bool:
@@ -286,10 +292,21 @@ class _Compile:
         self.notes = (*self.notes, *lines, *verdict.gate(report, self.settings))
         return report
 
-    def _judged(self, given: Size, steps: tuple[Step, ...], after: list[Size]) -> Counted:
-        """Every budget of every pass or plan against the final model, whatever was foreseen."""
-        found, lines = budgets.judge(steps, [given, *after], self.settings.allow_short)
-        return Counted([given, *after], found, lines)
+    def _lowered(
+        self, dense: ir.Model, steps: tuple[Step, ...], samples: Samples, sizes: list[Size]
+    ) -> tuple[Outcome | None, Counted]:
+        """The result, lowered if it is to be, and the budgets; parameters and MACs count before that."""
+        outcome, written = None, sizes
+        how = rules_of(self.settings, self.job.plan) if steps or self.job.lower else None
+        if how is not None:
+            self.settings.progress(0, 0, "lower")
+            kept = set(self.defaults.weights) if self.settings.keep_initializer_inputs else set()
+            outcome = lower_result(
+                dense, steps, sizes, Lowering(samples, kept, self.settings, self.clock), how
+            )
+            written = [*sizes[:-1], replace(sizes[-1], bytes=outcome.size.bytes)]
+        found, lines = budgets.judge(steps, sizes, self.settings.allow_short)
+        return outcome, Counted(written, found, (*lines, *(outcome.warnings if outcome else ())))
 
     @property
     def _fix(self) -> Fixed:
@@ -323,14 +340,16 @@ class _Compile:
         samples: Samples,
         agreement: AgreementReport | None,
         counted: Counted,
+        lowering: Outcome | None,
     ) -> Result:
-        pruned = steps[-1].model if steps else dense
-        latency = self._latency(dense, pruned, samples)
+        pruned = lowering.model if lowering is not None else steps[-1].model if steps else dense
+        latency = self._latency(source, dense, pruned, samples, lowering)
         self.settings.progress(0, 0, "save")
         with self.clock.phase("save"):
             # Last, so that whatever goes wrong before leaves nothing.
             entries = tuple(Entry(str(step.item), step.plan, step.forced) for step in steps)
-            plan_file = made(dense, entries, self.job.pipeline, self.fixed)
+            how = None if lowering is None else lowering.how
+            plan_file = made(dense, entries, self.job.pipeline, self.fixed, how)
             if self.settings.keep_initializer_inputs:
                 make_inputs(pruned, self.defaults.weights)
             origin.state(pruned, origin.of(source, plan_file) if self.settings.metadata else None)
@@ -341,6 +360,7 @@ class _Compile:
             generated=samples.generated,
             file_bytes=self._file_bytes(source, files),
             data=samples.said,
+            lowering=None if lowering is None else lowering.report,
             hashes={"structure": plan_file.structure, "weights": plan_file.weights} | report.hashes,
         )
         plans = tuple(step.plan for step in steps if step.plan is not None)
@@ -364,12 +384,19 @@ class _Compile:
             return None
         return FileBytes(source.bytes if source.path else None, model_bytes(self.job.output, files))
 
-    def _latency(self, dense: ir.Model, pruned: ir.Model, samples: Samples) -> LatencyReport | None:
+    def _latency(
+        self, source: Source, dense: ir.Model, pruned: ir.Model, samples: Samples, lowering: Outcome | None
+    ) -> LatencyReport | None:
+        """Against the file as it was given, and beside it against the dense model lowered like the result."""
         if not self.settings.bench:
             return None
         self.settings.progress(0, 0, "bench")
         with self.clock.phase("bench"):
-            return measure.latency(dense, pruned, samples.feeds[0], self.timed)
+            like = None
+            if lowering is not None and lowering.report.uses and not self.job.lower:
+                like, _ = lowered(dense, lowering.how)
+            timed = measure.Timed(source.path or source.model, self.fixed, dense, like, pruned)
+            return measure.latency(timed, samples.feeds[0], self.timed)
 
     def _report(
         self,

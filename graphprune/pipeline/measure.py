@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.errors import ModelError
+from graphprune.ir.arrays import Arrays
 from graphprune.ops import record_of
 from graphprune.pipeline.alike import fitting
 from graphprune.pipeline.opensizes import open_sizes
@@ -16,6 +20,8 @@ from graphprune.pipeline.settings import Timing
 
 if TYPE_CHECKING:
     from graphprune.ir.shapes import Sizes
+    from graphprune.runtime.latency import Subject
+    from graphprune.runtime.session import Session
 
 
 def size(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], sizes: Sizes | None = None) -> Size:
@@ -34,33 +40,84 @@ def size_as_given(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Siz
     return size(own, shapes, normalise(own, record_of))
 
 
-def latency(
-    before: ir.Model, after: ir.Model, feed: Mapping[str, np.ndarray], settings: Timing
-) -> LatencyReport:
-    """Interleaved runs of two models on one input, or on one each where a cut changed its shape."""
-    from graphprune.runtime.latency import Subject, measure
-    from graphprune.runtime.providers import together
-    from graphprune.runtime.session import open_session
+@dataclass(frozen=True)
+class Timed:
+    """What is timed: the file or model as it was given, the result, and the dense model lowered like it.
 
-    feeds = (feed, fitting(feed, after, settings))  # a cut may have narrowed caches, or taken them
+    Attributes:
+        given: the model before; None where it does not run.
+        fixed: inputs of it that became constants.
+        normal: its normal form.
+        dense: lowered, if the result is.
+        after: the result.
+    """
+
+    given: Path | ir.Model | None
+    fixed: Arrays
+    normal: ir.Model
+    dense: ir.Model | None
+    after: ir.Model
+
+
+def latency(timed: Timed, feed: Mapping[str, np.ndarray], settings: Timing) -> LatencyReport:
+    """Interleaved runs on one input, or on one each where a cut changed its shape.
+
+    The result is the baseline of the measurement, so that both speed-ups come with their intervals.
+    """
+    from graphprune.runtime.latency import Ratio, Subject, measure
+    from graphprune.runtime.providers import together
+
     subjects = [
-        Subject(name, open_session(model, threads=settings.threads, providers=settings.providers), given)
-        for name, model, given in zip(("before", "after"), (before, after), feeds, strict=True)
+        Subject("after", _opened(timed.after, settings), fitting(feed, timed.after, settings)),
+        _before(timed, feed, settings),
     ]
+    if timed.dense is not None:
+        subjects.append(Subject("dense", _opened(timed.dense, settings), feed))
     result = measure(subjects, run=settings.run)
-    dense, pruned = result.timings
+    pruned, dense, *others = result.timings
     ratio = result.ratios[0]
-    return LatencyReport(
+    report = LatencyReport(
         before_ms=1e3 * dense.cpu_median,
         after_ms=1e3 * pruned.cpu_median,
         before_p10_ms=1e3 * dense.cpu_p10,
         after_p10_ms=1e3 * pruned.cpu_p10,
-        speedup=1 / ratio.value,
-        speedup_low=1 / ratio.high,
-        speedup_high=1 / ratio.low,
-        verdict=ratio.verdict,
+        speedup=ratio.value,
+        speedup_low=ratio.low,
+        speedup_high=ratio.high,
+        verdict=Ratio("after", 1 / ratio.value, 1 / ratio.high, 1 / ratio.low).verdict,
         threads=settings.threads,
         rounds=result.rounds,
         clock=result.clock,
         providers=together(*(subject.session.providers for subject in subjects)),
     )
+    if not others:
+        return report
+    cut = result.ratios[1]
+    return replace(
+        report,
+        dense_ms=1e3 * others[0].cpu_median,
+        cut_speedup=cut.value,
+        cut_speedup_low=cut.low,
+        cut_speedup_high=cut.high,
+    )
+
+
+def _opened(model: ir.Model | Path, settings: Timing) -> Session:
+    from graphprune.runtime.session import open_session
+
+    return open_session(model, threads=settings.threads, providers=settings.providers)
+
+
+def _before(timed: Timed, feed: Mapping[str, np.ndarray], settings: Timing) -> Subject:
+    """The model as it was given; its normal form where ONNX Runtime does not run that."""
+    from graphprune.runtime.latency import Subject
+
+    if timed.given is not None:
+        given = {**feed, **timed.fixed}
+        try:
+            session = _opened(timed.given, settings)
+            session.run(given, settings.timeout)
+            return Subject("before", session, given)
+        except ModelError:
+            pass
+    return Subject("before", _opened(timed.normal, settings), feed)

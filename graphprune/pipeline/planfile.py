@@ -2,9 +2,10 @@
 
 Keys: `format`, `version`, `pipeline` (text), `fixed` (inputs that became constants), `structure` and
 `weights` (hashes of the normalised source model), `passes` (one entry per pass: `pass` text, `plan`, null
-where the pass made none, and `forced`: why its budget is left far behind) and `versions`. Tensors that a
-plan replaces, masks or adds lie in a safetensors file beside, keyed `<number of the pass>/replaced/<name>`,
-`.../masks/<name>` or `.../biases/<name>`.
+where the pass made none, and `forced`: why its budget is left far behind), `lowering` (the target, the hash
+of the table and the rules that lowered the result, null where it was not lowered) and `versions`. Tensors
+that a plan replaces, masks or adds lie in a safetensors file beside, keyed `<number of the
+pass>/replaced/<name>`, `.../masks/<name>` or `.../biases/<name>`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from graphprune.errors import ArgumentError, PluginError, PromiseError
 from graphprune.ir.fixed import Fixed, as_lists
 from graphprune.ir.names import quote
 from graphprune.ir.paths import exists
+from graphprune.lowering.lower import Rules
 from graphprune.pipeline import fingerprint, registry
 from graphprune.pipeline.amounts import MEASURES
 from graphprune.pipeline.passes import Context, Pass, Subject
@@ -58,6 +60,7 @@ class PlanFile(Shown):
     entries: tuple[Entry, ...]
     versions: Mapping[str, str]
     fixed: Mapping[str, object] = field(default_factory=dict)
+    lowering: Rules | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The content of plan.json."""
@@ -69,6 +72,7 @@ class PlanFile(Shown):
             "structure": self.structure,
             "weights": self.weights,
             "passes": [_entry_json(entry) for entry in self.entries],
+            "lowering": None if self.lowering is None else plain(self.lowering),
             "versions": dict(self.versions),
         }
 
@@ -193,10 +197,16 @@ def given(plan: object) -> PlanFile | Replay | None:
     raise ArgumentError(f"plan must be a path, a PlanFile or a Plan, got {type(plan).__name__}")
 
 
-def made(source: ir.Model, entries: tuple[Entry, ...], pipeline: str, fixed: Fixed) -> PlanFile:
+def made(
+    source: ir.Model,
+    entries: tuple[Entry, ...],
+    pipeline: str,
+    fixed: Fixed,
+    lowering: Rules | None = None,
+) -> PlanFile:
     """The plan file of a compile of a normalised model."""
     structure, weights = fingerprint.structure(source), fingerprint.weights(source)
-    return PlanFile(pipeline, structure, weights, entries, installed_versions(), as_lists(fixed))
+    return PlanFile(pipeline, structure, weights, entries, installed_versions(), as_lists(fixed), lowering)
 
 
 def _entry_json(entry: Entry) -> Json:
@@ -257,7 +267,15 @@ def _parse(content: Mapping[str, Json], tensors: Mapping[str, np.ndarray]) -> Pl
         entries=tuple(_entry(cast(dict[str, Json], item), at, tensors) for at, item in enumerate(passes)),
         versions={str(k): str(v) for k, v in cast(dict[str, Json], content.get("versions", {})).items()},
         fixed=dict(cast(dict[str, Json], content.get("fixed", {}))),
+        lowering=_lowering(cast("dict[str, Json] | None", content.get("lowering"))),
     )
+
+
+def _lowering(content: Mapping[str, Json] | None) -> Rules | None:
+    if content is None:
+        return None
+    rules = cast(list[str], content["rules"])
+    return Rules(str(content["target"]), str(content["table"]), tuple(map(str, rules)))
 
 
 def _entry(item: Mapping[str, Json], at: int, tensors: Mapping[str, np.ndarray]) -> Entry:

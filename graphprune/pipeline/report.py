@@ -228,7 +228,9 @@ class LatencyReport:
 
     `clock` says what was timed (thread CPU time where one thread runs, wall time where other providers than
     the CPU do); `providers` are those that ran at least one node; `verdict` is faster, slower, or no
-    measurable difference, and is the only word to be quoted: a ratio inside the noise is no speed-up.
+    measurable difference, and is the only word to be quoted: a ratio inside the noise is no speed-up. Before
+    is the file as it was given. `dense_ms` is of the dense model lowered like the result, `cut_speedup` what
+    the passes alone gave against it; null where nothing was lowered.
     """
 
     before_ms: float
@@ -243,6 +245,36 @@ class LatencyReport:
     rounds: int
     clock: str
     providers: tuple[str, ...] = ()
+    dense_ms: float | None = None
+    cut_speedup: float | None = None
+    cut_speedup_low: float | None = None
+    cut_speedup_high: float | None = None
+
+
+@dataclass(frozen=True)
+class LoweringUse:
+    """How often a rule was applied, and the milliseconds that the table foresees on the proof's inputs."""
+
+    rule: str
+    count: int
+    saved_ms: float
+
+
+@dataclass(frozen=True)
+class LoweringReport:
+    """The rewrite of the result into an equal graph that ONNX Runtime runs faster.
+
+    `table` is the hash of what says which rules pay. `proof` compares the lowered graph with the unlowered
+    one; rules in `taken_back` failed it.
+    """
+
+    target: str
+    table: str
+    uses: tuple[LoweringUse, ...]
+    proof: ProofReport
+    taken_back: tuple[str, ...]
+    nodes_before: int
+    nodes_after: int
 
 
 @dataclass(frozen=True)
@@ -292,6 +324,7 @@ class Report(Shown):
     budgets: tuple[BudgetReport, ...] = ()
     generated: dict[str, int] = field(default_factory=dict)
     file_bytes: FileBytes | None = None
+    lowering: LoweringReport | None = None
     command: str = ""
     date: str = ""
     data: tuple[DataReport, ...] = ()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from graphprune.errors import OutputError
 from graphprune.ir.names import escape, quote
+from graphprune.lowering.table import table
 from graphprune.pipeline import recipe
 from graphprune.pipeline.report import installed_versions
 from graphprune.pipeline.settings import Settings
@@ -39,7 +40,7 @@ def store(folder: Path, source: str, pipeline: str, settings: Settings, error: B
         OutputError: the folder cannot be written.
     """
     files = {
-        "recipe.toml": recipe.write(recipe.of(pipeline, settings)),
+        "recipe.toml": f"# lowering: table {table().hash}\n{recipe.write(recipe.of(pipeline, settings))}",
         "model.txt": escape(source) + "\n",
         "error.txt": "".join(traceback.format_exception(error)),
         "versions.json": json.dumps({"python": platform.python_version(), **installed_versions()}, indent=2)

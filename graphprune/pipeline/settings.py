@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from graphprune.pipeline.option import (
     Bytes,
@@ -22,6 +22,7 @@ from graphprune.pipeline.option import (
     Providers,
     Shapes,
     Whole,
+    Word,
     option,
     options,
 )
@@ -207,7 +208,20 @@ class Choosing(Running):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Comparing, Choosing, Gating):
+class Lowering(Comparing):
+    """How a model is rewritten into an equal one that ONNX Runtime runs faster (`lower`)."""
+
+    target: Literal["portable", "native"] = option(
+        "portable",
+        Word("portable|native", words=("portable", "native")),
+        "Lower by rules that pay wherever they were measured, or by those that pay on this machine.",
+        shown="portable",
+    )
+    bench: bool = option(False, Flag(), "Measure latency before and after.", flag="--bench/--no-bench")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Lowering, Choosing, Gating):
     """How a compile runs, apart from what it does to the model (`compile`)."""
 
     set_shape: Mapping[str, tuple[int, ...]] = option(
@@ -223,7 +237,12 @@ class Settings(Comparing, Choosing, Gating):
         recipe=False,
     )
     allow_short: bool = option(False, Flag(), "Write a model that misses its budget.")
-    bench: bool = option(False, Flag(), "Measure latency before and after.", flag="--bench/--no-bench")
+    lower: bool = option(
+        True,
+        Flag(),
+        "At the end rewrite the result into an equal graph that ONNX Runtime runs faster.",
+        flag="--lower/--no-lower",
+    )
     verify_each: bool = option(False, Flag(), "Check the graph after every pass, not only the last.")
     sparse_initializers: bool = option(
         False,

@@ -17,7 +17,7 @@ from graphprune.pipeline.report import (
     Size,
     ZerosReport,
 )
-from graphprune.report import agreed, numbers, sizes
+from graphprune.report import agreed, lowered, numbers, sizes
 from graphprune.report.table import Table
 
 
@@ -30,6 +30,7 @@ def tables(report: Report, detailed: bool = True) -> tuple[Table, ...]:
             if any(group.pin for group in item.groups):
                 result.append(pinned(item))
         result.append(proof(item, asked(report, at)))
+    result += lowered.lowering(report.lowering)
     if report.warnings:
         result.append(warnings(report))
     return tuple(result)
@@ -87,7 +88,15 @@ def speed(latency: LatencyReport | None) -> str:
     threads = f"{latency.threads} thread" + ("s" if latency.threads != 1 else "")
     spread = f"99 % interval {low:.2f} to {high:.2f}, {threads}, {latency.clock} time"
     spread += sizes.ran_on(latency.providers)
-    return f"latency: {measured}{latency.verdict} ({spread})"
+    return f"latency: {measured}{latency.verdict} ({spread}){_cut(latency)}"
+
+
+def _cut(latency: LatencyReport) -> str:
+    """What the passes alone gave, against the dense model lowered like the result."""
+    if latency.cut_speedup is None or latency.cut_speedup_low is None or latency.cut_speedup_high is None:
+        return ""
+    spread = f"{latency.cut_speedup_low:.2f} to {latency.cut_speedup_high:.2f}"
+    return f"; {latency.cut_speedup:.2f}x against the dense model lowered alike ({spread})"
 
 
 def groups(item: PassReport) -> Table:

@@ -21,6 +21,7 @@ def render(report: Report) -> str:
         sections.warnings(report),
         sections.result(report),
         *(sections.a_pass(report, at) for at in range(len(report.passes))),
+        sections.lowering(report),
         sections.pinned(report),
         sections.outputs(report.agreement),
         sections.certificate(report),

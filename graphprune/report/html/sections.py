@@ -16,7 +16,7 @@ from graphprune.pipeline.report import (
     Scores,
     ZerosReport,
 )
-from graphprune.report import agreed, compiled, numbers
+from graphprune.report import agreed, compiled, lowered, numbers
 from graphprune.report.html import pictures
 from graphprune.report.html.elements import Cell, Column, facts, grid, lines, section, tag
 from graphprune.report.html.pictures import GONE, KEPT, PINNED, Row
@@ -39,6 +39,16 @@ def warnings(report: Report) -> Element | None:
         return None
     found = compiled.warnings(report)
     return section("Warnings", lines((line for (line,) in found.rows), "warnings"), key="warnings")
+
+
+def lowering(report: Report) -> Element | None:
+    """Which rules made the result faster, and that it stayed equal."""
+    found = lowered.lowering(report.lowering)
+    if not found:
+        return None
+    columns = (Column("rule"), Column("times", True), Column("foreseen", True))
+    table = grid("Rules that were applied, and milliseconds foreseen", columns, found[0].rows)
+    return section(found[0].title, table, lines(found[0].note.splitlines()), key="lowering")
 
 
 def a_pass(report: Report, at: int) -> Element:

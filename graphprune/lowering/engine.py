@@ -1,0 +1,107 @@
+"""Applies rules to a graph until none fits any more; the same result whatever ran before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from graphprune.ir.build import Names, drop_unread, supersede
+from graphprune.ir.nodes import is_constant
+from graphprune.ir.shapes import Sizes
+from graphprune.lowering.rule import Rewrite, Rule
+from graphprune.lowering.scene import Scene, Writer, dtype_of, is_op
+
+ROUNDS = 8
+"""Walks over a graph; what one rule leaves may be what another looks for."""
+PREFIX = "lower_"
+
+
+@dataclass(frozen=True)
+class Use:
+    """A rule, and the value that it computes otherwise now."""
+
+    rule: str
+    value: str
+
+
+def apply(
+    model: ir.Model, sizes: Sizes, rules: Sequence[Rule], kept: Collection[str] = ()
+) -> tuple[Use, ...]:
+    """Rewrites a model in normal form, in place.
+
+    Only the main graph: what a subgraph reads of it, and is read by others, is left alone.
+
+    Args:
+        model: to change.
+        sizes: of its values; those of new ones are entered.
+        rules: to apply, in order of precedence.
+        kept: names of weights that no rule may touch.
+
+    Returns:
+        What was done, in order.
+    """
+    graph = model.graph
+    scene = Scene(graph, model.opset_imports.get("", 0), sizes, frozenset(kept))
+    names = Names(PREFIX, _taken(graph))
+    uses: list[Use] = []
+    for _ in range(ROUNDS):
+        before = len(uses)
+        for rule in rules:
+            uses += _walk(rule, scene, names)
+        if len(uses) == before:
+            break
+    drop_unread(graph)
+    return tuple(uses)
+
+
+def _taken(graph: ir.Graph) -> set[str | None]:
+    graphs = [graph, *graph.subgraphs()]
+    taken = {value.name for each in graphs for node in each for value in node.outputs}
+    taken |= {name for each in graphs for name in each.initializers}
+    return taken | {value.name for each in graphs for value in each.inputs}
+
+
+def _walk(rule: Rule, scene: Scene, names: Names) -> Iterator[Use]:
+    """One rule wherever it fits, from the inputs on."""
+    for node in [node for node in scene.graph if is_op(node, *rule.roots)]:
+        if node.graph is not scene.graph or dtype_of(node) not in rule.types:
+            continue
+        found = rule.find(node, scene)
+        if found is not None and _legal(found, scene):
+            yield _applied(rule, found, scene, names)
+
+
+def _legal(found: Rewrite, scene: Scene) -> bool:
+    """Whether nothing outside the pattern reads, or holds, what goes with it."""
+    *inner, root = found.nodes
+    gone = set(found.nodes)
+    if any(node.graph is not scene.graph for node in gone) or len(root.outputs) != 1:
+        return False
+    for node in inner:
+        for out in node.outputs:
+            if out.is_graph_output() or any(user not in gone for user, _ in out.uses()):
+                return False
+    return all(_own(weight, scene) for weight in found.weights)
+
+
+def _own(weight: ir.Value, scene: Scene) -> bool:
+    """Whether one node alone reads a weight, which is no mask's and nobody's output."""
+    alone = len(weight.uses()) == 1 and not weight.is_graph_output()
+    return alone and is_constant(weight) and weight.name not in scene.kept
+
+
+def _applied(rule: Rule, found: Rewrite, scene: Scene, names: Names) -> Use:
+    root = found.nodes[-1]
+    old = root.outputs[0]
+    name = old.name or ""
+    new = found.build(Writer(scene, root, names))
+    fresh = new.producer() is not None and (new.name or "").startswith(PREFIX)
+    supersede(old, new, ())
+    for node in reversed(found.nodes):
+        scene.graph.remove(node, safe=True)
+    if fresh and new.name != name:
+        # What computes the same has the same name: the second proof compares by it.
+        old.name, new.name = new.name, name
+    return Use(rule.name, name)

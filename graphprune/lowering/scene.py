@@ -1,0 +1,173 @@
+"""What a rule sees of a graph, and how it writes its replacement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.ir.arrays import Array, Doubles
+from graphprune.ir.build import Names, initializer
+from graphprune.ir.domains import is_default
+from graphprune.ir.nodes import input_of, is_constant
+from graphprune.ir.shapes import Sizes
+
+Attribute = int | float | str | Sequence[int] | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A graph, as rules read it.
+
+    Attributes:
+        graph: whose nodes are looked at.
+        opset: of the model.
+        sizes: of its values.
+        kept: names of weights that no rule may touch.
+    """
+
+    graph: ir.Graph
+    opset: int
+    sizes: Sizes
+    kept: frozenset[str] = frozenset()
+
+    def made_by(self, value: ir.Value | None, *ops: str) -> ir.Node | None:
+        """The node of this graph that makes a value, if it is one of these operators."""
+        node = value.producer() if value is not None else None
+        return node if node is not None and node.graph is self.graph and is_op(node, *ops) else None
+
+    def shape(self, value: ir.Value | None) -> tuple[int | None, ...] | None:
+        """Sizes of a value, None where one is open; None where not even the rank is known."""
+        found = self.sizes.shapes.get(value) if value is not None else None
+        return None if found is None else tuple(a if a == b else None for a, b in found)
+
+    def least(self, value: ir.Value) -> int:
+        """Elements of a value, with a batch of one where that is open, and 16 of what else is."""
+        count = 1
+        for axis, size in enumerate(self.shape(value) or ()):
+            count *= (16 if axis else 1) if size is None else size
+        return count
+
+    def alike(self, one: ir.Value, two: ir.Value) -> bool:
+        """Whether two values have one shape, open sizes included."""
+        first, second = self.sizes.shapes.get(one), self.sizes.shapes.get(two)
+        return first is not None and first == second
+
+    def array(self, value: ir.Value | None) -> Doubles | None:
+        """A constant of real numbers, in double precision."""
+        if not is_constant(value) or value.const_value is None or value.const_value.dtype not in REAL:
+            return None
+        return np.asarray(value.const_value.numpy()).astype(np.float64)
+
+    def beside(self, constant: ir.Value | None, value: ir.Value | None) -> Doubles | None:
+        """A finite constant that meets a value element by element and leaves its shape as it is."""
+        found, shape = self.array(constant), self.shape(value)
+        if found is None or not np.isfinite(found).all():
+            return None
+        if found.ndim == 0:
+            return found
+        if shape is None or found.ndim > len(shape):
+            return None
+        dims = zip(found.shape, shape[len(shape) - found.ndim :], strict=True)
+        return found if all(own in (1, other) for own, other in dims) else None
+
+    def number(self, constant: ir.Value | None, value: ir.Value | None) -> float | None:
+        """The same, where it is one number all over."""
+        found = self.beside(constant, value)
+        if found is None or not found.size or not (found == found.flat[0]).all():
+            return None
+        return float(found.flat[0])
+
+    def with_array(self, node: ir.Node) -> tuple[ir.Value, Doubles] | None:
+        """The operand and the constant of an operator that takes them in either order."""
+        for data, constant in (node.inputs[:2], node.inputs[1::-1]):
+            if data is not None and (found := self.beside(constant, data)) is not None:
+                return data, found
+        return None
+
+    def with_number(self, node: ir.Node | None) -> tuple[ir.Value, float] | None:
+        """The same, where the constant is one number."""
+        found = self.with_array(node) if node is not None else None
+        if found is None or not found[1].size or not (found[1] == found[1].flat[0]).all():
+            return None
+        return found[0], float(found[1].flat[0])
+
+
+REAL = frozenset([ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE])
+
+
+def is_op(node: ir.Node, *ops: str) -> bool:
+    """Whether a node is one of these operators of ONNX's own."""
+    return node.op_type in ops and is_default(node.domain)
+
+
+def number_of(node: ir.Node, name: str, default: float) -> float:
+    """A float attribute."""
+    return float(node.attributes.get_float(name, default))
+
+
+def operands(node: ir.Node) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """Both inputs of an operator that takes them in either order, in either order."""
+    one, two = input_of(node, 0), input_of(node, 1)
+    if one is not None and two is not None:
+        yield one, two
+        yield two, one
+
+
+@dataclass
+class Writer:
+    """Writes what replaces a pattern, before its last node.
+
+    Attributes:
+        scene: the graph; what is written is entered into its sizes.
+        at: the node to write before.
+        names: names that are not taken.
+    """
+
+    scene: Scene
+    at: ir.Node
+    names: Names
+    made: list[ir.Node] = field(default_factory=list)
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """Of what the pattern computes with."""
+        found = dtype_of(self.at)
+        assert found is not None
+        return found
+
+    def op(
+        self,
+        op: str,
+        *inputs: ir.Value | None,
+        like: ir.Value | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> ir.Value:
+        """The result of a new node, of the shape of `like`, by default of what is replaced."""
+        name = self.names.fresh(f"{op.lower()}_")
+        node = ir.node(op, inputs, dict(attributes or {}), num_outputs=1, name=name)
+        out, model = node.outputs[0], like or self.at.outputs[0]
+        out.name, out.type = name, self.at.outputs[0].type or ir.TensorType(self.dtype)
+        out.shape = model.shape
+        self.scene.sizes.shapes[out] = self.scene.sizes.shapes.get(model)
+        self.scene.graph.insert_before(self.at, node)
+        self.made.append(node)
+        return out
+
+    def constant(self, content: Array | float, dtype: ir.DataType | None = None) -> ir.Value:
+        """A new initializer, in the type of the pattern."""
+        kind = (dtype or self.dtype).numpy()
+        value = initializer(self.scene.graph, self.names.fresh("c"), np.asarray(content).astype(kind))
+        shape = value.const_value.shape.numpy() if value.const_value is not None else ()
+        self.scene.sizes.shapes[value] = tuple((d, d) for d in shape)
+        return value
+
+
+def dtype_of(node: ir.Node) -> ir.DataType | None:
+    """The type that a node computes in."""
+    for value in (*node.outputs[:1], *node.inputs):
+        if value is not None and value.dtype is not None:
+            return value.dtype
+    return None

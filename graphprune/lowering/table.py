@@ -1,0 +1,110 @@
+"""When a rule pays: measured per instruction set and version of ONNX Runtime, in a table that ships.
+
+`tools/lower_table` measures the examples of the rules and writes it. Nothing is timed where a model is
+lowered: the same file comes out everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+Target = Literal["portable", "native"]
+TARGETS = ("portable", "native")
+NOT_SLOWER = 0.97
+"""Times as fast that a rule has to be wherever it was measured, to be portable: the rest is noise."""
+FASTER = 1.03
+"""Times as fast that it has to be where it is used, or somewhere, to be used at all."""
+INSTRUCTIONS = (("avx512f", "avx512"), ("avx2", "avx2"), ("asimd", "neon"))
+FILE = "table.json"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a rule did to its example: times as fast, and nanoseconds less per element of the result."""
+
+    speedup: float
+    saved_ns: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells by place, an instruction set and a version of ONNX Runtime as `avx512/1.32`, then by rule."""
+
+    cells: Mapping[str, Mapping[str, Cell]]
+    hash: str
+
+    def rules(self, target: Target, place: str) -> frozenset[str]:
+        """Names of the rules that a target opens."""
+        names = {name for cells in self.cells.values() for name in cells}
+        own = self.cells.get(self.nearest(place), {})
+        found = {name for name in names if self._portable(name)}
+        if target == "native":
+            found |= {name for name, cell in own.items() if cell.speedup >= FASTER}
+            found -= {name for name, cell in own.items() if cell.speedup < NOT_SLOWER}
+        return frozenset(found)
+
+    def _portable(self, name: str) -> bool:
+        found = [cells[name].speedup for cells in self.cells.values() if name in cells]
+        everywhere = len(found) == len(self.cells)
+        return everywhere and min(found) >= NOT_SLOWER and max(found) >= FASTER
+
+    def nearest(self, place: str) -> str:
+        """The place that serves for one: its instruction set at the last version that is not newer, or the
+        first.
+
+        Empty where the instruction set was never measured.
+        """
+        kind, _, version = place.partition("/")
+        known = sorted((each for each in self.cells if each.split("/")[0] == kind), key=_version)
+        older = [each for each in known if _version(each) <= _version(f"{kind}/{version}")]
+        return (older[-1:] or known[:1] or [""])[0]
+
+    def saved(self, rule: str, elements: int, place: str) -> float | None:
+        """Milliseconds that a use is foreseen to save; None where the rule was not measured."""
+        cell = self.cells.get(self.nearest(place) or max(self.cells, key=_version), {}).get(rule)
+        return None if cell is None else max(0.0, cell.saved_ns) * elements * 1e-6
+
+
+def _version(place: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", place.partition("/")[2])))
+
+
+@cache
+def table() -> Table:
+    """The table that ships."""
+    return parse(resources.files("graphprune.lowering").joinpath(FILE).read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> Table:
+    """A table from its text."""
+    content = json.loads(text)
+    cells = {
+        place: {rule: Cell(float(speedup), float(saved)) for rule, (speedup, saved) in rules.items()}
+        for place, rules in content["cells"].items()
+    }
+    return Table(cells, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+@cache
+def here() -> str:
+    """This machine's place: its instruction set and the version of its ONNX Runtime."""
+    import onnxruntime
+
+    return f"{_instructions()}/{'.'.join(onnxruntime.__version__.split('.')[:2])}"
+
+
+def _instructions() -> str:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
+    except OSError:
+        flags = set()
+    return next((name for flag, name in INSTRUCTIONS if flag in flags), platform.machine() or "unknown")

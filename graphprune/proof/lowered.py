@@ -1,0 +1,314 @@
+"""Second proof: a lowered graph against the one that it was made of, wherever they differ.
+
+Values that have the same name in both graphs are said to be the same. Between them lie regions whose nodes
+differ; each is cut out of both graphs, fed with the same numbers, and has to give the same: random ones, the
+kinks of activations, infinities, NaN, numbers near the ends of the type. From the first region to the last,
+that makes every such value the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.errors import ModelError
+from graphprune.ir.arrays import Array, Arrays
+from graphprune.ir.nodes import is_constant
+from graphprune.ir.shapes import infer
+from graphprune.ops import record_of
+from graphprune.run import USUAL, Run
+from graphprune.runtime.session import RunTimeoutError, open_session
+
+KINKS = (0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 6.0, -6.0, 2.5, -2.5, 0.5, 1e-3)
+LARGE = 0.78
+"""Power of a type's largest number that is fed: 1e30 for float32, so that six times that is finite."""
+CHUNK = 2**27
+"""Bytes of inputs that are fed at a time."""
+STEPS = 16
+"""Steps of a format by which two orders of rounding may lie apart, where that is more than the tolerance."""
+SPARSE = 101
+"""One of so many elements is a number that is none, as it spreads over all that a product makes."""
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The result of the comparison.
+
+    Attributes:
+        wrong: values that are not the same.
+        error: the largest difference of finite numbers, relative to the largest one of that value.
+        regions: how many were run.
+        skipped: values whose regions cannot be run alone.
+    """
+
+    wrong: tuple[str, ...]
+    error: float
+    regions: int
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs."""
+        return not self.wrong
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A model, and the values of it that another one has, too."""
+
+    model: ir.Model
+    common: frozenset[str]
+
+    def region(self, root: ir.Value) -> tuple[set[ir.Node], dict[str, ir.Value]]:
+        """The nodes between a value and the common ones before it, and those."""
+        nodes: set[ir.Node] = set()
+        inputs: dict[str, ir.Value] = {}
+        waiting = [root.producer()]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in nodes:
+                continue
+            nodes.add(node)
+            for value in node.inputs:
+                if value is None or is_constant(value):
+                    continue
+                if value.name in self.common:
+                    inputs[value.name or ""] = value
+                else:
+                    waiting.append(value.producer())
+        return nodes, inputs
+
+
+def prove_lowered(
+    before: ir.Model, after: ir.Model, shapes: Shapes, tolerance: float = 1e-4, run: Run = USUAL
+) -> Lowered:
+    """Run the regions in which two graphs differ.
+
+    Args:
+        before: the unlowered graph.
+        after: the lowered one.
+        shapes: of its inputs.
+        tolerance: largest difference, relative to the largest number of a value.
+        run: seed and time limit.
+    """
+    values = {value.name or "": value for value in _values(before)}
+    others = {value.name or "": value for value in _values(after)}
+    cuts = [_Cut(model, frozenset(values.keys() & others.keys())) for model in (before, after)]
+    roots = [name for name in values if name in others and not _same(values[name], others[name])]
+    sizes = infer(before, record_of, shapes).shapes
+    known = {name: tuple(a for a, _ in sizes.get(value) or ((-1, -1),)) for name, value in values.items()}
+    wrong: list[str] = []
+    skipped: list[str] = []
+    worst = 0.0
+    for part, inputs in _parts(roots, cuts, (values, others), known, skipped):
+        one = _both(cuts[0], values, part, inputs, known, run)
+        two = _both(cuts[1], others, part, inputs, known, run)
+        if one is None or two is None:
+            skipped += part
+            continue
+        for name in part:
+            error = _error([each[name] for each in one], [each[name] for each in two])
+            worst = max(worst, error) if np.isfinite(error) else worst
+            if not error <= _bound(values[name], tolerance):
+                wrong.append(name)
+    return Lowered(tuple(wrong), worst, len(roots) - len(skipped), tuple(skipped))
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    """All that has data: inputs, and results in the order of the nodes."""
+    yield from model.graph.inputs
+    for node in model.graph:
+        yield from (out for out in node.outputs if out.name)
+
+
+def _same(one: ir.Value, two: ir.Value) -> bool:
+    """Whether two nodes do the same to the same values."""
+    a, b = one.producer(), two.producer()
+    if a is None or b is None:
+        return a is b
+    if (a.domain, a.op_type, len(a.inputs)) != (b.domain, b.op_type, len(b.inputs)):
+        return False
+    if a.attributes.keys() != b.attributes.keys():
+        return False
+    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS, ir.AttributeType.TENSOR)
+    plain = [name for name, attr in a.attributes.items() if attr.type not in kinds]
+    return all(a.attributes[name].value == b.attributes[name].value for name in plain) and all(
+        _alike(x, y) for x, y in zip(a.inputs, b.inputs, strict=True)
+    )
+
+
+def _alike(one: ir.Value | None, two: ir.Value | None) -> bool:
+    if one is None or two is None:
+        return one is two
+    if is_constant(one) or is_constant(two):
+        return one.const_value is two.const_value
+    return one.name == two.name
+
+
+Part = tuple[list[str], dict[str, ir.Value]]
+
+
+def _parts(
+    roots: Sequence[str],
+    cuts: Sequence[_Cut],
+    sides: Sequence[Mapping[str, ir.Value]],
+    known: Shapes,
+    skipped: list[str],
+) -> Iterator[Part]:
+    """Regions that are run together: values, and the inputs of all their regions."""
+    part: list[str] = []
+    inputs: dict[str, ir.Value] = {}
+    for root in roots:
+        needed: dict[str, ir.Value] = {}
+        for cut, side in zip(cuts, sides, strict=True):
+            needed |= cut.region(side[root])[1]
+        if not all(_fed(name, value, known) for name, value in needed.items()):
+            skipped.append(root)
+            continue
+        if part and sum(_bytes(known[name]) for name in inputs | needed) > CHUNK:
+            yield part, inputs
+            part, inputs = [], {}
+        part.append(root)
+        inputs = inputs | needed
+    if part:
+        yield part, inputs
+
+
+def _fed(name: str, value: ir.Value, known: Shapes) -> bool:
+    """Whether numbers can be made for a value."""
+    return (
+        value.dtype is not None
+        and value.dtype != ir.DataType.STRING
+        and min(known.get(name, (-1,)), default=0) >= 0
+    )
+
+
+def _bytes(shape: tuple[int, ...]) -> int:
+    return 8 * prod(shape)
+
+
+def _both(
+    cut: _Cut,
+    values: Mapping[str, ir.Value],
+    roots: Sequence[str],
+    inputs: Mapping[str, ir.Value],
+    known: Shapes,
+    run: Run,
+) -> list[Arrays] | None:
+    """What regions give for ordinary numbers and for others; None where they do not run alone."""
+    model = _regions(cut, values, roots, inputs)
+    try:
+        session = open_session(model, optimise=False, exact=True)
+        feeds = [_feeds(inputs, known, run.seed, special) for special in (False, True)]
+        return [
+            session.run({k: v for k, v in feed.items() if k in session.inputs}, run.timeout) for feed in feeds
+        ]
+    except RunTimeoutError:
+        raise
+    except ModelError:
+        return None
+
+
+def _regions(
+    cut: _Cut, values: Mapping[str, ir.Value], roots: Sequence[str], inputs: Mapping[str, ir.Value]
+) -> ir.Model:
+    """A model of nothing but the regions of some values."""
+    nodes: set[ir.Node] = set()
+    for root in roots:
+        nodes |= cut.region(values[root])[0]
+    copies = {name: ir.Value(name=f"cut:{name}", type=value.type) for name, value in inputs.items()}
+    inner: dict[ir.Value, ir.Value] = {}
+    weights: dict[ir.Value, ir.Value] = {}
+    made = []
+    for node in cut.model.graph:
+        if node in nodes:
+            read = [_read(value, copies, inner, weights) for value in node.inputs]
+            copy = ir.Node(
+                node.domain, node.op_type, read, list(node.attributes.values()), num_outputs=len(node.outputs)
+            )
+            for old, new in zip(node.outputs, copy.outputs, strict=True):
+                new.name, new.type = old.name, old.type
+                inner[old] = new
+            made.append(copy)
+    outputs = [inner[values[root]] for root in roots]
+    opsets = dict(cut.model.opset_imports)
+    graph = ir.Graph(
+        list(copies.values()),
+        outputs,
+        nodes=made,
+        initializers=list(weights.values()),
+        opset_imports=opsets,
+        name="regions",
+    )
+    return ir.Model(graph, ir_version=max(cut.model.ir_version, 4))
+
+
+def _read(
+    value: ir.Value | None,
+    copies: Mapping[str, ir.Value],
+    inner: Mapping[ir.Value, ir.Value],
+    weights: dict[ir.Value, ir.Value],
+) -> ir.Value | None:
+    """What a copied node reads in place of a value."""
+    if value is None:
+        return None
+    if not is_constant(value):
+        return inner[value] if value.name not in copies else copies[value.name or ""]
+    if value not in weights:
+        weights[value] = ir.Value(
+            name=value.name, shape=value.shape, type=value.type, const_value=value.const_value
+        )
+    return weights[value]
+
+
+def _feeds(inputs: Mapping[str, ir.Value], known: Shapes, seed: int, special: bool) -> dict[str, Array]:
+    feeds: dict[str, Array] = {}
+    for at, (name, value) in enumerate(inputs.items()):
+        assert value.dtype is not None
+        random = np.random.default_rng([seed, at])
+        feeds[f"cut:{name}"] = _numbers(known[name], value.dtype, random, special)
+    return feeds
+
+
+def _numbers(shape: tuple[int, ...], dtype: ir.DataType, random: np.random.Generator, special: bool) -> Array:
+    kind = dtype.numpy()
+    if not dtype.is_floating_point():
+        return np.asarray(random.integers(0, 2, shape)).astype(kind)
+    content = 3 * random.standard_normal(shape)
+    flat = content.reshape(-1)
+    flat[::7] = np.resize(KINKS, flat[::7].shape)
+    if special:
+        large = float(dtype.max) ** LARGE
+        others = (np.inf, large, np.nan, -np.inf, -large)
+        flat[3::SPARSE] = np.resize(others, flat[3::SPARSE].shape)
+    return content.astype(kind)
+
+
+def _error(one: Sequence[Array], two: Sequence[Array]) -> float:
+    """The largest difference relative to the largest ordinary number; infinite where others differ."""
+    scale, worst = 0.0, 0.0
+    for a, b in zip(one, two, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return np.inf
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        finite = np.isfinite(x)
+        if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
+            return np.inf
+        # Of the second run's large numbers only their own size says what rounding may do to them.
+        scale = scale or float(np.abs(x[finite]).max(initial=0.0)) or 1.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            gaps = np.abs(x[finite] - y[finite]) / np.maximum(scale, np.abs(x[finite]))
+        worst = max(worst, float(gaps.max(initial=0.0)))
+    return worst
+
+
+def _bound(value: ir.Value, tolerance: float) -> float:
+    kind = value.dtype
+    return (
+        tolerance if kind is None or not kind.is_floating_point() else max(tolerance, STEPS * float(kind.eps))
+    )

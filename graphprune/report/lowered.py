@@ -1,0 +1,27 @@
+"""What lowering did, as a table."""
+
+from __future__ import annotations
+
+from graphprune.ir.names import escape
+from graphprune.pipeline.report import LoweringReport
+from graphprune.report import numbers
+from graphprune.report.table import Table
+
+UNMEASURABLE = 5e-4
+"""Milliseconds below which nothing is foreseen."""
+
+
+def lowering(found: LoweringReport | None) -> tuple[Table, ...]:
+    """Each rule with how often it was used and what it is foreseen to save; nothing where nothing was."""
+    if found is None or not (found.uses or found.taken_back):
+        return ()
+    rows = tuple((escape(use.rule), str(use.count), _saved(use.saved_ms)) for use in found.uses)
+    nodes = f"{found.nodes_before} nodes became {found.nodes_after} ({found.target}, table {found.table})"
+    verdict = "proved equal to the graph before" if found.proof.ok else "NOT proved equal to the graph before"
+    rounding = f"rounding {found.proof.error:.2g}, bound {found.proof.tolerance:.0e}"
+    note = "\n".join([nodes, f"{verdict} ({rounding})", *map(escape, found.proof.details)])
+    return (Table("Lowered for ONNX Runtime", ("rule", ">times", ">foreseen"), rows, note),)
+
+
+def _saved(milliseconds: float) -> str:
+    return "" if milliseconds < UNMEASURABLE else f"-{numbers.milliseconds(milliseconds)}"

@@ -1,0 +1,21 @@
+"""docs/lower.md lists the rules as they are."""
+
+from __future__ import annotations
+
+import json
+
+from graphprune.lowering.table import table
+from tools.lower_bench import PAGE, _rules
+from tools.lower_table import PATH, written
+
+
+def test_the_page_lists_every_rule_with_its_figures() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    listed = text.partition("<!-- rules -->")[2].partition("<!-- /rules -->")[0]
+    assert listed.strip().splitlines() == _rules(), "run: python -m tools.lower_bench page"
+
+
+def test_the_table_is_as_its_script_writes_it() -> None:
+    text = PATH.read_text(encoding="utf-8")
+    assert written(json.loads(text)["cells"]) == text
+    assert table().cells

@@ -1,0 +1,245 @@
+"""How much faster `graphprune lower` makes files: ``python -m tools.lower_bench run FILE... [--peers
+PYTHON]``.
+
+Every model is timed as it was given, lowered for both targets, and as onnxsim and onnxslim leave it (of the
+interpreter that --peers names), interleaved in one process, in three processes. A row per model and process
+is added to docs/lower.jsonl, so a run can be stopped and taken up again; ``page`` writes the table into
+docs/lower.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+import graphprune
+from graphprune.errors import GraphpruneError
+from graphprune.lowering.rules import RULES
+from graphprune.lowering.table import table
+from graphprune.runtime.inputs import runnable_inputs
+from graphprune.runtime.latency import Subject, measure
+from graphprune.runtime.session import open_session
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROWS, PAGE = DOCS / "lower.jsonl", DOCS / "lower.md"
+PROCESSES = 3
+TARGETS = ("portable", "native")
+PEERS = {"onnxsim": ("-m", "onnxsim"), "onnxslim": ("-m", "onnxslim")}
+CHANGED = 0.25
+"""Share of time outside contractions from which on a model counts for the geometric mean."""
+SHAPES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "ch_PP-OCRv4_det_infer": {"x": (1, 3, 640, 480)},
+    "ch_PP-OCRv4_rec_infer": {"x": (1, 3, 48, 320)},
+    "ch_ppocr_mobile_v2.0_cls_infer": {"x": (1, 3, 48, 192)},
+    "320n": {"images": (1, 3, 320, 320)},
+    "swift_f0": {"audio": (1, 16000)},
+    "pnet": {"input_1": (1, 120, 160, 3)},
+    "attacut-c": {"input": (1, 120)},
+    "attacut-sc": {"input": (1, 2, 120)},
+    "common": {"input1": (1, 1, 64, 160)},
+    "common_old": {"input1": (1, 1, 64, 160)},
+}
+"""Sizes at which models with open ones are used; the others run at the sizes that graphprune generates."""
+
+
+def inputs(path: Path) -> dict[str, np.ndarray]:
+    """One input of a model, of the batch of one."""
+    model, shapes = ir.load(path), SHAPES.get(path.stem)
+    if shapes is None:
+        return runnable_inputs(model, batch=1)
+    feed = runnable_inputs(model, batch=1)
+    random = np.random.default_rng(0)
+    return feed | {
+        name: random.standard_normal(shape).astype(feed[name].dtype) for name, shape in shapes.items()
+    }
+
+
+def outside(path: Path, feed: Mapping[str, np.ndarray]) -> float:
+    """Share of time that ONNX Runtime spends outside contractions."""
+    import onnxruntime
+
+    known = {op for row in RUNTIME for op in row}
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.enable_profiling, options.log_severity_level = 1, True, 4
+        options.profile_file_prefix = f"{folder}/profile"
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for _ in range(10):
+            session.run(None, dict(feed))
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    nodes = [each for each in events if each.get("cat") == "Node" and each["name"].endswith("kernel_time")]
+    whole = sum(each["dur"] for each in nodes)
+    return sum(each["dur"] for each in nodes if each["args"]["op_name"] not in known) / max(1, whole)
+
+
+RUNTIME = (
+    ("Conv", "FusedConv", "ConvTranspose", "ConvInteger", "QLinearConv"),
+    ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulInteger", "QLinearMatMul", "MatMulNBits"),
+    ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM", "Einsum"),
+    ("LSTM", "GRU", "RNN", "Attention", "MultiHeadAttention"),
+)
+"""Contractions, as ONNX Runtime names what it fused."""
+
+
+def made(path: Path, folder: Path, peers: str | None) -> dict[str, Path]:
+    """The files that are compared, by name."""
+    files = {"given": path}
+    for target in TARGETS:
+        files[target] = folder / f"{target}.onnx"
+        graphprune.lower(path, files[target], target=target)
+    for name, call in PEERS.items() if peers else ():
+        out = folder / f"{name}.onnx"
+        done = subprocess.run([str(peers), *call, str(path), str(out)], capture_output=True, check=False)
+        if done.returncode == 0 and out.exists():
+            files[name] = out
+    return files
+
+
+def one(path: Path, files: Mapping[str, Path]) -> dict[str, object]:
+    """Times as fast as the file as given, with 99 % intervals; the lowered file is the baseline of none."""
+    feed = inputs(path)
+    subjects = []
+    for name, file in files.items():
+        try:
+            session = open_session(file)
+            session.run(feed, 60)
+        except GraphpruneError:
+            continue  # a peer's file that does not run
+        subjects.append(Subject(name, session, feed))
+    found = measure(subjects, min_seconds=2.0, max_seconds=10.0)
+    ratios = {
+        each.name: {
+            "speedup": round(1 / each.value, 3),
+            "interval": [round(1 / each.high, 3), round(1 / each.low, 3)],
+            "verdict": each.verdict,
+        }
+        for each in found.ratios
+    }
+    return {"ms": round(1e3 * found.timings[0].cpu_median, 4), "ratios": ratios}
+
+
+def stored() -> list[dict[str, object]]:
+    """Rows of earlier runs."""
+    return (
+        [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()] if ROWS.exists() else []
+    )
+
+
+def run(paths: list[Path], peers: str | None) -> None:
+    """Add what the rows lack."""
+    for path in paths:
+        done = sum(row["model"] == path.stem and row["table"] == table().hash for row in stored())
+        if done >= PROCESSES:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                files = made(path, Path(folder), peers)
+                share = outside(path, inputs(path))
+            except GraphpruneError as error:
+                print(f"{path.stem}: {error.message}", file=sys.stderr)
+                continue
+            for _ in range(PROCESSES - done):
+                call = [sys.executable, "-m", "tools.lower_bench", "one", str(path)]
+                call += [f"{name}={file}" for name, file in files.items()]
+                found = json.loads(subprocess.run(call, capture_output=True, check=True, text=True).stdout)
+                row = {"model": path.stem, "table": table().hash, "outside": round(share, 3), **found}
+                with ROWS.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(
+                    row["model"],
+                    {name: each["speedup"] for name, each in found["ratios"].items()},
+                    flush=True,
+                )
+
+
+def rows() -> Iterator[tuple[str, list[dict[str, object]]]]:
+    """Rows of every model by this state of the table, three at most."""
+    current = [row for row in stored() if row["table"] == table().hash]
+    for name in sorted({str(row["model"]) for row in current}, key=str.lower):
+        yield name, [row for row in current if row["model"] == name][:PROCESSES]
+
+
+def page() -> None:
+    """Write rules and rows into the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, lines in (("rules", _rules()), ("models", _models())):
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, _, rest = text.partition(start)
+        text = "\n".join([before + start, *lines, end + rest.partition(end)[2]])
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def _rules() -> list[str]:
+    places = list(table().cells)
+    lines = [
+        f"| rule | from | to | equal where | exact | {' | '.join(places)} |",
+        "|---" * (5 + len(places)) + "|",
+    ]
+    for rule in RULES:
+        speedups = [f"{table().cells[place][rule.name].speedup:.2f}" for place in places]
+        portable = rule.name in table().rules("portable", places[-1])
+        mark = "" if portable else " (native only)"
+        cells = [
+            f"`{rule.name}`{mark}",
+            rule.pattern,
+            rule.replacement,
+            rule.condition,
+            rule.exactness,
+            *speedups,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _models() -> list[str]:
+    names = [*TARGETS, *PEERS]
+    lines = [
+        f"| model | as given, ms | outside contractions | {' | '.join(names)} |",
+        "|---|--:|--:" + "|--:" * 4 + "|",
+    ]
+    means: dict[str, list[float]] = {name: [] for name in names}
+    for model, found in rows():
+        ratios = {name: [row["ratios"][name] for row in found if name in row["ratios"]] for name in names}  # type: ignore[index,operator]
+        share = float(found[0]["outside"])  # type: ignore[arg-type]
+        cells = []
+        for name, each in ratios.items():
+            middle = float(np.median([ratio["speedup"] for ratio in each])) if each else None
+            if middle is not None and share >= CHANGED:
+                means[name].append(middle)
+            slower = bool(each) and all(ratio["verdict"] == "slower" for ratio in each)
+            cells.append(
+                "does not run" if middle is None else f"{middle:.2f}" + (" slower" if slower else "")
+            )
+        ms = float(np.median([float(row["ms"]) for row in found]))  # type: ignore[arg-type]
+        lines.append(f"| {model} | {ms:.3g} | {100 * share:.0f} % | {' | '.join(cells)} |")
+    mean = [f"{np.exp(np.mean(np.log(each))):.2f}" if each else "" for each in means.values()]
+    lines.append(f"| geometric mean from {100 * CHANGED:.0f} % on | | | {' | '.join(mean)} |")
+    return lines
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("run", "page", "one"))
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--peers", help="an interpreter that has onnxsim and onnxslim")
+    given = parser.parse_args()
+    if given.what == "run":
+        run([Path(name) for name in given.files], given.peers)
+    elif given.what == "page":
+        page()
+    else:
+        pairs = (each.partition("=") for each in given.files[1:])
+        print(json.dumps(one(Path(given.files[0]), {name: Path(file) for name, _, file in pairs})))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Measures the examples of all rules and enters this machine's cells into the table: ``python -m
+tools.lower_table``.
+
+Run it once for every ONNX Runtime that is supported, oldest and newest at least, on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+from onnx import TensorProto, helper, numpy_helper
+
+from graphprune.ir.normalise import normalise
+from graphprune.ir.shapes import infer
+from graphprune.lowering.engine import apply
+from graphprune.lowering.rule import Rule
+from graphprune.lowering.rules import RULES
+from graphprune.lowering.table import FILE, here
+from graphprune.ops import record_of
+from graphprune.runtime.latency import Subject, measure
+from graphprune.runtime.session import open_session
+
+PATH = Path(__file__).resolve().parents[1] / "graphprune" / "lowering" / FILE
+SHAPE = (1, 32, 28, 28)
+REPEATS = 3
+
+
+def example(rule: Rule) -> ir.Model:
+    """The graph that a rule's example stands for."""
+    random = np.random.default_rng(0)
+    weights = {
+        "w1": 0.1 * random.standard_normal((32, 32, 3, 3)),
+        "w2": 0.1 * random.standard_normal((32, 32, 3, 3)),
+        "v": 0.1 * random.standard_normal((32, 32, 1, 1)),
+        "c": random.uniform(0.05, 0.95, (32, 1, 1)),
+        "less": -random.uniform(0.05, 0.95, (32, 1, 1)),
+        "more": random.uniform(0.05, 1.95, (32, 1, 1)),
+        "matrix": random.standard_normal((28, 32)),
+        "b": random.standard_normal(32),
+    }
+    used = {name: array for name, array in weights.items() if _reads(rule.example, name)}
+    weighted = "".join(f", float[{_dims(array)}] {name}" for name, array in used.items())
+    text = (
+        f'<ir_version: 8, opset_import: ["" : {rule.opset}]> '
+        f"g (float[1,32,28,28] x{weighted}) "
+        f"=> (float[] y) {{ {rule.example} }}"
+    )
+    proto = onnx.parser.parse_model(text)
+    for name, array in used.items():
+        proto.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
+    del proto.graph.input[1:]
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, None))
+    return ir.from_proto(proto)
+
+
+def _dims(array: np.ndarray) -> str:
+    return ",".join(map(str, array.shape))
+
+
+def _reads(text: str, name: str) -> bool:
+    return re.search(rf"[(,]{name}[,)]", text) is not None
+
+
+def cell(rule: Rule) -> tuple[float, float]:
+    """Times as fast, and nanoseconds saved per element and use."""
+    model = example(rule)
+    normalise(model, record_of)
+    after = model.clone()
+    uses = apply(after, infer(after, record_of), [rule])
+    assert uses, f"{rule.name} does not fit its own example"
+    feed = {"x": np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)}
+    subjects = [
+        Subject(name, open_session(each), feed) for name, each in (("before", model), ("after", after))
+    ]
+    found = [measure(subjects, min_seconds=0.4, max_seconds=1.5) for _ in range(REPEATS)]
+    middle = sorted(found, key=lambda each: each.ratios[0].value)[REPEATS // 2]
+    ratio, before = middle.ratios[0].value, middle.timings[0].cpu_median
+    elements = len(uses) * int(np.prod(SHAPE))
+    return round(1 / ratio, 3), round(1e9 * before * (1 - ratio) / elements, 3)
+
+
+def main() -> None:
+    """Measure, and write the table with this machine's cells in it."""
+    stored = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {"cells": {}}
+    stored["cells"][here()] = {}
+    for rule in RULES:
+        stored["cells"][here()][rule.name] = cell(rule)
+        print(here(), rule.name, *stored["cells"][here()][rule.name], flush=True)
+    PATH.write_text(written(stored["cells"]), encoding="utf-8")
+
+
+def written(cells: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """The table's text, with a line per rule."""
+    places = []
+    for place, rules in sorted(cells.items()):
+        lines = ",\n".join(f"   {json.dumps(rule)}: {json.dumps(list(cell))}" for rule, cell in rules.items())
+        places.append(f"  {json.dumps(place)}: {{\n{lines}\n  }}")
+    joined = ",\n".join(places)
+    return f'{{\n "cells": {{\n{joined}\n }}\n}}\n'
+
+
+if __name__ == "__main__":
+    main()
