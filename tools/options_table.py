@@ -1,9 +1,8 @@
-"""Writes docs/options.md from the settings and the commands: `python -m tools.options_table`."""
+"""Writes docs/options.md from the settings: `python -m tools.options_table`."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -17,39 +16,13 @@ INTRO = """# Options
 
 <!-- generated: python -m tools.options_table -->
 
-## Everywhere
-
 One set: the command line, the functions of the same name in Python (`find_groups` takes what `explain` does)
-and the `[options]` of a recipe take the same values, checked alike. The command line wins over a recipe, and
-where both give a mapping, name by name.
+and the `[options]` of a [recipe](recipes.md) take the same values, checked alike. The command line wins over
+a recipe, a recipe over `graphprune.toml`; mappings are joined name by name. *file*: whether both may set the
+option, or only a recipe that was *named*.
 
-| command line | Python | recipe | default | taken by | what |
+| command line | Python | file | default | taken by | what |
 |---|---|---|---|---|---|
-"""
-RECIPE = """
-## A recipe
-
-`graphprune compile model.onnx -o small.onnx --recipe recipe.toml` runs a pipeline from a file, which needs no
-quoting:
-
-```toml
-pipeline = ["canonicalize", "prune(ratio=0.5, criterion=l1)"]
-
-[options]
-seed = 1
-max_drop = 0.02
-
-[options.shape]
-image = [1, 3, 224, 224]
-
-[options.fix]
-sampling_rate = 16000
-
-[options.outputs]
-logits = "classes"
-```
-
-`pipeline` is one text or a list of stages.
 """
 PROVIDERS = """
 ## Execution providers
@@ -66,38 +39,22 @@ in place of `onnxruntime`, or a plug-in beside it (`onnxruntime-ep-openvino`: an
 holds for OpenVINO's CPU device, too. Where anything but the CPU provider runs the clock is wall time, so
 keep the machine quiet.
 """
-COMPLETION = """
-## Completion
-
-Commands, options and files complete in bash (4.4 or later), zsh and fish, after one line in its own file:
-
-```sh
-eval "$(_GRAPHPRUNE_COMPLETE=bash_source graphprune)"   # ~/.bashrc
-eval "$(_GRAPHPRUNE_COMPLETE=zsh_source graphprune)"    # ~/.zshrc
-_GRAPHPRUNE_COMPLETE=fish_source graphprune | source    # ~/.config/fish/config.fish
-```
+OUTRO = """
+[cli.md](cli.md) has every command with all its options, [recipes.md](recipes.md) what files may hold.
 """
 
 
 def render() -> str:
     """The page."""
     rows = "".join(map(_row, options(Settings)))
-    return (
-        INTRO
-        + rows
-        + PROVIDERS
-        + RECIPE
-        + COMPLETION
-        + "\n## Of one command\n"
-        + "".join(map(_command, COMMANDS))
-    )
+    return INTRO + rows + PROVIDERS + OUTRO
 
 
 def _row(item: Option) -> str:
     flag = f"`{_shown(item)}`" if item.flag else "`--output NAME=KIND`" if item.name == "outputs" else ""
-    recipe = f"`{item.name}`" if item.recipe else ""
+    file = "both" if item.found else "named"
     taken = ", ".join(name for name in COMMANDS if _takes(name, item))
-    cells = (flag, f"`{item.name}`", recipe, item.default, taken, _cell(item.help))
+    cells = (flag, f"`{item.name}`", file if item.recipe else "", item.default, taken, _cell(item.help))
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -118,36 +75,6 @@ def _takes(name: str, item: Option) -> bool:
         return True
     shown = (item.name, item.command_help)
     return any((each.name, getattr(each, "help", "")) == shown for each in _loaded(name).params)
-
-
-def _command(name: str) -> str:
-    command = _loaded(name)
-    rows = "".join(_own(command))
-    usage = " ".join(["graphprune", name, *_arguments(command)])
-    return f"\n### `{usage}`\n\n{COMMANDS[name]}\n\n| option | what |\n|---|---|\n{rows}"
-
-
-def _own(command: click.Command) -> Iterator[str]:
-    """Options that stand in no class of settings."""
-    shared = {each.name: each.command_help for each in options(Settings)}
-    for item in command.params:
-        if isinstance(item, click.Option) and shared.get(item.name or "") != item.help:
-            names = ", ".join(f"`{each}`" for each in (*item.opts, *item.secondary_opts))
-            default = f" [default: {item.default}]" if item.show_default else ""
-            yield f"| {names}{_value(item)} | {_cell(item.help or '')}{_cell(default)} |\n"
-
-
-def _value(item: click.Option) -> str:
-    if item.is_flag:
-        return ""
-    if isinstance(item.type, click.Choice):
-        return f" {_cell(' | '.join(item.type.choices))}"
-    return f" {item.metavar or ''}"
-
-
-def _arguments(command: click.Command) -> Iterator[str]:
-    context = click.Context(command)
-    return (each.make_metavar(context) for each in command.params if isinstance(each, click.Argument))
 
 
 def _cell(text: str) -> str:

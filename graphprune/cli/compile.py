@@ -14,16 +14,21 @@ from graphprune.cli import options
 from graphprune.cli.output import Show
 from graphprune.errors import ArgumentError, OutputError
 from graphprune.ir.names import listed, quote
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Files, Settings
 
 if TYPE_CHECKING:
     from graphprune.pipeline.compile import Job, Result
+    from graphprune.pipeline.passes import Pass
+    from graphprune.pipeline.project import Project
     from graphprune.pipeline.recipe import Recipe
     from graphprune.pipeline.report import Report
 
 
 _TYPED = "graphprune.typed"
 PIPE = "-"
+_USUAL = {"bench": True}
+_ENOUGH = frozenset({"fix", "set_shape"})
+"""Options that are enough to do without any pass."""
 _LONGEST = 2**20
 
 
@@ -34,10 +39,7 @@ class _Given(TypedDict):
     pipelines: tuple[str, ...]
     recipe: str | None
     plan: str | None
-    calibration: Path | None
-    inputs: Path | None
     print_plan: bool
-    report_file: str | None
 
 
 class _Command(click.Command):
@@ -72,21 +74,19 @@ class _Command(click.Command):
 @click.option(
     "--plan", type=options.path, metavar="PLAN.json", help="Repeat the decisions of an earlier compile."
 )
-@options.data("--calibration", "Samples for criteria and repair; some are held back.")
-@options.inputs("prove, time and judge the result on")
+@options.of(Files, "paths", project=False)
 @click.option(
     "--print-plan", is_flag=True, help="Print the plan as JSON instead of the report; -o is then optional."
 )
-@click.option(
-    "--report",
-    "report_file",
-    type=options.path,
-    metavar="FILE",
-    help="Also write the report: .html or .json.",
-)
 @options.of(Settings)
 @options.printing("Print nothing but errors.", "Name the phases on stderr, and show pinned groups.")
-def command(model: str, chosen: options.Chosen[Settings], show: Show, **given: Unpack[_Given]) -> None:
+def command(
+    model: str,
+    chosen: options.Chosen[Settings],
+    paths: options.Chosen[Files],
+    show: Show,
+    **given: Unpack[_Given],
+) -> None:
     """Run a pipeline of passes over MODEL, prove that it did what it says, and save the result.
 
     The plan goes beside the output as NAME.plan.json. An empty pipeline (--passes "") copies the
@@ -95,50 +95,65 @@ def command(model: str, chosen: options.Chosen[Settings], show: Show, **given: U
     from graphprune.cli.output import after, send_model
     from graphprune.pipeline.compile import run
 
-    _require_one(given, bool(chosen.given.keys() & {"fix", "set_shape"}))
-    piped = given["output"].file == PIPE
-    if piped:
-        _require_pipe(given, chosen, show)
-        show = replace(show, err=True)
-    report = _report_path(model, given, bool(chosen.given.get("force")))
+    recipe = _recipe(chosen, given)
+    files = _files(replace(paths, project=chosen.project), recipe, given)
+    kinds = {"outputs": given["output"].kinds} if given["output"].kinds else {}
     with show.progress() as progress:
-        recipe = _recipe(given)
-        job = _job(model, recipe, given)
-        kinds = {"outputs": given["output"].kinds} if given["output"].kinds else {}
-        settings = chosen.settings({"bench": True, **recipe.options}, **kinds, progress=progress)
+        settings = chosen.settings(recipe.of(Settings), _USUAL, **kinds, progress=progress)
+        if files.output == PIPE:
+            _require_pipe(given, settings, show)
+            show = replace(show, err=True)
+        job = _job(model, recipe, files, given, chosen.project)
+        _require_report(job, settings.force)
         result = run(job, settings)
     with after(result.report.files):
-        if report is not None:
-            _write_report(report, result.report)
-        if piped:
+        if job.report is not None:
+            _write_report(job.report, result.report)
+        if files.output == PIPE:
             send_model(result.model, result.copied)
         if not show.quiet:
             _show(result, given["print_plan"], show)
 
 
-def _require_one(given: _Given, enough: bool) -> None:
-    """Refuse more than one model, and what says nothing to do, where inputs alone are not `enough`.
+def _recipe(chosen: options.Chosen[Settings], given: _Given) -> Recipe:
+    """What to do and how: of the command line, else of a recipe, else of a file that was found.
 
     Raises:
-        ArgumentError: the message says what to type.
+        ArgumentError: more than one model, more than one pipeline, or none; the message says what to type.
     """
+    from graphprune.pipeline import recipe
+
     context = click.get_current_context()
     if context.args:
         raise _too_many(context.meta[_TYPED], context.args, given)
+    found = chosen.project.recipe if chosen.project is not None else recipe.Recipe(None)
     wanted = [name for name in ("pipelines", "recipe", "plan") if given[name] not in (None, ())]
+    enough = found.pipeline is not None or bool({**found.options, **chosen.given}.keys() & _ENOUGH)
     if len(wanted) > 1 or not (wanted or enough):
         problem = "say what to do" if not wanted else "give only one"
         hint = 'for instance --passes "prune(ratio=0.5)"; `graphprune passes` lists the passes'
         raise ArgumentError(f"{problem}: --passes, --recipe or --plan", hint)
+    if given["recipe"] is not None:
+        return recipe.read(Path(given["recipe"]))
+    return recipe.Recipe(None if wanted else found.pipeline or "", called=found.called)
 
 
-def _file(given: _Given) -> Path | None:
-    """The file that the model goes to, if it goes to one."""
+def _files(paths: options.Chosen[Files], recipe: Recipe, given: _Given) -> Files:
+    """What is read and written.
+
+    Raises:
+        ArgumentError: nobody said where the model goes.
+    """
     name = given["output"].file
-    return None if name is None or name == PIPE else Path(name)
+    files = paths.settings({**recipe.of(Files), **({} if name is None else {"output": name})})
+    if files.output is None and not given["print_plan"]:
+        raise ArgumentError(
+            "no output: -o FILE says where the compiled model goes", "--print-plan works without"
+        )
+    return files
 
 
-def _require_pipe(given: _Given, chosen: options.Chosen[Settings], show: Show) -> None:
+def _require_pipe(given: _Given, settings: Settings, show: Show) -> None:
     """Refuse a model on stdout where it cannot be one.
 
     Raises:
@@ -149,7 +164,7 @@ def _require_pipe(given: _Given, chosen: options.Chosen[Settings], show: Show) -
     if show.form == "json" or given["print_plan"]:
         other = "--format json" if show.form == "json" else "--print-plan"
         raise ArgumentError(f"-o - and {other} both write to stdout", "--report FILE.json, or -o FILE")
-    if chosen.given.get("sparse_initializers"):
+    if settings.sparse_initializers:
         raise ArgumentError("--sparse-initializers is checked on the written file", "-o FILE")
 
 
@@ -167,25 +182,39 @@ def _too_many(typed: tuple[str, ...], extra: list[str], given: _Given) -> Argume
     )
 
 
-def _job(model: str, recipe: Recipe, given: _Given) -> Job:
+def _job(model: str, recipe: Recipe, files: Files, given: _Given, project: Project | None) -> Job:
     from graphprune.pipeline import planfile, registry
     from graphprune.pipeline.compile import Job
 
-    if given["output"].file is None and not given["print_plan"]:
-        raise ArgumentError(
-            "no output: -o FILE says where the compiled model goes", "--print-plan works without"
-        )
-    texts = tuple(map(_text, given["pipelines"])) or (recipe.pipeline,)
+    texts = tuple(map(_text, given["pipelines"]))
+    passes = tuple(item for text in texts for item in registry.read(text)) if texts else _passes(recipe)
+    config = [*filter(None, [given["recipe"]]), *([str(project.path)] if project is not None else [])]
     return Job(
         model=model,
-        passes=tuple(item for text in texts for item in registry.read(text)),
+        passes=passes,
         plan=planfile.read(Path(given["plan"])) if given["plan"] is not None else None,
-        output=_file(given),
-        calibration=given["calibration"],
-        inputs=given["inputs"],
-        also_read=tuple(Path(name) for name in (given["plan"], given["recipe"]) if name is not None),
+        output=None if files.output in (None, PIPE) else Path(files.output),
+        calibration=_path(files.calibration),
+        inputs=_path(files.inputs),
+        also_read=tuple(map(Path, [*filter(None, [given["plan"]]), *config])),
+        report=_path(files.report),
         command=shlex.join(("graphprune", "compile", *click.get_current_context().meta[_TYPED])),
+        config=tuple(config),
     )
+
+
+def _passes(recipe: Recipe) -> tuple[Pass, ...]:
+    """Those of a file, whose name and line stand in front of what is wrong with them."""
+    from graphprune.pipeline import registry
+
+    try:
+        return registry.read(recipe.pipeline or "")
+    except ArgumentError as error:
+        raise ArgumentError(f"{recipe.called}: {error.message}", error.hint) from None
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
 
 
 def _text(pipeline: str) -> str:
@@ -206,14 +235,6 @@ def _text(pipeline: str) -> str:
         raise ArgumentError(f"the pipeline {quote(str(path))} is not UTF-8 text") from None
 
 
-def _recipe(given: _Given) -> Recipe:
-    from graphprune.pipeline import recipe
-
-    if given["recipe"] is not None:
-        return recipe.read(Path(given["recipe"]))
-    return recipe.Recipe("")
-
-
 def _show(result: Result, plan: bool, show: Show) -> None:
     from graphprune.cli.output import show_json
     from graphprune.report.compiled import tables
@@ -225,25 +246,22 @@ def _show(result: Result, plan: bool, show: Show) -> None:
     show.files(result.report.files)
 
 
-def _report_path(model: str, given: _Given, overwrite: bool) -> Path | None:
-    """Where the report goes, refused before any work if it cannot go there."""
+def _require_report(job: Job, force: bool) -> None:
+    """Refuse a report before any work if it cannot go where it should."""
     from graphprune.ir.paths import exists
     from graphprune.ir.publish import refuse_unsafe
     from graphprune.pipeline.output import plan_path
 
-    if given["report_file"] is None:
-        return None
-    path = Path(given["report_file"])
+    path = job.report
+    if path is None:
+        return
     if path.suffix not in (".html", ".json"):
         raise ArgumentError(f"--report {quote(str(path))} ends neither in .html nor in .json")
-    read = (model, given["plan"], given["recipe"], given["calibration"], given["inputs"])
-    refuse_unsafe([path], [Path(name) for name in read if name is not None])
-    output = _file(given)
-    if output is not None and path.resolve() == plan_path(output).resolve():
+    refuse_unsafe([path], [Path(job.source), *job.files])
+    if job.output is not None and path.resolve() == plan_path(job.output).resolve():
         raise OutputError(f"--report {quote(str(path))} is where the plan goes", "choose another name")
-    if exists(path) and not overwrite:
+    if exists(path) and not force:
         raise OutputError(f"the report {quote(str(path))} exists", "choose another name, or use --force")
-    return path
 
 
 def _write_report(path: Path, report: Report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -39,9 +40,12 @@ def command(
     if output is None:
         raise ArgumentError("no output: -o FILE says where the lowered model goes")
     with show.progress() as progress:
-        asked = options.Chosen(Settings, chosen.given)
-        settings = asked.settings({"bench": True}, force=force, progress=progress)
-        result = run(Job(model=model, output=Path(output), inputs=inputs, lower=True), settings)
+        asked, project = options.Chosen(Settings, chosen.given), chosen.project
+        found = {} if project is None else project.recipe.of(Lowering)
+        settings = asked.settings(found, {"bench": True}, force=force, progress=progress)
+        config = () if project is None else (str(project.path),)
+        job = Job(model=model, output=Path(output), inputs=inputs, lower=True)
+        result = run(replace(job, config=config, also_read=tuple(map(Path, config))), settings)
     with after(result.report.files):
         show.result(result.report, lambda report: tables(report, show.verbose))
         show.files(result.report.files)

@@ -24,6 +24,7 @@ from graphprune.ir.names import quote
 COMMANDS = {
     "compile": "Run a pipeline of passes over a model, prove the result and save it.",
     "lower": "Rewrite a model into an equal one that ONNX Runtime runs faster.",
+    "init": "Write a commented graphprune.toml for a model.",
     "calibrate": "Choose calibration samples from a pool, and compare the choice with random draws.",
     "inspect": "Show size, operators, groups, and what is pinned and why.",
     "explain": "Say why slots are coupled, why a group is pinned, or what a pass does.",

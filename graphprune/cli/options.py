@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 import click
 
-from graphprune.cli.output import Show
+from graphprune.cli.output import Show, say
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.names import escape, quote
 from graphprune.pipeline.option import KINDS, Option
@@ -18,12 +19,11 @@ from graphprune.pipeline.option import options as of_settings
 
 if TYPE_CHECKING:
     from graphprune.labels.options import LayerNorm
-    from graphprune.pipeline.settings import Looking
+    from graphprune.pipeline.project import Project
 
-    S = TypeVar("S", bound=Looking)
-else:
-    S = TypeVar("S")
 R = TypeVar("R")
+S = TypeVar("S")
+NOTHING: Mapping[str, object] = MappingProxyType({})
 
 path = click.Path(path_type=str)
 
@@ -40,39 +40,68 @@ class Wrap(Protocol):
 class Chosen(Generic[S]):
     """The options that a command line gave, of those that a class of settings has."""
 
-    kind: Callable[..., S]
+    kind: type[S]
     given: Mapping[str, object]
+    project: Project | None = None
 
-    def settings(self, below: Mapping[str, object] | None = None, **more: object) -> S:
-        """The command line over what a recipe or the command says, over the defaults.
+    def settings(
+        self, named: Mapping[str, object] = NOTHING, usual: Mapping[str, object] = NOTHING, **more: object
+    ) -> S:
+        """The command line over a file that it names, over one that was found, over what the command says.
 
         Mappings are joined name by name.
         """
-        chosen = dict(below or {})
-        for name, value in {**self.given, **more}.items():
-            old = chosen.get(name)
-            joined = isinstance(value, Mapping) and isinstance(old, Mapping)
-            chosen[name] = {**old, **value} if joined else value  # type: ignore[dict-item]
+        found = self.project.recipe.of(self.kind) if self.project is not None else {}
+        chosen: dict[str, object] = {}
+        for layer in (usual, found, named, {**self.given, **more}):
+            for name, value in layer.items():
+                old = chosen.get(name)
+                joined = isinstance(value, Mapping) and isinstance(old, Mapping)
+                chosen[name] = {**old, **value} if joined else value  # type: ignore[dict-item]
         return self.kind(**chosen)
 
 
-def of(kind: type[S]) -> Wrap:
-    """The options that a class of settings has; the command gets them as `chosen`."""
+def of(kind: type[S], name: str = "chosen", *, project: bool = True) -> Wrap:
+    """The options that a class of settings has; the command gets them as `chosen`, or as it calls them.
+
+    With `project` a file that is found stands under them; samples that it names are those of `--inputs`.
+    """
     known = [each for each in of_settings(kind) if each.flag]
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
         @wraps(function)
         def command(**given: object) -> R:
             mine = {each.name: given.pop(each.name) for each in known}
-            said = {name: value for name, value in mine.items() if value is not None and value != ()}
-            return function(chosen=Chosen(kind, said), **given)
+            said = {key: value for key, value in mine.items() if value is not None and value != ()}
+            found = _found(given) if project else None
+            return function(**{name: Chosen(kind, said, found)}, **given)
 
-        decorated: Callable[..., R] = command
+        decorated: Callable[..., R] = _no_config(command) if project else command
         for each in reversed(known):
             decorated = _click_option(each)(decorated)
         return decorated
 
     return decorate
+
+
+def _no_config(command: Callable[..., R]) -> Callable[..., R]:
+    text = "Ignore graphprune.toml and [tool.graphprune] of pyproject.toml."
+    return click.option("--no-config", is_flag=True, help=text)(command)
+
+
+def _found(given: dict[str, object]) -> Project | None:
+    """The file that applies, which every run names; it completes what was `given` besides settings."""
+    from graphprune.pipeline.project import find
+
+    found = None if given.pop("no_config") else find()
+    if found is None:
+        return None
+    if not given.get("quiet"):
+        say(f"settings from {escape(str(found.path))} (--no-config ignores it)")
+    samples = found.recipe.options.get("inputs")
+    if samples is not None and "inputs" in given and given["inputs"] is None:
+        given["inputs"] = Path(str(samples))
+    return found
 
 
 def _click_option(item: Option) -> Wrap:

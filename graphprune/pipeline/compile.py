@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -20,13 +20,14 @@ from graphprune.ir.scales import fit_scales, said
 from graphprune.ir.set_shapes import declare_sizes, set_shapes
 from graphprune.lowering.lower import lowered
 from graphprune.ops import record_of
-from graphprune.pipeline import budgets, fingerprint, measure, origin, registry, reproducer, verdict
+from graphprune.pipeline import budgets, fingerprint, measure, origin, recipe, registry, reproducer, verdict
 from graphprune.pipeline.agreement import OpenedOnce
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.lowering import Lowering, Outcome, lower_result, rules_of
 from graphprune.pipeline.manager import Manager, Step
 from graphprune.pipeline.option import path_of
+from graphprune.pipeline.order import require_order
 from graphprune.pipeline.output import copy, model_bytes, require_apart, require_free, write
 from graphprune.pipeline.passes import Pass
 from graphprune.pipeline.planfile import Entry, PlanFile, made
@@ -41,7 +42,7 @@ from graphprune.pipeline.report import (
     installed_versions,
 )
 from graphprune.pipeline.samples import Given, Samples, with_shapes
-from graphprune.pipeline.settings import Settings
+from graphprune.pipeline.settings import Files, Settings
 from graphprune.pipeline.sparse import sparse_output
 from graphprune.pipeline.unfused import is_suspect, require_unfused
 from graphprune.runtime.dimensions import require_fits
@@ -60,8 +61,8 @@ if TYPE_CHECKING:
 class Job:
     """What to compile: a model, the passes or the plan to replay, and where the result goes, if anywhere.
 
-    `command` is the line or the call that asked for it. With `lower` it is lowered even where there are no
-    passes.
+    `command` is the line or the call that asked for it, `config` are files that settings were taken from.
+    With `lower` it is lowered even where there are no passes.
     """
 
     model: object
@@ -71,8 +72,10 @@ class Job:
     calibration: Given = None
     inputs: Given = None
     also_read: tuple[Path, ...] = ()
+    report: Path | None = None
     command: str = ""
     lower: bool = False
+    config: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -97,6 +100,12 @@ class Job:
     def pipeline(self) -> str:
         """The passes as text."""
         return self.plan.pipeline if self.plan is not None else registry.text(self.passes)
+
+    def recipe(self, settings: Settings) -> recipe.Recipe:
+        """What repeats this, as far as it was given in files."""
+        names = {each.name: getattr(self, each.name) for each in fields(Files)}
+        paths = {name: str(given) for name, given in names.items() if isinstance(given, Path)}
+        return recipe.of(self.pipeline, settings, Files(**paths))
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ def run(job: Job, settings: Settings) -> Result:
             return _Compile(job, settings).run()
     except Exception as error:
         if folder is not None:
-            reproducer.store(folder, job.source, job.pipeline, settings, error)
+            reproducer.store(folder, job.source, job.recipe(replace(settings, reproducer=None)), error)
         raise
 
 
@@ -206,6 +215,7 @@ class _Compile:
         given = self.job.calibration is not None or self.job.inputs is not None
         verdict.require_data(self.settings, given)
         providers(self.settings.providers)
+        require_order(self.job.passes)
         with self.clock.phase("load"):
             source = self._load()
         if self._copies:
@@ -430,6 +440,8 @@ class _Compile:
             command=self.job.command,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             hashes=fingerprint.files(files),
+            recipe=recipe.write(self.job.recipe(self.timed)),
+            config=self.job.config,
         )
 
     def _copied(self, source: Source) -> Result:

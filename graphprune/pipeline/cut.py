@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from graphprune.errors import ArgumentError, PromiseError, did_you_mean
 from graphprune.ir.names import quote
-from graphprune.pipeline.passes import Context, Pass, Subject, argument
+from graphprune.pipeline.passes import Context, Pass, Subject, Turn, argument
 from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
 from graphprune.prune.plan import Plan
 
@@ -21,6 +21,7 @@ class Cut(Pass):
     """Removes the Units that are named by Group and index, and everything that depends on them."""
 
     name: ClassVar[str] = "cut"
+    turn: ClassVar[Turn | None] = "structure"
 
     remove: Mapping[str, tuple[int, ...]] = field(
         default_factory=dict, metadata={"help": "indices of the Units that go, by Group id"}

@@ -13,7 +13,7 @@ import numpy as np
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.ir.names import quote
 from graphprune.ops import record_of
-from graphprune.pipeline.passes import Context, Pass, Subject, argument
+from graphprune.pipeline.passes import Context, Pass, Subject, Turn, argument
 from graphprune.prune.masks.patterns import Keep, Pattern, Scores, keep_groups, keep_rows, read_pattern
 from graphprune.prune.plan import Plan
 
@@ -38,6 +38,7 @@ class Masking(Pass):
     defaults.
     """
 
+    turn: ClassVar[Turn | None] = "masks"
     needs: ClassVar[Needs] = "vectors"
 
     ratio: float | None = argument(

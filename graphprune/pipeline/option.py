@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.names import escape, quote
@@ -29,10 +29,12 @@ class Accepts:
     In both methods `called` is what a message calls the option; they raise ArgumentError.
 
     Attributes:
+        toml: a value as a recipe writes it, for people.
         metavar: what stands for a value in help; empty for a flag.
         several: whether each use of the option names one entry of a mapping.
     """
 
+    toml: ClassVar[str] = ""
     metavar: str = ""
     several: bool = False
 
@@ -49,6 +51,8 @@ class Accepts:
 class Flag(Accepts):
     """True or false."""
 
+    toml: ClassVar[str] = "`true` or `false`"
+
     def text(self, called: str, text: str) -> bool:
         """True where the flag is there; click reads it."""
         return text == "true"
@@ -64,6 +68,7 @@ class Flag(Accepts):
 class Whole(Accepts):
     """A whole number that is not too small."""
 
+    toml: ClassVar[str] = "a whole number"
     metavar: str = "N"
     least: int = 0
 
@@ -88,6 +93,7 @@ class Whole(Accepts):
 class Number(Accepts):
     """A positive number, or with `share` one in [0, 1]."""
 
+    toml: ClassVar[str] = "a number"
     metavar: str = "X"
     share: bool = False
 
@@ -114,6 +120,7 @@ class Number(Accepts):
 class Bytes(Accepts):
     """A size of a file: 500MB, 2GiB or a plain number."""
 
+    toml: ClassVar[str] = '`"500MB"`, `"2GiB"` or bytes'
     metavar: str = "SIZE"
 
     def text(self, called: str, text: str) -> int:
@@ -138,6 +145,7 @@ class Bytes(Accepts):
 class Left(Accepts):
     """What may be left of a size: a share of it up to 1, or bytes."""
 
+    toml: ClassVar[str] = '`0.5`, `"4MB"` or bytes'
     metavar: str = "SIZE"
 
     def text(self, called: str, text: str) -> float:
@@ -176,6 +184,7 @@ class Word(Accepts):
 class File(Accepts):
     """A path."""
 
+    toml: ClassVar[str] = "a path"
     metavar: str = "FILE"
 
     def text(self, called: str, text: str) -> str:
@@ -202,6 +211,7 @@ def path_of(called: str, value: object) -> Path:
 class Providers(Accepts):
     """Execution providers in an order, by their short or full names."""
 
+    toml: ClassVar[str] = "a list of names"
     metavar: str = "NAME,..."
 
     def text(self, called: str, text: str) -> tuple[str, ...]:
@@ -224,6 +234,7 @@ class Providers(Accepts):
 class Shapes(Accepts):
     """Dims by name of an input."""
 
+    toml: ClassVar[str] = "a table: `NAME = [1, 3, 224, 224]`"
     metavar: str = "NAME=DIMS"
     several: bool = True
 
@@ -253,6 +264,7 @@ class Shapes(Accepts):
 class Contents(Accepts):
     """Numbers by name of an input."""
 
+    toml: ClassVar[str] = "a table: `NAME = 16000`, `true` or nested lists"
     metavar: str = "NAME=VALUE"
     several: bool = True
 
@@ -283,6 +295,7 @@ class Contents(Accepts):
 class Kinds(Accepts):
     """How outputs are judged, by their names."""
 
+    toml: ClassVar[str] = 'a table: `NAME = "classes"`, `"scores"` or `"values"`'
     metavar: str = "NAME=KIND"
     several: bool = True
 
@@ -327,7 +340,8 @@ class Option:
         usage: what the command line adds to it.
         flag: how the command line calls it; empty where no option of its own sets it.
         default: what help says is taken where nothing is given; empty where that says nothing.
-        recipe: whether a recipe may set it.
+        recipe: whether a file may set it.
+        found: whether also one that was found, not named: it is no code, output, limit or link.
         rare: whether it stands last in help.
     """
 
@@ -338,6 +352,7 @@ class Option:
     flag: str
     default: str
     recipe: bool
+    found: bool
     rare: bool
 
     @property
@@ -364,6 +379,7 @@ def option(
     flag: str | None = None,
     shown: str | None = None,
     recipe: bool = True,
+    found: bool = True,
     rare: bool = False,
 ) -> T:
     """A field of the settings that is an option.
@@ -375,11 +391,12 @@ def option(
         usage: what help of the command line adds to it.
         flag: of the command line; "--" and the field's name if None, no option if empty.
         shown: what help says about the default; the default itself if None.
-        recipe: whether recipes may set it.
+        recipe: whether a file may set it.
+        found: whether also one that was found, not named: it is no code, output, limit or link.
         rare: whether it stands last in help.
     """
     told: dict[str, object] = {"accepts": accepts, "help": help, "usage": usage, "flag": flag}
-    told |= {"shown": shown, "recipe": recipe, "rare": rare}
+    told |= {"shown": shown, "recipe": recipe, "found": found, "rare": rare}
     if isinstance(default, Mapping):
         return cast(T, field(default_factory=dict, metadata=told))
     return field(default=default, metadata=told)
@@ -399,5 +416,13 @@ def _option(each: dataclasses.Field[object]) -> Option:
         plain = isinstance(each.default, int | float) and not isinstance(each.default, bool)
         shown = f"{each.default:g}" if plain else ""
     return Option(
-        each.name, told["accepts"], told["help"], told["usage"], flag, shown, told["recipe"], told["rare"]
+        each.name,
+        told["accepts"],
+        told["help"],
+        told["usage"],
+        flag,
+        shown,
+        told["recipe"],
+        told["found"],
+        told["rare"],
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, get_args
 
 from graphprune.errors import ArgumentError, PromiseError, did_you_mean
 from graphprune.pipeline.arguments import alike, convert, describe, fits, show
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from graphprune.statistics.measures import Statistics, Wanted
 
     Feed = Mapping[str, numpy.ndarray]
+
+
+Turn = Literal["normalise", "structure", "masks", "repair"]
+"""What a pass does to a model, in the order in which passes may run."""
+ORDER: tuple[Turn, ...] = get_args(Turn)
 
 
 @dataclass(frozen=True)
@@ -125,9 +130,11 @@ class Pass:
     `metadata={"help": "..."}`), and implements one of `decide` and `transform`. A bad value or a combination
     is an `ArgumentError` raised in `__post_init__`; start its message with the argument's name and the caret
     finds it. A preset of another's arguments says them as it is made: `class Mine(Prune, criterion="l1")`.
+    A pass that says when it is its `turn` runs then only.
     """
 
     name: ClassVar[str]
+    turn: ClassVar[Turn | None] = None
 
     def __new__(cls, *values: object, **named: object) -> Self:
         """Refuse arguments that pipeline text would refuse, before anything is made of them.

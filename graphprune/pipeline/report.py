@@ -305,7 +305,7 @@ class DataReport:
 
 @dataclass(frozen=True)
 class Report(Shown):
-    """Everything a compile has to say."""
+    """Everything a compile has to say; `recipe` repeats it, `config` are files it came from."""
 
     source: str
     output: str
@@ -329,6 +329,8 @@ class Report(Shown):
     date: str = ""
     data: tuple[DataReport, ...] = ()
     hashes: dict[str, str] = field(default_factory=dict)
+    recipe: str = ""
+    config: tuple[str, ...] = ()
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> dict[str, Json]:

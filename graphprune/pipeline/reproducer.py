@@ -12,7 +12,6 @@ from graphprune.ir.names import escape, quote
 from graphprune.lowering.table import table
 from graphprune.pipeline import recipe
 from graphprune.pipeline.report import installed_versions
-from graphprune.pipeline.settings import Settings
 
 _NAMES = frozenset({"recipe.toml", "model.txt", "error.txt", "versions.json", "README.txt", "plan.json"})
 
@@ -33,14 +32,14 @@ def require_free(folder: Path) -> None:
         raise OutputError(f"the reproducer folder {quote(str(folder))} is not empty", "name a new one")
 
 
-def store(folder: Path, source: str, pipeline: str, settings: Settings, error: BaseException) -> None:
+def store(folder: Path, source: str, asked: recipe.Recipe, error: BaseException) -> None:
     """Write the folder; its `recipe.toml` runs as it is.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     files = {
-        "recipe.toml": f"# lowering: table {table().hash}\n{recipe.write(recipe.of(pipeline, settings))}",
+        "recipe.toml": f"# lowering: table {table().hash}\n{recipe.write(recipe.moved(asked, folder))}",
         "model.txt": escape(source) + "\n",
         "error.txt": "".join(traceback.format_exception(error)),
         "versions.json": json.dumps({"python": platform.python_version(), **installed_versions()}, indent=2)

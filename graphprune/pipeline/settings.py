@@ -55,13 +55,13 @@ class Looking:
         usage="e.g. sr=16000; repeat for several",
     )
     max_bytes: float | None = option(
-        None, Bytes(), "Refuse model files larger than this.", usage="e.g. 500MB", recipe=False, rare=True
+        None, Bytes(), "Refuse model files larger than this.", usage="e.g. 500MB", found=False, rare=True
     )
     allow_external_links: bool = option(
         False,
         Flag(),
         "Accept external data behind symbolic or hard links (for caches you trust).",
-        recipe=False,
+        found=False,
         rare=True,
     )
 
@@ -197,7 +197,7 @@ class Choosing(Running):
         "Batches of calibration data that run side by side.",
         shown="the number of cores",
     )
-    force: bool = option(False, Flag(), "Replace the output if it exists.", recipe=False)
+    force: bool = option(False, Flag(), "Replace the output if it exists.", found=False)
 
     @property
     def run(self) -> Run:
@@ -234,7 +234,7 @@ class Settings(Lowering, Choosing, Gating):
         None,
         File(),
         "Keep what is measured on --calibration here, and use what an earlier compile measured.",
-        recipe=False,
+        found=False,
     )
     allow_short: bool = option(False, Flag(), "Write a model that misses its budget.")
     lower: bool = option(
@@ -259,8 +259,24 @@ class Settings(Lowering, Choosing, Gating):
         Flag(),
         "Say in the metadata of the written file where it comes from: version, hash of the source, passes.",
         flag="--metadata/--no-metadata",
-        shown="--metadata",
+        shown="on",
     )
     reproducer: str | os.PathLike[str] | None = option(
-        None, File("DIR"), "If the compile fails, store how to repeat it.", recipe=False, rare=True
+        None, File("DIR"), "If the compile fails, store how to repeat it.", found=False, rare=True
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What a compile reads and writes besides the model; in Python these are arguments of the function."""
+
+    calibration: str | None = option(
+        None, File("DATA"), "Samples for criteria and repair; some are held back."
+    )
+    inputs: str | None = option(
+        None,
+        File("DATA"),
+        "Inputs to prove, time and judge the result on: an .npz, an .npy or a folder of them.",
+    )
+    output: str | None = option(None, File(), "Where the compiled model goes.", flag="", found=False)
+    report: str | None = option(None, File(), "Also write the report: .html or .json.", found=False)

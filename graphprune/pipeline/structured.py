@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from graphprune.axes import Analysis, Group
 from graphprune.axes.kinds import chosen, kinds
@@ -12,7 +12,7 @@ from graphprune.errors import PromiseError
 from graphprune.pipeline.decision import Decision
 from graphprune.pipeline.globs import filtered, group_names, require_groups
 from graphprune.pipeline.method import Method
-from graphprune.pipeline.passes import Context, Subject
+from graphprune.pipeline.passes import Context, Subject, Turn
 from graphprune.prune.plan import Plan
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class Structured(Method):
 
     A method is a preset of its stages. Its `ratio` counts Units, or what they cost.
     """
+
+    turn: ClassVar[Turn | None] = "structure"
 
     def decide(self, subject: Subject, context: Context) -> Plan:
         """Find, then score, choose and repair as often as there are rounds."""

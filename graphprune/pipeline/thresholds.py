@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from graphprune.errors import ArgumentError, did_you_mean
+from graphprune.errors import ArgumentError
 from graphprune.ir.names import quote
 from graphprune.pipeline import recipe
-from graphprune.pipeline.option import options
 from graphprune.pipeline.report import Interval
 from graphprune.pipeline.settings import Checking
+from graphprune.pipeline.stored import Toml, text
 from graphprune.pipeline.verdict import inconclusive
 
 Source = Literal["samples", "clock", "files", "metric"]
@@ -137,23 +137,15 @@ def _judged(threshold: Threshold, flag: str, figure: Figure, bound: float) -> Ju
 
 
 def read(path: Path) -> dict[str, object]:
-    """Thresholds from a TOML file: names as in Python, `strict` and `[outputs]` as well.
+    """Thresholds from a TOML file that holds nothing else, or from a recipe.
 
     Raises:
         ArgumentError: the file cannot be read, or holds something else.
     """
-    where = str(path)
-    known = {each.name: each for each in options(Checking)}
-    known = {name: known[name] for name in (*(each.option for each in THRESHOLDS), "strict", "outputs")}
-    found: dict[str, object] = {}
-    for key, value in recipe.table(recipe.text(path, "thresholds"), where).items():
-        name = key.replace("-", "_")
-        if name not in known:
-            raise ArgumentError(
-                f"{quote(where)} has an unknown threshold {quote(key)}", did_you_mean(name, known)
-            )
-        found[name] = known[name].checked(f"{quote(key)} of {quote(where)}", value)
-    return found
+    toml = Toml(text(path, "thresholds"), str(path), path.parent)
+    if toml.content.keys() & set(recipe.KEYS):
+        return recipe.made(toml).thresholds
+    return toml.options(recipe.asked(), noun="threshold")
 
 
 @dataclass(frozen=True)
@@ -176,7 +168,7 @@ def baseline(path: Path) -> Baseline:
         "store one with graphprune check ... --report result.json",
     )
     try:
-        stored = json.loads(recipe.text(path, "baseline"))
+        stored = json.loads(text(path, "baseline"))
         figures = tuple(_figure(each) for each in stored["figures"])
         dense, data = stored["dense"], stored["data"]
     except (ValueError, KeyError, TypeError, RecursionError):

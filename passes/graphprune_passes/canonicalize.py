@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphprune.errors import ArgumentError
 from graphprune.ir.normalise import normalise
 from graphprune.ops import record_of
-from graphprune.pipeline.passes import Context, Pass, argument
+from graphprune.pipeline.passes import Context, Pass, Turn, argument
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Canonicalize(Pass):
     """Inlines functions, lifts constants, folds static shape arithmetic and weight-only chains."""
 
     name: ClassVar[str] = "canonicalize"
+    turn: ClassVar[Turn | None] = "normalise"
 
     optimizer: Literal["none", "onnxscript"] = argument(
         "none", "further clean-up; onnxscript must be installed and takes 0.3 to 90 s"

@@ -17,7 +17,7 @@ from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline.amounts import Left, budgets
 from graphprune.pipeline.bounds import require_budgets
 from graphprune.pipeline.globs import filtered, require_named, sublayer_names
-from graphprune.pipeline.passes import Context, Pass, Subject, argument
+from graphprune.pipeline.passes import Context, Pass, Subject, Turn, argument
 from graphprune.pipeline.ratios import Ratio
 from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
 from graphprune.prune.choose import Budget
@@ -33,6 +33,7 @@ class Depth(Pass):
     """Removes residual sublayers until enough of them, or enough of the model, is gone."""
 
     name: ClassVar[str] = "depth"
+    turn: ClassVar[Turn | None] = "structure"
 
     criterion: Literal["jsd", "influence", "reverse"] = argument(
         "jsd", "divergence of the outputs (greedy), turn of the stream, or simply the last ones"

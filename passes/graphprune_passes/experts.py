@@ -32,7 +32,7 @@ from graphprune.ir.arrays import Arrays
 from graphprune.pipeline.amounts import Left, budgets
 from graphprune.pipeline.bounds import require_budgets
 from graphprune.pipeline.globs import filtered, mixture_names, require_named
-from graphprune.pipeline.passes import Context, Pass, Subject, argument
+from graphprune.pipeline.passes import Context, Pass, Subject, Turn, argument
 from graphprune.pipeline.ratios import Ratio, of_units
 from graphprune.pipeline.repairing import HELP, Repair, repaired, settled, tell
 from graphprune.prune.choose import Budget
@@ -46,6 +46,7 @@ class Experts(Pass):
     """Leaves fewer experts in every layer that has some; the router still picks as many per token."""
 
     name: ClassVar[str] = "experts"
+    turn: ClassVar[Turn | None] = "structure"
 
     criterion: Literal["easy-ep", "reap", "frequency", "gate-sum", "stun", "uncurl"] = argument(
         "easy-ep", "what an expert is worth, or how experts are merged"

@@ -19,7 +19,7 @@ from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline.amounts import Left, budgets
 from graphprune.pipeline.bounds import require_budgets
 from graphprune.pipeline.globs import filtered, group_names, require_groups
-from graphprune.pipeline.passes import Context, Pass, Subject, argument
+from graphprune.pipeline.passes import Context, Pass, Subject, Turn, argument
 from graphprune.pipeline.repairing import Repair, added_by, repaired, settled, tell
 from graphprune.prune.allowance import Commit, Cuts, Search, efficient, growth, outputs_behind, visited
 from graphprune.prune.choose import Budget
@@ -36,6 +36,7 @@ class Pagcp(Pass):
     """Shrinks every Group as far as the outputs allow, one after another."""
 
     name: ClassVar[str] = "pagcp"
+    turn: ClassVar[Turn | None] = "structure"
 
     delta0: float = argument(0.05, "additional loss that the first Group may cost")
     tau: float = argument(1.3, "loss after all Groups, relative to the dense model")

@@ -18,7 +18,7 @@ PRUNE = ("--passes", "prune(ratio=0.5, criterion=l1, align=1)")
 KEYS = {
     "schema", "source", "output", "pipeline", "before", "after", "passes", "latency", "warnings", "versions",
     "seed", "timings", "files", "fixed", "agreement", "budgets", "generated", "file_bytes", "command", "date",
-    "data", "hashes",
+    "data", "hashes", "recipe", "config",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ HELP = {
     "help-bench": ("bench",),
     "help-calibrate": ("calibrate",),
     "help-passes": ("passes",),
+    "help-init": ("init",),
 }
 
 ERRORS = {

@@ -27,7 +27,17 @@ def loaded(*arguments: str) -> str:
 
 @pytest.mark.parametrize(
     "command",
-    [(), ("compile",), ("inspect",), ("explain",), ("validate",), ("check",), ("bench",), ("passes",)],
+    [
+        (),
+        ("compile",),
+        ("inspect",),
+        ("explain",),
+        ("validate",),
+        ("check",),
+        ("bench",),
+        ("passes",),
+        ("init",),
+    ],
 )
 def test_help_imports_nothing_heavy(command: tuple[str, ...]) -> None:
     assert loaded(*command, "--help") == "[]"

@@ -77,7 +77,7 @@ def test_a_wrong_value_is_refused_alike(name: str) -> None:
         recipe.parse(f'pipeline = ""\n[options]\n{name} = {value!r}')
     assert python.value.message == f"{name} {said}"
     assert line.value.message == f"--{name.replace('_', '-')} {said}"
-    assert stored.value.message == f"option '{name}' of 'recipe' {said}"
+    assert stored.value.message == f"option '{name}' of 'recipe' (line 3) {said}"
 
 
 def test_nothing_means_the_default_only_where_it_is_one() -> None:
@@ -115,7 +115,7 @@ def test_the_recipe_of_settings_gives_the_same_settings() -> None:
     )
     text = recipe.write(recipe.of("prune", settings))
     assert recipe.of("prune", Settings(**recipe.parse(text).options)) == recipe.of("prune", settings)  # type: ignore[arg-type]
-    assert "force" not in text and "timeout = 9.0" in text
+    assert "progress" not in text and "timeout = 9.0" in text
 
 
 def test_the_command_line_wins_name_by_name() -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 OUTPUT = "out.onnx"
-TIMES = ("timings", "latency", "latencies", "bench", "versions", "memory", "date")
-"""Keys of a report that hold what differs from run to run."""
+TIMES = ("timings", "latency", "latencies", "bench", "versions", "memory", "date", "recipe")
+"""Keys of a report that hold what differs from run to run, and what names every option that there is."""
 
 
 def cpu() -> float:
