@@ -265,7 +265,7 @@ def literal(node: ir.Node, setting: Setting) -> Tensor:
             return placed(torch.tensor(attribute.value, dtype=kind), setting)
         if name in ("value_int", "value_ints"):
             return torch.tensor(attribute.value, dtype=torch.int64)
-    raise UnsupportedError("Constant", node.name or "", "torch has no tensors of text", constant=True)
+    raise UnsupportedError(node.op_type, node.name or "", "torch has no tensors of text", constant=True)
 
 
 def placed(tensor: object, setting: Setting) -> Tensor:

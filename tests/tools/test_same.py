@@ -56,7 +56,8 @@ def test_the_first_difference_is_told(kind: str, one: bytes | None, two: bytes |
 
 
 def test_every_pass_has_a_pipeline() -> None:
-    assert set(PIPELINES) == set(registry.names())
+    """All but `cut`, whose argument names the Groups of one model."""
+    assert set(PIPELINES) == set(registry.names()) - {"cut"}
     assert set(PIPELINES) >= BLIND
     for name, text in PIPELINES.items():
         (found,) = registry.read(text)
