@@ -242,6 +242,20 @@ class CostModel:
                 readers[number][1].append(product)
         return readers
 
+    @property
+    def factors(self) -> list[Ids]:
+        """The atoms of every factor that is counted, by its number."""
+        return [_ids(factor) for factor in self._factors.known]
+
+    def counted(self, what: str) -> tuple[int, Sequence[Counted]]:
+        """What nothing shrinks, and all else that is counted: as `params`, `macs` and `bytes` add up."""
+        items: dict[str, tuple[int, Sequence[Counted]]] = {
+            "params": (self._fixed, self._params),
+            "macs": (0, self._macs),
+            "bytes": (self._rest, self._bytes),
+        }
+        return items[what]
+
     def params(self, kept: Kept) -> int:
         """Parameters left."""
         return self._fixed + self._left(self._all_params, kept)

@@ -14,22 +14,33 @@ from graphprune.axes import Analysis, Group, analyse
 from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
 from graphprune.axes.kinds import Kind
-from graphprune.errors import PromiseError
+from graphprune.errors import ArgumentError, PromiseError
 from graphprune.ir.arrays import Scores
 from graphprune.ir.weights import stored_bytes
 from graphprune.pipeline.built import built
 from graphprune.pipeline.method import Method
 from graphprune.pipeline.passes import Context
+from graphprune.pipeline.probing import FEWEST, Probing, enough
 from graphprune.pipeline.repairing import added_by, repaired, settled, tell
 from graphprune.prune.allocate import Cuts, counter, joint_costs, per_cost
 from graphprune.prune.choose import Budget, Choice, Rules, Shares, choose
+from graphprune.prune.curves import Curves, local_curves, probed_curves
 from graphprune.prune.plan import Plan
+from graphprune.prune.select import alignment, ladder
 
 if TYPE_CHECKING:
     from graphprune.prune.repair import Repaired
 
 AGAIN = 3
 """How often a choice is made anew at most, where its result takes more bytes than was foreseen."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores per Unit of every Group: by which Units go, per what they cost, and as losses."""
+
+    order: dict[str, Scores]
+    losses: dict[str, Scores]
 
 
 @dataclass
@@ -78,42 +89,42 @@ class Decision:
         """All rounds; each scores what the rounds before left of the model."""
         now, cuts = self.analysis, dict[str, tuple[int, ...]]()
         for done in range(1, self.item.rounds):
-            scores = self._scores(now, cuts)
-            cuts = self._chosen(scores, done / self.item.rounds).cuts
+            scored = self._scored(now, cuts)
+            cuts = self._chosen(scored, self._curves(now, scored), done / self.item.rounds).cuts
             now = _twin(self.analysis, cuts, self._repaired(cuts))
-        scores = self._scores(now, cuts)
-        choice, made = self._last(scores)
+        scored = self._scored(now, cuts)
+        choice, made = self._last(scored, self._curves(now, scored))
         self._require(choice)
         tell(made, self.how, self.context)
-        return self._planned(choice.cuts, scores, made)
+        return self._planned(choice.cuts, scored, made)
 
-    def _planned(self, cuts: Cuts, scores: Mapping[str, Scores], made: Repaired) -> Plan:
+    def _planned(self, cuts: Cuts, scored: Scored, made: Repaired) -> Plan:
         return Plan(
             options=self.item.options(),
             cuts=cuts,
             widths={group.id: group.size for group in self.groups if group.id in cuts},
-            scores={name: tuple(scores[name].tolist()) for name in cuts},
+            scores={name: tuple(scored.order[name].tolist()) for name in cuts},
             replaced=made.replaced,
             biases=made.biases,
         )
 
-    def _last(self, scores: Mapping[str, Scores]) -> tuple[Choice, Repaired]:
+    def _last(self, scored: Scored, curves: Curves | None) -> tuple[Choice, Repaired]:
         """The choice and its repair; chosen again where the constants of exact edits take too many bytes."""
-        choice = self._chosen(scores, 1)
+        choice = self._chosen(scored, curves, 1)
         made = self._repaired(choice.cuts)
         asked = [budget for budget in self.budgets if budget.what == "bytes" and budget not in choice.missed]
         for budget in AGAIN * asked:
-            size = stored_bytes(built(self.analysis, self._planned(choice.cuts, scores, made)))
+            size = stored_bytes(built(self.analysis, self._planned(choice.cuts, scored, made)))
             if size <= budget.target(self.cost.dense_bytes):
                 break
             kept = Kept(self.analysis, choice.cuts)
             foreseen = self.cost.bytes(kept) + budget.grown(self.rules.added(kept))
             self.rules = replace(self.rules, surplus=size - foreseen)
-            choice = self._chosen(scores, 1)
+            choice = self._chosen(scored, curves, 1)
             made = self._repaired(choice.cuts)
         return choice, made
 
-    def _scores(self, now: Analysis, cuts: Cuts) -> dict[str, Scores]:
+    def _scored(self, now: Analysis, cuts: Cuts) -> Scored:
         """Scores on the model as it is now; what is gone already comes first."""
         from graphprune.prune.scoring import score
 
@@ -125,13 +136,44 @@ class Decision:
             context.require_calibration(what)
         collect = partial(context.collect, now.model, what=what) if context.calibration else None
         found = score(now, groups, scoring, self.kinds, collect, context.warn)
+        order = found
         if item.counts != ("unit",):
-            found = per_cost(found, joint_costs(self.analysis, self.cost, self.groups, item.counts))
-        return behind(found, cuts)
+            order = per_cost(found, joint_costs(self.analysis, self.cost, self.groups, item.counts))
+        return Scored(behind(order, cuts), found)
 
-    def _chosen(self, scores: Mapping[str, Scores], done: float) -> Choice:
+    def _chosen(self, scored: Scored, curves: Curves | None, done: float) -> Choice:
         budgets = self.budgets if done == 1 else tuple(self._part(each, done) for each in self.budgets)
-        return choose(self.groups, scores, budgets, self.rules, self.analysis, lambda: self.cost, self.shares)
+        by = (self.rules, self.analysis, lambda: self.cost, self.shares, curves)
+        return choose(self.groups, scored.order, budgets, *by)
+
+    def _curves(self, now: Analysis, scored: Scored) -> Curves | None:
+        """What the outputs lose at every width, where that decides how much each Group gives."""
+        if not self._asks_outputs:
+            return None
+        item, groups = self.item, tuple(now.group(group.id) for group in self.groups)
+        ladders = [
+            ladder(number, group, scored.order[group.id], alignment(group, item.align), item.min_keep)
+            for number, group in enumerate(groups)
+        ]
+        probing = Probing(now, ladders, groups, self.how, self.context)
+        found = probing.probes(self.cost)
+        count = sum(map(len, found.values()))
+        self.context.note(f"allocate=output: {count} cuts of {len(found)} of {len(groups)} groups were tried")
+        return probed_curves(local_curves(groups, scored.losses, scored.order), found)
+
+    @cached_property
+    def _asks_outputs(self) -> bool:
+        """Whether outputs say how much each Group gives.
+
+        Raises:
+            ArgumentError: they are to, and cannot.
+        """
+        why = self.item.not_by_outputs
+        if not why and not enough(self.context, self.analysis):
+            why = f"needs {FEWEST} calibration samples"
+        if self.item.allocate == "output" and why:
+            raise ArgumentError(f"allocate=output {why}", "use allocate=local")
+        return self.item.allocate != "local" and not why
 
     def _part(self, budget: Budget, done: float) -> Budget:
         """A first part of the way to a budget."""

@@ -10,7 +10,7 @@ from graphprune.axes import Analysis, Group, Options
 from graphprune.axes.kinds import Chosen
 from graphprune.errors import ArgumentError
 from graphprune.pipeline import criteria
-from graphprune.pipeline.amounts import Left, budgets
+from graphprune.pipeline.amounts import MEASURES, Left, budgets
 from graphprune.pipeline.bounds import require_budgets
 from graphprune.pipeline.globs import group_names, matches
 from graphprune.pipeline.passes import Context, Pass, Subject, argument
@@ -42,6 +42,9 @@ class Method(Pass):
         "auto", "what scores of a Group are divided by; auto: the criterion's own"
     )
     per: Per = argument("unit", "divide scores by what a Unit costs; budget: in what the budget counts")
+    allocate: Literal["auto", "output", "local"] = argument(
+        "local", "what decides how much each Group gives: what outputs lose, or the Units' own scores"
+    )
     repair: Repair = argument("auto", HELP)
     driver: Literal["sequential", "oneshot"] = argument(
         "sequential", "repair layer by layer behind the cut ones, or from the dense model's statistics"
@@ -108,6 +111,15 @@ class Method(Pass):
     def shares(self, analysis: Analysis, groups: tuple[Group, ...], context: Context) -> Shares | None:
         """How much each Group gives at a share for all; None where scores decide it."""
         return None
+
+    @property
+    def not_by_outputs(self) -> str:
+        """Why outputs cannot say how much each Group gives; empty where they can."""
+        if not budgets(self):
+            return f"needs a budget in {', '.join(MEASURES)}: a ratio counts Units"
+        if self.scope != "global":
+            return f"needs scope=global: with scope={self.scope} Groups do not compete"
+        return ""
 
     @property
     def refreshes(self) -> bool:

@@ -14,8 +14,10 @@ from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.ir.arrays import Scores
 from graphprune.prune.allocate import MOST, Cost, Cuts, counter, least_share
-from graphprune.prune.finer import CostRoom, Gone, Landing, Steps, cost_room, fill, room
+from graphprune.prune.curves import Curves
+from graphprune.prune.finer import SLACK, CostRoom, Gone, Landed, Landing, Steps, cost_room, fill, room
 from graphprune.prune.select import Ladder, Order, Scope, alignment, in_order, ladder, take_ratio, take_until
+from graphprune.prune.widths import Allocation, Widths
 
 What = Literal["ratio", "params", "macs", "bytes"]
 BYTES = 4
@@ -49,13 +51,17 @@ class Budget:
 
     def over(self, cost: CostModel, kept: Kept, added: int = 0, surplus: int = 0) -> float:
         """Share of the model by which a cut and its repair go beyond this; negative where they miss it."""
-        count, dense = counter(cost, self.what)
-        return (self.target(dense) - count(kept) - self.grown(added, surplus)) / max(1, dense)
+        _, dense = counter(cost, self.what)
+        return (self.target(dense) - self.left(cost, kept, added, surplus)) / max(1, dense)
+
+    def left(self, cost: CostModel, kept: Kept, added: int = 0, surplus: int = 0) -> int:
+        """What a cut and its repair leave."""
+        return counter(cost, self.what)[0](kept) + self.grown(added, surplus)
 
     def share(self, cost: CostModel, kept: Kept, added: int = 0) -> float:
         """What a cut and its repair leave, of what this is a share of; never more than is at hand."""
-        count, dense = counter(cost, self.what)
-        left = min(dense, count(kept) + self.grown(added))
+        _, dense = counter(cost, self.what)
+        left = min(dense, self.left(cost, kept, added))
         return left / max(1, dense if self.whole is None else self.whole)
 
     def grown(self, added: int, surplus: int = 0) -> int:
@@ -121,6 +127,7 @@ def choose(
     analysis: Analysis,
     cost: Callable[[], CostModel],
     shares: Shares | None = None,
+    curves: Curves | None = None,
 ) -> Choice:
     """Removes the least salient Units within all budgets.
 
@@ -132,6 +139,7 @@ def choose(
         analysis: of the model.
         cost: counts the model; only asked for where a budget counts it.
         shares: how much each Group gives, where the scores do not decide it.
+        curves: what Groups lose, where that decides how much each gives.
     """
     ladders = [
         ladder(number, group, scores[group.id], alignment(group, rules.align), rules.min_keep)
@@ -142,7 +150,7 @@ def choose(
     steps = Steps(groups, scores, free, rules.align, rules.min_keep)
     if budgets[0].what == "ratio":
         return _by_ratio(steps, fixed, budgets[0].asked, rules, analysis, cost, shares)
-    return _by_cost(steps, fixed, budgets, rules, analysis, cost(), shares)
+    return _by_cost(steps, fixed, budgets, rules, analysis, cost(), shares, curves)
 
 
 def _local(groups: Sequence[Group], ladders: Sequence[Ladder], ratios: Mapping[str, float]) -> Cuts:
@@ -198,20 +206,69 @@ def _by_cost(
     analysis: Analysis,
     model: CostModel,
     shares: Shares | None,
+    curves: Curves | None,
 ) -> Choice:
+    def grown(kept: Kept) -> tuple[int, int]:
+        counted = any(budget.what != "macs" for budget in budgets)
+        return rules.added(kept) if counted else 0, rules.surplus
+
     def over(kept: Kept) -> list[float]:
-        added = rules.added(kept) if any(budget.what != "macs" for budget in budgets) else 0
-        return [budget.over(model, kept, added, rules.surplus) for budget in budgets]
+        return [budget.over(model, kept, *grown(kept)) for budget in budgets]
+
+    def left(gone: Gone) -> dict[str, float]:
+        kept = Kept(analysis, fixed | steps.cuts(gone))
+        return {budget.what: budget.left(model, kept, *grown(kept)) for budget in budgets}
 
     landing = Landing(steps, lambda cuts: min(over(Kept(analysis, fixed | cuts))))
     way = _way(steps, rules, landing) if shares is None else _way_by(steps, shares, landing)
     landed = landing.land(*way)
+    if curves is not None and landed.met:
+        targets: dict[str, float] = {each.what: each.target(counter(model, each.what)[1]) for each in budgets}
+        allocation = Allocation(analysis, model, steps.groups, fixed, targets, left)
+        landed = _solved(allocation, steps, curves, landing, landed)
     cuts = fixed | steps.cuts(landed.gone)
     if landed.met:
         return Choice(cuts, forced=landed.forced and f"no smaller step than {landed.forced} was legal")
     kept = Kept(analysis, cuts)
     short = [budget for budget, beyond in zip(budgets, over(kept), strict=True) if beyond < 0]
     return Choice(cuts, {budget: budget.share(model, kept, rules.added(kept)) for budget in short})
+
+
+def _solved(
+    allocation: Allocation,
+    steps: Steps,
+    curves: Curves,
+    landing: Landing,
+    greedy: Landed,
+) -> Landed:
+    """The widths that lose least, where they lose less than steps in order do."""
+    groups = steps.groups
+    widths = [
+        Widths(
+            each.group, removed := np.concatenate([[0], each.removed]), curves[groups[each.group].id][removed]
+        )
+        for each in steps.own
+        if each.removed.size
+    ]
+
+    def lost(gone: Gone) -> float:
+        return float(sum(curves[groups[number].id][count] for number, count in gone.items()))
+
+    found = allocation.solve(widths)
+    if found is None or lost(greedy.gone) <= lost(found):
+        return greedy
+    while landing.over(steps.cuts(found)) > SLACK:
+        finer = [
+            found | {each.group: int(count)}
+            for ladders in steps.levels()
+            for each in ladders
+            for count in each.removed[each.removed < found.get(each.group, 0)]
+        ]
+        fitting = [each for each in finer if landing.over(steps.cuts(each)) >= 0]
+        if not fitting:
+            break
+        found = min(fitting, key=lost)
+    return Landed(found)
 
 
 Way = tuple[Gone, Gone | None]

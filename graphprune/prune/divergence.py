@@ -154,6 +154,31 @@ class Judge:
         return value if np.isfinite(value) else float("inf")
 
 
+class Loss(Judge):
+    """What the outputs of a candidate lose, as one number that adds up over small changes.
+
+    Distributions lose their Kullback-Leibler divergence from the dense ones, all else its squared error as a
+    share of the dense variance, at most 1; several outputs count alike.
+    """
+
+    def lost(self, run: Callable[[Feeds], Outputs]) -> float:
+        """The sum over outputs."""
+        return sum(self.losses(run).values())
+
+    def _part(self, scale: Scale, dense: Array, other: Array) -> Doubles:
+        if scale != "numbers":
+            one, two = (distribution(each.astype(np.float64), scale) for each in (dense, other))
+            return np.array([kl(one, two).sum(), len(one)])
+        one, two = dense.astype(np.float64), other.astype(np.float64)
+        return np.array([np.sum((one - two) ** 2), np.sum((one - one.mean()) ** 2)])
+
+    @staticmethod
+    def _total(scale: Scale, sums: Doubles) -> float:
+        value = float(sums[0] / max(sums[1], 1e-300))
+        most = 1.0 if scale == "numbers" else np.inf
+        return min(value, most) if np.isfinite(value) else most
+
+
 def _batches(
     model: ir.Model, data: Sequence[Feeds], dense: Callable[[Feeds], Outputs], note: Callable[[str], None]
 ) -> list[Feeds]:

@@ -38,6 +38,11 @@ class Cfsp(Structured, criterion="cfsp", repair="none", kinds=("neurons",)):
         found = super().scoring(seed)
         return replace(found, criterion=cfsp(self.norm)) if self.criterion == "cfsp" else found
 
+    @property
+    def not_by_outputs(self) -> str:
+        """The angles of blocks say it."""
+        return "is not for cfsp: the angle of a block says how much it gives"
+
     def shares(self, analysis: Analysis, groups: tuple[Group, ...], context: Context) -> Shares:
         """What each block gives; of average angle, or outside of blocks: the share itself."""
         from graphprune.prune.blocks import blocks

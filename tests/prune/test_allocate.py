@@ -63,7 +63,7 @@ def test_scores_of_nothing_are_no_error() -> None:
     assert [*per_cost({"a": np.array([])}, {"a": 2.0})["a"]] == []
 
 
-@pytest.mark.parametrize("what", ["params", "macs"])
+@pytest.mark.parametrize("what", ["params", "macs", "bytes"])
 def test_a_budget_counts_what_it_says(what: str) -> None:
     analysis = analyse(convs(6, 4))
     model = CostModel(analysis, {})

@@ -1,0 +1,140 @@
+"""Probes: Groups cut and repaired one by one, everything else dense, and what the outputs lose by it.
+
+Losses of layers are relative to what each disturbs, and say nothing of what becomes of the error on its way.
+Effort is fixed before the start and counted in runs of the dense model, so that the result does not depend on
+the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from graphprune.axes import Analysis, Group
+from graphprune.pipeline.built import built
+from graphprune.pipeline.passes import Context
+from graphprune.prune.plan import Plan
+from graphprune.prune.select import Ladder
+
+if TYPE_CHECKING:
+    from graphprune.axes.cost import CostModel
+    from graphprune.prune.curves import Probes
+    from graphprune.runtime.session import Feeds
+    from graphprune.statistics.measures import Statistics
+
+SAMPLES = 32
+"""Samples on which outputs are compared, at most; a quarter of all where these are fewer."""
+FEWEST = 32
+"""Of fewer calibration samples none can be spared."""
+RUNS = 3
+"""Runs over the calibration data that probes may take: as many as obspa takes for one compile."""
+SHARES = (0.5, 0.2, 0.9)
+"""Shares of what a Group may lose that are tried, in rounds."""
+
+
+@dataclass
+class Probing:
+    """Probes of one model.
+
+    Args:
+        analysis: of the dense model.
+        ladders: legal steps of each Group.
+        groups: numbered as the ladders say.
+        how: the repair.
+        context: calibration data and settings.
+    """
+
+    analysis: Analysis
+    ladders: Sequence[Ladder]
+    groups: Sequence[Group]
+    how: str
+    context: Context
+
+    def probes(self, cost: CostModel) -> Probes:
+        """What the outputs lose, Groups that cost most first, as far as the effort goes."""
+        from graphprune.prune.divergence import Loss
+        from graphprune.runtime.session import open_session
+
+        held, _ = self._split
+        dense = open_session(self.analysis.model, exact=True)
+        loss = Loss(self.analysis.model, held, dense.run)
+        plan = self.planned(cost)
+        found: dict[str, dict[int, float]] = {}
+        for at, (steps, count) in enumerate(plan):
+            self.context.run.progress(at, len(plan), "probes")
+            group = self.groups[steps.group]
+            model = built(self.analysis, self._cut(group, sorted(steps.order[count:].tolist())))
+            found.setdefault(group.id, {})[count] = loss.lost(open_session(model, exact=True).run)
+        return found
+
+    def planned(self, cost: CostModel) -> list[tuple[Ladder, int]]:
+        """Steps that are tried, in their order."""
+        numbers = {group.id: number for number, group in enumerate(self.analysis.groups)}
+        some = [steps for steps in self.ladders if steps.removed.size]
+        saved = {
+            steps.group: cost.saved(
+                numbers[self.groups[steps.group].id], steps.order[steps.removed[-1] :].tolist()
+            )
+            for steps in some
+        }
+        first = sorted(
+            some, key=lambda steps: (*(-each for each in reversed(saved[steps.group])), steps.group)
+        )
+        tried = [(steps, _step(steps, share)) for share in SHARES for steps in first]
+        return list({(steps.group, count): (steps, count) for steps, count in tried}.values())[: self.effort]
+
+    @property
+    def effort(self) -> int:
+        """How many probes."""
+        held, rest = self._split
+        return int(RUNS * _count(rest, self.analysis) / max(1, _count(held, self.analysis)))
+
+    @cached_property
+    def _split(self) -> tuple[tuple[Feeds, ...], tuple[Feeds, ...]]:
+        """Samples to compare outputs on, and those that probes are repaired on."""
+        from graphprune.runtime.holding import divide
+
+        model, batches = self.analysis.model, self.context.calibration
+        number = min(SAMPLES, _count(batches, self.analysis) // 4)
+        held, rest = divide(batches, model, number, self.context.seed)
+        return tuple(held), tuple(rest)
+
+    @cached_property
+    def _statistics(self) -> Statistics:
+        from graphprune.prune.repair import wanted_grams
+        from graphprune.statistics.collect import collect
+
+        return collect(self.analysis.model, self._split[1], wanted_grams(self.analysis), run=self.context.run)
+
+    def _cut(self, group: Group, kept: Sequence[int]) -> Plan:
+        """One Group cut and repaired from statistics of the dense model."""
+        from graphprune.prune.repair import Change, Repaired, Way, repair
+
+        cuts: Mapping[str, tuple[int, ...]] = {group.id: tuple(kept)}
+        made = Repaired({}, {})
+        if self.how != "none":
+            way = Way(self.how, "oneshot", refresh=False)
+            made = repair(
+                self.analysis, Change(cuts, (), {}), way, statistics=self._statistics, run=self.context.run
+            )
+        widths = {group.id: group.size}
+        return Plan(self.analysis.options, cuts, widths, replaced=made.replaced, biases=made.biases)
+
+
+def _step(steps: Ladder, share: float) -> int:
+    """The legal step nearest to a share of what may go."""
+    wanted = share * steps.removed[-1]
+    return int(min(steps.removed.tolist(), key=lambda count: (abs(count - wanted), count)))
+
+
+def _count(batches: Sequence[Feeds], analysis: Analysis) -> int:
+    from graphprune.runtime.holding import count
+
+    return count(batches, analysis.model)
+
+
+def enough(context: Context, analysis: Analysis) -> bool:
+    """Whether there are samples to probe on."""
+    return _count(context.calibration, analysis) >= FEWEST

@@ -1,0 +1,98 @@
+"""What outputs lose decides how much each layer gives, within an effort that is fixed before the start."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import graphprune
+from graphprune.errors import ArgumentError
+from graphprune.pipeline import probing
+from tests.axes.claims import sketch
+
+TWO = """(float[n,8] x) => (float[n,4] y) {
+    a = MatMul(x, u1)\n b = Tanh(a)\n c = MatMul(b, u2)
+    d = MatMul(x, v1)\n e = Tanh(d)\n f = MatMul(e, v2)
+    g = Mul(f, small)\n y = Add(c, g) }"""
+SAMPLES = {"x": np.random.default_rng(7).standard_normal((128, 8)).astype(np.float32)}
+CRITERIA = ["prune(macs=0.5", "obspa(macs=0.5", "prune(params=0.5, macs=0.6, criterion=wanda"]
+
+
+def two() -> ir.Model:
+    """Two branches of one size, of which the outputs hardly see the second."""
+    model = sketch(TWO, u1=(8, 48), u2=(48, 4), v1=(8, 48), v2=(48, 4), small=()).model
+    model.graph.initializers["small"].const_value = ir.tensor(np.array(1e-3, np.float32), name="small")
+    return model
+
+
+def kept(passes: str, **options: object) -> dict[str, int]:
+    """Kept Units per Group."""
+    report = graphprune.compile(two(), passes, calibration=SAMPLES, **options).report  # type: ignore[arg-type]
+    return {group.id: group.kept for group in report.passes[0].groups if not group.pin}
+
+
+@pytest.mark.parametrize("passes", CRITERIA)
+def test_a_layer_that_no_output_hears_of_gives_most(passes: str) -> None:
+    found = kept(f"{passes}, allocate=output)")
+    assert found["v1:1"] < 10 and found["u1:1"] > 38
+    blind = kept(f"{passes}, allocate=local)")
+    assert abs(blind["v1:1"] - blind["u1:1"]) < 20
+
+
+def test_auto_asks_the_outputs_from_32_samples_on() -> None:
+    assert kept("prune(macs=0.5, allocate=auto)") == kept("prune(macs=0.5, allocate=output)")
+    few = {"x": SAMPLES["x"][:31]}
+    cuts = [
+        graphprune.compile(two(), f"prune(macs=0.5{more})", calibration=few).plans[0].cuts
+        for more in (", allocate=auto", "")
+    ]
+    assert cuts[0] == cuts[1]
+    assert kept("prune(ratio=0.5, allocate=auto)") == kept("prune(ratio=0.5)")
+
+
+@pytest.mark.parametrize(
+    ("passes", "samples", "said"),
+    [
+        ("prune(macs=0.5, allocate=output)", 31, "needs 32 calibration samples"),
+        ("prune(ratio=0.5, allocate=output)", 64, "needs a budget in params, macs, bytes"),
+        ("prune(macs=0.5, scope=local, allocate=output)", 64, "needs scope=global"),
+        ("cfsp(macs=0.9, allocate=output)", 64, "is not for cfsp"),
+    ],
+)
+def test_where_outputs_cannot_decide_it_says_why(passes: str, samples: int, said: str) -> None:
+    some = {"x": SAMPLES["x"][:samples]}
+    with pytest.raises(ArgumentError, match=said) as caught:
+        graphprune.compile(two(), passes, calibration=some)
+    assert caught.value.exit_code == 2 and "allocate=local" in caught.value.hint
+
+
+@pytest.mark.parametrize(("runs", "tried"), [(3, 6), (1, 3), (0, 0)])
+def test_effort_is_counted_in_samples_that_run(
+    runs: int, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 112 samples, 28 are compared on; a run over the other 84 is three probes. Two Groups have six."""
+    monkeypatch.setattr(probing, "RUNS", runs)
+    report = graphprune.compile(two(), "prune(macs=0.5, allocate=output)", calibration=SAMPLES).report
+    (line,) = [line for line in report.passes[0].notes if line.startswith("allocate=output")]
+    assert f"{tried} cuts of {min(2, tried)} of 2 groups" in line
+
+
+def test_the_same_plan_for_any_number_of_jobs() -> None:
+    plans = [
+        graphprune.compile(two(), "obspa(macs=0.4, allocate=output)", calibration=SAMPLES, jobs=jobs).plans
+        for jobs in (1, 2, 1)
+    ]
+    assert plans[0] == plans[1] == plans[2]
+
+
+def test_rounds_probe_what_is_left() -> None:
+    found = kept("obspa(macs=0.4, rounds=2, allocate=output)")
+    assert found["v1:1"] < 10 < found["u1:1"]
+
+
+def test_of_several_budgets_all_hold_where_outputs_decide() -> None:
+    passes = "obspa(macs=0.6, params=0.5, bytes=0.7, allocate=output)"
+    report = graphprune.compile(two(), passes, calibration=SAMPLES).report
+    assert all(budget.met for budget in report.budgets) and len(report.budgets) == 3
+    assert min(budget.asked - budget.left for budget in report.budgets) < 0.02
