@@ -79,11 +79,13 @@ def test_effort_is_counted_in_samples_that_run(
 
 
 def test_the_same_plan_for_any_number_of_jobs() -> None:
-    plans = [
-        graphprune.compile(two(), "obspa(macs=0.4, allocate=output)", calibration=SAMPLES, jobs=jobs).plans
+    results = [
+        graphprune.compile(two(), "obspa(macs=0.4, allocate=output)", calibration=SAMPLES, jobs=jobs)
         for jobs in (1, 2, 1)
     ]
-    assert plans[0] == plans[1] == plans[2]
+    files = [result.proto().SerializeToString() for result in results]
+    cuts = [result.plans[0].cuts for result in results]
+    assert cuts[0] == cuts[1] == cuts[2] and files[0] == files[1] == files[2]
 
 
 def test_rounds_probe_what_is_left() -> None:
