@@ -105,6 +105,8 @@ def command(
             show = replace(show, err=True)
         job = _job(model, recipe, files, given, chosen.project)
         _require_report(job, settings.force)
+        if job.report is not None and job.report.suffix == ".html" and settings.bench:
+            settings = replace(settings, time=True)
         result = run(job, settings)
     with after(result.report.files):
         if job.report is not None:

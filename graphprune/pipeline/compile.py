@@ -39,6 +39,7 @@ from graphprune.pipeline.report import (
     PassReport,
     Report,
     Size,
+    WorkTime,
     installed_versions,
 )
 from graphprune.pipeline.samples import Given, Samples, with_shapes
@@ -353,7 +354,7 @@ class _Compile:
         lowering: Outcome | None,
     ) -> Result:
         pruned = lowering.model if lowering is not None else steps[-1].model if steps else dense
-        latency = self._latency(source, dense, pruned, samples, lowering)
+        latency, times = self._measured(source, dense, pruned, samples, lowering)
         self.settings.progress(0, 0, "save")
         with self.clock.phase("save"):
             # Last, so that whatever goes wrong before leaves nothing.
@@ -372,6 +373,7 @@ class _Compile:
             data=samples.said,
             lowering=None if lowering is None else lowering.report,
             hashes={"structure": plan_file.structure, "weights": plan_file.weights} | report.hashes,
+            times=times,
         )
         plans = tuple(step.plan for step in steps if step.plan is not None)
         return Result(pruned, plans, plan_file, report, source=source)
@@ -394,19 +396,21 @@ class _Compile:
             return None
         return FileBytes(source.bytes if source.path else None, model_bytes(self.job.output, files))
 
-    def _latency(
+    def _measured(
         self, source: Source, dense: ir.Model, pruned: ir.Model, samples: Samples, lowering: Outcome | None
-    ) -> LatencyReport | None:
+    ) -> tuple[LatencyReport | None, tuple[WorkTime, ...]]:
         """Against the file as it was given, and beside it against the dense model lowered like the result."""
-        if not self.settings.bench:
-            return None
+        if not (self.settings.bench or self.settings.time):
+            return None, ()
         self.settings.progress(0, 0, "bench")
         with self.clock.phase("bench"):
             like = None
             if lowering is not None and lowering.report.uses and not self.job.lower:
                 like, _ = lowered(dense, lowering.how)
             timed = measure.Timed(source.path or source.model, self.fixed, dense, like, pruned)
-            return measure.latency(timed, samples.feeds[0], self.timed)
+            latency, times, notes = measure.speed(timed, samples.feeds[0], self.timed)
+        self.notes += notes
+        return latency, times
 
     def _report(
         self,

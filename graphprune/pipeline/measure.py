@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +16,16 @@ from graphprune.ir.arrays import Arrays
 from graphprune.ops import record_of
 from graphprune.pipeline.alike import fitting
 from graphprune.pipeline.opensizes import open_sizes
-from graphprune.pipeline.report import LatencyReport, Size
-from graphprune.pipeline.settings import Timing
+from graphprune.pipeline.report import LatencyReport, Size, WorkTime
+from graphprune.pipeline.settings import Settings, Timing
 
 if TYPE_CHECKING:
     from graphprune.ir.shapes import Sizes
     from graphprune.runtime.latency import Subject
     from graphprune.runtime.session import Session
+
+TRACED = 0.5
+"""Seconds that the traced runs of a model take together, about."""
 
 
 def size(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], sizes: Sizes | None = None) -> Size:
@@ -30,6 +34,30 @@ def size(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], sizes: Sizes | 
 
     result = cost(model, shapes, sizes)
     return Size(result.params, result.macs, result.bytes, open_sizes(model, result.inputs, shapes))
+
+
+def times(
+    before: ir.Model,
+    after: ir.Model,
+    feed: Mapping[str, np.ndarray],
+    settings: Timing,
+    latency: LatencyReport | None = None,
+) -> tuple[WorkTime, ...]:
+    """How long each kind of work takes: the shares of traced runs, of the latency where it was measured."""
+    from graphprune.runtime.profile import profile
+
+    measured = (None, None) if latency is None else (latency.before_ms, latency.after_ms)
+    feeds = (feed, fitting(feed, after, settings))
+    spent = []
+    for model, given, whole in zip((before, after), feeds, measured, strict=True):
+        threads, providers = settings.threads, settings.providers
+        found = profile(model, given, threads=threads, seconds=TRACED, run=settings.run, providers=providers)
+        scale = (1e3 * found.seconds if whole is None else whole) / max(found.traced, 1e-9)
+        spent.append(defaultdict[str, float](float))
+        for node in found.nodes:
+            spent[-1][node.work] += scale * node.seconds
+    works = sorted(spent[0].keys() | spent[1].keys(), key=lambda work: (-spent[0][work], work))
+    return tuple(WorkTime(work, spent[0][work], spent[1][work]) for work in works)
 
 
 def size_as_given(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Size:
@@ -57,6 +85,22 @@ class Timed:
     normal: ir.Model
     dense: ir.Model | None
     after: ir.Model
+
+
+def speed(
+    timed: Timed, feed: Mapping[str, np.ndarray], settings: Settings
+) -> tuple[LatencyReport | None, tuple[WorkTime, ...], tuple[str, ...]]:
+    """Latency and where the time goes, as far as they were asked for; and why one could not be measured."""
+    found = latency(timed, feed, settings) if settings.bench else None
+    if not settings.time:
+        return found, (), ()
+    settings.progress(0, 0, "trace where the time goes")
+    try:
+        return found, times(timed.normal, timed.after, feed, settings, found), ()
+    except (
+        ModelError
+    ) as error:  # the runtime traces no model that it cannot write down, such as very large ones
+        return found, (), (f"where the time goes could not be measured: {error.message}",)
 
 
 def latency(timed: Timed, feed: Mapping[str, np.ndarray], settings: Timing) -> LatencyReport:

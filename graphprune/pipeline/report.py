@@ -278,6 +278,15 @@ class LoweringReport:
 
 
 @dataclass(frozen=True)
+class WorkTime:
+    """Milliseconds of a run that one kind of work takes, before and after."""
+
+    work: str
+    before_ms: float
+    after_ms: float
+
+
+@dataclass(frozen=True)
 class BudgetReport:
     """A budget of a pass: the share of the model as given that was to be left, and the one that is.
 
@@ -331,6 +340,7 @@ class Report(Shown):
     hashes: dict[str, str] = field(default_factory=dict)
     recipe: str = ""
     config: tuple[str, ...] = ()
+    times: tuple[WorkTime, ...] = ()
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> dict[str, Json]:

@@ -243,6 +243,7 @@ class Settings(Lowering, Choosing, Gating):
         "At the end rewrite the result into an equal graph that ONNX Runtime runs faster.",
         flag="--lower/--no-lower",
     )
+    time: bool = option(False, Flag(), "Also measure where the time goes; a report in HTML shows it anyway.")
     verify_each: bool = option(False, Flag(), "Check the graph after every pass, not only the last.")
     sparse_initializers: bool = option(
         False,

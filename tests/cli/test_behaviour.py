@@ -18,7 +18,7 @@ PRUNE = ("--passes", "prune(ratio=0.5, criterion=l1, align=1)")
 KEYS = {
     "schema", "source", "output", "pipeline", "before", "after", "passes", "latency", "warnings", "versions",
     "seed", "timings", "files", "fixed", "agreement", "budgets", "generated", "file_bytes", "command", "date",
-    "data", "hashes", "recipe", "config",
+    "data", "hashes", "recipe", "config", "lowering", "times",
 }  # fmt: skip
 
 
@@ -117,6 +117,9 @@ def test_the_html_report_repeats_the_command(run: Run, folder: Path) -> None:
     assert "conv1.weight:0" in text
     line = "graphprune compile model.onnx -o small.onnx --passes 'prune(ratio=0.5, criterion=l1, align=1)'"
     assert f"{line} --report report.html" in text
+    assert "Where the time goes" in text  # which is measured for a page without asking
+    run("compile", "model.onnx", "-o", "other.onnx", *PRUNE, "--no-bench", "--report", "other.html")
+    assert "Where the time goes" not in (folder / "other.html").read_text(encoding="utf-8")
 
 
 def test_names_cannot_write_to_the_terminal(run: Run, folder: Path) -> None:

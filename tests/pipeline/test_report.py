@@ -11,6 +11,7 @@ import onnx_ir as ir
 import pytest
 
 import graphprune
+from graphprune.errors import ModelError
 from graphprune.pipeline import histogram
 from graphprune.runtime.session import open_session
 
@@ -113,3 +114,21 @@ def test_the_call_in_a_report_repeats_it(tmp_path: Path) -> None:
 
 def test_a_call_shows_no_model_from_memory() -> None:
     assert graphprune.compile(ir.load(MODEL)).report.command == "graphprune.compile(model=...)"
+
+
+def test_kinds_of_work_share_the_latency() -> None:
+    report = graphprune.compile(MODEL, "prune(ratio=0.4)", bench=True, time=True).report
+    assert report.latency is not None and report.times[0].work == "contractions"
+    before, after = (sum(getattr(each, name) for each in report.times) for name in ("before_ms", "after_ms"))
+    assert (before, after) == pytest.approx((report.latency.before_ms, report.latency.after_ms))
+    assert graphprune.compile(MODEL, "prune(ratio=0.4)", bench=True).report.times == ()
+
+
+def test_a_model_that_cannot_be_traced_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ModelError("it cannot be written down")
+
+    monkeypatch.setattr("graphprune.runtime.profile.profile", refuse)
+    report = graphprune.compile(MODEL, "prune(ratio=0.4)", time=True).report
+    assert report.times == () and report.passes[0].proof.ok
+    assert "where the time goes could not be measured: it cannot be written down" in report.warnings

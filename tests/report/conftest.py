@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import graphprune
-from graphprune.pipeline.report import GroupReport, LatencyReport, PassReport, Report
+from graphprune.pipeline.report import GroupReport, LatencyReport, PassReport, Report, WorkTime
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits_cnn"
 Made = Callable[[str], Report]
@@ -33,11 +33,12 @@ def masked() -> Report:
 
 
 def timed(report: Report, verdict: str, speedup: float) -> Report:
-    """As if latency had been measured."""
+    """As if latency had been measured, and where the time goes."""
     medians = (2.0, 2.0 / speedup, 1.9, 1.9 / speedup)
     spread = (speedup, speedup * 0.9, speedup * 1.1)
+    works = (WorkTime("contractions", 1.5, 0.5), WorkTime("control flow", 0.5, 0.25))
     latency = LatencyReport(*medians, *spread, verdict, 1, 99, "thread CPU")
-    return replace(report, latency=latency)
+    return replace(report, latency=latency, times=works)
 
 
 def long(report: Report, groups: int = 300) -> Report:

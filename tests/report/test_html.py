@@ -111,6 +111,11 @@ def test_noise_is_no_speed_up_and_a_loss_is_told(compiled: Report) -> None:
     assert "2.00x slower" in Page(render(timed(compiled, "slower", 0.5))).said
 
 
+def test_the_time_of_each_kind_of_work_is_shown_before_and_after(compiled: Report) -> None:
+    page = Page(render(timed(compiled, "faster", 2.5)))
+    assert "contractions 1.5 ms 0.5 ms 33.3 % control flow 0.5 ms 0.25 ms 50.0 %" in page.said
+
+
 def test_a_score_of_nothing_is_zero(compiled: Report) -> None:
     (item,) = compiled.passes
     scored = next(group for group in item.groups if group.scores)
@@ -121,6 +126,7 @@ def test_a_score_of_nothing_is_zero(compiled: Report) -> None:
 
 def test_what_was_not_measured_is_not_shown(masked: Report) -> None:
     said = Page(render(masked)).said
+    assert "Where the time goes" not in said
     assert "Accuracy not measured give --calibration or --inputs" in said
     assert "accuracy: not measured; give --calibration or --inputs" in said
     assert "moved" not in said and "Speed not measured" in said

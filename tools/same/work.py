@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 OUTPUT = "out.onnx"
-TIMES = ("timings", "latency", "latencies", "bench", "versions", "memory", "date", "recipe")
+TIMES = ("timings", "latency", "latencies", "times", "bench", "versions", "memory", "date", "recipe")
 """Keys of a report that hold what differs from run to run, and what names every option that there is."""
 
 

@@ -20,6 +20,7 @@ def render(report: Report) -> str:
     found = [
         sections.warnings(report),
         sections.result(report),
+        sections.times(report),
         *(sections.a_pass(report, at) for at in range(len(report.passes))),
         sections.lowering(report),
         sections.pinned(report),

@@ -14,12 +14,13 @@ from graphprune.pipeline.report import (
     ProofReport,
     Report,
     Scores,
+    WorkTime,
     ZerosReport,
 )
 from graphprune.report import agreed, compiled, lowered, numbers
 from graphprune.report.html import pictures
 from graphprune.report.html.elements import Cell, Column, facts, grid, lines, section, tag
-from graphprune.report.html.pictures import GONE, KEPT, PINNED, Row
+from graphprune.report.html.pictures import AFTER, BEFORE, GONE, KEPT, PINNED, Row
 from graphprune.report.html.verdict import percent
 
 
@@ -31,6 +32,38 @@ def result(report: Report) -> Element:
     return section(
         "Before and after", grid(caption, columns, table.rows), lines(table.note.splitlines()), key="result"
     )
+
+
+def times(report: Report) -> Element | None:
+    """How long each kind of work takes, before and after."""
+    if not report.times:
+        return None
+    pairs = [(each, ((BEFORE, each.before_ms), (AFTER, each.after_ms))) for each in report.times]
+    rows: list[Row] = [
+        {"name": each.work, "value": value, "part": part.name}
+        for each, values in pairs
+        for part, value in values
+    ]
+    caption = "Milliseconds of a run, by kind of work"
+    told = f"Bar chart of milliseconds before and after: {', '.join(map(_spent, report.times))}"
+    spec = pictures.bars(rows, (BEFORE, AFTER), "milliseconds")
+    columns = (Column("kind of work"), Column("before", True), Column("after", True), Column("left", True))
+    body = (
+        (
+            each.work,
+            numbers.milliseconds(each.before_ms),
+            numbers.milliseconds(each.after_ms),
+            numbers.share(each.after_ms, each.before_ms),
+        )
+        for each in report.times
+    )
+    drawn = pictures.figure("Time of each kind of work", told, spec, (BEFORE, AFTER))
+    return section("Where the time goes", drawn, grid(caption, columns, body), key="times")
+
+
+def _spent(item: WorkTime) -> str:
+    before, after = numbers.milliseconds(item.before_ms), numbers.milliseconds(item.after_ms)
+    return f"{item.work} {before} to {after}"
 
 
 def warnings(report: Report) -> Element | None:

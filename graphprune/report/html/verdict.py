@@ -8,7 +8,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from graphprune.pipeline.report import AgreementReport, OutputDrop, Report
-from graphprune.report import agreed, compiled, numbers
+from graphprune.report import agreed, compiled, numbers, sizes
 from graphprune.report.html.elements import tag
 
 Tone = Literal["good", "plain", "warn", "bad"]
@@ -51,6 +51,7 @@ def _speed(report: Report) -> Card:
     times = f"{numbers.milliseconds(latency.before_ms)} → {numbers.milliseconds(latency.after_ms)}"
     threads = f"{latency.threads} thread" + ("s" if latency.threads != 1 else "")
     spread = f"99 % interval {latency.speedup_low:.2f}x to {latency.speedup_high:.2f}x, {threads}"
+    spread += sizes.ran_on(latency.providers)
     if latency.verdict == "faster":
         return Card(f"{latency.speedup:.2f}x", "faster", (times, spread), "good")
     if latency.verdict == "slower":
@@ -62,14 +63,14 @@ def _bytes(report: Report) -> Card:
     before, after, what = report.before.bytes, report.after.bytes, "of all tensors"
     if report.file_bytes is not None and report.file_bytes.before:
         before, after, what = report.file_bytes.before, report.file_bytes.after, "on disk"
-    sizes = f"{numbers.short(before, 'B')} → {numbers.short(after, 'B')} {what}"
+    change = f"{numbers.short(before, 'B')} → {numbers.short(after, 'B')} {what}"
     params = f"{numbers.share(report.after.params, report.before.params)} of the parameters"
     macs = numbers.share(report.after.macs, report.before.macs)
     tone: Tone = "good" if after < before else "plain"
     return Card(
         _share(after, before),
         "of the bytes",
-        (sizes, params + (f", {macs} of the MACs" if macs else "")),
+        (change, params + (f", {macs} of the MACs" if macs else "")),
         tone,
     )
 
