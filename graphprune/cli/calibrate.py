@@ -40,7 +40,9 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     if value is None:
         return None
     parts = value.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) < 2**15 for part in parts):
+    if len(parts) > 2 or not all(
+        part.isdecimal() and len(part) < 6 and 0 < int(part) < 2**15 for part in parts
+    ):
         raise ArgumentError(f"--size '{value}' is not HEIGHTxWIDTH", "for instance 224x224")
     return int(parts[0]), int(parts[-1])
 

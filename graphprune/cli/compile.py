@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -172,9 +173,13 @@ def _require_pipe(given: _Given, settings: Settings, show: Show) -> None:
 
 def _too_many(typed: tuple[str, ...], extra: list[str], given: _Given) -> ArgumentError:
     """More than one model: the second is where the result goes, as other tools have it."""
-    if len(extra) > 1 or given["output"].file is not None:
+    if _unquoted(typed) is None and (len(extra) > 1 or given["output"].file is not None):
         return ArgumentError(f"there is one model too many: {listed(extra)}", "compile takes one MODEL")
     words = list(typed)
+    whole = _unquoted(words)
+    if whole is not None:
+        line = f"graphprune compile {shlex.join(whole)}"
+        return ArgumentError("the shell took the pipeline apart at its spaces: quote it", line)
     at = len(words) - 1 - words[::-1].index(extra[0])
     words.insert(at, "-o")
     if not (given["pipelines"] or given["recipe"] or given["plan"]):
@@ -182,6 +187,19 @@ def _too_many(typed: tuple[str, ...], extra: list[str], given: _Given) -> Argume
     return ArgumentError(
         f"{quote(extra[0])}: the output goes behind -o", f"graphprune compile {shlex.join(words)}"
     )
+
+
+def _unquoted(words: Sequence[str]) -> list[str] | None:
+    """The words with a pipeline that spaces took apart in one piece again; None where there is none."""
+    for at, word in enumerate(words):
+        if word.startswith("--passes=") or (at and words[at - 1] == "--passes"):
+            for end in range(at + 1, len(words) + 1):
+                text = " ".join(words[at:end])
+                if text.count("(") == text.count(")"):
+                    break
+            if end > at + 1 and text.count("(") == text.count(")"):
+                return [*words[:at], text, *words[end:]]
+    return None
 
 
 def _job(model: str, recipe: Recipe, files: Files, given: _Given, project: Project | None) -> Job:

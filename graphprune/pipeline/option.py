@@ -131,7 +131,7 @@ class Bytes(Accepts):
             number = float(lower.removesuffix(unit)) * UNITS.get(unit, 1)
         except ValueError:
             number = -1.0
-        if not 0 < number < 2**63:
+        if not 1 <= number < 2**63:
             hint = "write bytes, or a number with a unit: 500MB, 2GiB"
             raise ArgumentError(f"{called} '{escape(text)}' is not a size", hint)
         return int(number)
@@ -245,7 +245,7 @@ class Shapes(Accepts):
             shape = tuple(int(dim) for dim in re.split(r"\s*[x,]\s*", dims.lower())) if dims else ()
         except ValueError:
             shape = (-1,)
-        if not sign or not name or any(dim < 0 for dim in shape):
+        if not sign or not name or not all(0 <= dim < 2**63 for dim in shape):
             hint = "an empty list of dims is a scalar: name="
             raise ArgumentError(f"{called} '{escape(text)}' is not name=1x3x224x224", hint)
         return name, shape
@@ -322,7 +322,7 @@ def _items(called: str, value: object) -> Iterable[tuple[str, object]]:
 
 
 def _is_dim(dim: object) -> bool:
-    return hasattr(dim, "__index__") and not isinstance(dim, bool) and int(dim.__index__()) >= 0
+    return hasattr(dim, "__index__") and not isinstance(dim, bool) and 0 <= int(dim.__index__()) < 2**63
 
 
 def _shown(value: object) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
+from graphprune.document import Document
 from graphprune.errors import ArgumentError, PluginError, PromiseError
 from graphprune.ir.fixed import Fixed, as_lists
 from graphprune.ir.names import quote
@@ -25,6 +26,7 @@ from graphprune.ir.paths import exists
 from graphprune.lowering.lower import Rules
 from graphprune.pipeline import fingerprint, registry
 from graphprune.pipeline.amounts import MEASURES
+from graphprune.pipeline.option import Contents
 from graphprune.pipeline.passes import Context, Pass, Subject
 from graphprune.pipeline.report import Json, installed_versions, plain
 from graphprune.shown import Shown
@@ -234,14 +236,10 @@ def read(path: Path) -> PlanFile:
         raise ArgumentError(
             f"'{path}' is not a plan of graphprune", "give the .plan.json beside a compiled model"
         )
+    document = Document(content, f"plan {quote(str(path))}")
     if content.get("version") != VERSION:
-        raise ArgumentError(
-            f"plan '{path}' has version {content.get('version')!r}; this graphprune reads {VERSION}"
-        )
-    try:
-        return _parse(content, _tensors(path.with_suffix(".safetensors")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArgumentError(f"plan '{path}' is damaged: {type(error).__name__} {error}") from None
+        raise document.wrong(f"is not of version {VERSION}, which this graphprune reads")
+    return _parse(document, _tensors(path.with_suffix(".safetensors")))
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
@@ -256,34 +254,34 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
         raise ArgumentError(f"cannot read '{path}': {error}") from None
 
 
-def _parse(content: Mapping[str, Json], tensors: Mapping[str, np.ndarray]) -> PlanFile:
-    passes = content["passes"]
-    if not isinstance(passes, list):
-        raise TypeError("passes is not a list")
+def _parse(document: Document, tensors: Mapping[str, np.ndarray]) -> PlanFile:
+    versions = document.part("versions") if "versions" in document.content else Document({}, "")
+    fixed = document.part("fixed").content if "fixed" in document.content else {}
     return PlanFile(
-        pipeline=str(content["pipeline"]),
-        structure=str(content["structure"]),
-        weights=str(content["weights"]),
-        entries=tuple(_entry(cast(dict[str, Json], item), at, tensors) for at, item in enumerate(passes)),
-        versions={str(k): str(v) for k, v in cast(dict[str, Json], content.get("versions", {})).items()},
-        fixed=dict(cast(dict[str, Json], content.get("fixed", {}))),
-        lowering=_lowering(cast("dict[str, Json] | None", content.get("lowering"))),
+        pipeline=document.one("pipeline", str),
+        structure=document.one("structure", str),
+        weights=document.one("weights", str),
+        entries=tuple(_entry(item, at, tensors) for at, item in enumerate(document.parts("passes"))),
+        versions={name: versions.one(name, str) for name in versions.content},
+        fixed=Contents().value(f"'fixed' in {document.where}", fixed),
+        lowering=_lowering(document),
     )
 
 
-def _lowering(content: Mapping[str, Json] | None) -> Rules | None:
-    if content is None:
+def _lowering(document: Document) -> Rules | None:
+    if document.content.get("lowering") is None:
         return None
-    rules = cast(list[str], content["rules"])
-    return Rules(str(content["target"]), str(content["table"]), tuple(map(str, rules)))
+    stored = document.part("lowering")
+    return Rules(stored.one("target", str), stored.one("table", str), stored.many("rules", str, needed=True))
 
 
-def _entry(item: Mapping[str, Json], at: int, tensors: Mapping[str, np.ndarray]) -> Entry:
+def _entry(item: Document, at: int, tensors: Mapping[str, np.ndarray]) -> Entry:
     from graphprune.prune.plan import Plan
 
-    if item["plan"] is None:
-        return Entry(str(item["pass"]), None)
+    text = item.one("pass", str)
+    if item.content.get("plan", item) is None:
+        return Entry(text, None)
     prefix = f"{at}/"
     mine = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    plan = Plan.from_json(cast(dict[str, Json], item["plan"]), mine)
-    return Entry(str(item["pass"]), plan, str(item.get("forced", "")))
+    plan = item.part("plan")
+    return Entry(text, Plan.read(plan, mine), item.one("forced", str, ""))

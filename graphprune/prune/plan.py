@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 
-from graphprune.errors import ArgumentError
+from graphprune.document import Document
+from graphprune.errors import did_you_mean
 from graphprune.ir.arrays import Array
+from graphprune.ir.names import quote
 from graphprune.labels.options import Options
 
 
@@ -100,12 +103,16 @@ class Plan:
         Raises:
             ArgumentError: the document is not a plan, or names tensors that are not given.
         """
-        try:
-            return _read(document, dict(tensors or {}))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArgumentError(
-                f"the plan cannot be read: {error!r}", "was it written by this version?"
-            ) from None
+        return Plan.read(Document(document, "the plan"), dict(tensors or {}))
+
+    @staticmethod
+    def read(document: Document, tensors: Mapping[str, Array]) -> Plan:
+        """The same of a part of a file, which errors name.
+
+        Raises:
+            ArgumentError: as `from_json` does.
+        """
+        return _read(document, tensors)
 
 
 def _whole(array: Array) -> Array:
@@ -116,28 +123,46 @@ def _whole(array: Array) -> Array:
     return array.astype(np.uint8) if name in ("uint4", "uint2") else array
 
 
-def _read(document: Mapping[str, object], tensors: dict[str, Array]) -> Plan:
-    groups = document["groups"]
-    options = document["options"]
-    if not isinstance(groups, Mapping) or not isinstance(options, Mapping):
-        raise TypeError("groups and options must be objects")
-    cuts = {str(name): tuple(sorted(int(u) for u in entry["kept"])) for name, entry in groups.items()}
-    widths = {str(name): int(entry["width"]) for name, entry in groups.items()}
-    for name, kept in cuts.items():
-        if not kept or kept[0] < 0 or kept[-1] >= widths[name] or len(set(kept)) != len(kept):
-            raise ValueError(f"group {name} keeps units that it does not have")
-    named = {kind: document.get(kind, []) for kind in ("replaced", "masks", "biases")}
-    bypassed = document.get("bypassed", [])
-    lists = {kind: names for kind, names in named.items() if isinstance(names, list)}
-    if not isinstance(bypassed, list) or lists.keys() != named.keys():
-        raise TypeError("replaced, masks, biases and bypassed must be lists")
+def _read(document: Document, tensors: Mapping[str, Array]) -> Plan:
+    groups = document.part("groups")
+    entries = {str(name): groups.part(name) for name in groups.content}
+    widths = {name: entry.one("width", int) for name, entry in entries.items()}
     return Plan(
-        options=Options(**options),
-        cuts=cuts,
+        options=_options(document.part("options")),
+        cuts={name: _kept(entry, widths[name]) for name, entry in entries.items()},
         widths=widths,
-        scores={
-            str(name): tuple(float(s) for s in entry.get("scores", ())) for name, entry in groups.items()
-        },
-        bypassed=tuple(str(name) for name in bypassed),
-        **{kind: {name: tensors[f"{kind}/{name}"] for name in names} for kind, names in lists.items()},
+        scores={name: tuple(map(float, entry.many("scores", float))) for name, entry in entries.items()},
+        bypassed=document.many("bypassed", str),
+        replaced=_tensors(document, "replaced", tensors),
+        masks=_tensors(document, "masks", tensors),
+        biases=_tensors(document, "biases", tensors),
     )
+
+
+def _kept(entry: Document, width: int) -> tuple[int, ...]:
+    kept = tuple(sorted(entry.many("kept", int, needed=True)))
+    if not kept or kept[0] < 0 or kept[-1] >= width or len(set(kept)) != len(kept):
+        raise entry.wrong(f"keeps units that it does not have: its width is {width}")
+    return kept
+
+
+def _options(document: Document) -> Options:
+    """Options, each one of the values that it may have."""
+    known = {name: get_args(hint) or (False, True) for name, hint in get_type_hints(Options).items()}
+    for name, value in document.content.items():
+        if name not in known:
+            raise document.wrong(f"has an unknown key {quote(name)}", did_you_mean(name, known))
+        if value not in known[name]:
+            raise document.wrong(
+                f"is damaged: '{name}' is none of {', '.join(map(str, known[name])).lower()}"
+            )
+    return Options(**document.content)  # type: ignore[arg-type]
+
+
+def _tensors(document: Document, kind: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    names = document.many(kind, str)
+    missing = [name for name in names if f"{kind}/{name}" not in tensors]
+    if missing:
+        found = f"needs the {kind} tensor of {quote(missing[0])}, which is not beside it"
+        raise document.wrong(found, "a plan that changes weights has a .safetensors of the same name")
+    return {name: tensors[f"{kind}/{name}"] for name in names}

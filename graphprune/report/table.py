@@ -49,10 +49,10 @@ def fancy(table: Table) -> RichTable:
 
     shown = any(name.removeprefix(">") for name in table.columns)
     drawn = RichTable(
-        title=table.title or None,
+        title=Text(table.title) if table.title else None,
         title_justify="left",
         title_style="bold",
-        caption=table.note or None,
+        caption=Text(table.note) if table.note else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_header=shown,

@@ -200,9 +200,13 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         if size > BYTE_CAP:
             raise DataError(f"{str(path)!r} unpacks to {size} bytes, the limit is {BYTE_CAP}")
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            found = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"cannot read {str(path)!r}: {error}", "write it with numpy.savez") from error
+        raise _unreadable(path, error, "write it with numpy.savez") from error
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{str(path)!r}: {name!r} holds no array", "write it with numpy.savez")
+    return found
 
 
 def _npy(path: Path) -> np.ndarray:
@@ -210,10 +214,22 @@ def _npy(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot read {str(path)!r}: {error}", "write it with numpy.save") from error
+        raise _unreadable(path, error, "write it with numpy.save") from error
     if not isinstance(array, np.ndarray):
         raise DataError(f"{str(path)!r} is an archive, not an array", "name it .npz")
     return array
+
+
+def _unreadable(path: Path, error: Exception, hint: str) -> DataError:
+    """What numpy or zipfile says of a file, in words of its own only where they tell something."""
+    if "pickle" in str(error) or "Python objects" in str(error):
+        reason, hint = (
+            "it holds Python objects, which are not read",
+            "convert them to numbers before you save them",
+        )
+    else:
+        reason = str(error) or "it ends too early"
+    return DataError(f"cannot read {str(path)!r}: {reason}", hint)
 
 
 def require_regular(path: Path) -> None:

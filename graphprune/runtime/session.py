@@ -42,6 +42,8 @@ FATAL = 4  # ONNX Runtime's own lines on stderr would repeat what the exception 
 MESSAGE_LIMIT = 400
 UNKNOWN = "ONNX Runtime knows no operator"
 GRACE_SECONDS = 5.0
+LONGEST_SECONDS = 1e6
+"""No system waits for any time; twelve days are as good as ever."""
 abandoned = threading.Event()
 """Set once a run could not be stopped; tearing ONNX Runtime down below it would abort the process."""
 OPTIMISED = "optimised.onnx"
@@ -331,7 +333,8 @@ class _Run:
     def wait(self, seconds: float | None) -> bool:
         """Whether the call ended within this time of its start."""
         # Not by join: where a signal's exception leaves it, Python 3.11 takes the thread for ended.
-        if not self._done.wait(None if seconds is None else self._start + seconds - time.monotonic()):
+        left = None if seconds is None else self._start + min(seconds, LONGEST_SECONDS) - time.monotonic()
+        if not self._done.wait(left):
             return False
         self._thread.join()
         return True

@@ -39,7 +39,7 @@ def test_json_round_trip_with_tensors() -> None:
     assert not again.empty
 
 
-UNITS, OBJECTS, LISTS = "keeps units that it does not have", "must be objects", "must be lists"
+UNITS, OBJECTS, LISTS = "keeps units that it does not have", "is not an object", "is not a list"
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ UNITS, OBJECTS, LISTS = "keeps units that it does not have", "must be objects", 
         (lambda d: d["groups"]["w:0"].update(kept=[-1]), UNITS),
         (lambda d: d["groups"]["w:0"].update(kept=[]), UNITS),
         (lambda d: d["groups"]["w:0"].update(kept=[0, 0, 1]), UNITS),
-        (lambda d: d["groups"]["w:0"].update(kept="all"), "invalid literal"),
-        (lambda d: d["groups"]["w:0"].update(width="wide"), "invalid literal"),
-        (lambda d: d["groups"]["w:0"].update(scores=["high"]), "could not convert"),
+        (lambda d: d["groups"]["w:0"].update(kept="all"), "'kept' is not a list"),
+        (lambda d: d["groups"]["w:0"].update(width="wide"), "'width' is not a whole number"),
+        (lambda d: d["groups"]["w:0"].update(scores=["high"]), "in 'scores' is not a number"),
         (lambda d: d.update(groups=[]), OBJECTS),
         (lambda d: d.update(options=[]), OBJECTS),
         (lambda d: d.update(options={"colour": "red"}), "colour"),
-        (lambda d: d.update(replaced=["w"]), "replaced/w"),
-        (lambda d: d.update(masks=["w"]), "masks/w"),
-        (lambda d: d.update(biases=["w"]), "biases/w"),
+        (lambda d: d.update(replaced=["w"]), "replaced tensor of 'w'"),
+        (lambda d: d.update(masks=["w"]), "masks tensor of 'w'"),
+        (lambda d: d.update(biases=["w"]), "biases tensor of 'w'"),
         (lambda d: d.update(replaced={}), LISTS),
         (lambda d: d.update(masks="w"), LISTS),
         (lambda d: d.update(biases=0), LISTS),
@@ -71,9 +71,8 @@ UNITS, OBJECTS, LISTS = "keeps units that it does not have", "must be objects", 
 def test_a_document_that_is_not_a_plan_is_refused_and_says_why(break_it: object, words: str) -> None:
     document = json.loads(json.dumps(PLAN.to_json()))
     break_it(document)  # type: ignore[operator]
-    with pytest.raises(ArgumentError, match=f"the plan cannot be read: .*{words}") as caught:
+    with pytest.raises(ArgumentError, match=f"the plan .*{words}"):
         Plan.from_json(document)
-    assert "written by this version" in caught.value.hint
 
 
 def test_what_an_older_version_did_not_write_is_nothing() -> None:

@@ -40,6 +40,7 @@ BY_SUFFIX = {
     ".h5": _KERAS,
     ".keras": _KERAS,
 }
+NO_MODEL = "not an ONNX model"
 BY_CONTENT: tuple[tuple[int, bytes, Foreign], ...] = (
     (4, b"TFL3", BY_SUFFIX[".tflite"]),
     (0, b"ftrt", _ENGINE),
@@ -64,6 +65,8 @@ def explained(error: ModelError, path: Path) -> ModelError:
     suffix = path.suffix.lower()
     if suffix in BY_SUFFIX and "not an ONNX model" in error.message:
         return _foreign(BY_SUFFIX[suffix], path)
+    if error.message.startswith(NO_MODEL):
+        error = ModelError(f"{quote(str(path))} is {error.message}", error.hint)
     if suffix == ".pb":
         error.hint = _graph_hint(path)
     return error
