@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
 
 if TYPE_CHECKING:
@@ -48,8 +49,12 @@ def as_model(called: str, given: object) -> object:
 
 
 def name_of(model: object) -> str:
-    """How messages and reports call a model: its path, or what it is."""
-    return os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__
+    """How messages and reports call a model: its path, how a result came about, or what it is."""
+    if isinstance(model, str | os.PathLike):
+        return os.fsdecode(model)
+    report = getattr(model, "report", None)
+    made = getattr(report, "output", "") or getattr(report, "pipeline", "")
+    return shorten(made, 60, placeholder=" ...") if made else type(model).__name__
 
 
 def as_samples(called: str, data: object) -> Given:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape as quote
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from graphprune.ir.names import escape
@@ -72,7 +73,9 @@ class View:
 
 def _report(report: Report) -> str:
     before, after = report.before, report.after
-    said = [f"{escape(report.source)}, {escape(report.pipeline) or 'copied'}"]
+    said = [
+        f"{escape(report.source)}, {escape(shorten(report.pipeline, 80, placeholder=' ...')) or 'copied'}"
+    ]
     said.append(f"{short(before.params)} -> {short(after.params)} params")
     if before.macs and after.macs is not None:
         said.append(f"{share(after.macs, before.macs)} of MACs")

@@ -40,7 +40,9 @@ def test_examples_of_docstrings_run(module: object, checkout: Path) -> None:
 
 def test_every_function_is_on_the_page() -> None:
     text = (ROOT / "docs" / "python.md").read_text("utf-8")
-    functions = {name for name in graphprune.__all__ if callable(getattr(graphprune, name)) and name.islower()}
+    functions = {
+        name for name in graphprune.__all__ if callable(getattr(graphprune, name)) and name.islower()
+    }
     assert all(f"graphprune.{name}(" in text for name in functions)
     assert set(api_page.ORDER) == functions
 
