@@ -32,7 +32,7 @@ Everything in `graphprune.__all__`, from its docstrings; [python.md](python.md) 
 `ModelLike` is a path, bytes, an `onnx.ModelProto`, an `onnx_ir.Model`, an `onnx_graphsurgeon.Graph`, a torch
 `ONNXProgram` or a `Result`. `Data` are samples: a path, an array or tensor, a dict of input name to array, or
 an iterable of these. *Options* are keywords that mean what they mean
-[on the command line](options.md#everywhere).
+[on the command line](options.md).
 """
 CLASSES = ("Result", "Report", "Plan", "GraphpruneError")
 ORDER = (
