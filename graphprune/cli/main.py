@@ -31,6 +31,7 @@ COMMANDS = {
     "validate": "Compare two models on the same inputs.",
     "check": "Judge a smaller model by thresholds: a gate for continuous integration.",
     "bench": "Measure parameters, MACs, bytes and interleaved latency.",
+    "profile": "Measure what the nodes of models cost on this machine, as functions of their widths.",
     "passes": "List the installed passes, or describe one.",
 }
 _WIDTH = 100

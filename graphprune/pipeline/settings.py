@@ -127,6 +127,15 @@ class Inspecting(Timing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Profiling(Timing):
+    """How a machine is measured (`profile`)."""
+
+    minutes: float = option(
+        10.0, Number("MINUTES"), "Stop measuring after this long; another run goes on.", recipe=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparing(Timing):
     """How two models are compared (`validate`)."""
 

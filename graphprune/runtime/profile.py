@@ -115,7 +115,7 @@ def profile(
         session.run(feeds, run.timeout)
         for _ in range(WARMUP + int(np.clip(seconds / timing.wall_median, LEAST, MOST))):
             session.call(feeds)
-        traced = _runs(session.end_trace())[WARMUP + 1 :]
+        traced = events_of(session.end_trace())[WARMUP + 1 :]
         graph = ir.load(Path(folder, OPTIMISED))
         if not traced:
             raise ModelError("the model runs more nodes than ONNX Runtime can trace")
@@ -134,7 +134,7 @@ def _untraced(nodes: tuple[NodeTime, ...], seconds: float) -> tuple[NodeTime, ..
 
 
 @dataclass
-class _Event:
+class Event:
     """A node in one run; times in microseconds."""
 
     name: str
@@ -143,8 +143,9 @@ class _Event:
     length: int
     provider: str
     inputs: tuple[tuple[int, ...], ...]
+    types: tuple[str, ...]
     outputs: tuple[tuple[int, ...], ...]
-    bodies: list[_Event] = field(default_factory=list)
+    bodies: list[Event] = field(default_factory=list)
 
     @property
     def own(self) -> float:
@@ -152,20 +153,20 @@ class _Event:
         return max(0.0, self.length - sum(each.length for each in self.bodies) - sum(_gaps(self.bodies)))
 
 
-def _gaps(events: Sequence[_Event]) -> list[float]:
+def _gaps(events: Sequence[Event]) -> list[float]:
     """Between one node and the next, none longer than twice the usual: that is more than tracing."""
     between = [after.start - before.start - before.length for before, after in pairwise(events)]
     most = 2 * float(np.median(between)) if between else 0.0
     return [min(gap, most) for gap in between]
 
 
-def _runs(trace: Path) -> list[list[_Event]]:
+def events_of(trace: Path) -> list[list[Event]]:
     """Nodes of the main graph, run by run.
 
     An event is written when it ends, so what ran in a body stands before the node that it belongs to.
     """
-    runs: list[list[_Event]] = []
-    open_: list[_Event] = []
+    runs: list[list[Event]] = []
+    open_: list[Event] = []
     for event in json.loads(trace.read_text(encoding="utf-8", errors="replace")):
         if event["cat"] == "Session" and event["name"] == "model_run":
             runs.append(open_)
@@ -180,15 +181,16 @@ def _runs(trace: Path) -> list[list[_Event]]:
     return runs
 
 
-def _event(event: dict[str, Any]) -> _Event:
+def _event(event: dict[str, Any]) -> Event:
     told = event["args"]
-    return _Event(
+    return Event(
         name=event["name"].removesuffix(SUFFIX),
         operator=told["op_name"],
         start=event["ts"],
         length=event["dur"],
         provider=told.get("provider", ""),
         inputs=_shapes(told.get("input_type_shape", ())),
+        types=tuple(name for each in told.get("input_type_shape", ()) for name in each),
         outputs=_shapes(told.get("output_type_shape", ())),
     )
 
@@ -205,7 +207,7 @@ Key = tuple[object, ...]
 class _Place:
     """One node over all runs; microseconds by run."""
 
-    event: _Event
+    event: Event
     node: ir.Node | None
     times: dict[int, float] = field(default_factory=dict)
     calls: int = 0
@@ -214,7 +216,7 @@ class _Place:
 class _Places:
     """Nodes by where they stand."""
 
-    def __init__(self, graph: ir.Model, runs: Sequence[Sequence[_Event]]) -> None:
+    def __init__(self, graph: ir.Model, runs: Sequence[Sequence[Event]]) -> None:
         self._runs = len(runs)
         self._places: dict[Key, _Place] = {}
         main = list(graph.graph)
@@ -224,7 +226,7 @@ class _Places:
             for at, event in enumerate(run):
                 self._add((at,), event, main[at] if known else None, number)
 
-    def _add(self, key: Key, event: _Event, node: ir.Node | None, run: int) -> None:
+    def _add(self, key: Key, event: Event, node: ir.Node | None, run: int) -> None:
         place = self._places.setdefault(key, _Place(event, node))
         place.times[run] = place.times.get(run, 0.0) + event.own
         place.calls += 1
@@ -277,7 +279,7 @@ def _outer(key: Key) -> Key:
     return key[:-2]
 
 
-def _inside(node: ir.Node | None, event: _Event) -> ir.Node | None:
+def _inside(node: ir.Node | None, event: Event) -> ir.Node | None:
     """The node of a body that an event is of."""
     if node is None:
         return None

@@ -1,0 +1,132 @@
+"""What nodes of models cost on this machine, measured into a file that a later run goes on with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphprune.errors import ArgumentError
+from graphprune.ir.names import quote
+from graphprune.pipeline.opened import load_to_run
+from graphprune.pipeline.samples import Given, feeds_for
+from graphprune.pipeline.settings import Profiling
+from graphprune.run import CPU_ALONE
+
+if TYPE_CHECKING:
+    from graphprune.runtime.device import DeviceProfile
+    from graphprune.runtime.pieces import Piece
+
+
+@dataclass(frozen=True)
+class PredictedModel:
+    """A model as the profile sees it beside what it takes; `unknown` nodes are in no prediction."""
+
+    name: str
+    nodes: int
+    unknown: int
+    predicted_ms: float
+    measured_ms: float
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What a run of `profile` did.
+
+    Attributes:
+        features: instructions of the machine that matter.
+        runtime: version of ONNX Runtime.
+        threads: of ONNX Runtime.
+        kinds: of nodes that the file holds now.
+        new: of these, measured in this run.
+        left: that there was no time for.
+        noise: how far two measurements of one node are apart, as a share.
+        minutes: that all measurements in the file took.
+        models: with what they take.
+    """
+
+    features: tuple[str, ...]
+    runtime: str
+    threads: int
+    kinds: int
+    new: int
+    left: int
+    noise: float
+    minutes: float
+    models: tuple[PredictedModel, ...]
+
+
+def profile_machine(
+    models: Sequence[object], output: Path, settings: Profiling, inputs: Given = None
+) -> Profiled:
+    """Measure what is missing in the file, kind by kind, and write it after each.
+
+    Raises:
+        ModelError: a model does not load or run.
+        ArgumentError: the file is of another machine, ONNX Runtime or number of threads; another provider.
+        DataError: the file is no profile.
+        OutputError: it cannot be written.
+    """
+    from graphprune.runtime.device import measured, noise_of
+    from graphprune.runtime.latency import Subject, measure
+    from graphprune.runtime.pieces import pieces
+    from graphprune.runtime.session import open_session
+
+    if settings.providers != CPU_ALONE:
+        raise ArgumentError("profile measures the CPU provider alone", "leave --providers out")
+    before = _known(output, settings.threads)
+    timed: list[tuple[str, tuple[Piece, ...], float]] = []
+    for model in models:
+        settings.progress(0, 0, "load")
+        ready = load_to_run(model, settings)
+        feeds = feeds_for(ready.model, inputs, settings, ready.constants)[0]
+        found = pieces(ready.model, feeds, settings.threads)
+        subject = Subject("", open_session(ready.model, threads=settings.threads), feeds)
+        timing = measure([subject], max_seconds=3, run=settings.run).timings[0]
+        seconds = timing.cpu_median if settings.threads == 1 else timing.wall_median
+        timed.append((str(model) if isinstance(model, str | Path) else type(model).__name__, found, seconds))
+    every = [piece for _, found, _ in timed for piece in found]
+    profile, left, start = before, 0, time.monotonic()
+    for profile, left in measured(every, before):
+        spent = (time.monotonic() - start) / 60
+        profile = replace(profile, minutes=before.minutes + spent)
+        profile.save(output)
+        done = len(profile.costs) - len(before.costs)
+        settings.progress(done, done + left, "measure")
+        if spent > settings.minutes:
+            break
+    profile = replace(profile, noise=noise_of(every, profile))
+    profile.save(output)
+    return Profiled(
+        profile.machine.features,
+        profile.machine.runtime,
+        profile.machine.threads,
+        len(profile.costs),
+        len(profile.costs) - len(before.costs),
+        left,
+        profile.noise,
+        profile.minutes,
+        tuple(_predicted(name, found, seconds, profile) for name, found, seconds in timed),
+    )
+
+
+def _known(output: Path, threads: int) -> DeviceProfile:
+    """What the file holds already."""
+    from graphprune.runtime.device import DeviceProfile, this_machine
+
+    machine = this_machine(threads)
+    if not output.exists():
+        return DeviceProfile(machine)
+    known = DeviceProfile.load(output)
+    if known.machine != machine:
+        told = f"ONNX Runtime {known.machine.runtime}, threads {known.machine.threads}"
+        fault = f"{quote(str(output))} was measured elsewhere: {', '.join(known.machine.features)}; {told}"
+        raise ArgumentError(fault, "give another file with -o")
+    return known
+
+
+def _predicted(name: str, found: Sequence[Piece], seconds: float, profile: DeviceProfile) -> PredictedModel:
+    predicted = profile.predict(found)
+    return PredictedModel(name, len(found), predicted.unknown, 1e3 * predicted.seconds, 1e3 * seconds)

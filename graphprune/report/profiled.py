@@ -1,0 +1,36 @@
+"""What a run of `profile` measured, as tables."""
+
+from __future__ import annotations
+
+from graphprune.ir.names import escape
+from graphprune.pipeline.profiling import PredictedModel, Profiled
+from graphprune.report import numbers
+from graphprune.report.table import Table
+
+
+def tables(result: Profiled) -> tuple[Table, ...]:
+    """The machine, and every model predicted from its nodes beside what it takes."""
+    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
+    rows = (
+        ("machine", escape(" ".join(result.features))),
+        ("ONNX Runtime", f"{result.runtime}, {threads}"),
+        ("kinds of nodes", f"{result.kinds}, {result.new} of them new"),
+        ("noise", f"{result.noise:.1%} between two measurements of one node"),
+        ("measured for", f"{result.minutes:.1f} minutes in all"),
+    )
+    note = f"{result.left} kinds are left: run it again with the same -o" if result.left else ""
+    columns = ("model", ">nodes", ">predicted", ">measured", ">not known")
+    return (
+        Table("Profile", ("", ""), rows, note),
+        Table("Models as they are", columns, tuple(map(_row, result.models))),
+    )
+
+
+def _row(model: PredictedModel) -> tuple[str, ...]:
+    return (
+        escape(model.name),
+        str(model.nodes),
+        numbers.milliseconds(model.predicted_ms),
+        numbers.milliseconds(model.measured_ms),
+        str(model.unknown),
+    )

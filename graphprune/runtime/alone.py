@@ -1,0 +1,177 @@
+"""What a piece costs: copies of its node with weights of their own, timed in a model of nothing else.
+
+A busy machine is slower for minutes on end, for all alike. So a fixed product is timed beside every piece,
+and a piece counts as what it takes while that product is as quick as it ever was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.runtime.pieces import COUNTING, Given, Piece, Shape
+from graphprune.runtime.session import open_session
+
+COPIES, FEW = 8, 2
+LARGE = 2**20
+"""Elements of an input from which there are few copies."""
+SAMPLES, SAMPLE_SECONDS = 5, 0.002
+NAMES = {"float": "float32", "double": "float64"}
+"""Types that the trace calls otherwise than numpy."""
+
+
+def seconds_of(piece: Piece, widths: Sequence[int], threads: int = 1) -> float:
+    """Of one run of it at these widths: CPU time with one thread, else wall time.
+
+    Raises:
+        ModelError: it does not run alone.
+    """
+    shapes = piece.at(widths)
+    copies = COPIES if max(map(math.prod, shapes), default=0) < LARGE else FEW
+    model, feeds = _model(piece, shapes, widths, copies)
+    mood = _mood(threads)
+    spent = mood.quiet(_clock(model, feeds, threads))
+    return max(0.0, (spent - nothing(threads)) / copies)
+
+
+@cache
+def nothing(threads: int = 1) -> float:
+    """Seconds of a run of a model that computes nothing."""
+    return _mood(threads).quiet(_clock(*_Builder().model({"": 17}), threads))
+
+
+Sample = Callable[[], float]
+"""Times something once, in seconds."""
+
+
+def _clock(model: ir.Model, feeds: dict[str, np.ndarray], threads: int) -> Sample:
+    """What times a model, over as many runs as a sample takes."""
+    session = open_session(model, threads=threads, optimise=False)
+    session.run(feeds)
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    start = clock()
+    session.call(feeds)
+    times = max(1, min(500, round(SAMPLE_SECONDS / max(clock() - start, 1e-7))))
+
+    def sample() -> float:
+        start = clock()
+        for _ in range(times):
+            session.call(feeds)
+        return (clock() - start) / times
+
+    return sample
+
+
+@dataclass
+class _Mood:
+    """How quick the machine is just now, told by a fixed product."""
+
+    sample: Sample
+    best: float = math.inf
+
+    def quiet(self, sample: Sample) -> float:
+        """Seconds of what is sampled, as if the machine were as quick as it ever was: the median of a few."""
+        found = []
+        for _ in range(SAMPLES):
+            before, spent, after = self.sample(), sample(), self.sample()
+            self.best = min(self.best, before, after)
+            found.append(spent / (before + after) * 2)
+        return float(np.median(found)) * self.best
+
+
+@cache
+def _mood(threads: int) -> _Mood:
+    made = _Builder()
+    rng = np.random.default_rng(0)
+    x = made.value("x", rng.standard_normal((64, 256)).astype(np.float32), False)
+    for number in range(COPIES):
+        weight = made.value(f"w {number}", rng.standard_normal((256, 256)).astype(np.float32), True)
+        made.nodes.append(ir.node("MatMul", [x, weight], outputs=[ir.Value(name=f"y {number}")]))
+    reference = _Mood(_clock(*made.model({"": 17}), threads))
+    for _ in range(SAMPLES):
+        reference.best = min(reference.best, reference.sample())
+    return reference
+
+
+class _Builder:
+    """A model in the making: it hands one number on, and whatever else it computes goes nowhere."""
+
+    def __init__(self) -> None:
+        tick = ir.val("tick", dtype=ir.DataType.FLOAT, shape=[1])
+        self.inputs, self.weights = [tick], list[ir.Value]()
+        self.nodes = [ir.node("Identity", [tick])]
+        self.feeds = {"tick": np.zeros(1, np.float32)}
+
+    def value(self, name: str, array: np.ndarray, constant: bool) -> ir.Value:
+        """A weight, or an input."""
+        made = ir.val(name, dtype=ir.DataType.from_numpy(array.dtype), shape=array.shape)
+        if constant:
+            made.const_value = ir.tensor(array, name=name)
+            self.weights.append(made)
+        else:
+            self.inputs.append(made)
+            self.feeds[name] = array
+        return made
+
+    def model(self, opsets: dict[str, int]) -> tuple[ir.Model, dict[str, np.ndarray]]:
+        """The whole."""
+        last = self.nodes[0].outputs
+        graph = ir.Graph(
+            self.inputs, last, nodes=self.nodes, initializers=self.weights, opset_imports=opsets, name="alone"
+        )
+        return ir.Model(graph, ir_version=10), self.feeds
+
+
+def _model(
+    piece: Piece, shapes: Sequence[Shape], widths: Sequence[int], copies: int
+) -> tuple[ir.Model, dict[str, np.ndarray]]:
+    """Copies of a node that read the same data."""
+    rng, made = np.random.default_rng(0), _Builder()
+    arrays = [_content(given, shape, rng) for given, shape in zip(piece.inputs, shapes, strict=True)]
+    shared = {
+        at: made.value(f"in {at}", array, False)
+        for at, (array, given) in enumerate(zip(arrays, piece.inputs, strict=True))
+        if not given.constant
+    }
+    for copy in range(copies):
+        own = [
+            shared[at] if at in shared else made.value(f"weight {at} {copy}", array, True)
+            for at, array in enumerate(arrays)
+        ]
+        made.nodes.append(_copy(piece, own, widths, copy))
+    assert piece.node.graph is not None
+    return made.model({"": 17, **piece.node.graph.opset_imports})
+
+
+def _copy(piece: Piece, own: Sequence[ir.Value], widths: Sequence[int], number: int) -> ir.Node:
+    node, present = piece.node, iter(own)
+    attributes = [
+        ir.AttrInt64(each.name, widths[-1])
+        if piece.roles and each.name in COUNTING and each.as_int() == piece.widths[-1]
+        else each
+        for each in node.attributes.values()
+    ]
+    names = [f"out {number} {at}" if value.name else "" for at, value in enumerate(node.outputs)]
+    return ir.Node(
+        node.domain,
+        node.op_type,
+        [None if value is None else next(present) for value in node.inputs],
+        attributes,
+        name=f"copy {number}",
+        outputs=[ir.Value(name=name) for name in names],
+    )
+
+
+def _content(given: Given, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    if given.content is not None and given.content.shape == tuple(shape):
+        return given.content
+    dtype = np.dtype(NAMES.get(given.type, given.type))
+    if np.issubdtype(dtype, np.floating):
+        return rng.standard_normal(shape).astype(dtype)
+    return np.ones(shape, dtype)

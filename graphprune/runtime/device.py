@@ -1,0 +1,232 @@
+"""What nodes cost on one machine as functions of their widths, and what a graph made of them costs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphprune.errors import DataError, ModelError, OutputError
+from graphprune.ir.names import quote
+from graphprune.runtime.alone import nothing, seconds_of
+from graphprune.runtime.patterns import BLOCKED, block_width
+from graphprune.runtime.pieces import Piece
+from graphprune.runtime.silent import ort
+
+FORMAT = 1
+STEPS = (0.125, 0.25, 0.5, 0.75, 1.0)
+"""Shares of a width at which a cost is measured."""
+POINTS = 5
+"""At most, of a kind whose widths nobody knows."""
+FEATURES = ("sse4_1", "avx", "avx2", "avx512f", "avx512_vnni", "amx_tile", "asimd", "asimddp", "i8mm", "sve")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one kind of node over a grid of widths.
+
+    Attributes:
+        axes: widths that were measured, per axis; of a kind whose widths nobody knows, elements.
+        seconds: row by row.
+        step: widths are filled up to multiples of it; 0 where they are elements.
+    """
+
+    axes: tuple[tuple[int, ...], ...]
+    seconds: tuple[float, ...]
+    step: int = 1
+
+    def at(self, widths: Sequence[int]) -> float:
+        """Between the points of the grid, in proportion beyond it; no width costs less than the least one."""
+        values = np.array(self.seconds).reshape([len(axis) for axis in self.axes])
+        for axis, width in zip(self.axes, widths, strict=True):
+            values = self._along(axis, values, width)
+        return float(values)
+
+    def _along(self, axis: tuple[int, ...], values: np.ndarray, width: int) -> np.ndarray:
+        """The first axis of values, at a width."""
+        if self.step > 1 and all(at % self.step == 0 for at in axis):
+            width = -(-width // self.step) * self.step
+        if width >= axis[-1]:
+            return np.asarray(values[-1] * (width / axis[-1]))
+        if width <= axis[0]:
+            return np.asarray(values[0] * (1 if self.step else width / axis[0]))
+        above = int(np.searchsorted(axis, width, side="right"))
+        low, high = axis[above - 1], axis[above]
+        part = (width - low) / (high - low)
+        return np.asarray((1 - part) * values[above - 1] + part * values[above])
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What costs depend on beside the node: instructions, ONNX Runtime and its threads."""
+
+    features: tuple[str, ...]
+    runtime: str
+    threads: int
+
+
+def this_machine(threads: int = 1) -> Machine:
+    """The one that this runs on; features are those of /proc/cpuinfo, elsewhere only the architecture."""
+    info = Path("/proc/cpuinfo")
+    words = set(info.read_text(errors="replace").split()) if info.is_file() else set()
+    return Machine(
+        (platform.machine(), *(name for name in FEATURES if name in words)), ort.__version__, threads
+    )
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """Costs by kind of node.
+
+    Attributes:
+        machine: where they were measured.
+        costs: by kind.
+        overhead: seconds of a run without any node.
+        noise: how far two measurements of one node are apart, as a share: the median of some.
+        minutes: that all of it took.
+    """
+
+    machine: Machine
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    overhead: float = 0.0
+    noise: float = 0.0
+    minutes: float = 0.0
+
+    def predict(self, found: Sequence[Piece]) -> Prediction:
+        """The time of one run of these nodes."""
+        known = [self.costs[piece.kind].at(piece.widths) for piece in found if piece.kind in self.costs]
+        return Prediction(self.overhead + sum(known), len(found) - len(known))
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON; the old file stays until the new one is whole.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            partial.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1), encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(f"cannot write {quote(str(path))}: {(error.strerror or '').lower()}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> DeviceProfile:
+        """Read one.
+
+        Raises:
+            DataError: there is none, or it is no profile of this format.
+        """
+        try:
+            return _read(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise DataError(f"cannot read {quote(str(path))}: {(error.strerror or '').lower()}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            fault = f"{quote(str(path))} is no device profile of format {FORMAT}"
+            raise DataError(fault, "graphprune profile MODEL -o FILE writes one") from error
+
+
+def _read(told: dict[str, Any]) -> DeviceProfile:
+    """Of a document; whatever does not fit raises."""
+    machine = told["machine"]
+    if told["format"] != FORMAT or set(told) != {"format", *(each.name for each in fields(DeviceProfile))}:
+        raise ValueError
+    return DeviceProfile(
+        Machine(tuple(map(_text, machine["features"])), _text(machine["runtime"]), int(machine["threads"])),
+        {_text(kind): _cost(cost) for kind, cost in told["costs"].items()},
+        *(_number(told[name]) for name in ("overhead", "noise", "minutes")),
+    )
+
+
+def _cost(told: dict[str, Any]) -> Cost:
+    axes = tuple(tuple(int(width) for width in axis) for axis in told["axes"])
+    seconds = tuple(map(_number, told["seconds"]))
+    ordered = all(axis and axis[0] > 0 and sorted(set(axis)) == list(axis) for axis in axes)
+    if not 0 < len(axes) < 3 or not ordered or math.prod(map(len, axes)) != len(seconds):
+        raise ValueError
+    return Cost(axes, seconds, int(told["step"]))
+
+
+def _number(told: object) -> float:
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told < math.inf:
+        raise ValueError
+    return float(told)
+
+
+def _text(told: object) -> str:
+    if not isinstance(told, str):
+        raise TypeError
+    return told
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Seconds of a run, without those nodes of which the profile knows nothing."""
+
+    seconds: float
+    unknown: int
+
+
+def grid(width: int, step: int) -> tuple[int, ...]:
+    """Widths up to this one at which a cost is measured, in whole steps where it is one."""
+    step = step if width % step == 0 else 1
+    return tuple(sorted({-(-math.ceil(share * width) // step) * step for share in STEPS}))
+
+
+def by_kind(found: Sequence[Piece]) -> dict[str, list[Piece]]:
+    """Pieces whose cost is one function."""
+    kinds: dict[str, list[Piece]] = {}
+    for piece in found:
+        kinds.setdefault(piece.kind, []).append(piece)
+    return kinds
+
+
+def cost_of(alike: Sequence[Piece], threads: int = 1) -> Cost:
+    """Measured over the grid below the largest widths that pieces of one kind have.
+
+    Raises:
+        ModelError: one does not run alone.
+    """
+    first = alike[0]
+    if not first.roles:
+        sizes = {piece.widths[0]: piece for piece in alike}
+        places = sorted(sizes)[:: max(1, len(sizes) // POINTS)]
+        return Cost((tuple(places),), tuple(seconds_of(sizes[at], (at,), threads) for at in places), 0)
+    step = block_width() if first.kind.startswith(f'["{BLOCKED}') else 1
+    largest = [max(widths) for widths in zip(*(piece.widths for piece in alike), strict=True)]
+    axes = tuple(grid(width, step) for width in largest)
+    return Cost(axes, tuple(seconds_of(first, widths, threads) for widths in product(*axes)), step)
+
+
+def measured(found: Sequence[Piece], known: DeviceProfile) -> Iterator[tuple[DeviceProfile, int]]:
+    """The profile, longer by one kind at a time, and how many are left; what does not run alone stays out."""
+    threads = known.machine.threads
+    missing = {kind: alike for kind, alike in by_kind(found).items() if kind not in known.costs}
+    profile = replace(known, overhead=nothing(threads))
+    for number, (kind, alike) in enumerate(missing.items(), 1):
+        try:
+            profile = replace(profile, costs={**profile.costs, kind: cost_of(alike, threads)})
+        except ModelError:
+            continue
+        yield profile, len(missing) - number
+
+
+def noise_of(found: Sequence[Piece], profile: DeviceProfile, most: int = 12) -> float:
+    """How far a second measurement is from the first: the median over some kinds, at their largest widths."""
+    kinds = [alike[0] for kind, alike in by_kind(found).items() if kind in profile.costs and alike[0].roles]
+    apart = []
+    for piece in kinds[:: max(1, len(kinds) // most)]:
+        cost = profile.costs[piece.kind]
+        widths = [axis[-1] for axis in cost.axes]
+        before, again = cost.seconds[-1], seconds_of(piece, widths, profile.machine.threads)
+        apart.append(abs(again - before) / max(again, before, 1e-9))
+    return float(np.median(apart)) if apart else 0.0
