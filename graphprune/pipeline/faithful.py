@@ -10,7 +10,7 @@ from graphprune.errors import ModelError
 from graphprune.ir.arrays import Arrays
 from graphprune.ir.names import escape
 from graphprune.pipeline.agreement import OpenedOnce, agree
-from graphprune.pipeline.manager import ProofError
+from graphprune.pipeline.manager import BUG, ProofError, suspects
 from graphprune.pipeline.samples import Batches
 from graphprune.pipeline.settings import Comparing
 
@@ -49,5 +49,4 @@ def require_faithful(
     except ModelError as error:
         return f"ONNX Runtime does not run the model as it was given: {error.message}"
     wrong = "".join(f"\n  output {escape(o.name)}: {o.relative:.3g}" for o in agreed.outputs if not o.ok)
-    hint = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
-    raise ProofError(f"normalising the model changed what it computes{wrong}", hint)
+    raise ProofError(f"normalising the model changed what it computes{wrong}", suspects(normal) or BUG)

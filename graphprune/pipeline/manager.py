@@ -23,7 +23,7 @@ from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.passes import Context, Pass, Subject, decides
-from graphprune.pipeline.registry import blamed, require_model, settled
+from graphprune.pipeline.registry import blamed, fault_hint, require_model, settled
 from graphprune.pipeline.report import GroupReport, ProofReport, Size, ZerosReport
 from graphprune.pipeline.samples import Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
@@ -210,7 +210,7 @@ class Manager:
         names = ", ".join(escape(group) for group in guilty) or "no single group"
         how = f"error {proof.error:.3g}, bound {proof.tolerance:.0e}"
         message = f"the proof of {item} failed ({how}); smallest cut that fails: {names}"
-        hint = _suspects(subject.model) or BUG
+        hint = suspects(subject.model) or BUG
         details = "".join(f"\n  {escape(line)}" for line in proof.details)
         raise ProofError(message + details, hint, tuple(guilty), plan)
 
@@ -266,7 +266,9 @@ class Manager:
         proof = self._same_function(model, changed)
         if not proof.ok:
             details = "".join(f"\n  {escape(line)}" for line in proof.details)
-            raise ProofError(f"{item} changed the function: error {proof.error:.3g}{details}", "")
+            raise ProofError(
+                f"{item} changed the function: error {proof.error:.3g}{details}", fault_hint(item)
+            )
         return Step(item, changed, proof)
 
     def _same_function(self, before: ir.Model, after: ir.Model) -> ProofReport:
@@ -285,11 +287,11 @@ class Manager:
             try:
                 check(model, self.settings.limits)
             except GraphpruneError as error:
-                hint = "this is a bug in the pass: --reproducer DIR stores what is needed to report it"
-                raise ProofError(f"{item} left an invalid model: {error.message}", hint) from error
+                message = f"{item} left an invalid model: {error.message}"
+                raise ProofError(message, fault_hint(item)) from error
 
 
-def _suspects(model: ir.Model) -> str:
+def suspects(model: ir.Model) -> str:
     """Whose fault a failed proof probably is, where other packages say what operators of the model are."""
     rows = " or ".join(f"{', '.join(row.ops)} ({row.origin})" for row in foreign(model))
     return rows and f"probably the rule or body of {rows}"

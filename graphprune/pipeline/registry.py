@@ -89,6 +89,15 @@ def blamed(item: Pass | type[Pass]) -> AbstractContextManager[None]:
     return DOOR.holder(kind).blamed(only=theirs) if theirs else nullcontext()
 
 
+def fault_hint(item: Pass) -> str:
+    """What to do where a pass left a wrong model: whose fault that is."""
+    store = "--reproducer DIR stores what is needed to report it"
+    if not _theirs(type(item)):
+        return f"this is a bug in the pass: {store}"
+    origin = DOOR.holder(type(item))
+    return "; ".join(filter(None, (f"this is a bug in the {origin.what}, not in graphprune", origin.hint)))
+
+
 def _theirs(kind: type[Pass]) -> frozenset[str]:
     """The packages other than ours that a pass is made of."""
     return frozenset(package(each.__module__) for each in kind.__mro__) - {*OURS, "builtins"}

@@ -279,3 +279,23 @@ def test_lines_of_the_command(
     assert main(["--debug", *made]) == 2
     traced = capsys.readouterr().err
     assert 'line_1.py", line 5, in score' in traced and traced.count(first) == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "weight", "what"),
+    [
+        ("doubles", "np.full((8, 16), 2)", "changed the function"),
+        ("shrinks", "np.zeros((5, 5))", "left an invalid model"),
+    ],
+)
+def test_a_wrong_model_is_the_fault_of_the_pass_that_made_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str, weight: str, what: str
+) -> None:
+    body = "def transform(self, model, context):\n        import numpy as np, onnx_ir as ir\n"
+    body += f"        wrong = ir.tensor({weight}.astype(np.float32), name='up')\n"
+    body += "        model.graph.initializers['up'].const_value = wrong\n        return model"
+    install(monkeypatch, tmp_path, package, {"passes theirs": "Found"}, PASS.format(body=body))
+    with pytest.raises(PromiseError, match=what) as caught:
+        graphprune.compile(mlp(), "theirs")
+    assert f"a bug in the pass 'theirs' from '{package}:Found', not in graphprune" in caught.value.hint
+    assert f"update or uninstall the package '{package}'" in caught.value.hint
