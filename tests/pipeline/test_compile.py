@@ -85,7 +85,7 @@ def test_a_failed_proof_names_the_group_and_writes_nothing(model: Path, tmp_path
     assert "w2:1" in caught.value.message
     assert not (tmp_path / "small.onnx").exists() and not (tmp_path / "small.plan.json").exists()
     recipe = (tmp_path / "repro" / "recipe.toml").read_text()
-    assert recipe.startswith('pipeline = "half"')
+    assert 'pipeline = "half"' in recipe.splitlines()
     plan = json.loads((tmp_path / "repro" / "plan.json").read_text())
     assert plan["groups"]["w2:1"]["kept"] == [0, 1, 2, 3, 4, 5]
 
