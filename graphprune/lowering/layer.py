@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Doubles
 from graphprune.ir.nodes import input_of, is_constant
-from graphprune.lowering.scene import Scene, Writer, is_op, number_of
+from graphprune.lowering.scene import Attribute, Scene, Writer, is_op, number_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Layer:
         if shift is not self.shift:
             bias = to.constant(shift.reshape(self._bias_shape()))
         inputs = [data, weight] + ([] if bias is None else [bias])
-        attributes = {name: attr.value for name, attr in self.node.attributes.items()}
+        attributes: dict[str, Attribute] = dict(self.node.attributes)
         if shift is not self.shift and "beta" in attributes:
             attributes["beta"] = 1.0
         if content is not self.content and "alpha" in attributes:

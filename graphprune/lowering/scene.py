@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from graphprune.ir.domains import is_default
 from graphprune.ir.nodes import input_of, is_constant
 from graphprune.ir.shapes import Sizes
 
-Attribute = int | float | str | Sequence[int] | Sequence[float]
+Attribute = ir.Attr | int | float | str
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class Scene:
 
     def beside(self, constant: ir.Value | None, value: ir.Value | None) -> Doubles | None:
         """A finite constant that meets a value element by element and leaves its shape as it is."""
-        found, shape = self.array(constant), self.shape(value)
-        if found is None or not np.isfinite(found).all():
+        if not is_constant(constant) or constant.const_value is None or constant.const_value.size > LARGE:
             return None
-        if found.ndim == 0:
-            return found
-        if shape is None or found.ndim > len(shape):
+        dims, shape = constant.const_value.shape.numpy(), self.shape(value)
+        if dims and (shape is None or len(dims) > len(shape)):
             return None
-        dims = zip(found.shape, shape[len(shape) - found.ndim :], strict=True)
-        return found if all(own in (1, other) for own, other in dims) else None
+        if not all(own in (1, other) for own, other in zip(dims[::-1], (shape or ())[::-1], strict=False)):
+            return None
+        found = self.array(constant)
+        return found if found is not None and np.isfinite(found).all() else None
 
     def number(self, constant: ir.Value | None, value: ir.Value | None) -> float | None:
         """The same, where it is one number all over."""
@@ -95,6 +95,8 @@ class Scene:
         return found[0], float(found[1].flat[0])
 
 
+LARGE = 2**20
+"""Elements of a constant above which it is no scale or shift to look at."""
 REAL = frozenset([ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE])
 
 
@@ -147,7 +149,8 @@ class Writer:
     ) -> ir.Value:
         """The result of a new node, of the shape of `like`, by default of what is replaced."""
         name = self.names.fresh(f"{op.lower()}_")
-        node = ir.node(op, inputs, dict(attributes or {}), num_outputs=1, name=name)
+        stored = [_stored(name, content) for name, content in (attributes or {}).items()]
+        node = ir.Node("", op, inputs, stored, num_outputs=1, name=name)
         out, model = node.outputs[0], like or self.at.outputs[0]
         out.name, out.type = name, self.at.outputs[0].type or ir.TensorType(self.dtype)
         out.shape = model.shape
@@ -163,6 +166,15 @@ class Writer:
         shape = value.const_value.shape.numpy() if value.const_value is not None else ()
         self.scene.sizes.shapes[value] = tuple((d, d) for d in shape)
         return value
+
+
+def _stored(name: str, content: Attribute) -> ir.Attr:
+    """An attribute; `ir.node` looks for its type with run-time protocols, which costs more than all else."""
+    if isinstance(content, ir.Attr):
+        return content
+    if isinstance(content, str):
+        return ir.AttrString(name, content)
+    return ir.AttrInt64(name, content) if isinstance(content, int) else ir.AttrFloat32(name, content)
 
 
 def dtype_of(node: ir.Node) -> ir.DataType | None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from graphprune.errors import GraphpruneError, PromiseError
 from graphprune.ir.check import check
 from graphprune.ir.names import quote
@@ -19,7 +17,6 @@ from graphprune.lowering.rules import BY_NAME
 from graphprune.lowering.table import here, table
 from graphprune.ops import record_of
 from graphprune.pipeline import budgets, measure, summary
-from graphprune.pipeline.agreement import agree
 from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.report import LoweringReport, LoweringUse, ProofReport, Size
@@ -171,29 +168,14 @@ class _Lowerer:
 
     def _proof(self, model: ir.Model) -> ProofReport:
         """Region by region, and the whole on what proofs run on."""
-        from graphprune.proof.lowered import prove_lowered
+        from graphprune.proof.lowered import prove_lowered, prove_whole
 
         shapes = {name: array.shape for name, array in self.feeds[0].items()}
-        parts = prove_lowered(self.model, model, shapes, self.settings.tolerance, self.settings.run)
-        error, details = self._whole(model)
-        found = max(error, parts.error)
-        said = (*details, *_said(parts))
-        return ProofReport(
-            parts.ok and error <= self.settings.tolerance, found, self.settings.tolerance, (), said
-        )
-
-    def _whole(self, model: ir.Model) -> tuple[float, tuple[str, ...]]:
-        """The largest error of any output, and lines on it; infinite where they disagree."""
-        error = 0.0
-        for optimise in (True, False):  # fused kernels round differently, which may tip a comparison
-            found = agree(self.model, model, self.feeds, self.settings, optimise=optimise, exact=True)
-            error = max((output.relative for output in found.outputs), default=0.0)
-            if found.ok:
-                return min(error, self.settings.tolerance), ()
-        if not agree(self.model, self.model, self.feeds, self.settings, exact=True).ok:
-            return 0.0, ("outputs are not finite, or random: only what was rewritten is compared",)
-        wrong = tuple(f"output {quote(each.name)}: {each.note}" for each in found.outputs if not each.ok)
-        return np.inf, wrong
+        bound, run = self.settings.tolerance, self.settings.run
+        parts = prove_lowered(self.model, model, shapes, bound, run)
+        whole = prove_whole(self.model, model, self.feeds, bound, run)
+        error = max(whole.error, parts.error)
+        return ProofReport(parts.ok and whole.ok, error, whole.bound, (), (*whole.details, *_said(parts)))
 
     def _uses(self, model: ir.Model, uses: Sequence[Use]) -> tuple[LoweringUse, ...]:
         """Each rule once: how often, and the milliseconds that it is foreseen to save on these inputs."""

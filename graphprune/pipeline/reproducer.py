@@ -39,7 +39,7 @@ def store(folder: Path, source: str, asked: recipe.Recipe, error: BaseException)
         OutputError: the folder cannot be written.
     """
     files = {
-        "recipe.toml": f"# lowering: table {table().hash}\n{recipe.write(recipe.moved(asked, folder))}",
+        "recipe.toml": f"{recipe.write(recipe.moved(asked, folder))}# lowering: table {table().hash}\n",
         "model.txt": escape(source) + "\n",
         "error.txt": "".join(traceback.format_exception(error)),
         "versions.json": json.dumps({"python": platform.python_version(), **installed_versions()}, indent=2)

@@ -17,11 +17,16 @@ import onnx_ir as ir
 
 from graphprune.errors import ModelError
 from graphprune.ir.arrays import Array, Arrays
+from graphprune.ir.names import quote
 from graphprune.ir.nodes import is_constant
 from graphprune.ir.shapes import infer
 from graphprune.ops import record_of
+from graphprune.proof.rounding import MOST, Bounds, nudged, own_rounding
+from graphprune.proof.scales import full_scale, squashers
 from graphprune.run import USUAL, Run
-from graphprune.runtime.session import RunTimeoutError, open_session
+from graphprune.runtime.brief import rewriting_pays
+from graphprune.runtime.compare import agreement
+from graphprune.runtime.session import Feeds, Outputs, RunTimeoutError, open_session
 
 KINKS = (0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 6.0, -6.0, 2.5, -2.5, 0.5, 1e-3)
 LARGE = 0.78
@@ -117,6 +122,73 @@ def prove_lowered(
             if not error <= _bound(values[name], tolerance):
                 wrong.append(name)
     return Lowered(tuple(wrong), worst, len(roots) - len(skipped), tuple(skipped))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Two whole graphs on the same inputs: the worst error of any output, its bound, and lines on it."""
+
+    ok: bool
+    error: float
+    bound: float
+    details: tuple[str, ...] = ()
+
+
+def prove_whole(
+    before: ir.Model, after: ir.Model, inputs: Sequence[Feeds], tolerance: float, run: Run = USUAL
+) -> Whole:
+    """Run two whole graphs as ONNX Runtime fuses them.
+
+    Where they differ, bounds make room for the model's own rounding, as in the proof of a cut. Outputs with a
+    full scale of 1 are compared on that, and what enters the operators that give it as well.
+    """
+    squashed = {out.name or "": squashers(out) for out in before.graph.outputs}
+    entered = {node.inputs[0].name or "" for nodes in squashed.values() for node in nodes if node.inputs[0]}
+    taps = sorted(entered & {value.name for value in _values(after)})
+    small = [name for name, nodes in squashed.items() if nodes]
+    optimise = rewriting_pays(before)
+    runs = [_outputs(model, inputs, taps, run, optimise) for model in (before, after)]
+    bounds = Bounds(tolerance)
+    found = _worst(runs[0], runs[1], small, bounds)
+    if found.ok:
+        return found
+    others = [(before, not optimise), (nudged(before), optimise)]
+    own = own_rounding(runs[0], *(_outputs(m, inputs, taps, run, o) for m, o in others), squashed=small)
+    if max(own.values(), default=0.0) > MOST:
+        return Whole(
+            True, 0.0, tolerance, ("the model differs from itself: only what was rewritten is compared",)
+        )
+    return _worst(runs[0], runs[1], small, Bounds(tolerance, own))
+
+
+def _outputs(
+    model: ir.Model, inputs: Sequence[Feeds], taps: Sequence[str], run: Run, optimise: bool
+) -> list[Outputs]:
+    session = open_session(model, optimise=optimise, extra_outputs=taps, exact=True, rearrange=False)
+    return [session.run(feed, run.timeout) for feed in inputs]
+
+
+def _worst(one: Sequence[Outputs], two: Sequence[Outputs], squashed: Sequence[str], bounds: Bounds) -> Whole:
+    """The output that is worst against its bound; a NaN in both is none."""
+    error, wrong = 0.0, []
+    for first, second in zip(one, two, strict=True):
+        pairs = {
+            name: _paired(first[name], second[name], name in squashed) for name in first if name in second
+        }
+        ours, theirs = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
+        for found in agreement(ours, theirs, bounds.base).outputs:
+            error = max(error, found.relative)
+            if not found.ok and not found.relative <= bounds.of(found.name):
+                wrong.append(f"{quote(found.name)}: {found.note}")
+    return Whole(not wrong, error, bounds.widest, tuple(dict.fromkeys(wrong)) or tuple(bounds.notes))
+
+
+def _paired(one: Array, two: Array, squashed: bool) -> tuple[Array, Array]:
+    """What is compared of two outputs."""
+    if one.dtype.kind == "f" and one.shape == two.shape:
+        neither = np.isnan(one) & np.isnan(two)
+        one, two = (np.where(neither, 0, each).astype(each.dtype) for each in (one, two))
+    return (full_scale(one), full_scale(two)) if squashed else (one, two)
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:

@@ -101,6 +101,22 @@ def test_speed_ups_are_against_the_file_and_against_the_lowered_dense_model() ->
     assert alone is not None and alone.cut_speedup is None
 
 
+def test_scores_near_zero_are_compared_on_their_full_scale() -> None:
+    """Out of a Sigmoid near 1e-7 the kernels' own rounding is large beside the largest score."""
+    made = Net(12, "float", SHAPE)
+    low = made.op("Add", made.conv(hard_swish(made, made.conv("x"))), made.number([-16.0]))
+    found = graphprune.lower(made.model(made.op("Sigmoid", low))).report.lowering
+    assert found is not None and found.proof.ok and not found.taken_back
+    assert "hard-swish" in {use.rule for use in found.uses}
+
+
+def test_a_model_of_nan_alone_is_lowered_by_its_regions() -> None:
+    made = Net(12, "float", SHAPE)
+    dark = made.op("Log", made.op("Neg", made.op("Relu", hard_swish(made, made.conv("x")))))
+    found = graphprune.lower(made.model(made.op("Mul", dark, made.number(0)))).report.lowering
+    assert found is not None and found.proof.ok and not found.taken_back
+
+
 def test_the_command_lowers_without_pruning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
     ir.save(net(), source)

@@ -192,7 +192,7 @@ def unrolled(net: Net, x: str) -> str:
 
 def split_concat(net: Net, x: str) -> str:
     act = net.op("Relu", x)
-    parts = [f"part{i}" for i in range(2)]
+    parts = [f"part{len(net.nodes)}_{i}" for i in range(2)]
     net.op("Split", act, axis=1, out=parts[0])
     net.nodes[-1].output.append(parts[1])
     if net.opset >= 18:

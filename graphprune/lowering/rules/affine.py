@@ -74,7 +74,7 @@ def _norm(node: ir.Node, scene: Scene) -> Affine | None:
 def behind(node: ir.Node, scene: Scene) -> Rewrite | None:
     """A layer, then a scale or shift per channel."""
     found = affine_at(node, scene)
-    layer = layer_at(scene.made_by(found.data, *LAYERS), scene) if found is not None else None
+    layer = layer_at(_read_once(scene.made_by(found.data, *LAYERS)), scene) if found is not None else None
     if found is None or layer is None or not _blocked(node, layer, scene):
         return None
     scale = per_channel(found.scale, layer.axis, layer.rows)
@@ -86,6 +86,11 @@ def behind(node: ir.Node, scene: Scene) -> Rewrite | None:
     bias = layer.shift if (moved == layer.shift).all() else moved
     weights = _changed(layer, content, bias)
     return Rewrite((layer.node, node), lambda to: layer.write(to, layer.data, content, bias), weights)
+
+
+def _read_once(node: ir.Node | None) -> ir.Node | None:
+    """A node whose result one other reads; what it holds is looked at only then."""
+    return node if node is not None and len(node.outputs[0].uses()) == 1 else None
 
 
 def _changed(layer: Layer, content: Doubles, shift: Doubles) -> tuple[ir.Value, ...]:
@@ -128,9 +133,9 @@ def _fused(node: ir.Node, layer: Layer, scene: Scene) -> bool:
 
 def before(node: ir.Node, scene: Scene) -> Rewrite | None:
     """A scale or shift per channel, then a layer that pads nothing."""
-    layer = layer_at(node, scene)
-    found = affine_at(scene.made_by(layer.data, *OPS), scene) if layer is not None else None
-    if layer is None or found is None or _left_to(found, scene):
+    found = affine_at(_read_once(scene.made_by(node.inputs[0], *OPS)), scene)
+    layer = layer_at(node, scene) if found is not None and not _left_to(found, scene) else None
+    if layer is None or found is None:
         return None
     scale = per_channel(found.scale, layer.axis, layer.columns)
     shift = per_channel(found.shift, layer.axis, layer.columns)

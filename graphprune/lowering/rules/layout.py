@@ -79,9 +79,9 @@ def _widened(content: Array, rank: int, axes: tuple[int, ...]) -> Array:
 def _sunk(to: Writer, node: ir.Node, squeeze: ir.Node, moved: Array | None, order: int) -> ir.Value:
     source = squeeze.inputs[0]
     operands = [source] if moved is None else [source, to.constant(moved)]
-    attributes = {name: attr.value for name, attr in node.attributes.items()}
+    attributes = dict(node.attributes)
     done = to.op(node.op_type, *(operands[::-1] if order else operands), like=source, attributes=attributes)
-    kept = {name: attr.value for name, attr in squeeze.attributes.items()}
+    kept = dict(squeeze.attributes)
     return to.op("Squeeze", done, *squeeze.inputs[1:], attributes=kept)
 
 
@@ -195,7 +195,7 @@ def _once(to: Writer, lane: _Lane) -> ir.Value:
     value = lane.source
     for step in lane.steps:
         inputs = [each if is_constant(each) else value for each in step.inputs]
-        attributes = {name: attr.value for name, attr in step.attributes.items()}
+        attributes = dict(step.attributes)
         value = to.op(step.op_type, *inputs, attributes=attributes)
     return value
 
