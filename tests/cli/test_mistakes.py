@@ -6,15 +6,18 @@ import json
 import struct
 import zipfile
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
+from rich.console import Console
 
 import graphprune
 from graphprune.errors import did_you_mean
 from graphprune.report.compiled import warnings
+from graphprune.report.table import Table, fancy
 
 from .conftest import Run, small_model
 
@@ -137,3 +140,10 @@ def test_equal_warnings_are_one_line_with_a_count() -> None:
     report = graphprune.compile(small_model(), "canonicalize").report
     told = warnings(replace(report, warnings=("few", "thin", "few")))
     assert told.rows == (("few (2 times)",), ("thin",))
+
+
+def test_brackets_in_a_title_or_a_note_are_no_markup() -> None:
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(fancy(Table("of [red]", ("a", "b"), (("[b]", "c" * 40),), "shape [1, 3] of [/nope]")))
+    shown = console.export_text()
+    assert "of [red]" in shown and "shape [1, 3] of [/nope]" in shown and "[b]" in shown
