@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -37,6 +38,7 @@ class Differentiable:
 
     Attributes:
         parameters: every floating initializer by name: leaves, with gradients once `trainable` names them.
+            Where nested graphs use a name again, the second one is `name@1`.
 
     Raises:
         ArgumentError: no such device or precision.
@@ -57,13 +59,15 @@ class Differentiable:
         self._constants: dict[int, object] = {}
         self._named = {value.name or "": slot for value, slot in self._program.slots.items()}
         self._hosts = self._program.read_as_numbers()
+        keys = {value: key for key, value in _initializers(model)}
         for value in self._program.sources:
             if value.const_value is not None:
-                self._hold(value, value.const_value)
+                self._hold(value, keys.get(value, value.name or ""), value.const_value)
         self._plans: dict[tuple[frozenset[int], tuple[int, ...]], Plan] = {}
 
-    def _hold(self, value: ir.Value, tensor: ir.TensorProtocol) -> None:
-        slot, name = self._program.slots[value], value.name or ""
+    def _hold(self, value: ir.Value, name: str, tensor: ir.TensorProtocol) -> None:
+        slot = self._program.slots[value]
+        self._named[name] = slot
         if tensor.dtype == ir.DataType.STRING:
             return
         held = from_array(tensor.numpy(), tensor.dtype, self._setting.precision)
@@ -165,18 +169,13 @@ class Differentiable:
     def written(self) -> ir.Model:
         """A copy of the model with the parameters as they are now; names and metadata stay."""
         model = copy_model(self._source).model
-        graphs = [model.graph, *(g for g in model.graph.subgraphs() if isinstance(g, ir.Graph))]
-        for graph in graphs:
-            for name, value in graph.initializers.items():
-                old = value.const_value
-                if name in self.parameters and old is not None:
-                    array = to_array(self.parameters[name], old.dtype)
-                    value.const_value = ir.Tensor(
-                        array.reshape(old.shape.numpy()),
-                        dtype=old.dtype,
-                        name=name,
-                        doc_string=old.doc_string,
-                    )
+        for name, value in _initializers(model):
+            old = value.const_value
+            if name in self.parameters and old is not None:
+                array = to_array(self.parameters[name], old.dtype).reshape(old.shape.numpy())
+                value.const_value = ir.Tensor(
+                    array, dtype=old.dtype, name=value.name, doc_string=old.doc_string
+                )
         return model
 
     def _slot(self, name: str) -> int:
@@ -205,6 +204,16 @@ class Differentiable:
             slot = self._program.slots[value]
             if slot in read and slot not in given and value.const_value is None:
                 raise DataError(f"no value for the input {value.name!r}", "feed it by its name")
+
+
+def _initializers(model: ir.Model) -> Iterator[tuple[str, ir.Value]]:
+    """Every initializer, nested ones too, by a name of its own."""
+    seen: Counter[str] = Counter()
+    graphs = (graph for graph in model.graph.subgraphs() if isinstance(graph, ir.Graph))
+    for graph in (model.graph, *graphs):
+        for name, value in graph.initializers.items():
+            yield (f"{name}@{seen[name]}" if seen[name] else name), value
+            seen[name] += 1
 
 
 def _gate(gate: Tensor | Callable[[Tensor], Tensor]) -> Callable[[object], object]:

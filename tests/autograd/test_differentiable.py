@@ -135,3 +135,28 @@ def test_functions_of_a_model_are_run_and_stay_in_what_is_written() -> None:
     net, x = Differentiable(model), floats(2, 3)
     assert np.array_equal(net.arrays({"x": x})["y"], x + x)
     assert len(net.written().functions) == 1 and model.graph[0].op_type == "twice"
+
+
+BRANCHES = """
+<ir_version: 10, opset_import: ["" : 21]>
+g (float[2, 3] x, bool p) => (float[2, 3] y) {
+    y = If(p) <
+        then_branch = a () => (float[2, 3] s) <float[3] w = {1, 2, 3}> { s = Mul(x, w) },
+        else_branch = b () => (float[2, 3] t) <float[3] w = {4, 5, 6}> { t = Mul(x, w) }
+    >
+}
+"""
+
+
+def test_weights_of_two_branches_that_share_a_name_stay_apart() -> None:
+    from graphprune.autograd import Differentiable
+
+    net, x = Differentiable(ir.from_onnx_text(BRANCHES)), floats(2, 3)
+    assert len(net.parameters) == 2
+    for taken, weight in ((True, [1, 2, 3]), (False, [4, 5, 6])):
+        assert np.array_equal(net.arrays({"x": x, "p": np.array(taken)})["y"], x * np.float32(weight))
+    for tensor in net.parameters.values():
+        tensor += 1
+    written = open_session(net.written())
+    for taken, weight in ((True, [2, 3, 4]), (False, [5, 6, 7])):
+        assert np.array_equal(written.run({"x": x, "p": np.array(taken)})["y"], x * np.float32(weight))

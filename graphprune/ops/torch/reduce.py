@@ -96,7 +96,10 @@ def average_pool(call: Call, x: Tensor) -> Tensor:
     pads = padding(call, x.shape[2:], kernel, strides, dilations)
     inside = bool(call.integer("count_include_pad"))
     ceil = bool(call.integer("ceil_mode")) and call.text("auto_pad", "NOTSET") in ("", "NOTSET")
-    small = all(2 * before <= k for (before, _), k in zip(pads, kernel, strict=True))
+    small = _fits(x.shape[2:], pads, kernel, dilations)
+    counts = _counts(x.shape[2:], pads, kernel, strides, dilations, ceil)
+    if min(counts) <= 0:
+        return x.new_zeros(*x.shape[:2], *(max(0, count) for count in counts))
     if symmetric(pads) and small and set(dilations) == {1}:
         return AVERAGE[rank](x, kernel, strides, [before for before, _ in pads], ceil, inside)
     total = _window_sum(x, pads, kernel, strides, dilations, ceil)
@@ -104,6 +107,32 @@ def average_pool(call: Call, x: Tensor) -> Tensor:
     if inside:
         ones, pads = F.pad(ones, flat(pads), value=1.0), [(0, 0)] * rank
     return total / _window_sum(ones, pads, kernel, strides, dilations, ceil)
+
+
+def _fits(
+    size: Sequence[int], pads: Sequence[tuple[int, int]], kernel: Sequence[int], dilations: Sequence[int]
+) -> bool:
+    """Whether torch takes these pads, and no window is longer than the data."""
+    rows = zip(size, pads, kernel, dilations, strict=True)
+    return all(2 * b <= k and n + b + e > (k - 1) * d for n, (b, e), k, d in rows)
+
+
+def _counts(
+    size: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    ceil: bool,
+) -> list[int]:
+    """Windows per axis; as ONNX Runtime divides, towards zero, one that is longer than the data may count."""
+    out = []
+    for n, (before, behind), k, s, d in zip(size, pads, kernel, strides, dilations, strict=True):
+        room = n + before + behind - (k - 1) * d - 1
+        count = (-(-room // s) if ceil or room < 0 else room // s) + 1
+        # a window that begins behind the data is none
+        out.append(count - 1 if ceil and (count - 1) * s >= n + before else count)
+    return out
 
 
 def _beyond(
@@ -115,14 +144,12 @@ def _beyond(
     ceil: bool,
 ) -> list[tuple[int, int]]:
     """Pads with what the last window reads beyond them where sizes are rounded up."""
-    out = []
-    for n, (before, behind), k, s, d in zip(size, pads, kernel, strides, dilations, strict=True):
-        span, reach = n + before + behind, (k - 1) * d + 1
-        count = (-(-(span - reach) // s) if ceil else (span - reach) // s) + 1
-        if ceil and (count - 1) * s >= n + before:
-            count -= 1  # a window that begins behind the data is none
-        out.append((before, behind + max(0, (count - 1) * s + reach - span)))
-    return out
+    counts = _counts(size, pads, kernel, strides, dilations, ceil)
+    rows = zip(size, pads, kernel, strides, dilations, counts, strict=True)
+    return [
+        (before, behind + max(0, (count - 1) * s + (k - 1) * d + 1 - n - before - behind))
+        for n, (before, behind), k, s, d, count in rows
+    ]
 
 
 def _window_sum(
@@ -154,7 +181,11 @@ def max_pool(call: Call, x: Tensor) -> tuple[Tensor, ...]:
     strides, dilations, _ = windows(call, rank, kernel)
     pads = padding(call, x.shape[2:], kernel, strides, dilations)
     ceil = bool(call.integer("ceil_mode")) and call.text("auto_pad", "NOTSET") in ("", "NOTSET")
-    small = all(2 * before <= k for (before, _), k in zip(pads, kernel, strict=True))
+    small = _fits(x.shape[2:], pads, kernel, dilations)
+    counts = _counts(x.shape[2:], pads, kernel, strides, dilations, ceil)
+    if min(counts) <= 0:
+        empty = [*x.shape[:2], *(max(0, count) for count in counts)]
+        return x.new_zeros(empty), x.new_zeros(empty, dtype=torch.int64)
     if symmetric(pads) and small and not call.wants(1) and rank in LARGEST:
         return (LARGEST[rank](x, kernel, strides, [before for before, _ in pads], dilations, ceil),)
     pads = _beyond(x.shape[2:], pads, kernel, strides, dilations, ceil)

@@ -173,6 +173,10 @@ FORMS = [
     Form("MaxPool", 8, (IMAGE,), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]}, 2),
     Form("MaxPool", 12, (unsigned(1, 2, 6, 6),), {"kernel_shape": [2, 2]}),
     Form("LpPool", 18, (IMAGE,), {"kernel_shape": [3, 2], "p": 3, "pads": [1, 0, 1, 1]}),
+    *(
+        Form(op, 12, (floats(1, 2, 1, 4),), {"kernel_shape": [2, 2], "strides": [2, 2]})
+        for op in ("AveragePool", "MaxPool")
+    ),
     Form("LRN", 13, (IMAGE,), {"size": 5, "alpha": 0.3}),
     Form("LRN", 13, (IMAGE,), {"size": 3}),
     Form("Gemm", 7, (floats(3, 4), floats(5, 4), floats(5)), {"transB": 1, "alpha": 0.5, "beta": 2.0}),
