@@ -114,7 +114,7 @@ def one(path: Path, files: Mapping[str, Path]) -> dict[str, object]:
         except GraphpruneError:
             continue  # a peer's file that does not run
         subjects.append(Subject(name, session, feed))
-    found = measure(subjects, min_seconds=2.0, max_seconds=10.0)
+    found = measure(subjects, min_seconds=1.0, max_seconds=4.0)
     ratios = {
         each.name: {
             "speedup": round(1 / each.value, 3),

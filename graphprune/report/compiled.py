@@ -30,7 +30,7 @@ def tables(report: Report, detailed: bool = True) -> tuple[Table, ...]:
             if any(group.pin for group in item.groups):
                 result.append(pinned(item))
         result.append(proof(item, asked(report, at)))
-    result += lowered.lowering(report.lowering)
+    result += lowered.lowering(report.lowering, alone=not report.passes)
     if report.warnings:
         result.append(warnings(report))
     return tuple(result)

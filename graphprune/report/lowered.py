@@ -11,10 +11,18 @@ UNMEASURABLE = 5e-4
 """Milliseconds below which nothing is foreseen."""
 
 
-def lowering(found: LoweringReport | None) -> tuple[Table, ...]:
-    """Each rule with how often it was used and what it is foreseen to save; nothing where nothing was."""
-    if found is None or not (found.uses or found.taken_back):
+def lowering(found: LoweringReport | None, alone: bool = False) -> tuple[Table, ...]:
+    """Each rule with how often it was used and what it is foreseen to save; nothing where nothing was.
+
+    Args:
+        found: what was done.
+        alone: whether nothing else was, so that no rule is worth a line, too.
+    """
+    if found is None or not (found.uses or found.taken_back or alone):
         return ()
+    if not found.uses:
+        line = "no rule fits: the graph is written as it was read, in normal form"
+        return (Table("Lowered for ONNX Runtime", ("",), ((line,),)),)
     rows = tuple((escape(use.rule), str(use.count), _saved(use.saved_ms)) for use in found.uses)
     nodes = f"{found.nodes_before} nodes became {found.nodes_after} ({found.target}, table {found.table})"
     verdict = "proved equal to the graph before" if found.proof.ok else "NOT proved equal to the graph before"

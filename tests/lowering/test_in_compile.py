@@ -101,6 +101,13 @@ def test_speed_ups_are_against_the_file_and_against_the_lowered_dense_model() ->
     assert alone is not None and alone.cut_speedup is None
 
 
+def test_that_no_rule_fits_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Net(12, "float", SHAPE)
+    ir.save(made.model(made.op("Tanh", made.conv("x"))), tmp_path / "in.onnx")
+    assert main(["lower", str(tmp_path / "in.onnx"), "-o", str(tmp_path / "out.onnx"), "--no-bench"]) == 0
+    assert "no rule fits" in capsys.readouterr().out
+
+
 def test_scores_near_zero_are_compared_on_their_full_scale() -> None:
     """Out of a Sigmoid near 1e-7 the kernels' own rounding is large beside the largest score."""
     made = Net(12, "float", SHAPE)
