@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import inspect
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -140,6 +141,25 @@ class Door:
                 return self.origin(entry)
         name = getattr(kind, "name", kind.__name__)
         return Origin(f"{self.noun} '{name}' from '{value}'", code=package(kind.__module__))
+
+
+def miscalled(name: str, function: Callable[..., object], *needed: str) -> str:
+    """Why a function cannot be called as it is going to be, or nothing.
+
+    Args:
+        name: what it is called where it is used.
+        function: the function, or whatever can be called.
+        needed: names of the arguments that it is given, by their places.
+    """
+    try:
+        taken = inspect.signature(function)
+    except (TypeError, ValueError):  # some of those that are written in C do not say
+        return ""
+    try:
+        taken.bind(*needed)
+    except TypeError:
+        return f"has {name}({', '.join(taken.parameters)}): it is called as {name}({', '.join(needed)})"
+    return ""
 
 
 def strays(known: Collection[str]) -> list[tuple[EntryPoint, str]]:

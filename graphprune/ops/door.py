@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import onnx_ir as ir
 
-from graphprune.doors import Door, Origin
+from graphprune.doors import Door, Origin, miscalled
 from graphprune.ir.operators import Shaping, UnknownShapeError
 from graphprune.ops.counting import UnknownSizeError
 from graphprune.ops.record import Record
@@ -54,6 +54,10 @@ def _loaded(entry: str) -> tuple[Record, Origin]:
     row, origin = DOOR.load(entry)
     if not isinstance(row, Record):
         raise origin.fault("is not a graphprune.plugin.Record")
+    if not callable(row.transfer):
+        raise origin.fault("has a transfer that is no function")
+    if wrong := miscalled("transfer", row.transfer, "visit"):
+        raise origin.fault(wrong)
     return row, origin
 
 

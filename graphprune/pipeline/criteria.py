@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from graphprune.axes.groups import Group
-from graphprune.doors import Door, Origin
+from graphprune.doors import Door, Origin, miscalled
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.arrays import Doubles
 from graphprune.ir.names import quote
@@ -52,6 +52,10 @@ def load(name: str) -> Criterion:
         raise origin.fault("is not a graphprune.plugin.Criterion")
     if not callable(found.score) or not callable(found.needs):
         raise origin.fault("has a score or needs that is no function")
+    wrong = miscalled("score", found.score, "group", "evidence")
+    wrong = wrong or miscalled("needs", found.needs, "group", "places")
+    if wrong:
+        raise origin.fault(wrong)
     if found.normaliser not in NORMALISERS:
         raise origin.fault(f"names the normaliser '{found.normaliser}': known: {', '.join(NORMALISERS)}")
     return _guarded(found, origin)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphprune.doors import OURS, Door, package
+from graphprune.doors import OURS, Door, miscalled, package
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.pipeline.grammar import Span, Stage, dashed, parse
 from graphprune.pipeline.passes import Pass, arguments, from_stage
@@ -73,12 +73,9 @@ def _fault(kind: type[Pass]) -> str:
 def _miscalled(kind: type[Pass]) -> str:
     """A method that cannot be called as it is, or nothing."""
     for ours in (Pass.decide, Pass.transform, Pass.options, Pass.ratio_taken):
-        name, needed = ours.__name__, tuple(inspect.signature(ours).parameters)
-        taken = inspect.signature(getattr(kind, name))
-        try:
-            taken.bind(*needed)
-        except TypeError:
-            return f"has {name}({', '.join(taken.parameters)}): it is called as {name}({', '.join(needed)})"
+        name, needed = ours.__name__, inspect.signature(ours).parameters
+        if wrong := miscalled(name, getattr(kind, name), *needed):
+            return wrong
     return ""
 
 

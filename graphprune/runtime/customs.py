@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from graphprune.errors import GraphpruneError
+from graphprune.ir.names import quote
 from graphprune.ir.nodes import operator_of
 from graphprune.ir.serialise import Function, read_function
 from graphprune.ops.record import Record
@@ -35,8 +37,22 @@ class Customs:
                 wrong = _misfit(row, function)
                 if wrong:
                     raise row.origin.fault(wrong)
+                for at, node in enumerate(function.node):
+                    node.name = f"{_mark(row)}.{at}"
                 found.append(function)
         return found
+
+    def failed(self, message: str) -> GraphpruneError | None:
+        """The error of a run that ended within the body of a row; None where it ended elsewhere.
+
+        Args:
+            message: what ONNX Runtime says, in one line.
+        """
+        for row in self.rows:
+            if row.origin is not None and row.believed and f"{_mark(row)}." in message:
+                reason = re.sub(rf" Name:'[^']*{re.escape(_mark(row))}\.\d+'", "", message)
+                return row.origin.fault(f"gives a body that fails when it is run: {reason}")
+        return None
 
     def added(self, options: ort.SessionOptions) -> ort.SessionOptions:
         """Options with all libraries.
@@ -74,11 +90,28 @@ class Customs:
                 continue
             if not whole:
                 reason = error.message.partition(": ")[2]
-                return row.origin.fault(f"gives a body that ONNX Runtime does not load: {reason}")
+                return row.origin.fault(f"{_unloaded(row, next(model.graph.all_nodes()))}: {reason}")
             one = _alone(model, row)
             if one is not None:
                 opened(one)
         return error
+
+
+NONE = Customs(())
+
+
+def _mark(row: Record) -> str:
+    """What names of the nodes of a body begin with, so that errors of ONNX Runtime tell them apart."""
+    return f"body of {row.ops[0]}"
+
+
+def _unloaded(row: Record, node: ir.Node) -> str:
+    """What is wrong with a body that does not load for a node: its number of inputs, or else what follows."""
+    taken = list(read_function(row.body).input)
+    if len(taken) == len(node.inputs):
+        return "gives a body that ONNX Runtime does not load"
+    which = f"node {quote(node.name)}" if node.name else "a node"
+    return f"gives a body of {len(taken)} inputs ({', '.join(taken)}), but {which} has {len(node.inputs)}"
 
 
 def _alone(model: ir.Model, row: Record) -> ir.Model | None:
@@ -92,7 +125,9 @@ def _alone(model: ir.Model, row: Record) -> ir.Model | None:
     if any(value.type is None for value in given):
         return None
     results = [ir.Value(name=f"y{at}", type=out.type) for at, out in enumerate(node.outputs)]
-    again = ir.Node(node.domain, node.op_type, operands, node.attributes.values(), outputs=results)
+    again = ir.Node(
+        node.domain, node.op_type, operands, node.attributes.values(), outputs=results, name=node.name
+    )
     graph = ir.Graph(given, results, nodes=[again], opset_imports=model.opset_imports, name="alone")
     return ir.Model(graph, ir_version=model.ir_version)
 

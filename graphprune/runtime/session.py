@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from graphprune.errors import DataError, ModelError, did_you_mean
 from graphprune.ir.serialise import Weight, Weightless, weightless
 from graphprune.ops.door import PLAIN, foreign
 from graphprune.run import CPU_ALONE, USUAL, Run
-from graphprune.runtime.customs import Customs
+from graphprune.runtime.customs import NONE, Customs
 from graphprune.runtime.exact import IN_FLOATS, unsaturated
 from graphprune.runtime.providers import Providers, ran
 from graphprune.runtime.providers import providers as installed
@@ -71,6 +71,7 @@ class Session:
     _required: tuple[str, ...]
     _exotic: bool
     _ort: ort.InferenceSession
+    _customs: Customs = NONE
 
     def run(self, feeds: Feeds, timeout_s: float | None = None) -> Outputs:
         """Run once.
@@ -108,7 +109,9 @@ class Session:
             raise RunTimeoutError(message, "use smaller inputs (--shape), or allow more (--timeout)")
         started.popleft()
         if run.error is not None:  # ONNX Runtime raises a dozen types that share no base
-            raise ModelError(f"the model does not run: {one_line(run.error)}") from run.error
+            reason = one_line(run.error)
+            theirs = self._customs.failed(reason)
+            raise (theirs or ModelError(f"the model does not run: {reason}")) from run.error
         return dict(_flat(self.outputs, run.values))
 
     def call(self, feeds: Feeds) -> None:
@@ -192,7 +195,7 @@ def open_session(
         )
         given = _for(content, customs.added(options()), extra_outputs, exact, rearrange)
         try:
-            return _create(content.proto, given, chosen)
+            return replace(_create(content.proto, given, chosen), _customs=customs)
         except ModelError as error:
             if content.folder is None:
                 raise customs.explained(error, model, open_session) from error

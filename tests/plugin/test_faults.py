@@ -64,6 +64,13 @@ def failed(passes: str, calibrated: bool = False) -> PluginError:
         (10, "return None", ", needs=inputs, gone=1", "does not load: TypeError: .*gone"),
         (12, "return np.linalg.inv(np.zeros((2, 2)))", "", r"fails: LinAlgError: .*\(in bad_12\.py:5\)"),
         (13, "return np.ones(group.size) * 1j", "", "scores of group 'up:1' are complex numbers"),
+        (
+            14,
+            "return None",
+            "); FOUND = Criterion(lambda g: None",
+            r"has score\(g\): .* score\(group, evidence\)",
+        ),
+        (15, "return None", ", needs=lambda: None", r"has needs\(\): it is called as needs\(group, places\)"),
         (11, "return None", "); FOUND = score; print(''", "is not a graphprune.plugin.Criterion"),
     ],
 )

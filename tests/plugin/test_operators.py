@@ -154,6 +154,44 @@ def test_a_body_that_does_not_load_is_named(
         graphprune.compile(dense, "prune(ratio=0.5, align=1)")
 
 
+def test_a_body_that_fails_in_a_run_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    steps = "i = Constant <value_ints = [99]> () b = Gather <axis = 1> (x, i) c = Mul(x, a) y = Add(b, c)"
+    dense = installed(monkeypatch, tmp_path, steps=steps)
+    says = r"^operator 'org\.\w+\.Op' from 'package_\w+:OP' gives a body that fails .* idx=99 "
+    for passes in ("prune(ratio=0.5, align=1)", "obspa(ratio=0.5, align=1)"):
+        with pytest.raises(PluginError, match=says) as caught:
+            graphprune.compile(dense, passes, calibration=samples())
+        assert re.match(r"update or uninstall the package 'package_\w+'", caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("(x, a, c) => (y) { b = Mul(x, a) y = Add(b, c) }", "3 inputs (x, a, c), but node 'act' has 2: "),
+        ("(x) => (y) { y = Relu(x) }", "1 inputs (x), but node 'act' has 2: "),
+    ],
+)
+def test_a_body_with_other_inputs_than_its_node_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, says: str
+) -> None:
+    dense = installed(monkeypatch, tmp_path, steps=SNAKE)
+    source = next(tmp_path.glob("package_*.py"))
+    source.write_text(re.sub(r"\(x, a\) => .*", body + "')", source.read_text()))
+    next(node for node in dense.graph if node.op_type == "Op").name = "act"
+    with pytest.raises(PluginError, match=re.escape(f" gives a body of {says}")):
+        graphprune.compile(dense, "prune(ratio=0.5, align=1)")
+
+
+def test_a_body_may_take_inputs_that_its_operators_can_do_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dense = installed(monkeypatch, tmp_path, steps=SNAKE)
+    source = next(tmp_path.glob("package_*.py"))
+    optional = "(x, a, c) => (y) { b = Mul(x, a) y = Clip(b, c) }')"
+    source.write_text(re.sub(r"\(x, a\) => .*", optional, source.read_text()))
+    assert graphprune.compile(dense, "prune(ratio=0.5, align=1)").report.passes[0].proof.ok
+
+
 def test_a_good_body_is_not_blamed_for_the_rest_of_a_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -222,6 +260,18 @@ def test_a_model_runs_no_code_of_packages_that_describe_other_operators(
         (SLOTWISE, "body=rule", "parallel", "a body that is no text: body is the text of an ONNX function"),
         ("visit.roles(1, 'scael')", "", "parallel", "fails: ValueError: no role 'scael' is known: source, "),
         ("visit.nothing()", "", "parallel", r"fails: AttributeError: .* \(in package_\w+\.py:4\)"),
+        (
+            SLOTWISE,
+            "); OP = Record(('o:Op',), lambda v, w: None, '', 'parallel'",
+            "parallel",
+            r"has transfer\(v, w\): it is called as transfer\(visit\)",
+        ),
+        (
+            SLOTWISE,
+            "); OP = Record(('o:Op',), None, '', 'parallel'",
+            "parallel",
+            "transfer that is no function",
+        ),
         (SLOTWISE, "); OP = (rule", "parallel", "is not a graphprune.plugin.Record"),
         (
             SLOTWISE,
