@@ -15,8 +15,10 @@ import onnx_ir as ir
 from graphprune.errors import DataError, did_you_mean
 from graphprune.ir.arrays import Arrays
 from graphprune.ir.fixed import NOTHING
+from graphprune.ir.names import quote
 from graphprune.ir.paths import is_folder
 from graphprune.runtime.dimensions import data_inputs
+from graphprune.runtime.indices import outside
 
 FORMATS = "an .npz (keys = input names), an .npy (models with one input), or a folder of either"
 SEPARATE = "the names of .npy files in a folder are names of inputs"
@@ -260,7 +262,23 @@ def checked(arrays: Arrays, model: ir.Model, source: str, fixed: Arrays = NOTHIN
     if missing:
         held = ", ".join(arrays) or "nothing"
         raise DataError(f"{source}: there is no array for the input {missing[0]!r}", f"given: {held}")
-    return {name: _fitting(array, inputs[name], f"{source}: {name!r}") for name, array in arrays.items()}
+    found = {name: _fitting(array, inputs[name], f"{source}: {name!r}") for name, array in arrays.items()}
+    for name, array in found.items():
+        _require_rows(array, inputs[name], f"{source}: {name!r}", layout(found, model))
+    return found
+
+
+def _require_rows(array: np.ndarray, value: ir.Value, where: str, split: Layout) -> None:
+    """Refuse what looks up rows that a table does not have, such as tokens of another vocabulary."""
+    wrong = outside(value, array)
+    if wrong is None:
+        return
+    at, rows, table = wrong
+    axis = split.axes.get(value.name or "")
+    number = None if axis is None else int(np.unravel_index(at, array.shape)[axis]) // split.step
+    sample = "" if number is None else f" in sample {number}"
+    message = f"{where} holds {array.flat[at]}{sample}; it looks up {quote(table)} in a table of {rows} rows"
+    raise DataError(message, f"give values from 0 to {rows - 1}, such as those of the model's own tokenizer")
 
 
 def _require_same(array: np.ndarray, fixed: np.ndarray, where: str) -> None:

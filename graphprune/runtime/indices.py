@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.nodes import input_of
@@ -13,6 +14,7 @@ from graphprune.ops.traits import Trait
 
 MOVES = (Trait.CAST, Trait.LAYOUT, Trait.REPEAT, Trait.PART, Trait.JOIN, Trait.CLIP)
 """The output holds nothing but values of the inputs."""
+INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
 SAME_SHAPE = (Trait.DEQUANTISE, Trait.CAST, Trait.COPY)
 
 
@@ -22,8 +24,38 @@ def index_bound(value: ir.Value) -> int | None:
     return min(sizes, default=None)
 
 
-def _lookups(value: ir.Value) -> Iterator[tuple[ir.Node, Indices]]:
-    """Every use of the value that looks something up, through operators that only move values."""
+def outside(value: ir.Value, array: np.ndarray) -> tuple[int, int, str] | None:
+    """An element with which the model cannot run: it is sure to reach a table, and that has no such row.
+
+    Returns:
+        Where it lies in the flat array, the rows of the table, and the name of what is looked up there.
+    """
+    if array.dtype.kind not in "iu":
+        return None
+    for use in _lookups(value, _keeps):
+        size = _rows(use) if has(use[0], Trait.GATHER) and use[0].graph is value.graph else None
+        if size:
+            wrong = np.flatnonzero((array < -size) | (array >= size))
+            if wrong.size:
+                return int(wrong[0]), size, use[0].outputs[0].name or ""
+    return None
+
+
+def _moves(node: ir.Node, position: int) -> bool:
+    """Whether a node's output holds nothing but values of this input, or of several."""
+    return has(node, *MOVES) or (position == 0 and has(node, Trait.GATHER))
+
+
+def _keeps(node: ir.Node, position: int) -> bool:
+    """Whether a node's output holds every value of this input."""
+    whole = has(node, Trait.CAST) and node.attributes.get_int("to", 0) in INTEGERS
+    return position == 0 and (whole or has(node, Trait.LAYOUT))
+
+
+def _lookups(
+    value: ir.Value, passes: Callable[[ir.Node, int], bool] = _moves
+) -> Iterator[tuple[ir.Node, Indices]]:
+    """Every use of the value that looks something up, through operators that let its elements pass."""
     pending, seen = [value], {value}
     while pending:
         for node, position in pending.pop().uses():
@@ -31,7 +63,7 @@ def _lookups(value: ir.Value) -> Iterator[tuple[ir.Node, Indices]]:
             found = [each for each in row.indices if each.position == position] if row is not None else []
             if found:
                 yield node, found[0]
-            elif has(node, *MOVES) or (position == 0 and has(node, Trait.GATHER)):
+            elif passes(node, position):
                 fresh = [output for output in node.outputs if output not in seen]
                 seen.update(fresh)
                 pending.extend(fresh)
