@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -195,7 +195,7 @@ def open_session(
         )
         given = _for(content, customs.added(options()), extra_outputs, exact, rearrange)
         try:
-            return replace(_create(content.proto, given, chosen), _customs=customs)
+            return _create(content.proto, given, chosen, customs)
         except ModelError as error:
             if content.folder is None:
                 raise customs.explained(error, model, open_session) from error
@@ -282,7 +282,9 @@ def _options(
     return options
 
 
-def _create(source: str | bytes, options: ort.SessionOptions, providers: Providers) -> Session:
+def _create(
+    source: str | bytes, options: ort.SessionOptions, providers: Providers, customs: Customs = NONE
+) -> Session:
     threads = options.intra_op_num_threads
     try:
         inner = providers.opened(source, options)
@@ -296,7 +298,7 @@ def _create(source: str | bytes, options: ort.SessionOptions, providers: Provide
     outputs = tuple(value.name for value in inner.get_outputs())
     exotic = any(value.type in EXOTIC for value in (*inner.get_inputs(), *inner.get_outputs()))
     names = ran(inner, providers)
-    return Session(required + optional, outputs, threads, names, required, exotic, inner)
+    return Session(required + optional, outputs, threads, names, required, exotic, inner, customs)
 
 
 def _utf8(path: Path) -> str | None:

@@ -144,11 +144,11 @@ def test_a_runtime_that_cannot_map_weights_of_a_model_in_memory_gets_them_by_poi
     model, tried = loaded_wide(build, tmp_path), []
     create = session._create
 
-    def refuse(source, options, threads):
+    def refuse(*arguments):
         tried.append(len(tried))
         if len(tried) == 1:
             raise ModelError("model_path must not be empty")
-        return create(source, options, threads)
+        return create(*arguments)
 
     monkeypatch.setattr(session, "_create", refuse)
     feeds = {"x": np.ones((2, 512), np.float32)}
@@ -164,7 +164,7 @@ def test_only_large_floats_stay_as_they_lie(build, monkeypatch, rearrange, kind)
     """Kernels of bytes may insist on their own order, and small weights cost nothing."""
     given = []
     monkeypatch.setattr(session, "LARGE", 4 * 512 * 512)
-    monkeypatch.setattr(session, "_create", lambda source, options, threads: given.append(options))
+    monkeypatch.setattr(session, "_create", lambda source, options, *others: given.append(options))
     dtype = np.dtype(kind)
     operation = "MatMul(x, w)" if kind == "float32" else "MatMulInteger(x, w)"
     kinds = ("float", "float") if kind == "float32" else ("uint8", "int32")
