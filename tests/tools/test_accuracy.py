@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from graphprune.errors import DataError
 from graphprune.pipeline import registry
 from tools.accuracy import page, run
-from tools.accuracy.__main__ import RESULTS
+from tools.accuracy.__main__ import RESULTS, parser
 from tools.accuracy.bars import general_bars, language_bars
 from tools.accuracy.methods import METHODS
 from tools.accuracy.plot import Line, Panel, draw
@@ -170,6 +171,25 @@ def test_the_page(store, tmp_path, monkeypatch):
     )
     assert older.endswith("| 1.50x (1.40 to 1.60) |")
     assert ElementTree.fromstring((tmp_path / "accuracy.svg").read_text()).tag.endswith("svg")
+
+
+def test_every_method_of_the_page_is_a_command(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "PAGE", tmp_path / "accuracy.md")
+    monkeypatch.setattr(page, "PLOT", tmp_path / "accuracy.svg")
+    page.write(store)
+    legend = (
+        (tmp_path / "accuracy.md").read_text().partition("## What the methods are")[2].partition("\n## ")[0]
+    )
+    lines = [line.split(" | ") for line in legend.splitlines() if line.startswith("| ")][1:]
+    assert len(lines) == len(METHODS)
+    for method, (_, text, command) in zip(METHODS, lines, strict=True):
+        values = {"RATIO": "0.2", "KEPT": "0.8", "PARAMS": "0.5"}
+        for word, value in values.items():
+            text = text.replace(word, value)
+        assert registry.read(text.strip("`"))
+        words = shlex.split(command.strip("`| ").replace("RATIO", "0.2"))
+        asked = parser().parse_args(words[3:])
+        assert words[:3] == ["python", "-m", "tools.accuracy"] and asked.methods == [method.name]
 
 
 def test_the_page_is_that_of_the_committed_rows(tmp_path, monkeypatch):

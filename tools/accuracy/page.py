@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 
-from tools.real_models.registry import WORKLOADS
+from tools.real_models.registry import WORKLOADS, workload_named
 from tools.real_models.workload import Difference, Kind, Workload
 
 from .bars import general_bars, language_bars
-from .methods import methods
+from .methods import METHODS, Method, methods
 from .plot import Line, Panel, draw
 from .results import DENSE, Row, Store
+from .run import text
 from .state import ROOT
 
 POINT = 0.01
@@ -50,15 +52,15 @@ def write(store: Store) -> None:
     small = [each for each in measured if not each.large]
     truth = [each for each in small if each.kind is not Kind.AGREEMENT]
     rest = [each for each in small if each.kind is Kind.AGREEMENT]
-    text = [INTRODUCTION, *_bars("Bars", general_bars(truth, store))]
-    text += _bars("The same for models judged by agreement with themselves", general_bars(rest, store))
-    text += _within(small, store)
-    text += ["![metric against latency](accuracy.svg)", "", PLOT_NOTE, ""]
+    lines = [INTRODUCTION, *_legend(), *_bars("Bars", general_bars(truth, store))]
+    lines += _bars("The same for models judged by agreement with themselves", general_bars(rest, store))
+    lines += _within(small, store)
+    lines += ["![metric against latency](accuracy.svg)", "", PLOT_NOTE, ""]
     for kind, heading in HEADINGS.items():
-        text += list(_section(heading, [each for each in small if each.kind is kind], store))
+        lines += list(_section(heading, [each for each in small if each.kind is kind], store))
     for workload in (each for each in measured if each.large):
-        text += list(_language(workload, store))
-    PAGE.write_text("\n".join(text))
+        lines += list(_language(workload, store))
+    PAGE.write_text("\n".join(lines))
     PLOT.write_text(_plot(small, store))
 
 
@@ -73,8 +75,39 @@ WITHIN_NOTE = """## Fastest within a point
 The fastest row of each model that loses at most one point, of all methods below. Chosen by the items that are
 scored, so a little flattering.
 
-| model | method | ratio | dense | metric | params | speed-up |
-|---|---|---|---|---|---|---|"""
+| model | method | ratio | passes | dense | metric | params | speed-up |
+|---|---|---|---|---|---|---|---|"""
+
+
+LEGEND_NOTE = """## What the methods are
+
+A method is a name for pipeline text. This compiles a model as a row was made, with the text as PASSES:
+
+    graphprune compile model.onnx --passes "PASSES" --calibration samples.npz -o small.onnx
+
+RATIO is the ratio of the row, KEPT is 1 - RATIO, and PARAMS the share of parameters that obspa (of a language
+model: flap) left at that ratio. The command at the right makes the row itself, with its score and times;
+MODEL is one of the headings below.
+
+| method | passes | row |
+|---|---|---|"""
+
+
+def _legend() -> list[str]:
+    """Every method as it is typed, so that names in tables are commands."""
+    lines = []
+    for method in METHODS:
+        name = method.name if method.suite == "general" else f"{method.name} (language model)"
+        made = (
+            f"python -m tools.accuracy run --only MODEL --methods {shlex.quote(method.name)} --ratios RATIO"
+        )
+        lines.append(f"| {name} | `{_text(method)}` | `{made}` |")
+    return [LEGEND_NOTE, *lines, ""]
+
+
+def _text(method: Method) -> str:
+    """The pipeline of a method, with words in place of what a row says."""
+    return method.pipeline.replace("{kept:g}", "KEPT").format(ratio="RATIO", params="PARAMS")
 
 
 def _within(workloads: list[Workload], store: Store) -> list[str]:
@@ -85,8 +118,16 @@ def _within(workloads: list[Workload], store: Store) -> list[str]:
         if able:
             best = max(able, key=lambda row: row.speedup)
             figures = f"{best.dense:.3f} | {best.metric:.3f} | {best.params:.3f} | {_speed(best)}"
-            lines.append(f"| {workload.name} | {best.method} | {best.ratio:g} | {figures} |")
+            lines.append(
+                f"| {workload.name} | {best.method} | {best.ratio:g} | `{_typed(best, store)}` | {figures} |"
+            )
     return [WITHIN_NOTE, *lines, ""] if lines else []
+
+
+def _typed(row: Row, store: Store) -> str:
+    """The pipeline text of a row; old rows do not hold it."""
+    method = next(each for each in METHODS if (each.name, each.suite) == (row.method, "general"))
+    return row.pipeline or text(method, row.ratio, workload_named(row.workload), store.rows()) or ""
 
 
 def _bars(heading: str, found: Iterable[tuple[str, str, str]]) -> Iterator[str]:
