@@ -59,7 +59,10 @@ def _union(value: Value, members: tuple[object, ...]) -> Typed:
         for word in typing.get_args(member)
     ]
     close = did_you_mean(value.text, words) if words and isinstance(value, Scalar) else ""
-    raise value.span.error(f"expected {_alternatives(members)}", _percent(value) or close)
+    raise value.span.error(
+        f"expected {_alternatives(members)}",
+        _percent(value.text if isinstance(value, Scalar) else "") or close,
+    )
 
 
 def _fits(value: Value, wanted: object) -> bool:
@@ -106,7 +109,7 @@ def _amounts(wanted: object) -> Amounts | None:
 def _amount(value: Scalar, wanted: object) -> str:
     amounts = _amounts(wanted)
     if amounts is None or not amounts.accepts(value.text):
-        raise value.span.error(f"expected {describe(wanted)}", _percent(value))
+        raise value.span.error(f"expected {describe(wanted)}", _percent(value.text))
     return value.text
 
 
@@ -132,13 +135,12 @@ def _scalar(value: Scalar, wanted: object) -> Plain:
             number = _number(value.text, int if wanted is int else float)
             if number is not None:
                 return number
-    raise value.span.error(f"expected {describe(wanted)}", _percent(value))
+    raise value.span.error(f"expected {describe(wanted)}", _percent(value.text))
 
 
-def _percent(value: Value) -> str:
-    """How 50% is written, for a value that is one."""
-    text = value.text.removesuffix("%") if isinstance(value, Scalar) and value.text.endswith("%") else ""
-    number = _number(text, float)
+def _percent(written: str) -> str:
+    """How 50% is written, for a text that is one."""
+    number = _number(written.removesuffix("%"), float) if written.endswith("%") else None
     return "" if number is None else f"a share is written {number / 100:g}"
 
 
@@ -193,6 +195,8 @@ def alike(value: object, wanted: object) -> str:
         return f"write [{value!r}]"
     if isinstance(value, collections.abc.Mapping) and any(map(_is_mask, value.values())):
         return "numpy.flatnonzero(mask) are its indices"
+    if isinstance(value, str) and _percent(value):
+        return _percent(value)
     words = [str(word) for word in _choices(wanted)]
     close = did_you_mean(value, words) if words and isinstance(value, str) else ""
     return close if close.startswith("did you mean") else ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from graphprune.errors import ArgumentError, did_you_mean
+from graphprune.errors import ArgumentError, GraphpruneError, did_you_mean
 from graphprune.pipeline.option import Option, options
 
 P = ParamSpec("P")
@@ -19,6 +20,9 @@ R = TypeVar("R")
 WIDTH = 110
 LONG = 16
 """A tuple with more is not shown in a call."""
+FLAG = re.compile(r"--(no-)?([a-z][a-z-]*[a-z])(?: ([A-Z]+(?:\.\w+)?(?![\w=])|[^\s()]+[=:,][^\s()]*[\w\]]))?")
+"""A flag, and what stands for its value: FILE, FILE.npz, or what has a sign in it, as NAME=2,3."""
+SHELLS = ("python -m ", "optimum-cli ", "graphprune ")
 
 
 class CallError(ArgumentError, TypeError):
@@ -42,7 +46,11 @@ def called_as(kind: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, 
                 strange = next((name for name in kwargs if name not in signature.parameters), "")
                 hint = did_you_mean(strange, signature.parameters) if strange else ""
                 raise CallError(f"{function.__name__}() {error}", hint) from None
-            return function(kind(*args, **kwargs))
+            try:
+                return function(kind(*args, **kwargs))
+            except GraphpruneError as error:
+                error.hint = spoken(error.hint, signature)
+                raise
 
         returns = inspect.signature(function).return_annotation
         called.__signature__ = signature.replace(return_annotation=returns)  # type: ignore[attr-defined]
@@ -50,6 +58,25 @@ def called_as(kind: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, 
         return called
 
     return decorate
+
+
+def spoken(hint: str, signature: inspect.Signature) -> str:
+    """A hint with arguments of a function in place of flags; lines for a shell stay as they are."""
+    if any(shell in hint for shell in SHELLS):
+        return hint
+
+    def argument(found: re.Match[str]) -> str:
+        off, name, value = found[1], found[2].replace("-", "_"), found[3] or "..."
+        known = signature.parameters.get(name)
+        if known is None:
+            return found[0]
+        if isinstance(known.default, bool):
+            return f"{name}={not off}" + (f" {found[3]}" if found[3] else "")
+        key, equals, rest = value.partition("=")
+        rest = f"[{rest}]" if "," in rest and "[" not in rest else rest
+        return f"{name}={{{key!r}: {rest}}}" if equals else f"{name}={value}"
+
+    return FLAG.sub(argument, hint)
 
 
 def as_call(name: str, asked: object, **instead: object) -> str:

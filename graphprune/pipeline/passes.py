@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, get_args
 
 from graphprune.errors import ArgumentError, PromiseError, did_you_mean
@@ -115,6 +115,7 @@ class Context:
 
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 def argument(default: T, help: str) -> T:
@@ -147,6 +148,8 @@ class Pass:
 
     def __init_subclass__(cls, **preset: object) -> None:
         super().__init_subclass__()
+        if "__post_init__" in vars(cls):
+            cls.__post_init__ = _sharing(vars(cls)["__post_init__"])  # type: ignore[attr-defined]
         if "__repr__" not in vars(cls):
             type.__setattr__(cls, "__repr__", Pass.__repr__)  # or dataclass makes one that says every default
         base = cls.__mro__[1]
@@ -225,8 +228,23 @@ def _construct(kind: type[Pass], stage: Stage, values: dict[str, object]) -> Pas
     except ArgumentError as error:
         first = dashed(error.message.split(maxsplit=1)[0].rstrip(":")) if error.message else ""
         spans = {argument.name: argument.value.span for argument in stage.arguments}
-        hint = error.hint or _as_share(values.get(first.replace("-", "_")), first, error.message)
-        raise spans.get(first, stage.span).error(error.message, hint) from None
+        raise spans.get(first, stage.span).error(error.message, error.hint) from None
+
+
+def _sharing(checks: Callable[[P], None]) -> Callable[[P], None]:
+    """The same checks of a pass; what they say of a share that was given in percent has a hint."""
+
+    @wraps(checks)
+    def checked(item: P) -> None:
+        try:
+            checks(item)
+        except ArgumentError as error:
+            name = error.message.split(maxsplit=1)[0] if error.message else ""
+            value = getattr(item, name.replace("-", "_"), None)
+            error.hint = error.hint or _as_share(value, name, error.message)
+            raise
+
+    return checked
 
 
 def _as_share(value: object, name: str, message: str) -> str:
