@@ -95,6 +95,13 @@ def feeds_of(case: Any) -> dict[str, Any]:
     return {v.name: _typed(v, _array(a)) for v, a in zip(case.model.graph.input, inputs, strict=True)}
 
 
+def _unbounded(array: Any) -> Any:
+    """Infinite where ONNX Runtime writes the lowest number for a masked score, as the standard has it."""
+    if array.dtype != np.float32 or not array.size or array.min() > np.finfo(np.float32).min:
+        return array
+    return np.where(array == np.finfo(np.float32).min, -np.inf, array)
+
+
 def _runs(case: Any) -> None:
     model, outputs, feeds = ir.from_proto(case.model), case.data_sets[0][1], feeds_of(case)
     expected = {v.name: _typed(v, _array(a)) for v, a in zip(case.model.graph.output, outputs, strict=True)}
@@ -103,7 +110,10 @@ def _runs(case: Any) -> None:
     tolerance = 1e-4
     try:
         if plain:
-            expected = open_session(model, optimise=False).run(feeds)
+            expected = {
+                name: _unbounded(array)
+                for name, array in open_session(model, optimise=False).run(feeds).items()
+            }
     except ModelError:
         tolerance = max(case.rtol, 1e-4)  # no kernel: the onnx package's own figures
     matches(model, feeds, expected, tolerance)
