@@ -52,6 +52,15 @@ class PluginError(GraphpruneError):
         self.fault = fault
 
 
+def in_percent(text: str) -> str:
+    """A hint how a share is written that was given as "50%"; empty for anything else."""
+    try:
+        number = float(text.removesuffix("%")) if text.endswith("%") else 0.0
+    except ValueError:
+        return ""
+    return f"a share is written {number / 100:g}" if 0 < number < 1e4 else ""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word, e.g. "did you mean 'prune'?", or lists what is known."""
     names = sorted(known)

@@ -7,6 +7,7 @@ token ids in uint16. `score` is its metric, on text that it has not seen.
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def score(model: str | Path) -> Floats:
 
 def main(folder: Path) -> None:
     """Train, and write the model and its corpus."""
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # the text names weights that come beside it
     folder.mkdir(parents=True, exist_ok=True)
     weights = [ir.tensor(each, name=name) for name, each in trained().items()]
     model = ir.from_onnx_text(

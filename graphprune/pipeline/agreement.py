@@ -15,6 +15,7 @@ import onnx_ir as ir
 from graphprune.ir.arrays import Arrays
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
+from graphprune.pipeline.alike import require_alike
 from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.samples import Batches, Given, feeds_for
@@ -132,6 +133,7 @@ def compare(
     settings.progress(0, 0, "load")
     one, two = (load_to_run(model, settings) for model in models)
     first, second = one.model, two.model
+    require_alike((first, second), names)
     feeds = feeds_for(first, inputs, settings, one.constants)
     settings.progress(0, 0, "run both models")
     judged = judge(first, second, feeds, settings)

@@ -14,7 +14,7 @@ import types
 import typing
 from typing import Annotated, Literal
 
-from graphprune.errors import ArgumentError, did_you_mean
+from graphprune.errors import ArgumentError, did_you_mean, in_percent
 from graphprune.pipeline.amounts import Amounts
 from graphprune.pipeline.grammar import Mapping, Scalar, Sequence, Value, bare, dashed, quote
 
@@ -61,7 +61,7 @@ def _union(value: Value, members: tuple[object, ...]) -> Typed:
     close = did_you_mean(value.text, words) if words and isinstance(value, Scalar) else ""
     raise value.span.error(
         f"expected {_alternatives(members)}",
-        _percent(value.text if isinstance(value, Scalar) else "") or close,
+        in_percent(value.text if isinstance(value, Scalar) else "") or close,
     )
 
 
@@ -109,7 +109,7 @@ def _amounts(wanted: object) -> Amounts | None:
 def _amount(value: Scalar, wanted: object) -> str:
     amounts = _amounts(wanted)
     if amounts is None or not amounts.accepts(value.text):
-        raise value.span.error(f"expected {describe(wanted)}", _percent(value.text))
+        raise value.span.error(f"expected {describe(wanted)}", in_percent(value.text))
     return value.text
 
 
@@ -135,13 +135,7 @@ def _scalar(value: Scalar, wanted: object) -> Plain:
             number = _number(value.text, int if wanted is int else float)
             if number is not None:
                 return number
-    raise value.span.error(f"expected {describe(wanted)}", _percent(value.text))
-
-
-def _percent(written: str) -> str:
-    """How 50% is written, for a text that is one."""
-    number = _number(written.removesuffix("%"), float) if written.endswith("%") else None
-    return "" if number is None else f"a share is written {number / 100:g}"
+    raise value.span.error(f"expected {describe(wanted)}", in_percent(value.text))
 
 
 def _number(text: str, kind: type[int] | type[float]) -> int | float | None:
@@ -195,8 +189,8 @@ def alike(value: object, wanted: object) -> str:
         return f"write [{value!r}]"
     if isinstance(value, collections.abc.Mapping) and any(map(_is_mask, value.values())):
         return "numpy.flatnonzero(mask) are its indices"
-    if isinstance(value, str) and _percent(value):
-        return _percent(value)
+    if isinstance(value, str) and (hint := in_percent(value)):
+        return hint
     words = [str(word) for word in _choices(wanted)]
     close = did_you_mean(value, words) if words and isinstance(value, str) else ""
     return close if close.startswith("did you mean") else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar, cast
 
-from graphprune.errors import ArgumentError, did_you_mean
+from graphprune.errors import ArgumentError, did_you_mean, in_percent
 from graphprune.ir.names import escape, quote
 from graphprune.run import short
 
@@ -102,7 +102,8 @@ class Number(Accepts):
         try:
             return self.value(called, float(text))
         except ValueError:
-            raise ArgumentError(f"{called} must be a number, got '{escape(text)}'") from None
+            hint = in_percent(text) if self.share else ""
+            raise ArgumentError(f"{called} must be a number, got '{escape(text)}'", hint) from None
 
     def value(self, called: str, value: object) -> float:
         """A float, or what becomes one."""
@@ -153,6 +154,8 @@ class Left(Accepts):
         try:
             return self.value(called, float(text))
         except ValueError:
+            if share := in_percent(text):
+                raise ArgumentError(f"{called} '{escape(text)}' is not a size", share) from None
             return Bytes().text(called, text)
 
     def value(self, called: str, value: object) -> float:
@@ -246,7 +249,7 @@ class Shapes(Accepts):
         except ValueError:
             shape = (-1,)
         if not sign or not name or not all(0 <= dim < 2**63 for dim in shape):
-            hint = "an empty list of dims is a scalar: name="
+            hint = "sizes are whole numbers; none at all is a scalar: name="
             raise ArgumentError(f"{called} '{escape(text)}' is not name=1x3x224x224", hint)
         return name, shape
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -188,6 +188,8 @@ def resolve(passes: str | Pass | Iterable[Pass | str]) -> tuple[Pass, ...]:
     """
     if isinstance(passes, str):
         return read(passes)
+    if isinstance(passes, Mapping):  # its keys alone would run, without what they are given
+        raise _no_pass(passes)
     if isinstance(passes, Pass | type) or not isinstance(passes, Iterable):
         passes = (passes,)
     result: list[Pass] = []

@@ -173,7 +173,9 @@ def _bind(
         dims = _dims(known[name])
         declared = f"the model declares ({', '.join('?' if dim is None else str(dim) for dim in dims)})"
         if len(dims) != len(shape):
-            raise ArgumentError(f"{called} {name}={_text(shape)} has {len(shape)} sizes, {declared}")
+            every = "x".join(str(dim) if isinstance(dim, int) else "N" for dim in dims)
+            hint = f"give every size: {name}={every}"
+            raise ArgumentError(f"{called} {name}={_text(shape)} has {len(shape)} sizes, {declared}", hint)
         for dim, size in zip(dims, shape, strict=True):
             if isinstance(dim, int) and dim != size:
                 raise ArgumentError(f"{called} {name}={_text(shape)} does not fit, {declared}")

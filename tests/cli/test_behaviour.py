@@ -75,6 +75,27 @@ def test_models_that_disagree_exit_1(run: Run, folder: Path) -> None:
     assert run("validate", "model.onnx", "model.onnx", "--inputs", "x.npz").code == 0
 
 
+def test_validate_names_the_model_that_takes_other_inputs(run: Run, folder: Path) -> None:
+    ir.save(small_model(), folder / "other.onnx")
+    model = ir.load(folder / "other.onnx")
+    model.graph.inputs[0].name = "picture"
+    ir.save(model, folder / "other.onnx")
+    outcome = run("validate", "model.onnx", "other.onnx")
+    assert outcome.code == 2
+    assert "'other.onnx' takes other inputs than 'model.onnx': it has no 'image'" in outcome.err
+
+
+def test_thresholds_in_percent_say_how_a_share_is_written(run: Run, folder: Path) -> None:
+    for option, given, right in (("--max-drop", "10%", "0.1"), ("--max-bytes", "50%", "0.5")):
+        outcome = run("check", "model.onnx", "model.onnx", option, given)
+        assert outcome.code == 2 and f"hint: a share is written {right}\n" in outcome.err
+
+
+def test_a_shape_of_too_few_sizes_says_how_all_are_written(run: Run, folder: Path) -> None:
+    outcome = run("inspect", "model.onnx", "--shape", "image=8x8")
+    assert outcome.code == 2 and "hint: give every size: image=Nx3x8x8\n" in outcome.err
+
+
 def test_validate_says_what_kind_of_difference_there_is(run: Run, folder: Path) -> None:
     scaled = small_model()
     for name in ("fc.weight", "fc.bias"):

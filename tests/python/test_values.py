@@ -159,6 +159,7 @@ WRONG: dict[str, tuple[Callable[[], object], str, str]] = {
     "one for a list": (lambda: Prune(ignore="conv1.*"), "ignore: expected a list", "write ['conv1.*']"),
     "mapping": (lambda: Prune(ratios={"a": "x"}), "ratios: expected a mapping", ""),
     "range": (lambda: Prune(ratio=2), "ratio must be in [0, 1), got 2", ""),
+    "dict": (lambda: graphprune.compile(mlp(), {"prune": 0.5}), "passes hold dict", "prune(ratio=0.5)"),
     "class": (lambda: graphprune.compile(mlp(), Prune), "passes hold the class Prune", "make one: Prune()"),
     "no pass": (lambda: graphprune.compile(mlp(), 3), "passes hold int", "graphprune.passes.Prune"),
     "option": (lambda: graphprune.compile(mlp(), shapes={}), "'shapes'", "did you mean 'shape'?"),
