@@ -7,6 +7,9 @@ from graphprune.pipeline.inspection import GroupLine, Inspection, Port
 from graphprune.report import numbers, sizes, timed
 from graphprune.report.table import Table
 
+LONGEST = 40
+"""Characters of a dimension that is written out."""
+
 
 def tables(result: Inspection) -> tuple[Table, ...]:
     """Totals, operators, and groups: first those that may shrink, then the pinned ones with the reason."""
@@ -47,12 +50,14 @@ def _origin(result: Inspection) -> list[tuple[str, str]]:
 
 
 def _port(port: Port) -> str:
-    shape = (
-        "of unknown rank"
-        if port.shape is None
-        else "x".join(escape(str(dim)) for dim in port.shape) or "scalar"
-    )
+    shape = "of unknown rank" if port.shape is None else "x".join(map(_dim, port.shape)) or "scalar"
     return f"{escape(port.name)}: {port.type} {shape}"
+
+
+def _dim(dim: object) -> str:
+    """A size, a name, or a formula of names; exporters write some of hundreds of characters."""
+    text = escape(str(dim))
+    return text if len(text) <= LONGEST else "(...)"
 
 
 def _operators(result: Inspection) -> Table:

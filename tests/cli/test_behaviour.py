@@ -96,6 +96,16 @@ def test_a_shape_of_too_few_sizes_says_how_all_are_written(run: Run, folder: Pat
     assert outcome.code == 2 and "hint: give every size: image=Nx3x8x8\n" in outcome.err
 
 
+def test_inspect_leaves_out_a_formula_that_fills_lines(run: Run, folder: Path) -> None:
+    model = small_model()
+    output, formula = model.graph.outputs[0], "n + " * 50 + "1"
+    assert output.shape is not None
+    output.shape = ir.Shape([formula, *output.shape[1:]])
+    ir.save(model, folder / "long.onnx")
+    assert f"{output.name}: float (...)x" in run("inspect", "long.onnx").out
+    assert formula in run("inspect", "long.onnx", "--json").out
+
+
 def test_validate_says_what_kind_of_difference_there_is(run: Run, folder: Path) -> None:
     scaled = small_model()
     for name in ("fc.weight", "fc.bias"):
