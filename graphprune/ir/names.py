@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 # Cc: control, Cf: invisible and bidirectional marks, Cs: lone surrogates, Zl and Zp: line breaks.
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -29,6 +33,14 @@ def listed(names: Sequence[str]) -> str:
     shown = ", ".join(quote(name) for name in names[:_MAX_LISTED])
     more = len(names) - _MAX_LISTED
     return shown if more <= 0 else f"{shown} and {more} more"
+
+
+def called(node: ir.Node) -> str:
+    """A node for a message: operator and name as in the file; without a name, what it makes first."""
+    if node.name:
+        return f"{node.op_type} {quote(node.name)}"
+    made = next((value.name for value in node.outputs if value.name), None)
+    return node.op_type if made is None else f"{node.op_type} of {quote(made)}"
 
 
 def _visible(char: str) -> str:

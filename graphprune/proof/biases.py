@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Doubles
+from graphprune.ir.names import called
 from graphprune.proof.pairing import (
     INSERTED,
     contents,
@@ -16,7 +17,6 @@ from graphprune.proof.pairing import (
     is_constant,
     same_attribute,
     subgraphs,
-    title,
 )
 
 WITH_BIAS = frozenset({"Conv", "ConvTranspose", "Gemm"})
@@ -66,11 +66,11 @@ class _Comparison:
             while rest and not _alike(node, rest[-1]) and _is_inserted(rest[-1]):
                 adds.append(rest.pop())
             if not rest or not _alike(node, rest[-1]):
-                return pairs, adds, [f"{title(node)} has no counterpart in the model with biases"]
+                return pairs, adds, [f"{called(node)} has no counterpart in the model with biases"]
             pairs.append((node, rest.pop()))
             self.values.update(zip(node.outputs, pairs[-1][1].outputs, strict=True))
         adds += [node for node in rest if _is_inserted(node)]
-        problems = [f"{title(node)} is new" for node in rest if not _is_inserted(node)]
+        problems = [f"{called(node)} is new" for node in rest if not _is_inserted(node)]
         inputs = [self.dense.graph.inputs, self.biased.graph.inputs]
         if [v.name for v in inputs[0]] != [v.name for v in inputs[1]]:
             problems.append("the graph inputs differ")
@@ -85,14 +85,14 @@ class _Comparison:
         dense = next((old for old, new in self.values.items() if new is add.inputs[0]), None)
         producer = None if dense is None else dense.producer()
         if dense is None or producer is None or not is_constant(add.inputs[1]):
-            yield f"{title(add)} adds nothing that a plan can declare"
+            yield f"{called(add)} adds nothing that a plan can declare"
             return
         name = dense.name or ""
         expected = self._vector(producer, name, spread=True)
         if expected is None:
-            yield f"{title(add)} adds to {name!r}, for which the plan declares no bias"
+            yield f"{called(add)} adds to {name!r}, for which the plan declares no bias"
         elif not _same(np.zeros(()), expected, contents(add.inputs[1])):
-            yield f"{title(add)} does not add the declared bias to {name!r}"
+            yield f"{called(add)} does not add the declared bias to {name!r}"
         self.explained.add(name)
         self.values[dense] = add.outputs[0]
 
@@ -100,12 +100,12 @@ class _Comparison:
         if one.attributes.keys() != two.attributes.keys() or any(
             not same_attribute(one.attributes[key], two.attributes[key]) for key in one.attributes
         ):
-            yield f"the attributes of {title(one)} differ"
+            yield f"the attributes of {called(one)} differ"
         for position in range(max(len(one.inputs), len(two.inputs))):
             old, new = _input(one, position), _input(two, position)
             # In this order: a bias may be so small that the sum rounds to the dense constant.
             if not self._declared(one, position, old, new) and not self._follows(old, new):
-                yield f"input {position} of {title(one)} is not the dense model's, and no bias explains it"
+                yield f"input {position} of {called(one)} is not the dense model's, and no bias explains it"
 
     def _follows(self, old: ir.Value | None, new: ir.Value | None) -> bool:
         if old is None or new is None:

@@ -10,9 +10,10 @@ import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools
 from graphprune.ir.element import is_packed
+from graphprune.ir.names import called
 from graphprune.labels.state import Use
 from graphprune.proof.declared import Declared, Place
-from graphprune.proof.pairing import Pairing, contents, is_constant, same_attribute, title
+from graphprune.proof.pairing import Pairing, contents, is_constant, same_attribute
 from graphprune.proof.survivors import Survivors
 
 STEPS = 2
@@ -68,11 +69,11 @@ def _operand(
         return
     if not (is_constant(old) and is_constant(new)):
         if old is not new:
-            yield f"input {position} of {title(dense)} is not an initializer in both models"
+            yield f"input {position} of {called(dense)} is not an initializer in both models"
         return
     reason = _unlike(survivors, declared, Use(source, at), contents(new))
     if reason:
-        yield f"tensor {name!r} at {title(dense)}: {reason}"
+        yield f"tensor {name!r} at {called(dense)}: {reason}"
 
 
 def _changed(
@@ -84,7 +85,7 @@ def _changed(
     expected = declared.expected(place, dense)
     actual = np.asarray(contents(new).numpy()) if is_constant(new) else None
     if not _same_numbers(expected, actual):
-        yield f"tensor {name!r} at {title(node)} must be {_show(expected)}, not {_show(actual)}"
+        yield f"tensor {name!r} at {called(node)} must be {_show(expected)}, not {_show(actual)}"
 
 
 def _unlike(survivors: Survivors, declared: Declared, use: Use, actual: ir.TensorProtocol) -> str:
@@ -165,7 +166,7 @@ def _expanded(survivors: Survivors, pairing: Pairing, node: ir.Node) -> tuple[in
         use = Use(node, position)
         if all(_unlike(survivors, Declared(), use, tensor) for tensor in held):
             name = use.value.name
-            missing.append(f"tensor {name!r} of {title(node)} is not read by the nodes that replace it")
+            missing.append(f"tensor {name!r} of {called(node)} is not read by the nodes that replace it")
     return len(weights), missing
 
 
@@ -180,9 +181,9 @@ def _attributes(dense: ir.Node, pruned: ir.Node, declared: Declared) -> Iterator
             expected, actual = declared.expected(place, _numbers(old)), _numbers(new)
             if not _same_numbers(expected, actual):
                 wrong = f"must be {_show(expected)}, not {_show(actual)}"
-                yield f"attribute {name!r} of {title(dense)} {wrong}"
+                yield f"attribute {name!r} of {called(dense)} {wrong}"
         elif not same_attribute(old, new):
-            yield f"attribute {name!r} of {title(dense)} changed although nothing declares it"
+            yield f"attribute {name!r} of {called(dense)} changed although nothing declares it"
 
 
 def _numbers(attribute: ir.Attr | None) -> Array | None:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
+from graphprune.ir.names import called
 from graphprune.labels.state import Axes
 from graphprune.proof.decisions import Decision, Tap, behind, find_holders, unexplained
 from graphprune.proof.rounding import Bounds
@@ -93,7 +94,7 @@ class Comparison:
             b = {tap.reference: pruned[tap.pruned] for tap in (*decision.inputs, *decision.outputs)}
             gap = 0.0
             for tap in decision.inputs:
-                what = f"input {tap.value.name!r} of {decision.node.op_type} {decision.node.name!r}"
+                what = f"input {tap.value.name!r} of {called(decision.node)}"
                 one, two = a[tap.reference], b[tap.reference]
                 self._agree(what, tap.value, one, two, self.bounds.of(tap.reference))
                 gap = max(gap, _gap(one, two))
@@ -115,7 +116,7 @@ class Comparison:
         return False
 
     def _tip(self, decision: Decision, a: dict[str, Array], b: dict[str, Array], gap: float) -> None:
-        name = f"{decision.node.op_type} {decision.node.name!r}"
+        name = called(decision.node)
         wrong = unexplained(decision, a, b, gap)
         if wrong:
             self._failures.append(wrong)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Doubles
+from graphprune.ir.names import called
 from graphprune.proof.pairing import Pairing, contents, every_node, is_constant, subgraphs
 from graphprune.proof.reference import Reference
 from graphprune.proof.scales import FLOATING, SQUASHING, squashers
@@ -158,7 +159,7 @@ def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], ga
         b: the pruned ones, by the same names.
         gap: the largest difference of its inputs.
     """
-    kind, name = decision.node.op_type, f"{decision.node.op_type} {decision.node.name!r}"
+    kind, name = decision.node.op_type, called(decision.node)
     one, two = (side[decision.outputs[0].reference] for side in (a, b))
     if one.shape != two.shape:
         return "" if kind in ("NonMaxSuppression", "NonZero") else f"{name}: results differ in shape"

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphprune.errors import GraphpruneError
 from graphprune.ir.arrays import Bools
 from graphprune.ir.graft import Graft
-from graphprune.proof.pairing import title
+from graphprune.ir.names import called
 
 
 class CannotNormaliseError(GraphpruneError):
@@ -21,7 +21,7 @@ def over_kept(graft: Graft, node: ir.Node, mask: Bools) -> None:
     """Makes a normaliser of the reference compute over the kept slots of its width."""
     write = TABLE.get(node.op_type)
     if write is None:
-        raise CannotNormaliseError(f"{title(node)} has no reference over kept slots")
+        raise CannotNormaliseError(f"{called(node)} has no reference over kept slots")
     write(graft, node, mask)
     if not any(out.uses() or out.is_graph_output() for out in node.outputs):
         assert isinstance(node.graph, ir.Graph)

@@ -8,6 +8,7 @@ from typing import TypeGuard
 
 import onnx_ir as ir
 
+from graphprune.ir.names import called
 from graphprune.proof.declared import Declared
 from graphprune.proof.gone import Gone
 
@@ -65,11 +66,6 @@ def same_attribute(one: ir.Attr | None, two: ir.Attr | None) -> bool:
     return bool(one.value == two.value)
 
 
-def title(node: ir.Node) -> str:
-    """How messages call a node."""
-    return f"{node.op_type} {node.name!r}"
-
-
 def pair(dense: ir.Model, pruned: ir.Model, declared: Declared) -> Pairing:
     """Walks both models side by side; the order of nodes is the same but for inserted and replaced ones."""
     pairing = Pairing(gone=declared.gone)
@@ -84,10 +80,10 @@ def pair(dense: ir.Model, pruned: ir.Model, declared: Declared) -> Pairing:
         elif node in declared.open:
             pairing.replaced.append(node)
         else:
-            pairing.problems.append(f"{title(node)} has no counterpart in the pruned model")
+            pairing.problems.append(f"{called(node)} has no counterpart in the pruned model")
             return pairing
     pairing.inserted.update(rest)
-    pairing.problems += [f"{title(n)} is new" for n in rest if not (n.name or "").startswith(INSERTED)]
+    pairing.problems += [f"{called(n)} is new" for n in rest if not (n.name or "").startswith(INSERTED)]
     if pairing.inserted and not declared.open:
         pairing.problems.append(f"{len(pairing.inserted)} nodes were inserted that nothing declares")
     _values(dense, pruned, pairing)
@@ -129,7 +125,7 @@ def _wiring(dense: ir.Model, pruned: ir.Model, pairing: Pairing) -> None:
         for position, value in enumerate(pairing.gone.inputs(first)):
             other = second.inputs[position] if position < len(second.inputs) else None
             if not _follows(value, other, pairing):
-                pairing.problems.append(f"input {position} of {title(first)} is wired to something else")
+                pairing.problems.append(f"input {position} of {called(first)} is wired to something else")
         for one, two in zip(subgraphs(first), subgraphs(second), strict=False):
             _results(one, two, pairing)
     _results(dense.graph, pruned.graph, pairing)

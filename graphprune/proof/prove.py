@@ -10,13 +10,14 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.errors import GraphpruneError
+from graphprune.ir.names import called
 from graphprune.ops.door import foreign
 from graphprune.ops.record import Record
 from graphprune.proof.certificate import Certificate, certify
 from graphprune.proof.compare import Comparison
 from graphprune.proof.decisions import Decision, Tap, find_decisions
 from graphprune.proof.declared import declare
-from graphprune.proof.pairing import contents, pair, title
+from graphprune.proof.pairing import contents, pair
 from graphprune.proof.reference import build_reference
 from graphprune.proof.rounding import Bounds, nudged, own_rounding
 from graphprune.proof.scales import squashers
@@ -215,7 +216,7 @@ def _verdict(
         error=error,
         errors={} if comparison is None else comparison.errors,
         certificate=certificate,
-        inexact=tuple(title(node) for node in inexact),
+        inexact=tuple(called(node) for node in inexact),
         notes=tuple(dict.fromkeys(remarks)),
         failures=tuple(dict.fromkeys(found)),
         tolerance=bound,

@@ -11,10 +11,11 @@ from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import GraphpruneError
 from graphprune.ir.arrays import Bools
 from graphprune.ir.graft import Graft
+from graphprune.ir.names import called
 from graphprune.labels.state import Contraction
 from graphprune.proof import normalisers
 from graphprune.proof.certificate import repaired
-from graphprune.proof.pairing import every_node, is_constant, title
+from graphprune.proof.pairing import every_node, is_constant
 from graphprune.proof.survivors import Survivors
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
@@ -99,7 +100,7 @@ class _Masks:
         if mask is None:
             return
         if any(factor.size[0] != factor.size[1] for factor in labels[contraction.axis]):
-            raise CannotMaskError(f"{title(contraction.node)} contracts an axis whose size is not known")
+            raise CannotMaskError(f"{called(contraction.node)} contracts an axis whose size is not known")
         node = self.nodes[contraction.node]
         value = node.inputs[contraction.position]
         assert value is not None

@@ -22,6 +22,7 @@ from graphprune.ir.arrays import Array, Ids
 from graphprune.ir.build import Names, graph_of, initializer, new_node
 from graphprune.ir.clone import Copy, copy_model
 from graphprune.ir.element import FLOATS
+from graphprune.ir.names import called
 from graphprune.labels.algebra import Factor, Label
 from graphprune.labels.state import Contraction, Use
 from graphprune.runtime.session import Feeds, Outputs, open_session
@@ -113,7 +114,7 @@ def _refused(analysis: Analysis, groups: Iterable[Group]) -> Iterator[tuple[str,
         mine = _Leaves(analysis, [group])
         for node, label in analysis.inexact.items():
             if mine.touches(label):
-                yield group.id, f"{node.op_type} '{node.name}' would compute another function"
+                yield group.id, f"{called(node)} would compute another function"
         for contraction in analysis.contractions:
             label = _label(analysis, contraction)
             if any(factor.size[0] != factor.size[1] for factor in label) and mine.touches(label):
