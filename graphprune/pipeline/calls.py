@@ -20,7 +20,9 @@ R = TypeVar("R")
 WIDTH = 110
 LONG = 16
 """A tuple with more is not shown in a call."""
-FLAG = re.compile(r"--(no-)?([a-z][a-z-]*[a-z])(?: ([A-Z]+(?:\.\w+)?(?![\w=])|[^\s()]+[=:,][^\s()]*[\w\]]))?")
+FLAG = re.compile(
+    r"--(no-)?([a-z][a-z0-9-]*[a-z0-9])(?: ([A-Z]+(?:\.\w+)?(?![\w=])|[^\s()]+[=:,][^\s()]*[\w\]]))?"
+)
 """A flag, and what stands for its value: FILE, FILE.npz, or what has a sign in it, as NAME=2,3."""
 SHELLS = ("python -m ", "optimum-cli ", "graphprune ")
 

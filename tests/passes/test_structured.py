@@ -51,7 +51,7 @@ def error(dense: ir.Model, result: Result, feed: dict[str, np.ndarray]) -> float
 def test_a_method_that_measures_needs_data(name: str) -> None:
     with pytest.raises(ArgumentError, match="needs calibration data") as caught:
         graphprune.compile(mlp(), name)
-    assert "--calibration" in caught.value.hint
+    assert "calibration=FILE" in caught.value.hint
 
 
 def test_a_repair_needs_data() -> None:

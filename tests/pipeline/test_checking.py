@@ -166,7 +166,8 @@ def test_what_is_no_number_fails(value: float | None) -> None:
 def test_nothing_asked_is_an_error_that_says_what_to_ask() -> None:
     with pytest.raises(ArgumentError, match="nothing was asked") as raised:
         graphprune.check(mlp(), half(), data())
-    assert "--max-drop" in raised.value.hint and "--baseline" in raised.value.hint
+    assert "max_drop=" in raised.value.hint and "min_top1=" in raised.value.hint
+    assert "baseline=" in raised.value.hint and "--" not in raised.value.hint
 
 
 def test_what_cannot_be_measured_is_an_error() -> None:

@@ -162,7 +162,7 @@ def test_an_interval_that_straddles_the_bound_is_inconclusive() -> None:
 def test_a_bound_without_samples_is_a_usage_error() -> None:
     with pytest.raises(ArgumentError, match="--max-drop needs samples") as caught:
         graphprune.compile(mlp(), Half(), max_drop=0.1)
-    assert "--calibration" in caught.value.hint and "--inputs" in caught.value.hint
+    assert "calibration=" in caught.value.hint and "inputs=" in caught.value.hint
     with pytest.raises(ArgumentError, match=r"in \[0, 1\]"):
         graphprune.compile(mlp(), Half(), inputs=data(4), max_drop=2)
 
