@@ -211,7 +211,8 @@ def test_the_proof_sees_nodes_that_are_missing_at_the_end() -> None:
     last = biased.graph[-1]
     biased.graph.outputs[0] = last.inputs[0]  # type: ignore[assignment]
     biased.graph.remove(last, safe=True)
-    assert undeclared(dense, biased, {value: B}) == ("Sub '' has no counterpart in the model with biases",)
+    (problem,) = undeclared(dense, biased, {value: B})
+    assert problem == "Sub of 'y' has no counterpart in the model with biases"
 
 
 @pytest.mark.parametrize("readers", ["y = Add(a, b)", "c = Add(a, b)\n y = Relu(c)"])
