@@ -46,6 +46,8 @@ class Cut(Pass):
         """What is left of each Group, and a repair of what is behind it."""
         from graphprune.prune.fits import misfit
 
+        if not any(self.remove.values()):
+            raise ArgumentError("cut names no Units to remove", 'name some: cut(remove={"GROUP": [0, 3, 5]})')
         analysis = subject.analysis
         groups = {name: _group(analysis, name) for name in self.remove}
         cuts = {name: _left(group, self.remove[name]) for name, group in groups.items()}

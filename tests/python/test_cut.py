@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphprune
-from graphprune.errors import GraphpruneError
+from graphprune.errors import ArgumentError, GraphpruneError
 from graphprune.passes import Cut, Prune
 from tests.pipeline.conftest import mlp
 from tests.proof.building import model as built
@@ -34,6 +34,13 @@ def test_exactly_the_named_units_go() -> None:
     assert np.array_equal(after["w3"], before["w3"][:, 8:]) and np.array_equal(after["w4"], before["w4"][8:])
     assert result.report.passes[0].proof.ok
     assert result.plan_file.pipeline == 'cut(remove={"w1:1": [0, 3, 5], "w3:1": [0, 1, 2, 3, 4, 5, 6, 7]})'
+
+
+@pytest.mark.parametrize("passes", ["cut", Cut(), Cut(remove={"w1:1": ()})])
+def test_a_cut_of_nothing_is_a_mistake(passes: str | Cut, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="cut names no Units"):
+        graphprune.compile(mlp(), passes, tmp_path / "small.onnx")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_cut_is_saved_and_replayed_like_any(tmp_path: Path) -> None:

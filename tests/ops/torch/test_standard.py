@@ -15,18 +15,11 @@ from graphprune.errors import ModelError
 from graphprune.ops import BY_OP
 from graphprune.runtime.session import open_session
 from tests.ops.torch.running import matches
+from tools.torch_zoo import RANDOM
 
 pytestmark = pytest.mark.zoo
 
 LATEST = 26
-RANDOM = {
-    "Bernoulli",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Multinomial",
-}
 REFUSED = {
     "test_roialign_mode_max": "no maxima",
     "test_scan_sum": "Scan of opset 8 runs over a batch",
