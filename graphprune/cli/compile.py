@@ -15,6 +15,7 @@ from graphprune.cli import options
 from graphprune.cli.output import Show
 from graphprune.errors import ArgumentError, OutputError
 from graphprune.ir.names import listed, quote
+from graphprune.ir.nearby import nearby
 from graphprune.pipeline.settings import Files, Settings
 
 if TYPE_CHECKING:
@@ -250,7 +251,8 @@ def _text(pipeline: str) -> str:
         with path.open(encoding="utf-8") as file:
             return file.read(_LONGEST)
     except OSError as error:
-        raise ArgumentError(f"cannot read the pipeline {quote(str(path))}: {error.strerror}") from None
+        problem = f"cannot read the pipeline {quote(str(path))}: {error.strerror}"
+        raise ArgumentError(problem, nearby(path)) from None
     except UnicodeDecodeError:
         raise ArgumentError(f"the pipeline {quote(str(path))} is not UTF-8 text") from None
 

@@ -35,6 +35,11 @@ def listed(names: Sequence[str]) -> str:
     return shown if more <= 0 else f"{shown} and {more} more"
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things: `1 group`, `3 groups`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def called(node: ir.Node) -> str:
     """A node for a message: operator and name as in the file; without a name, what it makes first."""
     if node.name:

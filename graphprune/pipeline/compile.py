@@ -225,6 +225,8 @@ class _Compile:
             dense = source.model if source.path else source.model.clone()
             self.defaults = make_constant(dense)
             self.fitted = fit_scales(dense)
+            if self.job.plan is not None:
+                self.job.plan.require_inputs(dense)
             self.fixed = fix_inputs(dense, self._fix)
             self._set_shapes(dense)
             self.held = held(dense)

@@ -196,7 +196,11 @@ class _Reader:
         start = self.position
         if self.text[start : start + 1].isdigit():
             decimal = self.text[start - 1 : start] == "," and self.text[start - 2 : start - 1].isdigit()
-            hint = "decimals are written with a point: 0.5" if decimal else "arguments are written name=value"
+            hint = (
+                "decimals are written with a point: 0.5"
+                if decimal
+                else "arguments are written name=value, e.g. ratio=0.4"
+            )
             raise self.here().error("expected the name of an argument", hint)
         name = self.name("the name of an argument")
         span = self.since(start)

@@ -22,6 +22,7 @@ from graphprune.document import Document
 from graphprune.errors import ArgumentError, PluginError, PromiseError
 from graphprune.ir.fixed import Fixed, as_lists
 from graphprune.ir.names import quote
+from graphprune.ir.nearby import nearby
 from graphprune.ir.paths import exists
 from graphprune.lowering.lower import Rules
 from graphprune.pipeline import fingerprint, registry
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 FORMAT = "graphprune-plan"
 VERSION = 1
 _LIMIT = 2**28
+_OWN = "it fits checkpoints of its own graph: same operators, names, shapes and attributes"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,17 @@ class PlanFile(Shown):
             for name, array in entry.plan.tensors.items()
         }
 
+    def require_inputs(self, model: ir.Model) -> None:
+        """Refuse a model without an input that the plan fixes.
+
+        Raises:
+            PromiseError: the message names the input.
+        """
+        missing = self.fixed.keys() - {value.name for value in model.graph.inputs}
+        if missing:
+            why = f"it fixes the input {quote(min(missing))}, which this model does not have"
+            raise PromiseError(f"the plan was made for another graph: {why}", _OWN)
+
     def replay(self, model: ir.Model) -> tuple[Pass, ...]:
         """Passes that repeat these decisions on a model of the same structure.
 
@@ -95,8 +108,7 @@ class PlanFile(Shown):
             PromiseError: the model has another structure, or other weights where the plan changes some.
         """
         if fingerprint.structure(model) != self.structure:
-            hint = "it fits checkpoints of its own graph: same operators, names, shapes and attributes"
-            raise PromiseError("the plan was made for another graph", hint)
+            raise PromiseError("the plan was made for another graph", _OWN)
         if self.tensors and fingerprint.weights(model) != self.weights:
             raise PromiseError(
                 "the plan changes weights, and was made for other weights", "run the pipeline again"
@@ -227,7 +239,7 @@ def read(path: Path) -> PlanFile:
             raise ArgumentError(f"plan '{path}' is larger than 256 MiB: that is not a plan")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ArgumentError(f"cannot read plan '{path}': {error.strerror}") from None
+        raise ArgumentError(f"cannot read plan '{path}': {error.strerror}", nearby(path)) from None
     except (ValueError, RecursionError):
         raise ArgumentError(
             f"'{path}' is not JSON", "a plan is written beside the output of a compile"

@@ -23,6 +23,11 @@ _SAMPLES = """\
 # Samples: an .npz with one array per input, an .npy, or a folder of them; `graphprune calibrate` makes one of
 # pictures or tokens. obspa repairs with them what prune leaves as it is.
 """
+_FIXED = """\
+# Inputs that become constants, with the branches that they decide. Scalars that nobody fixes are random where
+# nobody gives samples: fix those that mean something (a rate, a frequency, a mode) at what they are in use.
+[options.fix]
+"""
 _THRESHOLDS = """\
 # What `graphprune check` asks of the result, and `graphprune compile` where it has the same option.
 [thresholds]
@@ -44,7 +49,8 @@ def start(model: str, output: Path, settings: Looking, files: Files) -> str:
     Raises:
         GraphpruneError: the model does not load, or the inputs do not fit it.
     """
-    found = inspect(model, settings, None, None if files.inputs is None else Path(files.inputs))
+    samples = files.inputs or files.calibration
+    found = inspect(model, settings, None, None if samples is None else Path(samples))
     return "\n".join(
         (
             _head(found),
@@ -101,11 +107,9 @@ def _inputs(found: Inspection, settings: Looking) -> Iterator[str]:
     if shapes or settings.shape:
         head = "# Sizes that are open, as they are assumed where nobody says more.\n[options.shape]\n"
         yield head + _lines({**shapes, **settings.shape}, settings.shape)
-    scalars = {
-        port.name: 0 for port in found.inputs if port.shape == () and not port.type.startswith("float")
-    }
+    scalars = {port.name: 0.0 if "float" in port.type else 0 for port in found.inputs if port.shape == ()}
     if scalars or settings.fix:
-        head = "# Inputs that become constants, with the branches that they decide.\n[options.fix]\n"
+        head = _FIXED
         yield head + _lines({**scalars, **as_lists(settings.fix)}, settings.fix)
 
 

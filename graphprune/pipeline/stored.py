@@ -10,6 +10,7 @@ from pathlib import Path
 
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.names import quote
+from graphprune.ir.nearby import nearby
 from graphprune.pipeline.option import File, Option
 
 _LIMIT = 2**20
@@ -28,7 +29,7 @@ def text(path: Path, noun: str) -> str:
             raise ArgumentError(f"{noun} '{path}' is larger than 1 MiB: that is not a {noun}")
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ArgumentError(f"cannot read {noun} '{path}': {error.strerror}") from None
+        raise ArgumentError(f"cannot read {noun} '{path}': {error.strerror}", nearby(path)) from None
     except UnicodeDecodeError:
         raise ArgumentError(f"{noun} '{path}' is not UTF-8 text") from None
 

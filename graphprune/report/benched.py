@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprune.ir.names import escape
+from graphprune.ir.names import count, escape
 from graphprune.pipeline.benchmark import Bench, ModelBench
 from graphprune.report import numbers, sizes
 from graphprune.report.table import Table
@@ -23,7 +23,7 @@ def tables(result: Bench) -> tuple[Table, ...]:
         ">99 % interval",
         "verdict",
     )
-    threads = f"{result.threads} thread" + ("s" if result.threads != 1 else "")
+    threads = count(result.threads, "thread")
     note = f"{result.rounds} interleaved rounds, {threads}, {result.clock} time"
     note += "".join(_ran(model, result) for model in result.models)
     at = sizes.assumed(result.models[0].size.assumed, result.generated)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from xml.etree import ElementTree
 
-from graphprune.ir.names import escape
+from graphprune.ir.names import count, escape
 from graphprune.pipeline.checking import Check
 from graphprune.pipeline.report import plain
 from graphprune.pipeline.thresholds import OF, Figure, Judgement
@@ -117,7 +117,7 @@ def _told(found: Mapping[str, Figure], samples: int) -> Iterator[str]:
     if size is not None:
         yield f"{numbers.share(size.value, size.dense)} of the bytes"
     if drop is not None and drop.value is not None:
-        yield f"drop {drop.value:.3f} on {samples} samples"
+        yield f"drop {drop.value:.3f} on {count(samples, 'sample')}"
 
 
 def _rows(result: Check) -> Iterator[tuple[str, ...]]:

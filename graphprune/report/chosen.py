@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 
+from graphprune.ir.names import count
 from graphprune.report.table import Table
 from graphprune.sampling.calibrate import Chosen
 
@@ -21,6 +22,6 @@ def tables(chosen: Chosen) -> tuple[Table, ...]:
         rows += [
             ("error of second moments", f"{judged.error:.4f}"),
             (f"{len(judged.draws)} random draws", f"{mean:.4f}, standard deviation {spread:.4f}"),
-            ("verdict", f"{judged.verdict} ({len(judged.layers)} layers)"),
+            ("verdict", f"{judged.verdict} ({count(len(judged.layers), 'layer')})"),
         ]
     return (Table("", ("", ""), tuple(rows)),)

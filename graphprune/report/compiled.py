@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from graphprune.ir.names import escape
+from graphprune.ir.names import count, escape
 from graphprune.pipeline.report import (
     BudgetReport,
     GroupReport,
@@ -85,8 +85,9 @@ def speed(latency: LatencyReport | None) -> str:
     if latency.verdict == "slower":
         low, high, factor = 1 / high, 1 / low, 1 / factor
     measured = "" if latency.verdict not in ("faster", "slower") else f"{factor:.2f}x "
-    threads = f"{latency.threads} thread" + ("s" if latency.threads != 1 else "")
-    spread = f"99 % interval {low:.2f} to {high:.2f}, {threads}, {latency.clock} time"
+    threads = count(latency.threads, "thread")
+    margin = sizes.margin(latency.verdict, low, high)
+    spread = f"99 % interval {low:.2f} to {high:.2f}{margin}, {threads}, {latency.clock} time"
     spread += sizes.ran_on(latency.providers)
     return f"latency: {measured}{latency.verdict} ({spread}){_cut(latency)}"
 
@@ -228,5 +229,8 @@ def cuts(item: PassReport) -> tuple[tuple[str], ...]:
     narrower = sum(group.kept < group.width for group in free)
     pins = len(item.groups) - len(free)
     return (
-        (f"{narrower} of {len(free)} groups cut, {removed} of {units} units removed, {pins} groups pinned",),
+        (
+            f"{narrower} of {count(len(free), 'group')} cut, {removed} of {count(units, 'unit')} removed, "
+            f"{count(pins, 'group')} pinned",
+        ),
     )

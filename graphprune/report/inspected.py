@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprune.ir.names import escape
+from graphprune.ir.names import count, escape
 from graphprune.pipeline.inspection import GroupLine, Inspection, Port
 from graphprune.report import numbers, sizes, timed
 from graphprune.report.table import Table
@@ -62,7 +62,7 @@ def _dim(dim: object) -> str:
 
 def _operators(result: Inspection) -> Table:
     rows = tuple((escape(name), str(count)) for name, count in result.operators.items())
-    return Table(f"{result.nodes} nodes", ("operator", ">count"), rows)
+    return Table(count(result.nodes, "node"), ("operator", ">count"), rows)
 
 
 def _free(group: GroupLine) -> tuple[str, ...]:

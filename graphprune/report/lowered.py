@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprune.ir.names import escape
+from graphprune.ir.names import count, escape
 from graphprune.pipeline.report import LoweringReport
 from graphprune.report import numbers
 from graphprune.report.table import Table
@@ -24,7 +24,8 @@ def lowering(found: LoweringReport | None, alone: bool = False) -> tuple[Table, 
         line = "no rule fits: the graph is written as it was read, in normal form"
         return (Table("Lowered for ONNX Runtime", ("",), ((line,),)),)
     rows = tuple((escape(use.rule), str(use.count), _saved(use.saved_ms)) for use in found.uses)
-    nodes = f"{found.nodes_before} nodes became {found.nodes_after} ({found.target}, table {found.table})"
+    nodes = f"{count(found.nodes_before, 'node')} became {found.nodes_after}"
+    nodes += f" ({found.target}, table {found.table})"
     verdict = "proved equal to the graph before" if found.proof.ok else "NOT proved equal to the graph before"
     rounding = f"rounding {found.proof.error:.2g}, bound {found.proof.tolerance:.0e}"
     note = "\n".join([nodes, f"{verdict} ({rounding})", *map(escape, found.proof.details)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprune.ir.names import escape
+from graphprune.ir.names import count, escape
 from graphprune.pipeline.profiling import PredictedModel, Profiled
 from graphprune.report import numbers
 from graphprune.report.table import Table
@@ -10,7 +10,7 @@ from graphprune.report.table import Table
 
 def tables(result: Profiled) -> tuple[Table, ...]:
     """The machine, and every model predicted from its nodes beside what it takes."""
-    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
+    threads = count(result.threads, "thread")
     rows = (
         ("machine", escape(" ".join(result.features))),
         ("ONNX Runtime", f"{result.runtime}, {threads}"),

@@ -1,4 +1,4 @@
-"""How models ran, in a line: the sizes that they leave open, and the execution providers."""
+"""How models ran, in a line: the sizes that they leave open, the execution providers, what noise may hide."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from graphprune.ir.names import escape
+from graphprune.runtime.latency import LEVEL, MARGIN
 
 CPU = "CPUExecutionProvider"
 
@@ -26,6 +27,12 @@ def assumed(counted: Mapping[str, int], ran: Mapping[str, int] | None = None) ->
 def ran_on(providers: Sequence[str]) -> str:
     """E.g. `, on OpenVINOExecutionProvider`; empty where the CPU alone ran."""
     return "" if tuple(providers) in ((), (CPU,)) else f", on {', '.join(map(escape, providers))}"
+
+
+def margin(verdict: str, low: float, high: float) -> str:
+    """Why an interval beside 1 is no difference all the same; empty where it says one, or holds 1."""
+    beside = low > 1 or high < 1
+    return f", and equal models differ by up to {MARGIN:.0%}" if verdict == LEVEL and beside else ""
 
 
 def _listed(sizes: Mapping[str, int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprune.ir.names import escape
+from graphprune.ir.names import count, escape
 from graphprune.pipeline.timed import NodeLine, Times
 from graphprune.report import numbers
 from graphprune.report.table import Table
@@ -12,7 +12,7 @@ SHOWN = 10
 
 def tables(times: Times) -> tuple[Table, ...]:
     """Kinds of work, the dearest nodes outside contractions, and what stands out."""
-    threads = "1 thread" if times.threads == 1 else f"{times.threads} threads"
+    threads = count(times.threads, "thread")
     outside = _percent(times.outside)
     title = f"Time: {numbers.milliseconds(times.ms)} a run, {threads}; {outside} outside contractions"
     works = tuple(

@@ -8,7 +8,7 @@ from html import escape as quote
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from graphprune.ir.names import escape
+from graphprune.ir.names import count, escape
 from graphprune.report import (
     agreed,
     benched,
@@ -98,12 +98,12 @@ def _result_tables(result: Result) -> Iterable[Table]:
 def _inspection(found: Inspection) -> str:
     free = sum(not group.pin for group in found.groups)
     size = f"{short(found.size.params)} params, {short(found.size.macs)} MACs"
-    return f"{escape(found.source)}, {size}, {free} of {len(found.groups)} groups may shrink"
+    return f"{escape(found.source)}, {size}, {free} of {count(len(found.groups), 'group')} may shrink"
 
 
 def _explanation(found: Explanation) -> str:
     state = f"pinned: {escape(found.pin)}" if found.pin else "may shrink"
-    return f"{escape(found.group)}, {found.width} units, {state}"
+    return f"{escape(found.group)}, {count(found.width, 'unit')}, {state}"
 
 
 def _explanation_tables(found: Explanation) -> Iterable[Table]:

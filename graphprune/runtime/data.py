@@ -16,6 +16,7 @@ from graphprune.errors import DataError, did_you_mean
 from graphprune.ir.arrays import Arrays
 from graphprune.ir.fixed import NOTHING
 from graphprune.ir.names import quote
+from graphprune.ir.nearby import nearby
 from graphprune.ir.paths import is_folder
 from graphprune.runtime.dimensions import data_inputs
 from graphprune.runtime.indices import outside
@@ -240,7 +241,7 @@ def require_regular(path: Path) -> None:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"cannot read {str(path)!r}: {reason}") from error
+        raise DataError(f"cannot read {str(path)!r}: {reason}", nearby(path)) from error
     if not stat.S_ISREG(mode):
         raise DataError(f"{str(path)!r} is not a regular file")
 

@@ -29,6 +29,7 @@ from graphprune.runtime.session import Feeds, Session
 # Two sessions of one small model differ by up to this much, through the placement of their memory alone.
 MARGIN = 0.05
 CONFIDENCE = 0.99
+LEVEL = "no measurable difference"
 RESAMPLES = 1000
 BLOCK = 3  # neighbouring rounds share the machine's mood: resample them together
 MIN_ROUNDS = 6
@@ -74,7 +75,7 @@ class Ratio:
             return "faster"
         if self.low > 1.0 / (1.0 - MARGIN):
             return "slower"
-        return "no measurable difference"
+        return LEVEL
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ TYPED = {
     "prune(ratio=50)": "did you mean ratio=0.5?",
     "prune(ratio=50%)": "a share is written 0.5",
     "prune(ratio=0,5)": "decimals are written with a point: 0.5",
-    "prune(0.4)": "arguments are written name=value",
+    "prune(0.4)": "arguments are written name=value, e.g. ratio=0.4",
     "prune ratio=0.5": "arguments stand in parentheses: prune(ratio=0.5)",
     "prune(criterion=L1)": "did you mean 'l1'?",
 }

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphprune
-from graphprune.errors import ArgumentError, DataError, GraphpruneError
+from graphprune.errors import ArgumentError, DataError, GraphpruneError, PromiseError
 from graphprune.ir.decided import take_branches
 from graphprune.ir.fixed import fix_inputs
 from graphprune.ir.normalise import normalise
@@ -248,3 +248,11 @@ def test_an_if_that_data_decides_stays() -> None:
     model = program_model(("data", True, "add", "weight"))
     take_branches(model, record_of)
     assert sum(node.op_type == "If" for node in model.graph.all_nodes()) == 2
+
+
+def test_a_plan_of_another_model_is_named_as_that(model: Path, tmp_path: Path) -> None:
+    graphprune.compile(model, Half(), tmp_path / "small.onnx", fix={"rate": 8})
+    with pytest.raises(
+        PromiseError, match="another graph: it fixes the input 'rate', which this model does not"
+    ):
+        graphprune.compile(tmp_path / "small.onnx", plan=tmp_path / "small.plan.json")

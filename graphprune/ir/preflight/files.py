@@ -11,6 +11,7 @@ from pathlib import Path
 from graphprune.errors import ModelError
 from graphprune.ir.limits import Limits
 from graphprune.ir.names import quote
+from graphprune.ir.nearby import nearby
 from graphprune.ir.preflight.foreign import folder_error, refuse_foreign
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
@@ -57,7 +58,7 @@ def map_model(path: Path, limits: Limits) -> mmap.mmap:
 def refused(path: Path | str, error: OSError) -> ModelError:
     """The operating system's reason in one line."""
     reason = _REASONS.get(error.errno or 0, (error.strerror or "it cannot be opened").lower())
-    return ModelError(f"cannot read {quote(str(path))}: {reason}")
+    return ModelError(f"cannot read {quote(str(path))}: {reason}", nearby(path))
 
 
 def refuse_other_formats(head: bytes, path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from xml.etree.ElementTree import Element
 
+from graphprune.ir.names import count
 from graphprune.pipeline.report import AgreementReport, OutputDrop, Report
 from graphprune.report import agreed, compiled, numbers, sizes
 from graphprune.report.html.elements import tag
@@ -49,13 +50,14 @@ def _speed(report: Report) -> Card:
     if latency is None:
         return Card("Speed", "not measured", ("leave out --no-bench",))
     times = f"{numbers.milliseconds(latency.before_ms)} → {numbers.milliseconds(latency.after_ms)}"
-    threads = f"{latency.threads} thread" + ("s" if latency.threads != 1 else "")
+    threads = count(latency.threads, "thread")
     spread = f"99 % interval {latency.speedup_low:.2f}x to {latency.speedup_high:.2f}x, {threads}"
     spread += sizes.ran_on(latency.providers)
     if latency.verdict == "faster":
         return Card(f"{latency.speedup:.2f}x", "faster", (times, spread), "good")
     if latency.verdict == "slower":
         return Card(f"{1 / latency.speedup:.2f}x", "slower", (times, f"speed-up: {spread}"), "bad")
+    spread += sizes.margin(latency.verdict, latency.speedup_low, latency.speedup_high)
     return Card("Speed", latency.verdict, (times, f"speed-up: {spread}"))
 
 
