@@ -33,7 +33,7 @@ def recurrent(op: str, directions: int, attributes: dict[str, object] | None = N
         ("Transpose", ["Y"], ["turned"], {"perm": [0, 2, 1, 3]}),
         ("Reshape", ["turned", "to"], ["flat"], {}),
         ("MatMul", ["flat", "wo"], ["y"], {}),
-        ("ReduceSum", ["Yh"], ["z"], {"keepdims": 0}),
+        ("ReduceSumSquare", ["Yh"], ["z"], {"keepdims": 0}),
     ]
     name = f"{op}-{direction}-{'-'.join(attributes or {})}"
     return Case(name, {"x": floats(7, 2, 3)}, weights, nodes, ["y", "z"], [INNER, HIDDEN])  # type: ignore[arg-type]

@@ -13,9 +13,9 @@ from graphprune.ir.domains import canonical
 from graphprune.ir.limits import Limits
 from graphprune.ir.names import quote
 
-OPSETS = (7, 26)
+OPSETS = (7, 28)
 """The oldest and the newest that all rules know, and that ONNX Runtime 1.31 runs."""
-_MIN_IR, _MAX_IR = 3, 13
+_MIN_IR, _MAX_IR = 3, 14
 _SPREAD, _SMALL = 100, 10_000
 """Nodes that functions may become per node in the file, and how many any file may: a bomb is a small file."""
 
