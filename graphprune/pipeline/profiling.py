@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphprune.errors import ArgumentError
+from graphprune.errors import ArgumentError, ModelError
 from graphprune.ir.names import quote
 from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.samples import Given, feeds_for
@@ -16,16 +17,32 @@ from graphprune.pipeline.settings import Profiling
 from graphprune.run import CPU_ALONE
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from graphprune.runtime.device import DeviceProfile
     from graphprune.runtime.pieces import Piece
+    from graphprune.runtime.session import Feeds
+
+NARROWED, SEED = 6, 0
+"""Cuts of a model of which the nodes are measured, too, and what they are drawn from."""
 
 
 @dataclass(frozen=True)
 class PredictedModel:
-    """A model as the profile sees it beside what it takes; `unknown` nodes are in no prediction."""
+    """A model as the profile sees it beside what it takes.
+
+    Attributes:
+        name: of the model.
+        nodes: that run.
+        alike: of these, never measured and told from others of their operator.
+        unknown: of these, in no prediction.
+        predicted_ms: what all others take together.
+        measured_ms: what the model takes.
+    """
 
     name: str
     nodes: int
+    alike: int
     unknown: int
     predicted_ms: float
     measured_ms: float
@@ -78,18 +95,20 @@ def profile_machine(
         raise ArgumentError("profile measures the CPU provider alone", "leave --providers out")
     before = _known(output, settings.threads)
     timed: list[tuple[str, tuple[Piece, ...], float]] = []
+    narrow: list[Piece] = []
     for model in models:
         settings.progress(0, 0, "load")
         ready = load_to_run(model, settings)
         feeds = feeds_for(ready.model, inputs, settings, ready.constants)[0]
         found = pieces(ready.model, feeds, settings.threads)
+        narrow += pieces_of_narrowed(ready.model, feeds, settings.threads)
         subject = Subject("", open_session(ready.model, threads=settings.threads), feeds)
         timing = measure([subject], max_seconds=3, run=settings.run).timings[0]
         seconds = timing.cpu_median if settings.threads == 1 else timing.wall_median
         timed.append((str(model) if isinstance(model, str | Path) else type(model).__name__, found, seconds))
     every = [piece for _, found, _ in timed for piece in found]
     profile, left, start = before, 0, time.monotonic()
-    for profile, left in measured(every, before):
+    for profile, left in measured([*every, *narrow], before):
         spent = (time.monotonic() - start) / 60
         profile = replace(profile, minutes=before.minutes + spent)
         profile.save(output)
@@ -112,6 +131,18 @@ def profile_machine(
     )
 
 
+def pieces_of_narrowed(model: ir.Model, feeds: Feeds, threads: int = 1) -> list[Piece]:
+    """What runs at some other widths of a normalised model."""
+    from graphprune.pipeline.narrowed import narrowed
+    from graphprune.runtime.pieces import pieces
+
+    found: list[Piece] = []
+    for small in narrowed(model, NARROWED, SEED):
+        with suppress(ModelError):
+            found += pieces(small, feeds, threads)
+    return found
+
+
 def _known(output: Path, threads: int) -> DeviceProfile:
     """What the file holds already."""
     from graphprune.runtime.device import DeviceProfile, this_machine
@@ -129,4 +160,6 @@ def _known(output: Path, threads: int) -> DeviceProfile:
 
 def _predicted(name: str, found: Sequence[Piece], seconds: float, profile: DeviceProfile) -> PredictedModel:
     predicted = profile.predict(found)
-    return PredictedModel(name, len(found), predicted.unknown, 1e3 * predicted.seconds, 1e3 * seconds)
+    return PredictedModel(
+        name, len(found), predicted.alike, predicted.unknown, 1e3 * predicted.seconds, 1e3 * seconds
+    )

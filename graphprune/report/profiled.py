@@ -19,7 +19,7 @@ def tables(result: Profiled) -> tuple[Table, ...]:
         ("measured for", f"{result.minutes:.1f} minutes in all"),
     )
     note = f"{result.left} kinds are left: run it again with the same -o" if result.left else ""
-    columns = ("model", ">nodes", ">predicted", ">measured", ">not known")
+    columns = ("model", ">nodes", ">predicted", ">measured", ">by others", ">not known")
     return (
         Table("Profile", ("", ""), rows, note),
         Table("Models as they are", columns, tuple(map(_row, result.models))),
@@ -32,5 +32,6 @@ def _row(model: PredictedModel) -> tuple[str, ...]:
         str(model.nodes),
         numbers.milliseconds(model.predicted_ms),
         numbers.milliseconds(model.measured_ms),
+        str(model.alike),
         str(model.unknown),
     )

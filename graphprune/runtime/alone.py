@@ -37,13 +37,16 @@ def seconds_of(piece: Piece, widths: Sequence[int], threads: int = 1) -> float:
     model, feeds = _model(piece, shapes, widths, copies)
     mood = _mood(threads)
     spent = mood.quiet(_clock(model, feeds, threads))
-    return max(0.0, (spent - nothing(threads)) / copies)
+    return max(0.0, (spent - nothing(threads, copies)) / copies)
 
 
 @cache
-def nothing(threads: int = 1) -> float:
-    """Seconds of a run of a model that computes nothing."""
-    return _mood(threads).quiet(_clock(*_Builder().model({"": 17}), threads))
+def nothing(threads: int = 1, copies: int = 0) -> float:
+    """Seconds of a run of a model that computes nothing, and reads as many shapes as there are copies."""
+    made = _Builder()
+    for copy in range(copies):
+        made.read(made.inputs[0], copy)
+    return _mood(threads).quiet(_clock(*made.model({"": 17}), threads))
 
 
 Sample = Callable[[], float]
@@ -119,6 +122,10 @@ class _Builder:
             self.feeds[name] = array
         return made
 
+    def read(self, value: ir.Value, number: int) -> None:
+        """Somebody has to: memory of what nobody reads is not used again, and every run asks for it anew."""
+        self.nodes.append(ir.node("Shape", [value], outputs=[ir.Value(name=f"read {number}")]))
+
     def model(self, opsets: dict[str, int]) -> tuple[ir.Model, dict[str, np.ndarray]]:
         """The whole."""
         last = self.nodes[0].outputs
@@ -144,7 +151,8 @@ def _model(
             shared[at] if at in shared else made.value(f"weight {at} {copy}", array, True)
             for at, array in enumerate(arrays)
         ]
-        made.nodes.append(_copy(piece, own, widths, copy))
+        made.nodes.append(node := _copy(piece, own, widths, copy))
+        made.read(next(value for value in node.outputs if value.name), copy)
     assert piece.node.graph is not None
     return made.model({"": 17, **piece.node.graph.opset_imports})
 
@@ -152,9 +160,7 @@ def _model(
 def _copy(piece: Piece, own: Sequence[ir.Value], widths: Sequence[int], number: int) -> ir.Node:
     node, present = piece.node, iter(own)
     attributes = [
-        ir.AttrInt64(each.name, widths[-1])
-        if piece.roles and each.name in COUNTING and each.as_int() == piece.widths[-1]
-        else each
+        ir.AttrInt64(each.name, widths[-1]) if _is_width(piece, each) else each
         for each in node.attributes.values()
     ]
     names = [f"out {number} {at}" if value.name else "" for at, value in enumerate(node.outputs)]
@@ -166,6 +172,17 @@ def _copy(piece: Piece, own: Sequence[ir.Value], widths: Sequence[int], number: 
         name=f"copy {number}",
         outputs=[ir.Value(name=name) for name in names],
     )
+
+
+def _is_width(piece: Piece, attribute: ir.Attr) -> bool:
+    """Whether an attribute says how wide the node is; of groups only where each has one channel."""
+    if (
+        not piece.roles
+        or attribute.name not in COUNTING
+        or (attribute.name == "group" and len(piece.roles) > 1)
+    ):
+        return False
+    return attribute.as_int() == piece.widths[-1]
 
 
 def _content(given: Given, shape: Shape, rng: np.random.Generator) -> np.ndarray:

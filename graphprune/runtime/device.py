@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import numpy as np
 
 from graphprune.errors import DataError, ModelError, OutputError
 from graphprune.ir.names import quote
+from graphprune.run import CPU_ALONE
 from graphprune.runtime.alone import nothing, seconds_of
+from graphprune.runtime.general import General
 from graphprune.runtime.patterns import BLOCKED, block_width
 from graphprune.runtime.pieces import Piece
 from graphprune.runtime.silent import ort
 
-FORMAT = 1
+FORMAT = 2
 STEPS = (0.125, 0.25, 0.5, 0.75, 1.0)
 """Shares of a width at which a cost is measured."""
 POINTS = 5
@@ -50,9 +53,14 @@ class Cost:
             values = self._along(axis, values, width)
         return float(values)
 
+    @property
+    def points(self) -> list[tuple[tuple[int, ...], float]]:
+        """What was measured: widths and seconds."""
+        return list(zip(product(*self.axes), self.seconds, strict=True))
+
     def _along(self, axis: tuple[int, ...], values: np.ndarray, width: int) -> np.ndarray:
         """The first axis of values, at a width."""
-        if self.step > 1 and all(at % self.step == 0 for at in axis):
+        if 1 < self.step < width and axis[-1] % self.step == 0:
             width = -(-width // self.step) * self.step
         if width >= axis[-1]:
             return np.asarray(values[-1] * (width / axis[-1]))
@@ -66,19 +74,30 @@ class Cost:
 
 @dataclass(frozen=True)
 class Machine:
-    """What costs depend on beside the node: instructions, ONNX Runtime and its threads."""
+    """What costs depend on beside the node.
+
+    Attributes:
+        features: the architecture, and instructions that matter.
+        runtime: version of ONNX Runtime.
+        threads: of ONNX Runtime.
+        providers: what runs the nodes, each on the first that has a kernel for it.
+    """
 
     features: tuple[str, ...]
     runtime: str
     threads: int
+    providers: tuple[str, ...] = CPU_ALONE
 
 
-def this_machine(threads: int = 1) -> Machine:
+def this_machine(threads: int = 1, providers: Sequence[str] = CPU_ALONE) -> Machine:
     """The one that this runs on; features are those of /proc/cpuinfo, elsewhere only the architecture."""
     info = Path("/proc/cpuinfo")
     words = set(info.read_text(errors="replace").split()) if info.is_file() else set()
     return Machine(
-        (platform.machine(), *(name for name in FEATURES if name in words)), ort.__version__, threads
+        (platform.machine(), *(name for name in FEATURES if name in words)),
+        ort.__version__,
+        threads,
+        tuple(providers),
     )
 
 
@@ -102,8 +121,23 @@ class DeviceProfile:
 
     def predict(self, found: Sequence[Piece]) -> Prediction:
         """The time of one run of these nodes."""
-        known = [self.costs[piece.kind].at(piece.widths) for piece in found if piece.kind in self.costs]
-        return Prediction(self.overhead + sum(known), len(found) - len(known))
+        known = [piece for piece in found if piece.kind in self.costs]
+        others = [
+            self.general.at(piece.kind, piece.widths) for piece in found if piece.kind not in self.costs
+        ]
+        alike = [seconds for seconds in others if seconds is not None]
+        seconds = self.overhead + sum(self.costs[piece.kind].at(piece.widths) for piece in known) + sum(alike)
+        return Prediction(seconds, len(alike), len(others) - len(alike))
+
+    def at(self, kind: str, widths: Sequence[int]) -> float | None:
+        """Seconds of one node; None where nothing alike was measured."""
+        cost = self.costs.get(kind)
+        return self.general.at(kind, widths) if cost is None else cost.at(widths)
+
+    @cached_property
+    def general(self) -> General:
+        """What is told of kinds that nobody measured."""
+        return General({kind: cost.points for kind, cost in self.costs.items()})
 
     def save(self, path: Path) -> None:
         """Write it as JSON; the old file stays until the new one is whole.
@@ -141,7 +175,12 @@ def _read(told: dict[str, Any]) -> DeviceProfile:
     if told["format"] != FORMAT or set(told) != {"format", *(each.name for each in fields(DeviceProfile))}:
         raise ValueError
     return DeviceProfile(
-        Machine(tuple(map(_text, machine["features"])), _text(machine["runtime"]), int(machine["threads"])),
+        Machine(
+            tuple(map(_text, machine["features"])),
+            _text(machine["runtime"]),
+            int(machine["threads"]),
+            tuple(map(_text, machine["providers"])),
+        ),
         {_text(kind): _cost(cost) for kind, cost in told["costs"].items()},
         *(_number(told[name]) for name in ("overhead", "noise", "minutes")),
     )
@@ -170,16 +209,30 @@ def _text(told: object) -> str:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds of a run, without those nodes of which the profile knows nothing."""
+    """Seconds of a run.
+
+    Attributes:
+        seconds: of all nodes but the unknown ones.
+        alike: nodes that were never measured, and are told from others of their operator.
+        unknown: nodes of which the profile knows nothing.
+    """
 
     seconds: float
+    alike: int
     unknown: int
 
 
-def grid(width: int, step: int) -> tuple[int, ...]:
-    """Widths up to this one at which a cost is measured, in whole steps where it is one."""
-    step = step if width % step == 0 else 1
-    return tuple(sorted({-(-math.ceil(share * width) // step) * step for share in STEPS}))
+def grid(least: int, most: int, step: int, part: bool = False) -> tuple[int, ...]:
+    """Widths at which a cost is measured, from an eighth of the least of a kind to the largest.
+
+    In whole steps where the largest is one, and with `part` also below the first.
+    """
+    step = step if most % step == 0 else 1
+    shares = [share * most for share in STEPS]
+    while shares[0] > max(step, least * STEPS[0]) * 2:
+        shares.insert(0, shares[0] / 2)
+    below = (step // 4, step // 2) if part and step > 3 else ()
+    return tuple(sorted({*below, *(-(-math.ceil(share) // step) * step for share in shares)}))
 
 
 def by_kind(found: Sequence[Piece]) -> dict[str, list[Piece]]:
@@ -201,9 +254,11 @@ def cost_of(alike: Sequence[Piece], threads: int = 1) -> Cost:
         sizes = {piece.widths[0]: piece for piece in alike}
         places = sorted(sizes)[:: max(1, len(sizes) // POINTS)]
         return Cost((tuple(places),), tuple(seconds_of(sizes[at], (at,), threads) for at in places), 0)
-    step = block_width() if first.kind.startswith(f'["{BLOCKED}') else 1
-    largest = [max(widths) for widths in zip(*(piece.widths for piece in alike), strict=True)]
-    axes = tuple(grid(width, step) for width in largest)
+    grouped = any(times > 1 for role in first.roles for _, _, times in role)
+    step = block_width() if first.kind.startswith(f'["{BLOCKED}') and not grouped else 1
+    every = zip(*(piece.widths for piece in alike), strict=True)
+    inwards = len(first.roles) > 1
+    axes = tuple(grid(min(widths), max(widths), step, inwards and not at) for at, widths in enumerate(every))
     return Cost(axes, tuple(seconds_of(first, widths, threads) for widths in product(*axes)), step)
 
 

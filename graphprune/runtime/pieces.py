@@ -26,11 +26,16 @@ from graphprune.runtime.session import OPTIMISED, Feeds, open_session
 from graphprune.runtime.work import work_of
 
 Shape = tuple[int, ...]
-Roles = tuple[tuple[int, int], ...]
-"""Inputs and axes of them that are as long as one width."""
+Place = tuple[int, int, int]
+"""An input, an axis of it, and how many times one width that axis is long."""
+Roles = tuple[Place, ...]
+"""Where one width stands."""
+Widths = tuple[tuple[Roles, ...], dict[int, int]]
+"""Where all widths of a node stand, and which of them is on which axis of its first output."""
+NOWHERE: Widths = ((), {})
 SMALL = 64
 """Elements up to which the contents of a constant matter: they may be sizes, bounds or an axis."""
-COUNTING = ("group", "channels")
+COUNTING = ("group", "channels", "hidden_size")
 """Attributes that hold a width."""
 STEADY = ("elementwise", "normalisation", "reduction")
 
@@ -67,8 +72,8 @@ class Piece:
         """Shapes of its inputs at other widths."""
         shapes = [list(given.shape) for given in self.inputs]
         for role, width in zip(self.roles, widths, strict=False):
-            for position, axis in role:
-                shapes[position][axis] = width
+            for position, axis, times in role:
+                shapes[position][axis] = times * width
         return tuple(map(tuple, shapes))
 
 
@@ -91,12 +96,14 @@ def pieces(model: ir.Model, feeds: Feeds, threads: int = 1) -> tuple[Piece, ...]
 def _piece(node: ir.Node, event: Event) -> Piece:
     inputs = _inputs(node, event)
     shapes = [each.shape for each in inputs]
-    roles = _roles(node, inputs, event.outputs[0] if event.outputs else ())
+    out = event.outputs[0] if event.outputs else ()
+    roles, outs = _widths(node, inputs, out)
     if not roles or not all(roles):
         elements = sum(map(math.prod, (*shapes, *event.outputs)))
-        return Piece(_kind(node, [], ()), (elements,), (), node, inputs)
-    widths = tuple(shapes[role[0][0]][role[0][1]] for role in roles)
-    return Piece(_kind(node, inputs, roles), widths, roles, node, inputs)
+        return Piece(_kind(node, [], (), [], {}), (elements,), (), node, inputs)
+    firsts = [role[0] for role in roles]
+    widths = tuple(shapes[position][axis] // times for position, axis, times in firsts)
+    return Piece(_kind(node, inputs, roles, out, outs), widths, roles, node, inputs)
 
 
 def _inputs(node: ir.Node, event: Event) -> tuple[Given, ...]:
@@ -116,51 +123,81 @@ def _inputs(node: ir.Node, event: Event) -> tuple[Given, ...]:
     return tuple(found)
 
 
-def _kind(node: ir.Node, inputs: Sequence[Given], roles: Sequence[Roles]) -> str:
-    varying = {place: "ab"[number] for number, role in enumerate(roles) for place in role}
+def _kind(
+    node: ir.Node, inputs: Sequence[Given], roles: Sequence[Roles], out: Sequence[int], outs: dict[int, int]
+) -> str:
+    varying = {
+        (position, axis): f"{times if times > 1 else ''}{'ab'[number]}"
+        for number, role in enumerate(roles)
+        for position, axis, times in role
+    }
     sizes = [
         [given.type, given.constant]
         + [varying.get((position, axis), size) for axis, size in enumerate(given.shape)]
         for position, given in enumerate(inputs)
     ]
+    made = [varying[roles[outs[axis]][0][:2]] if axis in outs else size for axis, size in enumerate(out)]
     settings = {
         name: str(attribute.value)
         for name, attribute in sorted(node.attributes.items())
         if attribute.type != ir.AttributeType.GRAPH and name not in COUNTING
     }
-    return json.dumps([operator_of(node), settings, sizes])
+    return json.dumps([operator_of(node), settings, sizes, made])
 
 
-def _roles(node: ir.Node, inputs: Sequence[Given], out: Shape) -> tuple[Roles, ...]:
-    """Where a node has its widths; empty where nobody knows."""
+def _widths(node: ir.Node, inputs: Sequence[Given], out: Shape) -> Widths:
+    """Where a node has its widths; nowhere where nobody knows."""
     work = work_of(node)
-    if work == "contractions" and len(inputs) > 1:
-        return _convolution(node, inputs) or _product(node, inputs)
-    return (_channels(inputs, out),) if work in STEADY and len(out) > 1 else ()
+    if work == "contractions" and len(inputs) > 1 and not has(node, Trait.CODES):
+        return _convolution(node, inputs) or _recurrent(node, inputs) or _product(node, inputs, out)
+    return _channels(inputs, out) if work in STEADY and len(out) > 1 else NOWHERE
 
 
-def _convolution(node: ir.Node, inputs: Sequence[Given]) -> tuple[Roles, ...]:
+def _convolution(node: ir.Node, inputs: Sequence[Given]) -> Widths | None:
+    """Channels in and out, of one group; of a depthwise convolution they are the same."""
     blocked = operator_of(node).startswith(BLOCKED)
-    if not (blocked or has(node, Trait.CONVOLUTION)) or has(node, Trait.SPREAD, Trait.CODES):
-        return ()
+    if not (blocked or has(node, Trait.CONVOLUTION)) or has(node, Trait.SPREAD):
+        return None
     x, w = inputs[0].shape, inputs[1].shape
-    more = tuple((at, min(1, len(each.shape) - 1)) for at, each in enumerate(inputs) if at > 1 and each.shape)
-    if node.attributes.get_int("group", 1) == 1:
-        return ((0, 1), (1, 1)), ((1, 0), *more)
-    return (((0, 1), (1, 0), *more),) if w[1] == 1 and x[1] == w[0] else ()
+    groups = node.attributes.get_int("group", 1)
+    more = [(at, min(1, len(each.shape) - 1)) for at, each in enumerate(inputs) if at > 1 and each.shape]
+    if groups > 1 and w[1] == 1 and x[1] == w[0]:
+        return (((0, 1, 1), (1, 0, 1), *((*place, 1) for place in more)),), {1: 0}
+    if x[1] != groups * w[1] or w[0] % groups:
+        return NOWHERE
+    return (((1, 1, 1), (0, 1, groups)), ((1, 0, groups), *((*place, groups) for place in more))), {1: 1}
 
 
-def _product(node: ir.Node, inputs: Sequence[Given]) -> tuple[Roles, ...]:
-    plain = layer_of(node) is not None and has(node, Trait.PRODUCT) and not has(node, Trait.CODES)
-    if not plain or inputs[0].constant or not inputs[1].constant or len(inputs[1].shape) != 2:
-        return ()
-    inner = 1 if node.attributes.get_int("transB", 0) else 0
-    contracted = len(inputs[0].shape) - (2 if node.attributes.get_int("transA", 0) else 1)
-    bias = tuple((at, len(each.shape) - 1) for at, each in enumerate(inputs) if at > 1 and each.shape)
-    return ((0, contracted), (1, inner)), ((1, 1 - inner), *bias)
+def _recurrent(node: ir.Node, inputs: Sequence[Given]) -> Widths | None:
+    """The width that comes in, and the hidden one: [.., gates x hidden, hidden] and what is as long."""
+    if not has(node, Trait.RECURRENT):
+        return None
+    places = [at for at, value in enumerate(node.inputs) if value is not None]
+    _, w, r = (each.shape for each in inputs[:3])
+    gates = w[1] // r[2]
+    axes = {1: (1, gates), 3: (1, 2 * gates), 5: (2, 1), 6: (2, 1), 7: (1, 3)}
+    hidden = [(at, *axes[place]) for at, place in enumerate(places) if place in axes]
+    return (((0, 2, 1), (1, 2, 1)), ((2, 2, 1), (2, 1, gates), *hidden)), {3: 1}
 
 
-def _channels(inputs: Sequence[Given], out: Shape) -> Roles:
+def _product(node: ir.Node, inputs: Sequence[Given], out: Shape) -> Widths:
+    if layer_of(node) is None or not has(node, Trait.PRODUCT) or inputs[0].constant:
+        return NOWHERE
+    x, w = (len(each.shape) for each in inputs[:2])
+    turned = [node.attributes.get_int(name, 0) for name in ("transA", "transB")]
+    contracted, inner = x - 1 - turned[0], w - 2 + turned[1]
+    if inputs[1].constant and w == 2:
+        bias = [(at, len(each.shape) - 1, 1) for at, each in enumerate(inputs) if at > 1 and each.shape]
+        return (((0, contracted, 1), (1, inner, 1)), ((1, 1 - inner, 1), *bias)), {len(out) - 1: 1}
+    if inputs[1].constant or not 2 < x == w or len(inputs) > 2:
+        return NOWHERE
+    heads = ((0, x - 3, 1), (1, x - 3, 1))
+    if out[-1] == out[-2]:
+        return (heads, ((0, contracted, 1), (1, inner, 1))), {x - 3: 0}
+    return (heads, ((1, 2 * w - 3 - inner, 1),)), {x - 3: 0, x - 1: 1}
+
+
+def _channels(inputs: Sequence[Given], out: Shape) -> Widths:
     """The channels of a result in inputs that have them: axis 1 of a picture, the last one of a sequence."""
     axis = 1 if len(out) > 3 else len(out) - 1
     found = []
@@ -168,5 +205,5 @@ def _channels(inputs: Sequence[Given], out: Shape) -> Roles:
         rank = len(given.shape)
         at = 0 if rank == 1 else rank - len(out) + axis
         if 0 <= at < rank and given.shape[at] == out[axis]:
-            found.append((position, at))
-    return tuple(found)
+            found.append((position, at, 1))
+    return (tuple(found),), {axis: 0}

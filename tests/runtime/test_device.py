@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from graphprune.errors import DataError
+from graphprune.runtime.alone import seconds_of
 from graphprune.runtime.device import Cost, DeviceProfile, Machine, grid, measured, this_machine
 from graphprune.runtime.pieces import pieces
 
@@ -46,10 +47,17 @@ def test_what_is_known_by_its_elements_alone_grows_with_them():
 
 
 @pytest.mark.parametrize(
-    ("width", "step", "found"), [(64, 16, (16, 32, 48, 64)), (10, 16, (2, 3, 5, 8, 10)), (1, 1, (1,))]
+    ("widths", "step", "part", "found"),
+    [
+        ((64, 64), 16, False, (16, 32, 48, 64)),
+        ((64, 64), 16, True, (4, 8, 16, 32, 48, 64)),
+        ((10, 10), 16, True, (2, 3, 5, 8, 10)),
+        ((16, 64), 1, False, (4, 8, 16, 32, 48, 64)),
+        ((1, 1), 1, False, (1,)),
+    ],
 )
-def test_a_grid_keeps_to_steps(width, step, found):
-    assert grid(width, step) == found
+def test_a_grid_keeps_to_steps_and_reaches_below_the_least_width(widths, step, part, found):
+    assert grid(*widths, step, part) == found
 
 
 def test_widths_are_no_part_of_a_kind(build):
@@ -74,6 +82,76 @@ def test_a_net_of_half_the_width_is_predicted(build):
     assert 0.35 < half.seconds / whole.seconds < 0.65
 
 
+def test_a_blocked_input_below_one_block_costs_less_than_a_block():
+    cost = Cost(((4, 8, 16, 32), (16, 32)), tuple(map(float, range(8))), 16)
+    assert [cost.at((width, 16)) for width in (4, 6, 8, 17, 32)] == [0, 1, 2, 6, 6]
+
+
+LSTM = """(float[6,1,12] x) => (float[6,1,1,{0}] y) {{
+    y, h, c = LSTM<hidden_size: int = {0}>(x, w, r, b)
+}}"""
+
+
+def lstm(build, hidden: int):
+    return build(LSTM.format(hidden), w=(1, 4 * hidden, 12), r=(1, 4 * hidden, hidden), b=(1, 8 * hidden))
+
+
+def test_a_recurrent_net_has_a_hidden_width(build):
+    feeds = {"x": np.ones((6, 1, 12), np.float32)}
+    (wide,), (narrow,) = (pieces(lstm(build, hidden), feeds) for hidden in (64, 20))
+    assert (wide.widths, narrow.widths) == ((12, 64), (12, 20))
+    assert wide.kind == narrow.kind
+    assert wide.at((12, 20)) == tuple(given.shape for given in narrow.inputs)
+    assert 0 < seconds_of(wide, (12, 8)) < seconds_of(wide, (12, 256))
+
+
+SCORES = """(float[1,{0},20,{1}] q, float[1,{0},{1},20] k, float[1,{0},20,{1}] v)
+    => (float[1,{0},20,{1}] z) {{
+    s = MatMul(q, k)
+    p = Softmax<axis = -1>(s)
+    z = MatMul(p, v)
+}}"""
+
+
+def test_attention_has_heads_and_a_width_of_each(build):
+    def widths(heads: int, width: int):
+        q = np.ones((1, heads, 20, width), np.float32)
+        found = pieces(build(SCORES.format(heads, width)), {"q": q, "k": q.swapaxes(2, 3), "v": q})
+        return [piece.kind for piece in found], [piece.widths for piece in found]
+
+    (kinds, dense), (same, cut) = widths(6, 32), widths(4, 24)
+    assert kinds == same
+    assert (dense, cut) == ([(6, 32), (6,), (6, 32)], [(4, 24), (4,), (4, 24)])
+
+
+def test_groups_of_channels_shrink_alike(build):
+    def piece(each: int):
+        text = (
+            f"""(float[1,{4 * each},9,9] x) => (float[1,{4 * each},7,7] y) {{ y = Conv<group = 4>(x, w) }}"""
+        )
+        found = pieces(build(text, w=(4 * each, each, 3, 3)), {"x": np.ones((1, 4 * each, 9, 9), np.float32)})
+        return next(piece for piece in found if "Conv" in piece.kind)
+
+    wide, narrow = piece(6), piece(3)
+    assert (wide.kind, wide.widths, narrow.widths) == (narrow.kind, (6, 6), (3, 3))
+    assert wide.at((3, 3)) == tuple(given.shape for given in narrow.inputs)
+    assert seconds_of(wide, (3, 3)) > 0
+
+
+def test_what_was_never_measured_is_told_from_what_is_alike(build):
+    def product(rows: int):
+        model = build(f"(float[{rows},64] x) => (float[{rows},64] y) {{ y = MatMul(x, w) }}", w=(64, 64))
+        return pieces(model, {"x": np.ones((rows, 64), np.float32)})
+
+    cost = Cost(((32, 64), (32, 64)), (1.0, 2.0, 2.0, 4.0))
+    profile = DeviceProfile(this_machine(), {product(8)[0].kind: cost})
+    told = profile.predict(product(16))
+    assert (told.alike, told.unknown) == (1, 0)
+    assert told.seconds == pytest.approx(8, rel=0.2)
+    relu = pieces(build("(float[4] x) => (float[4] y) { y = Relu(x) }"), {"x": np.ones(4, np.float32)})
+    assert profile.predict(relu).unknown == 1
+
+
 def test_what_is_known_is_not_measured_again(build, monkeypatch):
     found = pieces(
         build("(float[8,64] x) => (float[8,8] y) { y = MatMul(x, w) }", w=(64, 8)),
@@ -94,8 +172,8 @@ def test_a_profile_comes_back_from_its_file(tmp_path):
 
 def spoilt(change) -> str:
     cost = {"axes": [[1, 2]], "seconds": [0.5, 1.0], "step": 1}
-    machine = {"features": [], "runtime": "1", "threads": 1}
-    told = {"format": 1, "machine": machine, "costs": {"k": cost}, "overhead": 0, "noise": 0, "minutes": 0}
+    machine = {"features": [], "runtime": "1", "threads": 1, "providers": ["cpu"]}
+    told = {"format": 2, "machine": machine, "costs": {"k": cost}, "overhead": 0, "noise": 0, "minutes": 0}
     change(told, cost, machine)
     return json.dumps(told)
 
@@ -103,7 +181,7 @@ def spoilt(change) -> str:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda told, cost, machine: told.update(format=2),
+        lambda told, cost, machine: told.update(format=1),
         lambda told, cost, machine: told.pop("noise"),
         lambda told, cost, machine: told.update(more=1),
         lambda told, cost, machine: told.update(noise="much"),
