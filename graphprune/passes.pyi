@@ -13,6 +13,7 @@ from graphprune_passes.nowag import Nowag as Nowag
 from graphprune_passes.obspa import Obspa as Obspa
 from graphprune_passes.pagcp import Pagcp as Pagcp
 from graphprune_passes.prune import Prune as Prune
+from graphprune_passes.recover import Recover as Recover
 from graphprune_passes.sparsegpt import Sparsegpt as Sparsegpt
 from graphprune_passes.wanda import Wanda as Wanda
 from graphprune_passes.wanda_sp import WandaSp as WandaSp

@@ -24,6 +24,7 @@ from graphprune.pipeline import budgets, fingerprint, measure, origin, recipe, r
 from graphprune.pipeline.agreement import OpenedOnce
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
+from graphprune.pipeline.learning import Learning
 from graphprune.pipeline.lowering import Lowering, Outcome, lower_result, rules_of
 from graphprune.pipeline.manager import Manager, Step
 from graphprune.pipeline.option import path_of
@@ -102,11 +103,11 @@ class Job:
         """The passes as text."""
         return self.plan.pipeline if self.plan is not None else registry.text(self.passes)
 
-    def recipe(self, settings: Settings) -> recipe.Recipe:
-        """What repeats this, as far as it was given in files."""
+    def recipe(self, settings: Settings, pipeline: str = "") -> recipe.Recipe:
+        """What repeats this, as far as it was given in files; `pipeline` says what passes found."""
         names = {each.name: getattr(self, each.name) for each in fields(Files)}
         paths = {name: str(given) for name, given in names.items() if isinstance(given, Path)}
-        return recipe.of(self.pipeline, settings, Files(**paths))
+        return recipe.of(pipeline or self.pipeline, settings, Files(**paths))
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,14 @@ class _Compile:
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
         with self.clock.phase("report"):
             before = measure.size(dense, self.settings.shape, sizes)
-        steps = Manager(self.settings, self.clock, samples, given=before).run(dense, sizes, passes)
+        manager = Manager(
+            self.settings,
+            self.clock,
+            samples,
+            given=before,
+            learn=Learning(dense, outputs, self.settings).reference,
+        )
+        steps = manager.run(dense, sizes, passes)
         with self.clock.phase("report"):
             after = [measure.size(step.model, self.settings.shape) for step in steps]
         lowering, counted = self._lowered(dense, steps, samples, [before, *after])
@@ -266,7 +274,16 @@ class _Compile:
 
     def _samples(self, dense: ir.Model) -> Samples:
         job, replay = self.job, self.job.plan is not None
-        return Samples(dense, job.inputs, job.calibration, self.settings, fixed=self.held, replay=replay)
+        learner = next((item.name for item in job.passes if item.learns), "")
+        return Samples(
+            dense,
+            job.inputs,
+            job.calibration,
+            self.settings,
+            fixed=self.held,
+            replay=replay,
+            learner=learner,
+        )
 
     def _compared(
         self,
@@ -424,7 +441,16 @@ class _Compile:
         agreement: AgreementReport | None = None,
     ) -> Report:
         passes = (
-            PassReport(str(step.item), step.groups, step.proof, size, step.warnings, step.zeros, step.notes)
+            PassReport(
+                str(step.item),
+                step.groups,
+                step.proof,
+                size,
+                step.warnings,
+                step.zeros,
+                step.notes,
+                step.recovery,
+            )
             for step, size in zip(steps, counted.sizes[1:], strict=True)
         )
         return Report(
@@ -446,7 +472,7 @@ class _Compile:
             command=self.job.command,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             hashes=fingerprint.files(files),
-            recipe=recipe.write(self.job.recipe(self.timed)),
+            recipe=recipe.write(self.job.recipe(self.timed, registry.text(step.item for step in steps))),
             config=self.job.config,
         )
 

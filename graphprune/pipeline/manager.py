@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.passes import Context, Pass, Subject, decides
 from graphprune.pipeline.registry import blamed, fault_hint, require_model, settled
-from graphprune.pipeline.report import GroupReport, ProofReport, Size, ZerosReport
+from graphprune.pipeline.report import GroupReport, ProofReport, RecoveryReport, Size, ZerosReport
 from graphprune.pipeline.samples import Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.unfused import require_unfused, taken_apart
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from graphprune.pipeline.ratios import Ratio
+    from graphprune.pipeline.reference import Reference
     from graphprune.prune.plan import Plan
 
 BUG = "this is a bug in graphprune: --reproducer DIR stores what is needed to report it"
@@ -53,6 +54,7 @@ class Step:
     forced: str = ""
     narrow: Narrow = same
     ratio: Ratio | None = None
+    recovery: RecoveryReport | None = None
 
 
 class ProofError(PromiseError):
@@ -75,6 +77,7 @@ class Manager:
         clock: charged with every phase.
         samples: inputs for proofs and for passes that need data.
         given: size of the model as given, of which budgets are shares.
+        learn: makes what passes that learn may learn from.
     """
 
     settings: Settings
@@ -85,6 +88,9 @@ class Manager:
     given: Size | None = None
     forced: list[str] = field(default_factory=list)
     collector: Collector | None = None
+    learn: Callable[[Samples], Reference] | None = None
+    settled: list[Pass] = field(default_factory=list)
+    recoveries: list[RecoveryReport] = field(default_factory=list)
 
     def run(self, model: ir.Model, sizes: Sizes, passes: Sequence[Pass]) -> tuple[Step, ...]:
         """Every pass in turn, each on the model that the one before it left.
@@ -96,6 +102,7 @@ class Manager:
         for at, item in enumerate(passes):
             self.settings.progress(at, len(passes), f"pass {item}")
             self.warnings, self.notes, self.forced = [], [], []
+            self.settled, self.recoveries = [], []
             run = self._decided if decides(item) else self._transformed
             step = run(item, model, sizes, at + 1 == len(passes))
             told = dataclasses.replace(
@@ -103,6 +110,8 @@ class Manager:
                 warnings=tuple(self.warnings),
                 notes=tuple(self.notes),
                 forced="; ".join(self.forced),
+                item=self.settled[-1] if self.settled else item,
+                recovery=self.recoveries[-1] if self.recoveries else None,
             )
             steps.append(told)
             self.samples = self.samples.without(summary.lost_inputs(model, step.model), step.narrow)
@@ -112,7 +121,7 @@ class Manager:
                     sizes = complete(infer(model, record_of), model, record_of, self.settings.shape)
         return tuple(steps)
 
-    def _context(self) -> Context:
+    def _context(self, item: Pass) -> Context:
         kept = self.settings.statistics
         self.collector = self.collector or Collector(None if kept is None else Path(kept))
         return Context(
@@ -125,6 +134,9 @@ class Manager:
             collector=self.collector,
             given=_known(self.given),
             forced=self.forced.append,
+            reference=self.learn(self.samples) if self.learn and item.learns else None,
+            settle=self.settled.append,
+            recovered=self.recoveries.append,
         )
 
     def _decided(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
@@ -136,7 +148,7 @@ class Manager:
             model, sizes = self._dequantised(item, model)
         subject = Subject(model, options, sizes, self.clock.phase)
         with self.clock.phase("decide"):
-            context = self._context()
+            context = self._context(item)
             with taken_apart(model, self.samples, self.settings), blamed(item):
                 decided = item.decide(subject, context)
             plan = settled(item, decided, subject.analysis)
@@ -260,7 +272,7 @@ class Manager:
     def _transformed(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
         with self.clock.phase("decide"):
             with blamed(item):
-                changed = item.transform(model.clone(), self._context())
+                changed = item.transform(model.clone(), self._context(item))
             require_model(item, changed)
         self._check(changed, item, last)
         proof = self._same_function(model, changed)

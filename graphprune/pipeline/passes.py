@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from graphprune.axes import Analysis, Options
     from graphprune.ir.shapes import Sizes
     from graphprune.pipeline.ratios import Ratio
+    from graphprune.pipeline.reference import Reference
+    from graphprune.pipeline.report import RecoveryReport
     from graphprune.prune.plan import Plan
     from graphprune.statistics.measures import Statistics, Wanted
 
     Feed = Mapping[str, numpy.ndarray]
 
 
-Turn = Literal["normalise", "structure", "masks", "repair"]
+Turn = Literal["normalise", "structure", "masks", "repair", "recover"]
 """What a pass does to a model, in the order in which passes may run."""
 ORDER: tuple[Turn, ...] = get_args(Turn)
 
@@ -67,6 +69,9 @@ class Context:
         collector: keeps what was measured, for other passes and later compiles.
         given: parameters and multiply-adds of the model as given, of which budgets are shares, where known.
         forced: called with the reason, where a budget has to be left far behind.
+        reference: the dense model and samples to learn from, for a pass that `learns`.
+        settle: called with the pass that repeats this one, where it found some of its arguments itself.
+        recovered: called with what a training came to.
     """
 
     calibration: tuple[Feed, ...] = ()
@@ -78,6 +83,9 @@ class Context:
     collector: Collector = field(default_factory=Collector)
     given: Mapping[str, int] = field(default_factory=dict)
     forced: Callable[[str], None] = lambda why: None
+    reference: Reference | None = None
+    settle: Callable[[Pass], None] = lambda item: None
+    recovered: Callable[[RecoveryReport], None] = lambda report: None
 
     @property
     def seed(self) -> int:
@@ -131,11 +139,13 @@ class Pass:
     `metadata={"help": "..."}`), and implements one of `decide` and `transform`. A bad value or a combination
     is an `ArgumentError` raised in `__post_init__`; start its message with the argument's name and the caret
     finds it. A preset of another's arguments says them as it is made: `class Mine(Prune, criterion="l1")`.
-    A pass that says when it is its `turn` runs then only.
+    A pass that says when it is its `turn` runs then only. Where one `learns`, samples are split into a part
+    for training and repair, one to choose by, and one for the report.
     """
 
     name: ClassVar[str]
     turn: ClassVar[Turn | None] = None
+    learns: ClassVar[bool] = False
 
     def __new__(cls, *values: object, **named: object) -> Self:
         """Refuse arguments that pipeline text would refuse, before anything is made of them.

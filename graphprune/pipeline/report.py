@@ -138,6 +138,67 @@ class ZerosReport:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Losses at a step of a training: on its draws since the last point, and on the selection part.
+
+    A loss of 1 is that of the best constant answer; the first point has none on draws.
+    """
+
+    step: int
+    training: float | None
+    selection: float
+
+
+@dataclass(frozen=True)
+class RecoveredOutput:
+    """The drop of an output on the selection part, before and after a training."""
+
+    name: str
+    kind: str
+    before: Interval | None
+    after: Interval | None
+
+
+@dataclass(frozen=True)
+class RecoveryReport:
+    """What a training of the compressed model came to.
+
+    `goals` are the values that it compared with the dense model's. `tensors` with `weights` elements were
+    trained on `samples` samples, and the best of the steps was chosen on `selection` others: `best`, 0 where
+    none was better than no step. `accepted` says whether the trained weights are in the result; `together`
+    whether several samples ran at once.
+    """
+
+    goals: tuple[str, ...]
+    tensors: int
+    weights: int
+    samples: int
+    selection: int
+    steps: int
+    batch: int
+    rate: float
+    best: int
+    accepted: bool
+    together: bool
+    seconds: float
+    curve: tuple[CurvePoint, ...]
+    outputs: tuple[RecoveredOutput, ...]
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PassReport:
     """What one pass did; `notes` are lines on it, `warnings` lines that somebody should act on."""
 
@@ -148,18 +209,7 @@ class PassReport:
     warnings: tuple[str, ...] = ()
     zeros: ZerosReport | None = None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
+    recovery: RecoveryReport | None = None
 
 
 @dataclass(frozen=True)
@@ -208,7 +258,8 @@ class AgreementReport:
     `source` says on which samples: inputs, held back, repaired on, given, or generated. Where they were that,
     `measured` is false, and the figures say nothing about accuracy. `exact` is the drop of the same output
     where no CPU saturates products of bytes, if there are any; `saturation` says why it judges otherwise.
-    `providers` are the execution providers that ran at least one node of either model.
+    `providers` are the execution providers that ran at least one node of either model. `before` is the drop
+    of the same output before the last recovery, on the same samples.
     """
 
     samples: int
@@ -220,6 +271,7 @@ class AgreementReport:
     exact: Interval | None = None
     saturation: str = ""
     providers: tuple[str, ...] = ()
+    before: Interval | None = None
 
 
 @dataclass(frozen=True)

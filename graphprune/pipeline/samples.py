@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.errors import DataError
+from graphprune.errors import ArgumentError, DataError
 from graphprune.ir.arrays import Arrays
 from graphprune.ir.defaults import settings
 from graphprune.ir.fixed import NOTHING
@@ -43,13 +43,17 @@ def same(feed: Arrays) -> Arrays:
 
 @dataclass(frozen=True)
 class _Calibration:
-    """Samples that are held back to judge the result by, with their numbers, and those that passes see."""
+    """Samples that are held back to judge the result by, with their numbers, and those that passes see.
+
+    `selection` are those that a pass that learns chooses by.
+    """
 
     held: Sets = field(default_factory=list)
     rest: Sets = field(default_factory=list)
     numbers: Sequence[int] = ()
     samples: int = 0
     hash: str = ""
+    selection: Sets = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Samples:
         fixed: inputs that became constants; samples may still hold them.
         narrow: what passes made of the inputs that are left.
         replay: whether a plan is repeated, which repairs nothing, so that nothing has to be held back.
+        learner: the pass that learns, and so needs parts to train on, to choose by and for the report.
     """
 
     model: ir.Model
@@ -75,6 +80,7 @@ class Samples:
     fixed: Arrays = field(default_factory=dict)
     narrow: tuple[Narrow, ...] = ()
     replay: bool = False
+    learner: str = ""
 
     def without(self, names: Iterable[str], narrow: Narrow = same) -> Samples:
         """The same samples for a model that lost these inputs, and parts of others."""
@@ -82,6 +88,10 @@ class Samples:
         if lost == self.lost and narrow is same:
             return self
         return replace(self, lost=lost, narrow=(*self.narrow, narrow))
+
+    def narrowed(self, feed: Arrays) -> dict[str, np.ndarray]:
+        """A feed of the model as given for the model as it is now."""
+        return self._left((dict(feed),))[0]
 
     def _left(self, feeds: Batches) -> Batches:
         """What the model still reads; parts of it need the defaults of its settings as well."""
@@ -113,12 +123,48 @@ class Samples:
             return _Calibration()
         sets = read_sets(self.calibration, self.model, self.fixed)
         samples = count(sets, self.model)
+        if self.learner and not self.replay:
+            return self._parted(sets, samples)
         number = 0 if self.inputs is not None or self.replay else held_back(samples)
         if not number:
             return _Calibration([], sets, (), samples, digest(sets))
         seed = self.settings.seed
         numbers = drawn(sets, self.model, number, seed)
         return _Calibration(*divide(sets, self.model, number, seed), numbers, samples, digest(sets))
+
+    def _parted(self, sets: Sets, samples: int) -> _Calibration:
+        """A part to train on, one to choose by, and one for the report unless the user gave that.
+
+        Raises:
+            ArgumentError: there are too few.
+        """
+        from graphprune.runtime.holding import LEAST, digest, parted, picked
+        from graphprune.runtime.ordered import parts
+
+        if samples < LEAST:
+            raise ArgumentError(
+                f"{self.learner} needs at least {LEAST} calibration samples, and has {samples}",
+                "give more: no labels are needed; a few hundred inputs as the model will see them are good",
+            )
+        sizes = parted(samples, whole=self.inputs is not None)
+        (selection, held), _ = parts(sets, self.model, sizes, self.settings.seed)
+        rest = [~(one | two) for one, two in zip(selection, held, strict=True)]
+        numbers = tuple(np.flatnonzero(np.concatenate(held)).tolist())
+        found = [
+            picked(sets, self.model, taken) if sum(map(sum, taken)) else []
+            for taken in (held, rest, selection)
+        ]
+        return _Calibration(found[0], found[1], numbers, samples, digest(sets), found[2])
+
+    @property
+    def training(self) -> Judging:
+        """What passes that learn train on."""
+        return Judging(self._calibration.rest, "repaired on", self.model)
+
+    @property
+    def selection(self) -> Judging:
+        """What passes that learn choose by."""
+        return Judging(self._calibration.selection, "repaired on", self.model)
 
     @property
     def calibrated(self) -> int:

@@ -74,24 +74,50 @@ def drops(dense: Runner, small: Runner, outputs: tuple[Judged, ...], judging: Ju
     Arrays of a sequence or a map are judged one by one. One that the smaller model does not return is lost
     for that sample; one that it alone returns is told.
     """
-    from graphprune.runtime.drop import Tally
-    from graphprune.runtime.gaps import real_tokens
+    return drops_of(dense, (small,), outputs, judging)[0]
 
-    tallies: dict[str, dict[str, Tally]] = {item.name: {} for item in outputs}
-    number = 0
+
+def drops_of(
+    dense: Runner, small: Sequence[Runner], outputs: tuple[Judged, ...], judging: Judging
+) -> tuple[tuple[Drop, ...], ...]:
+    """The same of several models, over samples that are read once."""
+    tallies = [_Tallies(dense, outputs) for _ in small]
     for feed, one in _runs(dense, judging):
-        two, real = small(feed), real_tokens(feed)
-        number += 1
-        for item in outputs:
-            mine = tallies[item.name]
+        for mine, run in zip(tallies, small, strict=True):
+            mine.add(feed, one, run(feed))
+    return tuple(mine.drops() for mine in tallies)
+
+
+class _Tallies:
+    """Sums of all outputs of one model."""
+
+    def __init__(self, dense: Runner, outputs: tuple[Judged, ...]) -> None:
+        self._dense, self._outputs = dense, outputs
+        self._tallies: dict[str, dict[str, Tally]] = {item.name: {} for item in outputs}
+        self._samples = 0
+
+    def add(self, feed: Feeds, one: Arrays, two: Arrays) -> None:
+        """One sample: what the dense model returns, and what the other does."""
+        from graphprune.runtime.drop import Tally
+        from graphprune.runtime.gaps import real_tokens
+
+        real = real_tokens(feed)
+        self._samples += 1
+        for item in self._outputs:
+            mine = self._tallies[item.name]
             for name in dict.fromkeys(name for name in (*one, *two) if _of(name, item.name)):
                 if name not in mine:
                     array = one[name] if name in one else two[name]
-                    mine[name] = Tally(_settled(item, feed, name, array, dense))
+                    mine[name] = Tally(_settled(item, feed, name, array, self._dense))
                 _take(mine[name], name, feed, one, two, real)
-    return tuple(
-        replace(tally.drop(number), name=name) for mine in tallies.values() for name, tally in mine.items()
-    )
+
+    def drops(self) -> tuple[Drop, ...]:
+        """What each output lost so far."""
+        return tuple(
+            replace(tally.drop(self._samples), name=name)
+            for mine in self._tallies.values()
+            for name, tally in mine.items()
+        )
 
 
 def _take(tally: Tally, name: str, feed: Feeds, one: Arrays, two: Arrays, real: Bools | None) -> None:
@@ -166,8 +192,10 @@ def verdict(
         running(once.session, dense, settings) if shared else runner(dense, settings, optimise=optimise),
         runner(small, settings, narrow=narrow, optimise=optimise),
     )
-    found = drops(*runs, outputs, judging)
+    unrecovered = _unrecovered(steps, settings, optimise)
+    found, *before = drops_of(runs[0], (runs[1], *unrecovered), outputs, judging)
     report = told(found, judging, ran(runs))
+    report = replace(report, before=_same_output(report, before))
     if not report.measured:
         return report, ()
     report = beside(report, dense, small, outputs, judging, settings, narrow)
@@ -176,6 +204,20 @@ def verdict(
     if repaired and own and samples.batches and apart(found):
         lines += misfit(found, drops(*runs, outputs, samples.seen()), judging.source)
     return report, tuple(lines)
+
+
+def _unrecovered(steps: Sequence[Step], settings: Settings, optimise: bool) -> tuple[Runner, ...]:
+    """The model before its last recovery, if there was one."""
+    at = max((at for at, step in enumerate(steps) if step.item.learns), default=0)
+    if not at:
+        return ()
+    narrow = [step.narrow for step in steps[:at]]
+    return (runner(steps[at - 1].model, settings, narrow=narrow, optimise=optimise),)
+
+
+def _same_output(report: AgreementReport, found: Sequence[tuple[Drop, ...]]) -> Interval | None:
+    """The drop of the output that the headline is of, in other drops."""
+    return next((interval(d.drop) for each in found for d in each if d.name == report.output), None)
 
 
 def beside(

@@ -38,7 +38,8 @@ def headline(report: AgreementReport | None) -> str:
     dead = "as good as dead, " if any(each.dead for each in report.outputs) else ""
     top1 = f", top-1 agreement {worst.top1.value:.3f}" if worst.top1 else ""
     exact = f", {report.exact.value:.3f} in exact arithmetic" if report.exact else ""
-    what = f"{dead}drop {report.drop} against the dense model{exact}{top1}"
+    before = f" ({report.before.value:.3f} before recover)" if report.before else ""
+    what = f"{dead}drop {report.drop} against the dense model{before}{exact}{top1}"
     return f"accuracy: {what}; output {quote(worst.name)} as {KINDS[worst.kind]}, {where}"
 
 

@@ -17,7 +17,7 @@ from graphprune.pipeline.report import (
     Size,
     ZerosReport,
 )
-from graphprune.report import agreed, lowered, numbers, sizes
+from graphprune.report import agreed, lowered, numbers, recovered, sizes
 from graphprune.report.table import Table
 
 
@@ -25,7 +25,7 @@ def tables(report: Report, detailed: bool = True) -> tuple[Table, ...]:
     """What a person wants to see after a compile: totals first, then each pass, then what was refused."""
     result = [totals(report), *agreed.outputs(report.agreement, detailed)]
     for at, item in enumerate(report.passes):
-        if detailed and item.zeros is None:
+        if detailed and item.zeros is None and item.recovery is None:
             result.append(groups(item))
             if any(group.pin for group in item.groups):
                 result.append(pinned(item))
@@ -181,7 +181,7 @@ def proof(item: PassReport, told: tuple[str, ...] = ()) -> Table:
     """What the pass did, as asked or not, and whether the rewrite did what the plan says."""
     line = proved(item.proof)
     notes, details = (tuple((escape(each),) for each in lines) for lines in (item.notes, item.proof.details))
-    against = tuple((each,) for each in told)
+    against = tuple((each,) for each in (*told, *recovered.lines(item)))
     return Table(escape(item.text), ("",), (*zeros(item), *cuts(item), *against, *notes, (line,), *details))
 
 
@@ -222,7 +222,7 @@ def _sparse(found: ZerosReport) -> tuple[tuple[str], ...]:
 
 def cuts(item: PassReport) -> tuple[tuple[str], ...]:
     """One line on what a deciding pass removed."""
-    if not item.groups or item.zeros is not None:
+    if not item.groups or item.zeros is not None or item.recovery is not None:
         return ()
     free = [group for group in item.groups if not group.pin]
     removed, units = sum(group.width - group.kept for group in free), sum(group.width for group in free)

@@ -25,6 +25,16 @@ def held_back(samples: int) -> int:
     return min(MOST, samples // SHARE) if samples >= LEAST else 0
 
 
+def parted(samples: int, whole: bool) -> tuple[int, int]:
+    """How many samples choose between results, and how many are for the report: a quarter each.
+
+    Args:
+        samples: how many there are.
+        whole: whether none is needed for the report; then a third chooses.
+    """
+    return (samples // 3, 0) if whole else (samples // 4, samples // 4)
+
+
 def count(sets: Sequence[Arrays], model: ir.Model) -> int:
     """Samples of all sets."""
     return sum(layout(arrays, model).count for arrays in sets)
@@ -33,12 +43,12 @@ def count(sets: Sequence[Arrays], model: ir.Model) -> int:
 def divide(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> tuple[Sets, Sets]:
     """A random choice of samples, and all others; both in their order."""
     taken = _drawn(sets, model, number, seed)
-    return _picked(sets, model, taken), _picked(sets, model, [~mine for mine in taken])
+    return picked(sets, model, taken), picked(sets, model, [~mine for mine in taken])
 
 
 def some(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> Sets:
     """A random choice of samples, in their order."""
-    return _picked(sets, model, _drawn(sets, model, number, seed))
+    return picked(sets, model, _drawn(sets, model, number, seed))
 
 
 def drawn(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> tuple[int, ...]:
@@ -56,7 +66,8 @@ def _drawn(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> l
     return np.split(taken, np.cumsum(counts)[:-1])
 
 
-def _picked(sets: Sequence[Arrays], model: ir.Model, taken: Sequence[Bools]) -> Sets:
+def picked(sets: Sequence[Arrays], model: ir.Model, taken: Sequence[Bools]) -> Sets:
+    """Those samples of each set that are taken, in their order."""
     store = Store()
     for arrays, mine in zip(sets, taken, strict=True):
         if mine.all():

@@ -128,6 +128,8 @@ OUT_OF_ORDER = {
     "magnitude, prune": "prune (structure) cannot run after magnitude (masks)",
     "wanda, depth": "depth (structure) cannot run after wanda (masks)",
     "canonicalize, prune, sparsegpt, obspa": "obspa (structure) cannot run after sparsegpt (masks)",
+    "recover, canonicalize": "canonicalize (normalise) cannot run after recover (recover)",
+    "prune, magnitude, recover, obspa": "obspa (structure) cannot run after magnitude (masks)",
 }
 
 
@@ -137,7 +139,7 @@ def test_passes_run_in_one_order(text: str) -> None:
         require_order(registry.read(text))
     assert OUT_OF_ORDER[text] in caught.value.message
     order, _, ordered = caught.value.hint.partition(": ")
-    assert order == "the order is normalise → structure → masks → repair"
+    assert order == "the order is normalise → structure → masks → repair → recover"
     require_order(registry.read(ordered))
     assert sorted(ordered.split(", ")) == sorted(text.split(", "))
 
@@ -146,6 +148,7 @@ TURNS = {
     "normalise": ("canonicalize",),
     "structure": ("cut", "prune", "obspa", "flap", "minitron", "depth", "experts", "pagcp"),
     "masks": ("magnitude", "wanda", "sparsegpt", "nowag"),
+    "recover": ("recover",),
 }
 
 

@@ -98,6 +98,24 @@ def bars(rows: list[Row], parts: Sequence[Part], unit: str) -> Row:
     }
 
 
+def curve(rows: list[Row], parts: Sequence[Part], along: str, unit: str) -> Row:
+    """Lines over steps, one per part; rows have `at`, `value`, `part`."""
+    return {
+        "height": 180,
+        "data": {"values": plain(rows)},
+        "mark": {"type": "line", "point": True, "aria": False},
+        "encoding": {
+            "x": {"field": "at", "type": "quantitative", "title": along},
+            "y": {"field": "value", "type": "quantitative", "scale": {"type": "sqrt"}, "title": unit},
+            "color": {
+                "field": "part",
+                "scale": {"domain": [part.name for part in parts], "range": [part.edge for part in parts]},
+                "legend": None,
+            },
+        },
+    }
+
+
 def histogram(counts: Sequence[tuple[Part, Sequence[int]]], told: str) -> Element | None:
     """A small histogram for a cell of a table; None where nothing draws, or there is nothing to draw."""
     if not can_draw() or not any(numbers for _, numbers in counts):

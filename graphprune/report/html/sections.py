@@ -12,12 +12,13 @@ from graphprune.pipeline.report import (
     OutputDrop,
     PassReport,
     ProofReport,
+    RecoveryReport,
     Report,
     Scores,
     WorkTime,
     ZerosReport,
 )
-from graphprune.report import agreed, compiled, lowered, numbers
+from graphprune.report import agreed, compiled, lowered, numbers, recovered
 from graphprune.report.html import pictures
 from graphprune.report.html.elements import Cell, Column, facts, grid, lines, section, tag
 from graphprune.report.html.pictures import AFTER, BEFORE, GONE, KEPT, PINNED, Row
@@ -88,9 +89,27 @@ def a_pass(report: Report, at: int) -> Element:
     """What a pass did to widths or weights."""
     item = report.passes[at]
     done = [line for (line,) in (*compiled.zeros(item), *compiled.cuts(item))]
-    said = lines((*done, *compiled.asked(report, at), *item.notes))
+    said = lines((*done, *compiled.asked(report, at), *recovered.lines(item), *item.notes))
     parts = _masks(item.zeros) if item.zeros is not None else _groups(item)
+    if item.recovery is not None:
+        parts = _curve(item.recovery)
     return section(f"What {item.text} did", said, *parts, key=f"pass-{at + 1}")
+
+
+def _curve(found: RecoveryReport) -> Iterator[Element | None]:
+    """The losses of a training over its steps."""
+    both = ((AFTER, "selection"), (BEFORE, "training"))
+    parts = [replace(part, name=name) for part, name in both]
+    rows: list[Row] = [
+        {"at": point.step, "value": value, "part": name}
+        for point in found.curve
+        for name, value in (("selection", point.selection), ("training", point.training))
+        if value is not None
+    ]
+    first, least = found.curve[0].selection, min(point.selection for point in found.curve)
+    told = f"Line chart of the loss over {found.steps} steps: {first:.3g} before, {least:.3g} at best"
+    spec = pictures.curve(rows, parts, "steps of the training", "loss")
+    yield pictures.figure("Loss of the training; 1 is that of the best constant answer", told, spec, parts)
 
 
 def _numbered(item: PassReport) -> list[tuple[int, GroupReport]]:

@@ -1,0 +1,1 @@
+"""Training of a compressed graph towards the dense one (extra `[torch]`)."""

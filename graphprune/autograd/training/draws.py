@@ -1,0 +1,94 @@
+"""Samples as training sees them: shuffled, mixed and blurred in ways that need no knowledge of the data.
+
+Every draw is a function of the seed and its number alone, so that a run can go on where another was stopped,
+and the dense model's answer to a draw is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.axes.caches import cache_pairs
+from graphprune.ir.arrays import Array
+
+Feed = Mapping[str, Array]
+NOISE = 0.1
+"""Most noise, in standard deviations of the input."""
+MIXED, NOISY = 0.5, 0.5
+"""Chances that a draw is mixed with another, and that it gets noise."""
+MARKS = 2
+"""An input with no more different values is a mask."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Training samples, and what is drawn from them.
+
+    Args:
+        samples: feeds of the dense model, one sample each.
+        free: inputs that may be mixed and blurred, with their standard deviation over all samples.
+        mixes: whether every input that differs over samples is free, so that two samples have a mean.
+        seed: of everything drawn.
+    """
+
+    samples: Sequence[Feed]
+    free: Mapping[str, float]
+    mixes: bool
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def order(self, epoch: int) -> list[int]:
+        """Numbers of all samples, shuffled."""
+        return [*map(int, np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.samples)))]
+
+    def draw(self, epoch: int, number: int) -> dict[str, Array]:
+        """A sample as this epoch shows it."""
+        rng = np.random.default_rng([self.seed, epoch, 2, number])
+        feed = dict(self.samples[number])
+        mixed, noisy, share = rng.random() < MIXED, rng.random() < NOISY, rng.random()
+        other = self.samples[int(rng.integers(len(self.samples)))]
+        sigma = NOISE * rng.random()
+        for name, spread in self.free.items():
+            array = np.asarray(feed[name], np.float32)
+            if mixed and self.mixes and other[name].shape == array.shape:
+                array = share * array + (1 - share) * np.asarray(other[name], np.float32)
+            if noisy:
+                array = array + sigma * spread * rng.standard_normal(array.shape, np.float32)
+            feed[name] = np.asarray(array, feed[name].dtype)
+        return feed
+
+
+def draws(model: ir.Model, samples: Sequence[Feed], seed: int) -> Draws:
+    """What may be drawn from samples of a model: ids, masks, lengths and states stay as they are."""
+    states = {value.name for value in cache_pairs(model.graph)}
+    varying = [name for name in samples[0] if _varies([feed[name] for feed in samples])]
+    free = {
+        name: spread
+        for name in varying
+        if name not in states and (spread := _spread([feed[name] for feed in samples])) > 0
+    }
+    return Draws(samples, free, set(varying) == set(free), seed)
+
+
+def _varies(arrays: Sequence[Array]) -> bool:
+    return any(one.shape != arrays[0].shape or not np.array_equal(one, arrays[0]) for one in arrays[1:])
+
+
+def _spread(arrays: Sequence[Array]) -> float:
+    """The standard deviation of what may change a little; 0 where it may not."""
+    if arrays[0].dtype.kind != "f" or not arrays[0].ndim:
+        return 0.0
+    seen: set[float] = set()
+    for array in arrays:
+        if not np.isfinite(array).all():
+            return 0.0
+        seen |= set(np.unique(array)[: MARKS + 1].tolist())
+    if len(seen) <= MARKS:
+        return 0.0
+    return float(np.sqrt(np.mean([np.asarray(array, np.float64).var() for array in arrays])))

@@ -1,0 +1,168 @@
+"""Training of a compressed model as a pass carries it out: accepted only where no output is worse for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprune.errors import ArgumentError
+from graphprune.ir.arrays import Arrays
+from graphprune.ir.clone import copy_model
+from graphprune.ir.names import quote
+from graphprune.pipeline.durations import seconds
+from graphprune.pipeline.outcome import interval
+from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.report import CurvePoint, RecoveredOutput, RecoveryReport
+from graphprune.prune.plan import Plan
+
+if TYPE_CHECKING:
+    from graphprune.autograd.training.setting import Trained
+    from graphprune.axes.goals import Goal
+    from graphprune.pipeline.reference import Reference
+    from graphprune.runtime.drop import Drop
+
+
+class Recovering(Protocol):
+    """The arguments of a pass that recovers."""
+
+    time: float | str
+    steps: int | None
+    batch: int | None
+    rate: float | None
+    rank: int
+
+
+def recovered(item: Pass, subject: Subject, context: Context) -> Plan:
+    """The plan that replaces weights by trained ones; an empty one where they would be worse.
+
+    Raises:
+        ArgumentError: there is nothing to learn from.
+    """
+    from graphprune.axes.goals import find_goals
+
+    reference = context.reference
+    assert reference is not None
+    assert isinstance(item, Pass)
+    goals = find_goals(subject.model, reference.outputs)
+    if not goals:
+        raise ArgumentError(
+            "recover: no output has numbers that a gradient reaches", "leave recover out for this model"
+        )
+    found = _trained(item, subject.model, goals, reference, context)
+    context.settle(_settled(item, found))
+    after = with_weights(subject.model, found.weights)
+    before_drops, after_drops = reference.lost((subject.model, after))
+    worse = [one.name for one, two in zip(before_drops, after_drops, strict=True) if is_worse(one, two)]
+    accepted = bool(found.weights) and not worse
+    context.recovered(_report(found, goals, reference, (before_drops, after_drops), accepted))
+    if worse:
+        context.warn(
+            f"recover: trained weights make output {quote(worse[0])} worse on samples that they were not "
+            "trained on, so the model stays as it was; more samples would help"
+        )
+    elif not accepted:
+        context.warn("recover: no step of the training was better than none, so the model stays as it was")
+    return Plan(options=subject.options, replaced=found.weights if accepted else {})
+
+
+def _trained(
+    item: Pass, model: ir.Model, goals: Sequence[Goal], reference: Reference, context: Context
+) -> Trained:
+    from graphprune.autograd.training.begin import begin
+    from graphprune.autograd.training.setting import Asked
+
+    asked: Recovering = item  # type: ignore[assignment]
+    training = begin(
+        dense=reference.model,
+        model=model,
+        goals=goals,
+        samples=list(reference.training.feeds()),
+        selection=list(reference.selection.feeds()),
+        axes=_axes(reference),
+        narrow=reference.narrow,
+        rank=asked.rank,
+        run=context.run,
+    )
+    return training.train(Asked(seconds("time", asked.time), asked.steps, asked.batch, asked.rate))
+
+
+def _axes(reference: Reference) -> dict[str, int]:
+    """The axis of each input along which samples follow each other; none where each is a feed of its own."""
+    from graphprune.runtime.data import layout
+
+    found = [layout(arrays, reference.model) for arrays in reference.training.sets]
+    if any(each.stacked for each in found):
+        return {}
+    return dict(found[0].axes)
+
+
+def _settled(item: Pass, found: Trained) -> Pass:
+    """The pass with what it found itself: it repeats the training step by step."""
+    pace = found.pace
+    return replace(item, steps=pace.steps, batch=pace.batch, rate=pace.rate)  # type: ignore[call-arg]
+
+
+def with_weights(model: ir.Model, weights: Arrays) -> ir.Model:
+    """A copy of a model with other values of some initializers."""
+    copy = copy_model(model).model
+    for name, array in weights.items():
+        value = copy.graph.initializers[name]
+        assert value.const_value is not None
+        value.const_value = ir.Tensor(array, dtype=value.const_value.dtype, name=name)
+    return copy
+
+
+def is_worse(before: Drop, after: Drop) -> bool:
+    """Whether an output lost more than before, by more than the 95 % interval of the paired difference."""
+    from graphprune.runtime.estimate import quantile
+
+    if after.drop is None:
+        return before.drop is not None
+    if before.drop is None:
+        return False
+    if len(before.drops) != len(after.drops) or not before.drops:
+        return after.drop.low > before.drop.high
+    apart = np.asarray(after.drops, np.float64) - np.asarray(before.drops, np.float64)
+    apart = apart[np.isfinite(apart)]
+    if len(apart) < 2:
+        return after.drop.value > before.drop.value
+    error = float(apart.std(ddof=1)) / math.sqrt(len(apart))
+    return float(apart.mean()) > quantile(len(apart)) * error
+
+
+def _report(
+    found: Trained,
+    goals: Sequence[Goal],
+    reference: Reference,
+    drops: tuple[Sequence[Drop], Sequence[Drop]],
+    accepted: bool,
+) -> RecoveryReport:
+    curve = tuple(
+        CurvePoint(p.step, None if math.isnan(p.training) else p.training, p.selection) for p in found.curve
+    )
+    outputs = tuple(
+        RecoveredOutput(one.name, one.kind, interval(one.drop), interval(two.drop))
+        for one, two in zip(*drops, strict=True)
+    )
+    return RecoveryReport(
+        goals=tuple(goal.value for goal in goals),
+        tensors=found.trained[0],
+        weights=found.trained[1],
+        samples=len(reference.training),
+        selection=len(reference.selection),
+        steps=found.pace.steps,
+        batch=found.pace.batch,
+        rate=found.pace.rate,
+        best=found.best,
+        accepted=accepted,
+        together=found.together,
+        seconds=found.seconds,
+        curve=curve,
+        outputs=outputs,
+        versions=dict(found.versions),
+    )
