@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
-from graphprune.autograd.differentiable import Differentiable
+from graphprune.autograd.differentiable import Differentiable, Gates
 from graphprune.errors import ArgumentError, DataError
 from graphprune.ops.torch.call import Tensor
 
@@ -15,7 +15,9 @@ Loss = Callable[[Mapping[str, Tensor]], Tensor]
 Batch = Mapping[str, Tensor]
 
 
-def gradients(net: Differentiable, feeds: Batch, loss: Loss, names: Iterable[str]) -> dict[str, Tensor]:
+def gradients(
+    net: Differentiable, feeds: Batch, loss: Loss, names: Iterable[str], gates: Gates | None = None
+) -> dict[str, Tensor]:
     """The gradient of a loss in parameters, inputs or any other values of the main graph.
 
     Args:
@@ -23,6 +25,7 @@ def gradients(net: Differentiable, feeds: Batch, loss: Loss, names: Iterable[str
         feeds: inputs by name.
         loss: of the model's outputs.
         names: of floating values; parameters need not be trainable.
+        gates: as in `Differentiable.run`.
 
     Raises:
         DataError: there is no such value, or it is not made of floating numbers.
@@ -31,9 +34,8 @@ def gradients(net: Differentiable, feeds: Batch, loss: Loss, names: Iterable[str
     parameters = {name: _leaf(net.parameters[name]) for name in wanted if name in net.parameters}
     inner = [name for name in wanted if name not in parameters]
     taps = [name for name in inner if name not in net.outputs]
-    found = net.run(
-        feeds, [*net.outputs, *taps], parameters=parameters, gates=dict.fromkeys(inner, _differentiable)
-    )
+    hooks = {**(gates or {}), **dict.fromkeys(inner, _differentiable)}
+    found = net.run(feeds, [*net.outputs, *taps], parameters=parameters, gates=hooks)
     for name in inner:
         if not found[name].requires_grad:
             raise DataError(f"the value {name!r} is not made of floating numbers", "name another value")

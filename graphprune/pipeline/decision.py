@@ -135,7 +135,9 @@ class Decision:
         if scoring.criterion.measures and not scoring.criterion.optional:
             context.require_calibration(what)
         collect = partial(context.collect, now.model, what=what) if context.calibration else None
-        found = score(now, groups, scoring, self.kinds, collect, context.warn)
+        gradients = scoring.criterion.gradients
+        differentiate = context.differentiation(what).of_groups if gradients else None
+        found = score(now, groups, scoring, self.kinds, collect, context.warn, differentiate)
         order = found
         if item.counts != ("unit",):
             order = per_cost(found, joint_costs(self.analysis, self.cost, self.groups, item.counts))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from graphprune.axes import Analysis, Options
     from graphprune.ir.shapes import Sizes
+    from graphprune.pipeline.differentiating import Differentiation
     from graphprune.pipeline.ratios import Ratio
     from graphprune.pipeline.reference import Reference
     from graphprune.pipeline.report import RecoveryReport
@@ -100,6 +101,16 @@ class Context:
         """
         self.require_calibration(what or "this pass")
         return self.collector.collect(model, self.calibration, wanted, self.run)
+
+    def differentiation(self, what: str) -> Differentiation:
+        """What measures gradients on the calibration data; `what` is said to need torch where it is missing.
+
+        Raises:
+            ArgumentError: torch is not installed.
+        """
+        from graphprune.pipeline.differentiating import differentiation
+
+        return differentiation(what, self.calibration, self.shapes, self.run)
 
     def require_calibration(self, what: str, otherwise: str = "") -> None:
         """Say that something needs calibration data, and what to do without.

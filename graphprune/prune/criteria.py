@@ -27,6 +27,7 @@ from graphprune.prune.criterion import (
 )
 from graphprune.prune.dual import RowSheet
 from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
+from graphprune.prune.gradient_criteria import GRADIENT_CRITERIA
 from graphprune.prune.saliency import Weights, batch_norm_slices, fpgm, lamp, norm, per_unit, scored_slices
 from graphprune.prune.shrink import damping_of, inverted, varying
 from graphprune.prune.surgeon import CHUNK, ColumnSheet, Sheet, alike, eliminate
@@ -323,4 +324,5 @@ CRITERIA: dict[str, Criterion] = {
     "obs": Criterion(_obs, "error that removal adds once the rest makes up for it", moments, "none"),
     "minitron": Criterion(by_sink(_minitron), "mean |x| over positions (Minitron)", inputs),
     "cfsp": cfsp(),
+    **GRADIENT_CRITERIA,
 }

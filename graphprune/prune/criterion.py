@@ -12,6 +12,7 @@ from graphprune.axes.kinds import Kind
 from graphprune.errors import ModelError
 from graphprune.ir.arrays import Doubles
 from graphprune.prune.evidence import Output, Sink, SiteIndex, joined
+from graphprune.prune.gradients import Gradients, Reading
 from graphprune.prune.normalise import Normaliser
 from graphprune.prune.saliency import Weights
 from graphprune.statistics.measures import Statistics, Wanted
@@ -29,6 +30,7 @@ class Evidence:
         damping: share of a Gram's mean diagonal that is added to it before it is inverted; None for what its
             rows are good for.
         seed: of everything random.
+        gradients: what the criterion reads of them.
     """
 
     places: SiteIndex
@@ -37,6 +39,7 @@ class Evidence:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     damping: float | None = None
     seed: int = 0
+    gradients: Gradients = field(default_factory=Gradients)
 
 
 Score = Callable[[Group, Evidence], "Doubles | None"]
@@ -125,6 +128,7 @@ class Criterion:
         normaliser: what makes scores of different Groups comparable, unless the user says `normalise=`.
         higher: whether Units of higher scores stay; those of lower scores otherwise.
         optional: whether it also scores without calibration data, as far as weights say.
+        gradients: what it must know of them; that needs torch.
     """
 
     score: Score
@@ -133,15 +137,17 @@ class Criterion:
     normaliser: Normaliser = "mean"
     higher: bool = True
     optional: bool = False
+    gradients: tuple[Reading, ...] = ()
 
     def __str__(self) -> str:
         needs = "; needs calibration data" if self.measures and not self.optional else ""
+        needs += "; needs torch" if self.gradients else ""
         return f"{self.about or 'no description'}{needs}{'' if self.higher else '; lower scores stay'}"
 
     @property
     def measures(self) -> bool:
         """Whether it reads calibration data."""
-        return self.needs is not nothing
+        return self.needs is not nothing or not all(reading.blind for reading in self.gradients)
 
     def wanted(self, groups: tuple[Group, ...], places: SiteIndex) -> Wanted:
         """Everything that it must know to score these Groups."""

@@ -151,7 +151,7 @@ def norm(power: int) -> Callable[[Group, Weights], Scores]:
 
     def score(group: Group, weights: Weights) -> Scores:
         parts = []
-        for touched in _once(scored_slices(group)):
+        for touched in once(scored_slices(group)):
             slots = weights.slot_sums(touched, power)
             factor = batch_norm_factor(touched)
             total = per_unit(group, touched, slots if factor is None else slots * factor**power)
@@ -161,7 +161,7 @@ def norm(power: int) -> Callable[[Group, Weights], Scores]:
     return score
 
 
-def _once(slices: tuple[Slice, ...]) -> list[Slice]:
+def once(slices: tuple[Slice, ...]) -> list[Slice]:
     """The same slots of an initializer once: magnitude does not grow with the number of uses."""
     seen: dict[tuple[ir.Value, int, bytes], Slice] = {}
     for touched in slices:
@@ -181,7 +181,7 @@ def relative(group: Group, parts: list[Scores]) -> Scores:
 def lamp(group: Group, weights: Weights) -> Scores:
     """w^2_(i) / sum_{j >= i} w^2_(j) in ascending order (LAMP, eq. 1, on Units)."""
     squares = np.zeros(group.size)
-    for touched in _once(scored_slices(group)):
+    for touched in once(scored_slices(group)):
         squares += per_unit(group, touched, weights.slot_sums(touched, 2))
     order = np.argsort(squares, kind="stable")
     tail = np.cumsum(squares[order][::-1])[::-1]
@@ -192,7 +192,7 @@ def lamp(group: Group, weights: Weights) -> Scores:
 
 def fpgm(group: Group, weights: Weights) -> Scores:
     """Sum of distances to all other Units of a weight; the most replaceable scores least (FPGM, eq. 4)."""
-    return relative(group, [_distances(group, touched, weights) for touched in _once(scored_slices(group))])
+    return relative(group, [_distances(group, touched, weights) for touched in once(scored_slices(group))])
 
 
 def _distances(group: Group, touched: Slice, weights: Weights) -> Scores:

@@ -16,11 +16,13 @@ from graphprune.ir.names import quote
 from graphprune.prune.criteria import CRITERIA
 from graphprune.prune.criterion import Criterion, Evidence, not_finite
 from graphprune.prune.evidence import SiteIndex
+from graphprune.prune.gradients import Gradients, Reading
 from graphprune.prune.normalise import Normaliser, normalised
 from graphprune.prune.saliency import Weights
 from graphprune.statistics.measures import Statistics, Wanted
 
 FALLBACK = "l2"
+Differentiate = Callable[[Analysis, tuple[Group, ...], tuple[Reading, ...]], Gradients]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def score(
     kinds: Mapping[str, Kind],
     collect: Callable[[Wanted], Statistics] | None,
     warn: Callable[[str], None],
+    differentiate: Differentiate | None = None,
 ) -> dict[str, Scores]:
     """One number per Unit of each Group; higher = keep.
 
@@ -62,6 +65,7 @@ def score(
         kinds: what the Units of each Group are, by its id.
         collect: measures on calibration data; None where there is none, and the criterion does without.
         warn: told which Groups fell back to weights.
+        differentiate: measures gradients; None where the criterion reads none.
 
     Raises:
         ArgumentError: bn-scale without data for a Group whose scale was folded away.
@@ -70,14 +74,16 @@ def score(
     places, criterion = SiteIndex(analysis), scoring.criterion
     wanted = Wanted() if collect is None else criterion.wanted(groups, places)
     statistics = Statistics() if collect is None or wanted.empty else collect(wanted)
-    evidence = Evidence(places, statistics, Weights(analysis), kinds, seed=scoring.seed)
+    gradients = differentiate(analysis, groups, criterion.gradients) if differentiate else Gradients()
+    evidence = Evidence(places, statistics, Weights(analysis), kinds, seed=scoring.seed, gradients=gradients)
+    by_weights = wanted.empty and not criterion.gradients
     found: dict[str, Scores] = {}
     still: list[Group] = []
     for group in groups:
         values = criterion.score(group, evidence)
         if values is not None and not np.isfinite(values).all():
-            raise _unranked(group, wanted)
-        if values is not None and (wanted.empty or values.any()):
+            raise _unranked(group, by_weights)
+        if values is not None and (by_weights or values.any()):
             found[group.id] = values
         elif places.sinks(group):
             still.append(group)
@@ -96,9 +102,9 @@ def score(
     return {name: sign * normalised(values, scoring.normaliser) for name, values in found.items()}
 
 
-def _unranked(group: Group, wanted: Wanted) -> ModelError:
+def _unranked(group: Group, by_weights: bool) -> ModelError:
     """The error of scores that are not finite."""
-    if not wanted.empty:
+    if not by_weights:
         return not_finite(f"group {quote(group.id)}")
     return ModelError(
         f"the weights of group '{group.id}' are not all finite, so they cannot be ranked",
@@ -111,7 +117,7 @@ def _by_norm(group: Group, scoring: Scoring, evidence: Evidence) -> Scores:
     values = CRITERIA[FALLBACK].score(group, evidence)
     assert values is not None
     if not np.isfinite(values).all():
-        raise _unranked(group, Wanted())
+        raise _unranked(group, by_weights=True)
     return values if scoring.criterion.higher else values.max() + values.min() - values
 
 
@@ -125,10 +131,15 @@ def score_groups(
         ModelError: a score is not finite, because a weight is not.
     """
     known = CRITERIA.get(criterion)
-    if known is None or (known.measures and not known.optional):
-        alone = [name for name, each in CRITERIA.items() if each.optional or not each.measures]
+    if known is None or not _alone(known):
+        alone = [name for name, each in CRITERIA.items() if _alone(each)]
         raise ArgumentError(
             f"criterion: '{criterion}' cannot score by weights alone", f"known: {', '.join(alone)}"
         )
     how = Scoring(criterion, known, "none", seed)
     return score(analysis, groups, how, {}, None, lambda line: None)
+
+
+def _alone(criterion: Criterion) -> bool:
+    """Whether weights are enough."""
+    return not criterion.gradients and (criterion.optional or not criterion.measures)
