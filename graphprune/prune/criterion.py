@@ -140,8 +140,9 @@ class Criterion:
     gradients: tuple[Reading, ...] = ()
 
     def __str__(self) -> str:
-        needs = "; needs calibration data" if self.measures and not self.optional else ""
-        needs += "; needs torch" if self.gradients else ""
+        data = ["calibration data"] if self.measures and not self.optional else []
+        needed = " and ".join([*data, "torch"] if self.gradients else data)
+        needs = f"; needs {needed}" if needed else ""
         return f"{self.about or 'no description'}{needs}{'' if self.higher else '; lower scores stay'}"
 
     @property

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import graphprune
 from graphprune.axes import Analysis
 from graphprune.axes.kinds import kinds
 from graphprune.pipeline.differentiating import Differentiation
 from graphprune.prune.criteria import CRITERIA
 from graphprune.prune.scoring import Scoring, score
 from graphprune.run import Run
+from tests.autograd.nets import DIGITS
 from tests.axes.claims import sketch
 
 pytestmark = pytest.mark.zoo
@@ -39,6 +43,12 @@ def scored(analysis: Analysis, criterion: str, x: Array | None = X) -> Array:
     groups = analysis.prunable
     found = score(analysis, groups, how, kinds(analysis), None, pytest.fail, measure)
     return found[groups[0].id]
+
+
+def compiled(folder: Path, criterion: str) -> graphprune.Report:
+    text = f"prune(ratio=0.3, criterion={criterion}, repair=none)"
+    given = {"image": drawn(8, 1, 28, 28, seed=0)}
+    return graphprune.compile(DIGITS, text, folder / "small.onnx", calibration=given).report
 
 
 def slopes(u: Array, w: Array, temperature: float = 1.0, labels: str = "own") -> list[tuple[Array, Array]]:
@@ -148,3 +158,35 @@ def test_hessian_of_a_layer_is_right_in_the_mean() -> None:
     wanted = per_unit((U**2 * diagonal[0] / 2, W**2 * diagonal[1] / 2))
     found = scored(net(), "hessian", np.tile(X, (400, 1)))
     np.testing.assert_allclose(found, wanted, atol=0.1 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "fisher", "synflow"])
+def test_a_compile_cuts_by_them_and_proves_it(criterion: str, tmp_path: Path) -> None:
+    report = compiled(tmp_path, criterion)
+    (step,) = report.passes
+    assert step.proof.ok and not step.warnings
+    assert any(group.kept < group.width for group in step.groups)
+
+
+def test_the_loss_of_a_language_model_is_of_the_tokens_that_follow() -> None:
+    import torch
+
+    from graphprune.autograd.likelihood import Likelihood
+
+    text = "(int64[n,t] ids) => (float[n,t,7] y) { e = Gather(table, ids)\n y = MatMul(e, w) }"
+    model = sketch(text, table=(7, 4), w=(4, 7)).model
+    feeds = {"ids": np.array([[1, 5, 2]]), "attention_mask": np.array([[1, 1, 0]])}
+    y = drawn(1, 3, 7, seed=9).astype(np.float64)
+    found = Likelihood.of(model).loss(feeds, (0,))({"y": torch.from_numpy(y)})
+    assert float(found) == pytest.approx(np.log(np.exp(y[0, 0]).sum()) - y[0, 0, 5])
+
+
+def test_scores_are_judged_by_their_own_decisions() -> None:
+    import torch
+
+    from graphprune.autograd.likelihood import Likelihood
+
+    model = sketch("(float[n,4] x) => (float[n,2] p) { y = MatMul(x, w)\n p = Sigmoid(y) }", w=(4, 2)).model
+    p = torch.tensor([[0.8, 0.1]], dtype=torch.float64)
+    found = Likelihood.of(model).loss({}, (0,))({"p": p})
+    assert float(found) == pytest.approx(-(np.log(0.8) + np.log(0.9)) / 2)
