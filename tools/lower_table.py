@@ -1,11 +1,12 @@
-"""Measures the examples of all rules and enters this machine's cells into the table: ``python -m
-tools.lower_table``.
+"""Measures the examples of rules and enters this machine's cells into the table: ``python -m
+tools.lower_table [RULE...]``, by default of all rules.
 
 Run it once for every ONNX Runtime that is supported, oldest and newest at least, on a quiet machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from graphprune.ir.normalise import normalise
 from graphprune.ir.shapes import infer
 from graphprune.lowering.engine import apply
 from graphprune.lowering.rule import Rule
-from graphprune.lowering.rules import RULES
+from graphprune.lowering.rules import BY_NAME
 from graphprune.lowering.table import FILE, here
 from graphprune.ops import record_of
 from graphprune.runtime.latency import Subject, measure
@@ -44,6 +45,8 @@ def example(rule: Rule) -> ir.Model:
         "more": random.uniform(0.05, 1.95, (32, 1, 1)),
         "matrix": random.standard_normal((28, 32)),
         "b": random.standard_normal(32),
+        **_squeezing(random, 88, ""),
+        **_squeezing(random, 96, "96"),
     }
     used = {name: array for name, array in weights.items() if _reads(rule.example, name)}
     weighted = "".join(f", float[{_dims(array)}] {name}" for name, array in used.items())
@@ -58,6 +61,17 @@ def example(rule: Rule) -> ir.Model:
     del proto.graph.input[1:]
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, None))
     return ir.from_proto(proto)
+
+
+def _squeezing(random: np.random.Generator, width: int, suffix: str) -> dict[str, np.ndarray]:
+    """1×1 convolutions that widen, squeeze, excite and narrow again."""
+    shapes = {
+        "open": (width, 32),
+        "down": (width // 4, width),
+        "up": (width, width // 4),
+        "close": (32, width),
+    }
+    return {f"{name}{suffix}": 0.1 * random.standard_normal((*shape, 1, 1)) for name, shape in shapes.items()}
 
 
 def _dims(array: np.ndarray) -> str:
@@ -88,11 +102,15 @@ def cell(rule: Rule) -> tuple[float, float]:
 
 def main() -> None:
     """Measure, and write the table with this machine's cells in it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rules", nargs="*", choices=[[], *BY_NAME], metavar="RULE")
+    wanted = parser.parse_args().rules or list(BY_NAME)
     stored = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {"cells": {}}
-    stored["cells"][here()] = {}
-    for rule in RULES:
-        stored["cells"][here()][rule.name] = cell(rule)
-        print(here(), rule.name, *stored["cells"][here()][rule.name], flush=True)
+    known = stored["cells"].get(here(), {})
+    for name in wanted:
+        known[name] = cell(BY_NAME[name])
+        print(here(), name, *known[name], flush=True)
+    stored["cells"][here()] = {name: known[name] for name in BY_NAME if name in known}
     PATH.write_text(written(stored["cells"]), encoding="utf-8")
 
 

@@ -15,6 +15,8 @@ from graphprune.ir.nodes import input_of, is_constant
 from graphprune.ir.shapes import Sizes
 
 Attribute = ir.Attr | int | float | str
+Dims = tuple[tuple[int, int], ...]
+"""Sizes at the two points that `ir.shapes` infers them for."""
 
 
 @dataclass(frozen=True)
@@ -145,24 +147,34 @@ class Writer:
         op: str,
         *inputs: ir.Value | None,
         like: ir.Value | None = None,
+        dims: Dims | None = None,
+        dtype: ir.DataType | None = None,
         attributes: Mapping[str, Attribute] | None = None,
     ) -> ir.Value:
-        """The result of a new node, of the shape of `like`, by default of what is replaced."""
+        """The result of a new node: of these sizes, or those of `like`, by default of what is replaced."""
         name = self.names.fresh(f"{op.lower()}_")
         stored = [_stored(name, content) for name, content in (attributes or {}).items()]
         node = ir.Node("", op, inputs, stored, num_outputs=1, name=name)
         out, model = node.outputs[0], like or self.at.outputs[0]
         out.name, out.type = name, self.at.outputs[0].type or ir.TensorType(self.dtype)
-        out.shape = model.shape
-        self.scene.sizes.shapes[out] = self.scene.sizes.shapes.get(model)
+        if dtype is not None:
+            out.type = ir.TensorType(dtype)
+        out.shape = model.shape if dims is None else ir.Shape([a if a == b else None for a, b in dims])
+        self.scene.sizes.shapes[out] = self.scene.sizes.shapes.get(model) if dims is None else dims
         self.scene.graph.insert_before(self.at, node)
         self.made.append(node)
         return out
 
     def constant(self, content: Array | float, dtype: ir.DataType | None = None) -> ir.Value:
         """A new initializer, in the type of the pattern."""
-        kind = (dtype or self.dtype).numpy()
-        value = initializer(self.scene.graph, self.names.fresh("c"), np.asarray(content).astype(kind))
+        return self._stored(np.asarray(content).astype((dtype or self.dtype).numpy()))
+
+    def whole(self, *content: int) -> ir.Value:
+        """A new initializer of whole numbers, for shapes and axes."""
+        return self._stored(np.array(content, np.int64))
+
+    def _stored(self, content: Array) -> ir.Value:
+        value = initializer(self.scene.graph, self.names.fresh("c"), content)
         shape = value.const_value.shape.numpy() if value.const_value is not None else ()
         self.scene.sizes.shapes[value] = tuple((d, d) for d in shape)
         return value

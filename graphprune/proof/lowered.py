@@ -37,6 +37,8 @@ STEPS = 16
 """Steps of a format by which two orders of rounding may lie apart, where that is more than the tolerance."""
 SPARSE = 101
 """One of so many elements is a number that is none, as it spreads over all that a product makes."""
+MANY = 1e3
+"""Times the largest ordinary number from which on a number comes of the large ones that were fed."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -371,10 +373,13 @@ def _error(one: Sequence[Array], two: Sequence[Array]) -> float:
         finite = np.isfinite(x)
         if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
             return np.inf
-        # Of the second run's large numbers only their own size says what rounding may do to them.
-        scale = scale or float(np.abs(x[finite]).max(initial=0.0)) or 1.0
+        x, y = x[finite], y[finite]
+        size = np.maximum(np.abs(x), np.where(np.isfinite(y), np.abs(y), 0))
+        scale = scale or float(np.abs(x).max(initial=0.0)) or 1.0
+        # What large numbers leave where they cancel is their rounding: the largest says what that may be.
+        size = np.where(size > MANY * scale, size.max(initial=0.0), np.maximum(scale, np.abs(x)))
         with np.errstate(over="ignore", invalid="ignore"):
-            gaps = np.abs(x[finite] - y[finite]) / np.maximum(scale, np.abs(x[finite]))
+            gaps = np.abs(x - y) / size
         worst = max(worst, float(gaps.max(initial=0.0)))
     return worst
 

@@ -142,11 +142,41 @@ def folded_anyway(net: Net, x: str) -> str:
     return net.conv(net.norm(net.conv(x)), kernel=1)
 
 
+def pooled_in_blocks(net: Net, x: str) -> str:
+    """The mean of channels that fill a block stays in the layout; the product is one position."""
+    mean = net.op("GlobalAveragePool", net.conv(x, rows=16))
+    return net.conv(net.op("Relu", mean), 8, 16, kernel=1)
+
+
+def pooled_and_read(net: Net, x: str) -> str:
+    """Something else reads the mean."""
+    mean = net.op("GlobalAveragePool", x)
+    return net.op("Mul", mean, net.op("Sigmoid", net.conv(mean, kernel=1)))
+
+
+def gated_and_activated(net: Net, x: str) -> str:
+    """ONNX Runtime makes the activation a part of the convolution."""
+    gate = net.op("Sigmoid", net.op("GlobalMaxPool", x))
+    return net.op("Relu", net.conv(net.op("Mul", x, gate), kernel=1))
+
+
+def gated_into_many(net: Net, x: str) -> str:
+    """The weight is larger than what it is multiplied with."""
+    gate = net.op("Sigmoid", net.op("GlobalMaxPool", x))
+    return net.conv(net.op("Mul", x, gate), 32, kernel=1)
+
+
+def gated_before_padding(net: Net, x: str) -> str:
+    """A convolution of several positions."""
+    return net.conv(net.op("Mul", x, net.op("GlobalMaxPool", x)))
+
+
 REFUSED: tuple[Body, ...] = (
     folded_anyway,
     other_bounds, of_another, read_twice, an_output, captured, larger_constant, zero_slope, steep_slope,
     shift_before_padding, shared_weight, along_the_width, norm_in_training, out_of_order, not_all,
-    other_weights, parts_swapped, by_a_calculated,
+    other_weights, parts_swapped, by_a_calculated, pooled_in_blocks, pooled_and_read, gated_and_activated,
+    gated_into_many, gated_before_padding,
 )  # fmt: skip
 
 
@@ -217,6 +247,27 @@ def test_the_second_proof_sees_a_kink_out_of_place() -> None:
     model = one.model(one.op("Tanh", one.clip("x", 0, 6)))
     changed = two.model(two.op("Tanh", two.clip("x", 0, 5.9)))
     assert not prove_lowered(model, changed, {"x": SHAPE}).ok
+
+
+def test_the_second_proof_sees_what_only_large_numbers_show() -> None:
+    one, two = Net(13, "float", SHAPE), Net(13, "float", SHAPE)
+    model = one.model(one.op("Tanh", one.op("Relu", "x")))
+    clipped = two.op("Clip", "x", two.number(0), two.number(1e25), out="v0")
+    changed = two.model(two.op("Tanh", clipped, out="v1"))
+    assert prove_lowered(model, changed, {"x": SHAPE}).wrong == ("v0",)
+
+
+def test_large_numbers_that_cancel_are_no_difference() -> None:
+    """Three channels have the same large numbers, of which one row leaves nothing but rounding."""
+    shape = (1, 3, 5, 101)
+    net = Net(13, "float", shape)
+    weight = np.tile([0.1, 0.2, 0.3], (8, 1))
+    weight[0, 2] = -0.3
+    sums = net.op("Conv", "x", net.number(weight.reshape(8, 3, 1, 1)))
+    model = net.model(net.op("Tanh", net.op("Mul", sums, net.number([2.1]))))
+    after, uses = lowered(model, ["affine-behind"])
+    assert uses
+    assert prove_lowered(model, after, {"x": shape}).ok
 
 
 def test_equal_graphs_have_no_region() -> None:

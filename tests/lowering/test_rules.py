@@ -8,12 +8,11 @@ import pytest
 
 from graphprune.errors import ModelError
 from graphprune.ir.check import check
-from graphprune.lowering.rule import FLOATS
 from graphprune.lowering.rules import BY_NAME, RULES
 from graphprune.proof.lowered import prove_lowered
 from graphprune.runtime.session import open_session
 
-from .graphs import Body, Net, feeds, lowered, operators
+from .graphs import TYPES, Body, Net, feeds, lowered, operators
 
 SHAPE = (2, 8, 6, 6)
 
@@ -200,6 +199,32 @@ def split_concat(net: Net, x: str) -> str:
     return net.op("Sigmoid", net.op("Concat", *parts, axis=1))
 
 
+def pooled(net: Net, x: str) -> str:
+    return excited(net, net.op("Relu", net.conv(x, rows=24)), 24)[1]
+
+
+def pooled_shifted(net: Net, x: str) -> str:
+    mean = net.op("GlobalAveragePool", net.conv(x, rows=20))
+    made = net.op("Add", net.conv(mean, 6, 20, kernel=1, bias=False), net.random(1, 6, 1, 1))
+    return net.op("Sigmoid", net.op("Add", net.random(6, 1, 1), net.op("Tanh", made)))
+
+
+def excited(net: Net, x: str, width: int) -> tuple[str, str]:
+    """A value, and a number per channel of it."""
+    squeezed = net.op("Relu", net.conv(net.op("GlobalAveragePool", x), 4, width, kernel=1))
+    return x, net.op("HardSigmoid", net.conv(squeezed, width, 4, kernel=1), alpha=0.2, beta=0.5)
+
+
+def gated(net: Net, x: str) -> str:
+    product = net.op("Mul", *excited(net, net.conv(x, rows=24), 24))
+    return net.op("Add", x, net.conv(product, 8, 24, kernel=1))
+
+
+def gated_normed(net: Net, x: str) -> str:
+    product = net.op("Mul", *excited(net, net.conv(x, rows=16), 16)[::-1])
+    return net.norm(net.conv(product, 6, 16, kernel=1, bias=False), 6)
+
+
 CASES: tuple[tuple[str, Body, int], ...] = (
     ("hard-swish", hard_swish, 7),
     ("hard-swish", hard_swish_divided_first, 7),
@@ -236,6 +261,10 @@ CASES: tuple[tuple[str, Body, int], ...] = (
     ("squeeze-sinks", squeezed_second, 7),
     ("unrolled", unrolled, 7),
     ("split-concat", split_concat, 7),
+    ("pooled-gemm", pooled, 7),
+    ("pooled-gemm", pooled_shifted, 7),
+    ("gate-in-weight", gated, 7),
+    ("gate-in-weight", gated_normed, 7),
 )
 TOLERANCES = {"float": 2e-5, "float16": 1e-2, "double": 1e-9}
 
@@ -280,7 +309,7 @@ def _runs(model: ir.Model) -> bool:
 
 
 def _takes(rule: str, kind: str) -> bool:
-    return kind != "double" or BY_NAME[rule].types != FLOATS
+    return ir.DataType(TYPES[kind]) in BY_NAME[rule].types
 
 
 def _agree(before: ir.Model, after: ir.Model, tolerance: float) -> None:
@@ -315,6 +344,20 @@ def test_open_sizes_stay_open() -> None:
     feed = feeds(model, {"x": (3, 8, 5, 9)})
     one, two = (open_session(each).run(feed)["y"] for each in (model, after))
     assert np.allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("rules", [("gate-in-weight",), ("pooled-gemm", "gate-in-weight")])
+def test_gates_of_any_size(rules: tuple[str, ...]) -> None:
+    net = Net(13, "float", ("batch", 8, "height", "width"))
+    model = net.model(gated(net, "x"))
+    after, uses = lowered(model, rules)
+    assert tuple(use.rule for use in uses) == rules
+    for shape in ((1, 8, 1, 9), (3, 8, 5, 4)):
+        found = prove_lowered(model, after, {"x": shape}, 2e-5)
+        assert found.ok and not found.skipped
+        feed = feeds(model, {"x": shape})
+        one, two = (open_session(each).run(feed)["y"] for each in (model, after))
+        assert np.allclose(one, two, atol=1e-5)
 
 
 def test_the_same_graph_comes_out_again() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from graphprune.lowering.rule import Rule
-from graphprune.lowering.rules import activations, affine, gates, layout
+from graphprune.lowering.rules import activations, affine, gates, layout, pooled
 
 RULES: tuple[Rule, ...] = (
     *activations.RULES,
     *gates.RULES,
     *affine.RULES,
     *layout.RULES,
+    *pooled.RULES,
 )
 BY_NAME = {rule.name: rule for rule in RULES}
