@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -117,20 +118,34 @@ class _Factors:
         return prod(factor.size[0] for factor in label if factor.atoms is None), free
 
 
+class Clock(Protocol):
+    """Counts the nanoseconds of a run: of the dense model, and of what a cut leaves."""
+
+    @property
+    def dense(self) -> int:
+        """Of all of it."""
+
+    def left(self, kept: Kept) -> int:
+        """After a cut."""
+
+
 class CostModel:
     """Parameters, MACs and bytes of what would be left after any cut, without making it.
 
     Args:
         analysis: the analysed model.
         shapes: concrete input shapes for counting MACs.
+        clock: counts time, where that is asked for.
 
     Attributes:
         unknown: nodes whose MACs are not known; they are left out of all counts of MACs.
         inputs: shapes of inputs that MACs are counted at.
     """
 
-    def __init__(self, analysis: Analysis, shapes: Mapping[str, Sequence[int]]) -> None:
-        self._analysis = analysis
+    def __init__(
+        self, analysis: Analysis, shapes: Mapping[str, Sequence[int]], clock: Clock | None = None
+    ) -> None:
+        self._analysis, self.clock = analysis, clock
         self._factors = _Factors()
         removals = [edit for edit in analysis.edits if isinstance(edit, BranchRemoval)]
         self._owners = {node: edit.label for edit in removals for node in edit.branch.nodes}

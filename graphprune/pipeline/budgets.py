@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from graphprune.errors import PromiseError
-from graphprune.pipeline.amounts import MEASURES, What, budgets, shown
+from graphprune.pipeline.amounts import COUNTED, MEASURES, What, budgets, shown
 from graphprune.pipeline.passes import Pass
 from graphprune.pipeline.planfile import Replay
-from graphprune.pipeline.report import BudgetReport, Size
+from graphprune.pipeline.report import BudgetReport, LatencyReport, Size
 
 if TYPE_CHECKING:
     from graphprune.pipeline.manager import Step
 
 SLACK = 0.03
 """Share of the model by which less than a budget may be left without a line on it."""
+MARGIN = 0.05
+"""Share by which a latency may be beyond its budget: what a measurement cannot tell."""
 ROUNDING = 1e-9
 HINT = "--allow-short writes it all the same; cut more, or repair=none"
 
@@ -34,8 +36,23 @@ class Verdict:
     behind: str = ""
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a result takes of the time that the model as given takes.
+
+    Attributes:
+        measured: against that; None where it was not, or not on the target.
+        foreseen: the share that the last latency budget foresees.
+        whole: nanoseconds of the model as given, where a budget is a time.
+    """
+
+    measured: LatencyReport | None = None
+    foreseen: float | None = None
+    whole: int | None = None
+
+
 def judge(
-    steps: Sequence[Step], sizes: Sequence[Size], allow_short: bool
+    steps: Sequence[Step], sizes: Sequence[Size], allow_short: bool, taken: Taken | None = None
 ) -> tuple[tuple[BudgetReport, ...], tuple[str, ...]]:
     """Every budget of every pass, and a line for each that is missed or left far behind.
 
@@ -43,11 +60,14 @@ def judge(
         steps: the passes, or replays of them.
         sizes: of the model as given and after each pass; the last is what would be written.
         allow_short: whether a missed budget is a line and no error.
+        taken: the latency, where one was asked for.
 
     Raises:
         PromiseError: one is missed.
     """
-    found = [verdict for number, step in enumerate(steps) for verdict in _verdicts(number, step, sizes)]
+    found = [
+        verdict for number, step in enumerate(steps) for verdict in _verdicts(number, step, sizes, taken)
+    ]
     misses = [verdict.missed for verdict in found if verdict.missed]
     if misses and not allow_short:
         raise PromiseError("\n".join(misses), HINT)
@@ -60,8 +80,13 @@ def missed(steps: Sequence[Step], sizes: Sequence[Size]) -> bool:
     return any(each.missed for number, step in enumerate(steps) for each in _verdicts(number, step, sizes))
 
 
-def _verdicts(number: int, step: Step, sizes: Sequence[Size]) -> Iterator[Verdict]:
-    found = [_of_model(what, asked, step, sizes, number) for what, asked in _asked(step.item).items()]
+def _verdicts(
+    number: int, step: Step, sizes: Sequence[Size], taken: Taken | None = None
+) -> Iterator[Verdict]:
+    asked = _asked(step.item)
+    found = [_of_model(what, share, step, sizes, number) for what, share in asked.items() if what in COUNTED]
+    if taken is not None and "latency" in asked:
+        found += [_of_latency(asked["latency"], step, taken)]
     tight = any(not (each.missed or each.behind) for each in found)  # that one says why no more is left
     yield from (replace(each, behind="") if tight else each for each in found)
     if step.ratio is not None:
@@ -70,7 +95,29 @@ def _verdicts(number: int, step: Step, sizes: Sequence[Size]) -> Iterator[Verdic
 
 def _asked(item: Pass) -> Mapping[What, float]:
     """What a pass says by the names of its arguments, so that it cannot keep it back."""
-    return budgets(item.item if isinstance(item, Replay) else item)
+    return budgets(item_of(item))
+
+
+def item_of(item: Pass) -> Pass | None:
+    """A pass, or the one that a replay repeats, if it is installed."""
+    return item.item if isinstance(item, Replay) else item
+
+
+def _of_latency(asked: float, step: Step, taken: Taken) -> Verdict:
+    """As measured, or as foreseen for another machine; missed where all of the interval is beyond."""
+    measured = taken.measured
+    whole = 1e6 * measured.before_ms if measured else taken.whole or 1
+    share = asked if asked <= 1 else asked / whole
+    part = 1 / measured.speedup if measured else taken.foreseen or 1.0
+    least = 1 / measured.speedup_high if measured else part
+    met = least <= share * (1 + MARGIN)
+    report = BudgetReport(str(step.item), "latency", share, part, met, foreseen=taken.foreseen)
+    name = shown("latency", asked)
+    if met:
+        return Verdict(report)
+    told = "" if taken.foreseen is None or not measured else f"; {taken.foreseen:.3f} was foreseen"
+    said = f"{part:.3f} ({least:.3f} to {1 / measured.speedup_low:.3f})" if measured else f"{part:.3f}"
+    return Verdict(report, missed=f"{name} is missed: {said} of the model's latency are left{told}")
 
 
 def _of_model(what: What, asked: float, step: Step, sizes: Sequence[Size], number: int) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +23,12 @@ from graphprune.lowering.lower import lowered
 from graphprune.ops import record_of
 from graphprune.pipeline import budgets, fingerprint, measure, origin, recipe, registry, reproducer, verdict
 from graphprune.pipeline.agreement import OpenedOnce
+from graphprune.pipeline.attempt import Attempt, Attempts, Given
 from graphprune.pipeline.clock import Clock, Timings
 from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.learning import Learning
-from graphprune.pipeline.lowering import Lowering, Outcome, lower_result, rules_of
-from graphprune.pipeline.manager import Manager, Step
+from graphprune.pipeline.lowering import rules_of
+from graphprune.pipeline.manager import Step
 from graphprune.pipeline.option import path_of
 from graphprune.pipeline.order import require_order
 from graphprune.pipeline.output import copy, model_bytes, require_apart, require_free, write
@@ -43,7 +45,8 @@ from graphprune.pipeline.report import (
     WorkTime,
     installed_versions,
 )
-from graphprune.pipeline.samples import Given, Samples, with_shapes
+from graphprune.pipeline.samples import Given as Data
+from graphprune.pipeline.samples import Samples, with_shapes
 from graphprune.pipeline.settings import Files, Settings
 from graphprune.pipeline.sparse import sparse_output
 from graphprune.pipeline.unfused import is_suspect, require_unfused
@@ -71,8 +74,8 @@ class Job:
     passes: tuple[Pass, ...] = ()
     plan: PlanFile | None = None
     output: Path | None = None
-    calibration: Given = None
-    inputs: Given = None
+    calibration: Data = None
+    inputs: Data = None
     also_read: tuple[Path, ...] = ()
     report: Path | None = None
     command: str = ""
@@ -244,21 +247,11 @@ class _Compile:
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
         with self.clock.phase("report"):
             before = measure.size(dense, self.settings.shape, sizes)
-        manager = Manager(
-            self.settings,
-            self.clock,
-            samples,
-            given=before,
-            learn=Learning(dense, outputs, self.settings).reference,
-        )
-        steps = manager.run(dense, sizes, passes)
-        with self.clock.phase("report"):
-            after = [measure.size(step.model, self.settings.shape) for step in steps]
-        lowering, counted = self._lowered(dense, steps, samples, [before, *after])
-        if lowering is not None and steps:
-            steps = (*steps[:-1], replace(steps[-1], model=lowering.model))
-        agreement = self._compared(source, OpenedOnce(dense, self.settings), steps, outputs, samples)
-        return self._finish(source, dense, steps, samples, agreement, counted, lowering)
+        whole = Given(source.path or source.model, self.fixed, dense, sizes, before, self._kept)
+        attempt = self._attempted(whole, samples, passes, Learning(dense, outputs, self.settings))
+        counted = self._judged(attempt)
+        agreement = self._compared(source, OpenedOnce(dense, self.settings), attempt.steps, outputs, samples)
+        return self._finish(source, dense, attempt, samples, agreement, counted)
 
     @property
     def _copies(self) -> bool:
@@ -322,21 +315,28 @@ class _Compile:
         self.notes = (*self.notes, *lines, *verdict.gate(report, self.settings))
         return report
 
-    def _lowered(
-        self, dense: ir.Model, steps: tuple[Step, ...], samples: Samples, sizes: list[Size]
-    ) -> tuple[Outcome | None, Counted]:
-        """The result, lowered if it is to be, and the budgets; parameters and MACs count before that."""
-        outcome, written = None, sizes
-        how = rules_of(self.settings, self.job.plan) if steps or self.job.lower else None
-        if how is not None:
-            self.settings.progress(0, 0, "lower")
-            kept = set(self.defaults.weights) if self.settings.keep_initializer_inputs else set()
-            outcome = lower_result(
-                dense, steps, sizes, Lowering(samples, kept, self.settings, self.clock), how
-            )
-            written = [*sizes[:-1], replace(sizes[-1], bytes=outcome.size.bytes)]
-        found, lines = budgets.judge(steps, sizes, self.settings.allow_short)
-        return outcome, Counted(written, found, (*lines, *(outcome.warnings if outcome else ())))
+    @property
+    def _kept(self) -> frozenset[str]:
+        """Weights that lowering may not touch."""
+        return frozenset(self.defaults.weights if self.settings.keep_initializer_inputs else ())
+
+    def _attempted(
+        self, given: Given, samples: Samples, passes: Sequence[Pass], learning: Learning
+    ) -> Attempt:
+        """The passes, and the result lowered if it is to be."""
+        how = rules_of(self.settings, self.job.plan) if passes or self.job.lower else None
+        attempts = Attempts(given, samples, self.settings, self.timed, self.clock, how, learning)
+        return attempts.run(passes, self.job.plan is not None)
+
+    def _judged(self, attempt: Attempt) -> Counted:
+        """The budgets; parameters and MACs count before lowering.
+
+        Raises:
+            PromiseError: one is missed.
+        """
+        short, outcome = self.settings.allow_short, attempt.lowering
+        found, lines = budgets.judge(attempt.steps, attempt.sizes, short, attempt.taken)
+        return Counted(attempt.sizes, found, (*lines, *(outcome.warnings if outcome else ())))
 
     @property
     def _fix(self) -> Fixed:
@@ -366,20 +366,22 @@ class _Compile:
         self,
         source: Source,
         dense: ir.Model,
-        steps: tuple[Step, ...],
+        attempt: Attempt,
         samples: Samples,
         agreement: AgreementReport | None,
         counted: Counted,
-        lowering: Outcome | None,
     ) -> Result:
+        steps, lowering, solved = attempt.steps, attempt.lowering, attempt.solved
         pruned = lowering.model if lowering is not None else steps[-1].model if steps else dense
-        latency, times = self._measured(source, dense, pruned, samples, lowering)
+        if solved is not None:
+            self.timed = replace(self.timed, latency_factor=solved.factor)
+        latency, times = self._measured(source, dense, pruned, samples, attempt)
         self.settings.progress(0, 0, "save")
         with self.clock.phase("save"):
             # Last, so that whatever goes wrong before leaves nothing.
             entries = tuple(Entry(str(step.item), step.plan, step.forced) for step in steps)
             how = None if lowering is None else lowering.how
-            plan_file = made(dense, entries, self.job.pipeline, self.fixed, how)
+            plan_file = made(dense, entries, self.job.pipeline, self.fixed, how, solved)
             if self.settings.keep_initializer_inputs:
                 make_inputs(pruned, self.defaults.weights)
             origin.state(pruned, origin.of(source, plan_file) if self.settings.metadata else None)
@@ -416,18 +418,19 @@ class _Compile:
         return FileBytes(source.bytes if source.path else None, model_bytes(self.job.output, files))
 
     def _measured(
-        self, source: Source, dense: ir.Model, pruned: ir.Model, samples: Samples, lowering: Outcome | None
+        self, source: Source, dense: ir.Model, pruned: ir.Model, samples: Samples, attempt: Attempt
     ) -> tuple[LatencyReport | None, tuple[WorkTime, ...]]:
         """Against the file as it was given, and beside it against the dense model lowered like the result."""
-        if not (self.settings.bench or self.settings.time):
-            return None, ()
+        lowering, known = attempt.lowering, attempt.latency
+        if not ((self.settings.bench and known is None) or self.settings.time):
+            return known, ()
         self.settings.progress(0, 0, "bench")
         with self.clock.phase("bench"):
             like = None
-            if lowering is not None and lowering.report.uses and not self.job.lower:
+            if known is None and lowering is not None and lowering.report.uses and not self.job.lower:
                 like, _ = lowered(dense, lowering.how)
             timed = measure.Timed(source.path or source.model, self.fixed, dense, like, pruned)
-            latency, times, notes = measure.speed(timed, samples.feeds[0], self.timed)
+            latency, times, notes = measure.speed(timed, samples.feeds[0], self.timed, known)
         self.notes += notes
         return latency, times
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from graphprune.axes import Analysis, Group, analyse
-from graphprune.axes.cost import CostModel
+from graphprune.axes.cost import Clock, CostModel
 from graphprune.axes.kept import Kept
 from graphprune.axes.kinds import Kind
 from graphprune.errors import ArgumentError, PromiseError
@@ -26,7 +26,7 @@ from graphprune.prune.allocate import Cuts, counter, joint_costs, per_cost
 from graphprune.prune.choose import Budget, Choice, Rules, Shares, choose
 from graphprune.prune.curves import Curves, local_curves, probed_curves
 from graphprune.prune.plan import Plan
-from graphprune.prune.select import alignment, ladder
+from graphprune.prune.select import Ladder, alignment, ladder
 
 if TYPE_CHECKING:
     from graphprune.prune.repair import Repaired
@@ -64,7 +64,28 @@ class Decision:
     @cached_property
     def cost(self) -> CostModel:
         """Counts the model."""
-        return CostModel(self.analysis, self.context.shapes)
+        clock = None
+        if any(budget.what == "latency" for budget in self.budgets):
+            foresight, item = self.context.foresight, self.item
+            if foresight is None:
+                raise ArgumentError("latency= is solved in a compile, which measures the result")
+            none = {group.id: np.zeros(group.size) for group in self.groups}
+            clock = foresight.of(self.analysis, self.groups, self._ladders(self.groups, none, item.align))
+            if clock.unknown:
+                self.context.warn(
+                    f"the device profile knows nothing of {clock.unknown} nodes: they are taken to cost what "
+                    "others do per element"
+                )
+        return CostModel(self.analysis, self.context.shapes, clock)
+
+    def _ladders(
+        self, groups: Sequence[Group], order: Mapping[str, Scores], align: int | Literal["auto"]
+    ) -> list[Ladder]:
+        """Legal steps of each Group, lowest scores first."""
+        return [
+            ladder(number, group, order[group.id], alignment(group, align), self.item.min_keep)
+            for number, group in enumerate(groups)
+        ]
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
@@ -95,6 +116,8 @@ class Decision:
         scored = self._scored(now, cuts)
         choice, made = self._last(scored, self._curves(now, scored))
         self._require(choice)
+        if self._clock is not None:
+            self.context.foretell(self._clock.left(Kept(self.analysis, choice.cuts)))
         tell(made, self.how, self.context)
         return self._planned(choice.cuts, scored, made)
 
@@ -150,13 +173,12 @@ class Decision:
 
     def _curves(self, now: Analysis, scored: Scored) -> Curves | None:
         """What the outputs lose at every width, where that decides how much each Group gives."""
-        if not self._asks_outputs:
-            return None
         item, groups = self.item, tuple(now.group(group.id) for group in self.groups)
-        ladders = [
-            ladder(number, group, scored.order[group.id], alignment(group, item.align), item.min_keep)
-            for number, group in enumerate(groups)
-        ]
+        if not self._asks_outputs:
+            if self._clock is None:
+                return None
+            return local_curves(groups, scored.losses, scored.order)  # which widths pay, scores do not know
+        ladders = self._ladders(groups, scored.order, item.align)
         probing = Probing(now, ladders, groups, self.how, self.context)
         found = probing.probes(self.cost)
         count = sum(map(len, found.values()))
@@ -176,6 +198,11 @@ class Decision:
         if self.item.allocate == "output" and why:
             raise ArgumentError(f"allocate=output {why}", "use allocate=local")
         return self.item.allocate != "local" and not why
+
+    @property
+    def _clock(self) -> Clock | None:
+        """What counts time, if a budget asks for it."""
+        return self.cost.clock if any(budget.what == "latency" for budget in self.budgets) else None
 
     def _part(self, budget: Budget, done: float) -> Budget:
         """A first part of the way to a budget."""
@@ -205,7 +232,8 @@ class Decision:
         named = " and ".join(map(str, self.budgets))
         if self.budgets[0].what != "ratio" and not choice.missed and any(b.asked != 1 for b in self.budgets):
             verb = "is" if len(self.budgets) == 1 else "are"
-            self.context.note(f"{named} {verb} met before this pass; it removes nothing")
+            before = "before this pass" if self._clock is None else "by lowering alone"
+            self.context.note(f"{named} {verb} met {before}; it removes nothing")
             return
         raise PromiseError(*_too_small(item, self.groups))
 

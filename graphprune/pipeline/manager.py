@@ -18,7 +18,7 @@ from graphprune.ops import record_of
 from graphprune.ops.door import foreign
 from graphprune.pipeline import summary
 from graphprune.pipeline.agreement import agree
-from graphprune.pipeline.amounts import MEASURES
+from graphprune.pipeline.amounts import COUNTED
 from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
@@ -32,6 +32,7 @@ from graphprune.pipeline.unfused import require_unfused, taken_apart
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from graphprune.pipeline.foresight import Foresight
     from graphprune.pipeline.ratios import Ratio
     from graphprune.pipeline.reference import Reference
     from graphprune.prune.plan import Plan
@@ -55,6 +56,7 @@ class Step:
     narrow: Narrow = same
     ratio: Ratio | None = None
     recovery: RecoveryReport | None = None
+    foreseen: int | None = None
 
 
 class ProofError(PromiseError):
@@ -78,6 +80,8 @@ class Manager:
         samples: inputs for proofs and for passes that need data.
         given: size of the model as given, of which budgets are shares.
         learn: makes what passes that learn may learn from.
+        collector: keeps what passes measure.
+        foresight: what latency budgets are solved by.
     """
 
     settings: Settings
@@ -91,29 +95,31 @@ class Manager:
     learn: Callable[[Samples], Reference] | None = None
     settled: list[Pass] = field(default_factory=list)
     recoveries: list[RecoveryReport] = field(default_factory=list)
+    foresight: Foresight | None = None
+    foreseen: list[int] = field(default_factory=list)
 
-    def run(self, model: ir.Model, sizes: Sizes, passes: Sequence[Pass]) -> tuple[Step, ...]:
+    def run(
+        self, model: ir.Model, sizes: Sizes, passes: Sequence[Pass], done: Sequence[Step] = ()
+    ) -> tuple[Step, ...]:
         """Every pass in turn, each on the model that the one before it left.
+
+        Args:
+            model: in normal form.
+            sizes: of it.
+            passes: all of them.
+            done: what the first of them did already.
 
         Raises:
             PromiseError: a pass could not do what was asked, or a proof failed.
         """
         steps: list[Step] = []
         for at, item in enumerate(passes):
-            self.settings.progress(at, len(passes), f"pass {item}")
-            self.warnings, self.notes, self.forced = [], [], []
-            self.settled, self.recoveries = [], []
-            run = self._decided if decides(item) else self._transformed
-            step = run(item, model, sizes, at + 1 == len(passes))
-            told = dataclasses.replace(
-                step,
-                warnings=tuple(self.warnings),
-                notes=tuple(self.notes),
-                forced="; ".join(self.forced),
-                item=self.settled[-1] if self.settled else item,
-                recovery=self.recoveries[-1] if self.recoveries else None,
-            )
-            steps.append(told)
+            if at < len(done):
+                step = done[at]
+            else:
+                self.settings.progress(at, len(passes), f"pass {item}")
+                step = self._step(item, model, sizes, at + 1 == len(passes))
+            steps.append(step)
             self.samples = self.samples.without(summary.lost_inputs(model, step.model), step.narrow)
             model = step.model
             if at + 1 < len(passes):
@@ -121,9 +127,27 @@ class Manager:
                     sizes = complete(infer(model, record_of), model, record_of, self.settings.shape)
         return tuple(steps)
 
+    def _step(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
+        self.warnings, self.notes, self.forced, self.foreseen = [], [], [], []
+        self.settled, self.recoveries = [], []
+        run = self._decided if decides(item) else self._transformed
+        return dataclasses.replace(
+            run(item, model, sizes, last),
+            warnings=tuple(self.warnings),
+            notes=tuple(self.notes),
+            forced="; ".join(self.forced),
+            item=self.settled[-1] if self.settled else item,
+            recovery=self.recoveries[-1] if self.recoveries else None,
+            foreseen=self.foreseen[-1] if self.foreseen else None,
+        )
+
     def _context(self, item: Pass) -> Context:
         kept = self.settings.statistics
         self.collector = self.collector or Collector(None if kept is None else Path(kept))
+        foresight = self.foresight
+        if foresight is not None:
+            runs = dataclasses.replace(foresight.runs, feeds=self.samples.feeds[0])
+            foresight = dataclasses.replace(foresight, runs=runs)
         return Context(
             calibration=self.samples.batches,
             shapes=self.settings.shape,
@@ -132,11 +156,13 @@ class Manager:
             warn=self.warnings.append,
             note=self.notes.append,
             collector=self.collector,
-            given=_known(self.given),
+            given=_known(self.given) | ({} if foresight is None else {"latency": foresight.whole}),
             forced=self.forced.append,
             reference=self.learn(self.samples) if self.learn and item.learns else None,
             settle=self.settled.append,
             recovered=self.recoveries.append,
+            foresight=foresight,
+            foretell=self.foreseen.append,
         )
 
     def _decided(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:
@@ -313,7 +339,7 @@ def _known(size: Size | None) -> dict[str, int]:
     """What budgets are a share of, by the argument's name."""
     if size is None:
         return {}
-    found = {what: getattr(size, what) for what in MEASURES}
+    found = {what: getattr(size, what) for what in COUNTED}
     return {what: count for what, count in found.items() if count is not None}
 
 

@@ -88,10 +88,10 @@ class Timed:
 
 
 def speed(
-    timed: Timed, feed: Mapping[str, np.ndarray], settings: Settings
+    timed: Timed, feed: Mapping[str, np.ndarray], settings: Settings, known: LatencyReport | None = None
 ) -> tuple[LatencyReport | None, tuple[WorkTime, ...], tuple[str, ...]]:
-    """Latency and where the time goes, as far as they were asked for; and why one could not be measured."""
-    found = latency(timed, feed, settings) if settings.bench else None
+    """Latency, unless it is known, and where the time goes, as far as asked; why that could not be told."""
+    found = known if known is not None or not settings.bench else latency(timed, feed, settings)
     if not settings.time:
         return found, (), ()
     settings.progress(0, 0, "trace where the time goes")

@@ -10,7 +10,7 @@ from graphprune.axes import Analysis, Group, Options
 from graphprune.axes.kinds import Chosen
 from graphprune.errors import ArgumentError
 from graphprune.pipeline import criteria
-from graphprune.pipeline.amounts import MEASURES, Left, budgets
+from graphprune.pipeline.amounts import MEASURES, Left, LeftTime, budgets
 from graphprune.pipeline.bounds import require_budgets
 from graphprune.pipeline.globs import group_names, matches
 from graphprune.pipeline.passes import Context, Pass, Subject, argument
@@ -38,6 +38,9 @@ class Method(Pass):
     params: Left = argument(None, "parameters to keep: a share of the model's, or as many")
     macs: Left = argument(None, "multiply-adds to keep: a share of the model's, or as many")
     bytes: Left = argument(None, "bytes of all tensors to keep: a share of the model's, or as many")
+    latency: LeftTime = argument(
+        None, "time of a run to keep: a share of the model's, or so many ms, solved by a device profile"
+    )
     normalise: Normaliser = argument(
         "auto", "what scores of a Group are divided by; auto: the criterion's own"
     )

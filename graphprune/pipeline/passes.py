@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from graphprune.axes import Analysis, Options
     from graphprune.ir.shapes import Sizes
     from graphprune.pipeline.differentiating import Differentiation
+    from graphprune.pipeline.foresight import Foresight
     from graphprune.pipeline.ratios import Ratio
     from graphprune.pipeline.reference import Reference
     from graphprune.pipeline.report import RecoveryReport
@@ -73,6 +74,8 @@ class Context:
         reference: the dense model and samples to learn from, for a pass that `learns`.
         settle: called with the pass that repeats this one, where it found some of its arguments itself.
         recovered: called with what a training came to.
+        foresight: what a latency budget is solved by; None where no pass has one.
+        foretell: called with the nanoseconds that are foreseen for what a pass leaves.
     """
 
     calibration: tuple[Feed, ...] = ()
@@ -87,6 +90,8 @@ class Context:
     reference: Reference | None = None
     settle: Callable[[Pass], None] = lambda item: None
     recovered: Callable[[RecoveryReport], None] = lambda report: None
+    foresight: Foresight | None = None
+    foretell: Callable[[int], None] = lambda nanoseconds: None
 
     @property
     def seed(self) -> int:

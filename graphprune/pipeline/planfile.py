@@ -3,8 +3,9 @@
 Keys: `format`, `version`, `pipeline` (text), `fixed` (inputs that became constants), `structure` and
 `weights` (hashes of the normalised source model), `passes` (one entry per pass: `pass` text, `plan`, null
 where the pass made none, and `forced`: why its budget is left far behind), `lowering` (the target, the hash
-of the table and the rules that lowered the result, null where it was not lowered) and `versions`. Tensors
-that a plan replaces, masks or adds lie in a safetensors file beside, keyed `<number of the
+of the table and the rules that lowered the result, null where it was not lowered), `latency` (hash of the
+device profile and factor that a latency budget was solved by, null where there was none) and `versions`.
+Tensors that a plan replaces, masks or adds lie in a safetensors file beside, keyed `<number of the
 pass>/replaced/<name>`, `.../masks/<name>` or `.../biases/<name>`.
 """
 
@@ -55,6 +56,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Solved:
+    """What latency budgets were solved by: a device profile, and by which measurements are apart from it."""
+
+    profile: str
+    factor: float
+
+
+@dataclass(frozen=True)
 class PlanFile(Shown):
     """The decisions of a compile."""
 
@@ -65,6 +74,7 @@ class PlanFile(Shown):
     versions: Mapping[str, str]
     fixed: Mapping[str, object] = field(default_factory=dict)
     lowering: Rules | None = None
+    latency: Solved | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The content of plan.json."""
@@ -77,6 +87,7 @@ class PlanFile(Shown):
             "weights": self.weights,
             "passes": [_entry_json(entry) for entry in self.entries],
             "lowering": None if self.lowering is None else plain(self.lowering),
+            "latency": None if self.latency is None else plain(self.latency),
             "versions": dict(self.versions),
         }
 
@@ -217,10 +228,12 @@ def made(
     pipeline: str,
     fixed: Fixed,
     lowering: Rules | None = None,
+    latency: Solved | None = None,
 ) -> PlanFile:
     """The plan file of a compile of a normalised model."""
     structure, weights = fingerprint.structure(source), fingerprint.weights(source)
-    return PlanFile(pipeline, structure, weights, entries, installed_versions(), as_lists(fixed), lowering)
+    versions = installed_versions()
+    return PlanFile(pipeline, structure, weights, entries, versions, as_lists(fixed), lowering, latency)
 
 
 def _entry_json(entry: Entry) -> Json:
@@ -277,7 +290,15 @@ def _parse(document: Document, tensors: Mapping[str, np.ndarray]) -> PlanFile:
         versions={name: versions.one(name, str) for name in versions.content},
         fixed=Contents().value(f"'fixed' in {document.where}", fixed),
         lowering=_lowering(document),
+        latency=_latency(document),
     )
+
+
+def _latency(document: Document) -> Solved | None:
+    if document.content.get("latency") is None:
+        return None
+    stored = document.part("latency")
+    return Solved(stored.one("profile", str), stored.one("factor", float))
 
 
 def _lowering(document: Document) -> Rules | None:

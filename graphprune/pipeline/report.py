@@ -342,7 +342,8 @@ class WorkTime:
 class BudgetReport:
     """A budget of a pass: the share of the model as given that was to be left, and the one that is.
 
-    `of` is what a ratio is a share of, such as Units.
+    `of` is what a ratio is a share of, such as Units; `foreseen` what a device profile said would be left of
+    the latency.
     """
 
     item: str
@@ -351,6 +352,7 @@ class BudgetReport:
     left: float
     met: bool
     of: str = ""
+    foreseen: float | None = None
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,20 @@ class Settings(Lowering, Choosing, Gating):
         found=False,
     )
     allow_short: bool = option(False, Flag(), "Write a model that misses its budget.")
+    device_profile: str | os.PathLike[str] | None = option(
+        None,
+        File("FILE.json"),
+        "What nodes cost on the target, as `profile` wrote it; latency= is solved by it.",
+        usage="without it this machine is measured",
+        found=False,
+    )
+    latency_factor: float | None = option(
+        None,
+        Number(),
+        "By which measurements and the device profile are apart, as an earlier compile found; "
+        "latency= is then solved once.",
+        rare=True,
+    )
     lower: bool = option(
         True,
         Flag(),

@@ -13,7 +13,7 @@ from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
 from graphprune.ir.arrays import Scores
 
-Cost = Literal["unit", "params", "macs", "bytes"]
+Cost = Literal["unit", "params", "macs", "bytes", "latency"]
 Per = Literal["budget", "unit", "params", "macs"]
 """A cost, or the one that the budget of a pass counts."""
 Cuts = dict[str, tuple[int, ...]]
@@ -38,15 +38,20 @@ def costs(analysis: Analysis, model: CostModel, groups: Sequence[Group], per: Co
         return {group.id: 1.0 for group in groups}
     numbers = {group.id: number for number, group in enumerate(analysis.groups)}
     found = {}
+    count, dense = counter(model, per) if per == "latency" else (None, 0)
     for group in groups:
         gone = group.size // 2  # none of a single Unit, which costs the least there is
-        saved = model.saved(numbers[group.id], range(group.size - gone))
-        found[group.id] = max(1.0, saved[1 if per == "macs" else 0] / max(1, gone))
+        stays = range(group.size - gone)
+        if count is not None:
+            saved = dense - count(Kept(analysis, {group.id: stays}))
+        else:
+            saved = model.saved(numbers[group.id], stays)[1 if per == "macs" else 0]
+        found[group.id] = max(1.0, saved / max(1, gone))
     return found
 
 
 def counter(model: CostModel, what: str) -> tuple[Callable[[Kept], int], int]:
-    """A count of what is left after a cut, and of the dense model.
+    """A count of what is left after a cut, and of the dense model; of latency in nanoseconds, as foreseen.
 
     Raises:
         ModelError: multiply-adds are to be counted, and those of some node are not known.
@@ -55,6 +60,9 @@ def counter(model: CostModel, what: str) -> tuple[Callable[[Kept], int], int]:
         return model.params, model.dense_params
     if what == "bytes":
         return model.bytes, model.dense_bytes
+    if what == "latency":
+        assert model.clock is not None
+        return model.clock.left, model.clock.dense
     model.require_macs()
     return model.macs, model.dense_macs
 

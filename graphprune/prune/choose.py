@@ -19,9 +19,10 @@ from graphprune.prune.finer import SLACK, CostRoom, Gone, Landed, Landing, Steps
 from graphprune.prune.select import Ladder, Order, Scope, alignment, in_order, ladder, take_ratio, take_until
 from graphprune.prune.widths import Allocation, Widths
 
-What = Literal["ratio", "params", "macs", "bytes"]
+What = Literal["ratio", "params", "macs", "bytes", "latency"]
 BYTES = 4
 """Of a parameter that repair adds; what is wider is found when the result is built."""
+MILLISECOND = 1e6
 Shares = Callable[[float], Mapping[str, float]]
 """Share to remove of each Group, at a share to remove of all of them."""
 
@@ -32,7 +33,7 @@ class Budget:
 
     Attributes:
         what: `ratio`, or what is counted.
-        asked: a share up to 1, an amount above.
+        asked: a share up to 1, an amount above; of latency in nanoseconds.
         whole: what a share is one of; None: the model at hand.
     """
 
@@ -41,6 +42,8 @@ class Budget:
     whole: int | None = None
 
     def __str__(self) -> str:
+        if self.what == "latency" and self.asked > 1:
+            return f"latency={self.asked / MILLISECOND:.10g}ms"
         return f"{self.what}={self.asked:.10g}"
 
     def target(self, dense: int) -> int:
@@ -147,7 +150,8 @@ def choose(
     ]
     fixed = _local(groups, ladders, rules.own)
     free = [steps for steps in ladders if groups[steps.group].id not in rules.own]
-    steps = Steps(groups, scores, free, rules.align, rules.min_keep)
+    timed = any(budget.what == "latency" for budget in budgets)  # what a width gains, the profile knows
+    steps = Steps(groups, scores, free, rules.align, rules.min_keep, finer=not timed)
     if budgets[0].what == "ratio":
         return _by_ratio(steps, fixed, budgets[0].asked, rules, analysis, cost, shares)
     return _by_cost(steps, fixed, budgets, rules, analysis, cost(), shares, curves)
@@ -209,7 +213,7 @@ def _by_cost(
     curves: Curves | None,
 ) -> Choice:
     def grown(kept: Kept) -> tuple[int, int]:
-        counted = any(budget.what != "macs" for budget in budgets)
+        counted = any(budget.what in ("params", "bytes") for budget in budgets)
         return rules.added(kept) if counted else 0, rules.surplus
 
     def over(kept: Kept) -> list[float]:

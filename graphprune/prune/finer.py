@@ -58,6 +58,7 @@ class Steps:
         own: steps as aligned by default.
         align: as the pass says; only `auto` has finer steps.
         min_keep: share of every Group that stays.
+        finer: whether there may be finer steps at all.
     """
 
     groups: Sequence[Group]
@@ -65,13 +66,14 @@ class Steps:
     own: Sequence[Ladder]
     align: int | str
     min_keep: float
+    finer: bool = True
 
     def levels(self) -> Iterator[list[Ladder]]:
         """The default steps, then finer ones."""
         yield [steps for steps in self.own if steps.removed.size]
-        for multiple in FINER if self.align == "auto" else ():
-            finer = (self._finer(steps.group, multiple) for steps in self.own)
-            yield [steps for steps in finer if steps is not None and steps.removed.size]
+        for multiple in FINER if self.finer and self.align == "auto" else ():
+            some = (self._finer(steps.group, multiple) for steps in self.own)
+            yield [steps for steps in some if steps is not None and steps.removed.size]
 
     def of(self, number: int) -> Iterator[Ladder]:
         """The steps of one Group, from wide to fine."""

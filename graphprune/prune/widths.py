@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -16,6 +17,7 @@ from graphprune.ir.arrays import Doubles, Ids
 from graphprune.labels.atoms import NOTHING
 from graphprune.prune.allocate import Cuts
 from graphprune.prune.allocation import Axis, Costs, Layer, solve
+from graphprune.prune.latency.model import LatencyModel, translated
 
 OPTIONS = 32
 """Widths of a Group that are tried at once."""
@@ -115,9 +117,27 @@ class Allocation:
         starts = np.cumsum([0, *(len(factor) for factor in factors)])
         layers, fixed = list[Layer](), dict[str, float]()
         for measure in measures:
+            if measure == "latency":
+                fixed[measure], timed = self._timed(factors, starts)
+                layers += timed
+                continue
             fixed[measure], items = self.model.counted(measure)
             layers += [_layer(measure, item, factors, starts) for item in items]
         return Costs(tuple(axes), tuple(layers), fixed)
+
+    def _timed(self, factors: Sequence[Paths], starts: Ids) -> tuple[float, list[Layer]]:
+        """Nanoseconds that nothing changes, and of nodes; their factors stand behind the others."""
+        clock = self._clock
+        assert clock is not None
+        first = len(self.model.factors)
+        places = [range(start, end) for start, end in pairwise(starts[first:].tolist())]
+        sizes = [[path.size for path in factor] for factor in factors[first:]]
+        return clock.fixed, [translated(layer, places, sizes) for layer in clock.layers]
+
+    @property
+    def _clock(self) -> LatencyModel | None:
+        found = self.model.clock
+        return found if isinstance(found, LatencyModel) else None
 
     def _factors(self, widths: Sequence[Widths]) -> list[Paths]:
         """Every factor that is counted, as the product of the sizes of one axis or more."""
@@ -130,7 +150,9 @@ class Allocation:
             if group.id in self.fixed:
                 kept[group.atoms] = len(self.fixed[group.id]) / group.size
         sizes = [self.groups[each.group].size for each in widths]
-        return [list(_paths(atoms.base(factor), owner, kept, sizes)) for factor in self.model.factors]
+        timed = [] if self._clock is None else self._clock.factors
+        every = [*self.model.factors, *timed]
+        return [list(_paths(atoms.base(factor), owner, kept, sizes)) for factor in every]
 
 
 @dataclass(frozen=True, eq=False)

@@ -167,7 +167,8 @@ def _gone(found: Sequence[GroupReport]) -> str:
 
 def _against(budget: BudgetReport, before: Size, after: Size) -> str:
     if budget.what != "ratio":
-        return f"asked {budget.what}={budget.asked:.4g}, left {budget.left:.4g}"
+        foreseen = "" if budget.foreseen is None else f" ({budget.foreseen:.4g} foreseen)"
+        return f"asked {budget.what}={budget.asked:.4g}, left {budget.left:.4g}{foreseen}"
     along = [
         f"{numbers.share(was - now, was)} of {name}"
         for name, was, now in (("params", before.params, after.params), ("MACs", before.macs, after.macs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -57,6 +58,13 @@ class Cost:
     def points(self) -> list[tuple[tuple[int, ...], float]]:
         """What was measured: widths and seconds."""
         return list(zip(product(*self.axes), self.seconds, strict=True))
+
+    def over(self, widths: Sequence[Sequence[int]]) -> np.ndarray:
+        """The same at every combination of widths, an axis of the result per axis of the grid."""
+        values = np.array(self.seconds).reshape([len(axis) for axis in self.axes])
+        for axis, each in zip(self.axes, widths, strict=True):
+            values = np.stack([self._along(axis, values, width) for width in each], axis=-1)
+        return np.asarray(values)
 
     def _along(self, axis: tuple[int, ...], values: np.ndarray, width: int) -> np.ndarray:
         """The first axis of values, at a width."""
@@ -138,6 +146,14 @@ class DeviceProfile:
     def general(self) -> General:
         """What is told of kinds that nobody measured."""
         return General({kind: cost.points for kind, cost in self.costs.items()})
+
+    @property
+    def hash(self) -> str:
+        """Of machine and costs."""
+        told = json.dumps(
+            [asdict(self.machine), {kind: asdict(self.costs[kind]) for kind in sorted(self.costs)}]
+        )
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
         """Write it as JSON; the old file stays until the new one is whole.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprune.prune.allocation.costs import Axis, Costs, Layer, Table
+from graphprune.prune.allocation.costs import Axis, Costs, Layer, Sum, Table, Width
 from graphprune.prune.allocation.solve import Solution, solve
 
-__all__ = ["Axis", "Costs", "Layer", "Solution", "Table", "solve"]
+__all__ = ["Axis", "Costs", "Layer", "Solution", "Sum", "Table", "Width", "solve"]

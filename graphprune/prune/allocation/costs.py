@@ -25,25 +25,27 @@ class Axis:
     parts: Mapping[int, Doubles] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Width:
+    """What a table goes by: so many slots per product of the sizes of some axes."""
+
+    axes: tuple[int, ...]
+    each: float = 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Measured costs at some sizes of each axis; a size between two of them costs what the next one does.
+    """Measured costs at whole steps of one width or two; one between two of them costs what the next does.
 
     Attributes:
-        points: rising sizes of every axis.
-        values: the cost at each combination.
+        widths: what its rows go by, and its columns if it has any.
+        steps: how far rows, and columns, are apart.
+        values: the cost at each; the first is of a width of 0, the last of all beyond.
     """
 
-    points: tuple[Doubles, ...]
+    widths: tuple[Width, ...]
+    steps: tuple[float, ...]
     values: Doubles
-
-    def at(self, sizes: Sequence[Doubles]) -> Doubles:
-        """The cost at these sizes of the axes, which are arrays of one length."""
-        places = (
-            np.minimum(np.searchsorted(points, each - ROUNDING), len(points) - 1)
-            for points, each in zip(self.points, sizes, strict=True)
-        )
-        return np.asarray(self.values[tuple(places)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +54,21 @@ class Layer:
 
     Attributes:
         measure: what is counted, such as macs.
-        axes: numbers of the axes that its cost depends on.
-        scale: cost per product of the sizes of its axes; a factor on the table where it has one.
-        table: measured costs.
+        axes: numbers of the axes that its cost is proportional to.
+        scale: cost per product of the sizes of these axes; a factor on the table where it has one.
+        table: measured costs, by further axes.
     """
 
     measure: str
     axes: tuple[int, ...]
     scale: float = 1.0
     table: Table | None = None
+
+    @property
+    def reads(self) -> frozenset[int]:
+        """All axes that it depends on."""
+        tabled = () if self.table is None else self.table.widths
+        return frozenset(self.axes).union(*(width.axes for width in tabled))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +100,75 @@ class State:
     total: Doubles
 
 
+class Sum:
+    """What layers cost together, at many sizes of their axes at once.
+
+    Args:
+        layers: in any order.
+        measures: what to count.
+        axes: those that stand in the rows of sizes, in their order.
+    """
+
+    def __init__(self, layers: Sequence[Layer], measures: Sequence[str], axes: Sequence[int]) -> None:
+        place = {axis: at for at, axis in enumerate(axes)}
+        self._products = _Products([layer.axes for layer in layers], place)
+        rows = [[layer.scale * (layer.measure == measure) for layer in layers] for measure in measures]
+        self._scales = np.array(rows, float).reshape(len(measures), len(layers))
+        self._tabled = np.array([at for at, layer in enumerate(layers) if layer.table], np.int64)
+        self._tables = _Tables([layer.table for layer in layers if layer.table], place)
+
+    def at(self, sizes: Doubles) -> Doubles:
+        """Costs [measures, choices] at sizes [axes, choices]."""
+        now = np.concatenate([sizes, np.ones((1, sizes.shape[1]))])
+        each = self._products.at(now)
+        if len(self._tabled):
+            each[self._tabled] *= self._tables.at(now)
+        return np.asarray(self._scales @ each)
+
+
+class _Products:
+    """Products of some axes each; the last row of sizes is always 1."""
+
+    def __init__(self, factors: Sequence[Sequence[int]], place: Mapping[int, int]) -> None:
+        most, one = max(map(len, factors), default=0), len(place)
+        ends = [[*(place[axis] for axis in each), *[one] * (most - len(each))] for each in factors]
+        self._ends = np.array(ends, np.int64).reshape(len(factors), most)
+
+    def at(self, now: Doubles) -> Doubles:
+        return np.asarray(now[self._ends].prod(axis=1))
+
+
+class _Tables:
+    """Tables of one width or two, one behind the other."""
+
+    def __init__(self, tables: Sequence[Table], place: Mapping[int, int]) -> None:
+        self._values = np.concatenate([each.values.ravel() for each in tables] or [np.empty(0)])
+        self._starts = np.cumsum([0, *(each.values.size for each in tables)])[:-1, None]
+        self._columns = np.array([[each.values[0].size] for each in tables], np.int64)
+        self._sides = [_Side(tables, number, place) for number in range(2)]
+
+    def at(self, now: Doubles) -> Doubles:
+        rows, columns = (side.at(now) for side in self._sides)
+        return np.asarray(self._values[self._starts + rows * self._columns + columns])
+
+
+class _Side:
+    """The rows of tables, or their columns; a table without columns has one, of any width."""
+
+    def __init__(self, tables: Sequence[Table], number: int, place: Mapping[int, int]) -> None:
+        widths = [each.widths[number] if number < len(each.widths) else Width((), 0.0) for each in tables]
+        steps = [each.steps[number] if number < len(each.steps) else 1.0 for each in tables]
+        self._products = _Products([width.axes for width in widths], place)
+        each = [width.each / step for width, step in zip(widths, steps, strict=True)]
+        self._each = np.array(each)[:, None]
+        shapes = [each.values.shape for each in tables]
+        self._last = np.array([[shape[number] - 1 if number < len(shape) else 0] for shape in shapes], float)
+
+    def at(self, now: Doubles) -> Ids:
+        steps = np.ceil(self._products.at(now) * self._each - ROUNDING)
+        return np.asarray(np.clip(steps, 0, self._last), np.int64)
+
+
 class Counter:
     """Counts choices of widths by some measures.
 
@@ -110,7 +187,7 @@ class Counter:
                 self._axes.setdefault(group, []).append(number)
         self._readers: dict[int, list[int]] = {}
         for number, layer in enumerate(self._layers):
-            for place in set(layer.axes):
+            for place in layer.reads:
                 self._readers.setdefault(place, []).append(number)
         self._parts: dict[tuple[int, ...], Part] = {}
         self._near: dict[int, tuple[int, ...]] = {}
@@ -118,7 +195,7 @@ class Counter:
 
     def state(self, options: Ids) -> State:
         """What a choice comes to."""
-        sizes = np.array([axis.fixed for axis in self.costs.axes])
+        sizes = np.array([axis.fixed for axis in self.costs.axes], float)
         for group, axes in self._axes.items():
             for number in axes:
                 sizes[number] += self.costs.axes[number].parts[group][options[group]]
@@ -140,7 +217,7 @@ class Counter:
         """Groups whose savings a Group's width changes, itself among them."""
         if group not in self._near:
             layers = {layer for axis in self._axes.get(group, ()) for layer in self._readers.get(axis, ())}
-            axes = {axis for layer in layers for axis in self._layers[layer].axes}
+            axes = {axis for layer in layers for axis in self._layers[layer].reads}
             self._near[group] = tuple(
                 sorted({group, *(each for axis in axes for each in self.costs.axes[axis].parts)})
             )
@@ -160,33 +237,14 @@ class Part:
 
     def __init__(self, counter: Counter, layers: Sequence[Layer], groups: Sequence[int]) -> None:
         axes = counter.costs.axes
-        self._axes = sorted({axis for layer in layers for axis in layer.axes})
-        place = {axis: at for at, axis in enumerate(self._axes)}
+        self._axes = sorted({axis for layer in layers for axis in layer.reads})
         self._moved = [
             (at, group, axes[axis].parts[group])
-            for axis, at in place.items()
+            for at, axis in enumerate(self._axes)
             for group in groups
             if group in axes[axis].parts
         ]
-        products = [layer for layer in layers if not layer.table]
-        one = len(self._axes)  # a further axis, which is always 1
-        most = max((len(layer.axes) for layer in products), default=0)
-        ends = [[*(place[axis] for axis in each.axes), *[one] * (most - len(each.axes))] for each in products]
-        self._ends = np.array(ends, np.int64).reshape(len(products), most)
-        rows = [
-            [layer.scale * (layer.measure == measure) for layer in products] for measure in counter.measures
-        ]
-        self._scales = np.array(rows, float).reshape(len(counter.measures), len(products))
-        self._tables = [
-            (
-                counter.measures.index(each.measure),
-                each.scale,
-                each.table,
-                [place[axis] for axis in each.axes],
-            )
-            for each in layers
-            if each.table
-        ]
+        self._sum = Sum(layers, counter.measures, self._axes)
 
     def costs(self, tried: Mapping[int, Ids], state: State) -> Doubles:
         """What these layers cost, [measures, choices].
@@ -196,12 +254,8 @@ class Part:
             state: of all Groups; others stay as they are.
         """
         count = len(next(iter(tried.values()))) if tried else 1
-        now = np.ones((len(self._axes) + 1, count))
-        now[:-1] = state.sizes[self._axes][:, None]
+        now = np.repeat(state.sizes[self._axes][:, None], count, axis=1)
         for at, group, slots in self._moved:
             if group in tried:
                 now[at] += slots[tried[group]] - slots[state.options[group]]
-        found = self._scales @ now[self._ends].prod(axis=1)
-        for measure, scale, table, places in self._tables:
-            found[measure] += scale * table.at([now[place] for place in places])
-        return np.asarray(found)
+        return self._sum.at(now)

@@ -9,11 +9,13 @@ from itertools import product
 import numpy as np
 
 from graphprune.ir.arrays import Doubles
-from graphprune.prune.allocation import Axis, Costs, Layer, Table
+from graphprune.prune.allocation import Axis, Costs, Layer, Table, Width
 
 MEASURES = ("macs", "params")
 MOST = 8_000
 """Combinations of options that are tried."""
+TABLED = 2
+"""Axes of a table."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,13 @@ def _layers(rng: np.random.Generator, measure: str, groups: int, axes: int) -> I
 
 
 def _stairs(layer: Layer, axes: list[Axis]) -> Layer:
-    """A layer that costs what the next multiple of 8 of every axis does."""
-    most = [axes[a].fixed + sum(max(part) for part in axes[a].parts.values()) for a in layer.axes]
+    """A layer that costs what the next multiple of 8 of its first two axes does."""
+    tabled = layer.axes[:TABLED]
+    most = [axes[a].fixed + sum(max(part) for part in axes[a].parts.values()) for a in tabled]
     points = [np.arange(0.0, 8 + each, 8) for each in most]
     values = np.prod(np.meshgrid(*points, indexing="ij"), axis=0)
-    return Layer(layer.measure, layer.axes, layer.scale, Table(tuple(points), values))
+    table = Table(tuple(Width((axis,)) for axis in tabled), tuple(8.0 for _ in tabled), values)
+    return Layer(layer.measure, layer.axes[TABLED:], layer.scale, table)
 
 
 def _added(rng: np.random.Generator, count: int) -> Doubles:
@@ -86,15 +90,20 @@ def counted(costs: Costs, measure: str, grid: np.ndarray) -> Doubles:
     for layer in costs.layers:
         if layer.measure != measure:
             continue
-        sizes = [np.full(len(grid), float(costs.axes[axis].fixed)) for axis in layer.axes]
-        for size, axis in zip(sizes, layer.axes, strict=True):
-            for group, slots in costs.axes[axis].parts.items():
-                size += slots[grid[:, group]]
-        if layer.table is None:
-            total += layer.scale * np.prod(sizes, axis=0)
-        else:
-            total += layer.scale * np.prod([np.ceil(size / 8 - 1e-12) * 8 for size in sizes], axis=0)
+        sizes = [_sizes(costs, axis, grid) for axis in layer.axes]
+        if layer.table is not None:
+            tabled = (_sizes(costs, axis, grid) for width in layer.table.widths for axis in width.axes)
+            sizes += [np.ceil(size / 8 - 1e-12) * 8 for size in tabled]
+        total += layer.scale * np.prod(sizes, axis=0)
     return total
+
+
+def _sizes(costs: Costs, axis: int, grid: np.ndarray) -> Doubles:
+    """The size of an axis at every choice."""
+    size = np.full(len(grid), float(costs.axes[axis].fixed))
+    for group, slots in costs.axes[axis].parts.items():
+        size += slots[grid[:, group]]
+    return size
 
 
 def greedy(given: Instance) -> tuple[int, ...] | None:

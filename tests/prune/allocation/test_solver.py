@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from graphprune.prune.allocation import Axis, Costs, Layer, Solution, Table, solve
+from graphprune.prune.allocation import Axis, Costs, Layer, Solution, Table, Width, solve
 
 from .instances import MEASURES, Instance, best, counted, greedy, instance
 
@@ -75,13 +75,10 @@ def test_out_of_reach_it_says_the_nearest_that_can_be_had() -> None:
 def test_steps_that_save_nothing_are_not_taken() -> None:
     """Four channels cost what eight do: the last step of a staircase is all loss."""
     widths = np.array([16.0, 12.0, 8.0, 4.0])
-    costs = Costs(
-        (Axis(0, {0: widths}), Axis(0, {1: widths})),
-        tuple(
-            Layer("latency", (axis,), table=Table((np.array([8.0, 12.0, 16.0]),), np.array([1.0, 1.5, 2.0])))
-            for axis in (0, 1)
-        ),
-    )
+    axes = (Axis(0, {0: widths}), Axis(0, {1: widths}))
+    steps = np.array([0.0, 1.0, 1.0, 1.5, 2.0])
+    tables = [Table((Width((axis,)),), (4.0,), steps) for axis in (0, 1)]
+    costs = Costs(axes, tuple(Layer("latency", (), table=table) for table in tables))
     loss = np.array([0.0, 1.0, 2.0, 2.1])
     found = solve([loss, loss * 10], costs, {"latency": 3.0})
     assert found.options == (2, 0)
@@ -114,7 +111,9 @@ def test_two_budgets_of_a_deep_network_are_solved_in_a_second() -> None:
     assert found.loss < sum(each[option] for each, option in zip(given.losses, walked, strict=True))
 
 
-def test_a_size_between_two_measured_ones_costs_what_the_next_one_does() -> None:
-    table = Table((np.array([4.0, 8.0]), np.array([1.0, 2.0, 3.0])), np.arange(6.0).reshape(2, 3))
-    at = table.at([np.array([3.0, 4.0, 5.0, 8.0, 9.0]), np.array([1.0, 1.5, 2.0, 3.0, 9.0])])
-    assert at.tolist() == [0.0, 1.0, 4.0, 5.0, 5.0]
+def test_a_width_between_two_measured_ones_costs_what_the_next_one_does() -> None:
+    axes = (Axis(0, {0: np.array([3.0, 4.0, 5.0, 8.0, 9.0])}), Axis(2.5), Axis(3.0))
+    table = Table((Width((0,)), Width((1, 2), 0.1)), (4.0, 0.5), np.arange(12.0).reshape(3, 4))
+    costs = Costs(axes, (Layer("latency", (2,), 2.0, table),))
+    found = [costs.total(np.array([option]), "latency") for option in range(5)]
+    assert found == [6.0 * each for each in (4 + 2, 4 + 2, 8 + 2, 8 + 2, 8 + 2)]

@@ -1,0 +1,108 @@
+"""The device profile of a compile: a file that is given, or what this machine was measured to cost so far.
+
+What is measured goes to the user's cache and is not measured again, so that a second compile is quick and
+decides the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphprune.errors import ArgumentError, DataError, OutputError
+from graphprune.ir.names import quote
+
+if TYPE_CHECKING:
+    from graphprune.pipeline.settings import Settings
+    from graphprune.runtime.device import DeviceProfile, Machine
+    from graphprune.runtime.pieces import Piece
+
+
+def device_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> tuple[DeviceProfile, bool]:
+    """What nodes cost, and whether that is of this machine.
+
+    Raises:
+        DataError: the file that is given is no profile.
+        ArgumentError: it was measured with another number of threads.
+    """
+    from graphprune.runtime.device import this_machine
+
+    if settings.device_profile is None:
+        return own_profile(needed, threads, settings), True
+    found = given_profile(Path(settings.device_profile), threads)
+    return found, found.machine == this_machine(threads)
+
+
+def given_profile(path: Path, threads: int) -> DeviceProfile:
+    """A profile from a file.
+
+    Raises:
+        DataError: the file is none.
+        ArgumentError: it was measured with another number of threads.
+    """
+    from graphprune.runtime.device import DeviceProfile
+
+    found = DeviceProfile.load(path)
+    if found.machine.threads != threads:
+        fault = f"{quote(str(path))} was measured with --threads {found.machine.threads}, not {threads}"
+        raise ArgumentError(fault, f"give --threads {found.machine.threads}, or another profile")
+    return found
+
+
+def own_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> DeviceProfile:
+    """What nodes cost on this machine, those that no earlier compile met measured now."""
+    from graphprune.runtime.device import DeviceProfile, measured, this_machine
+
+    machine = this_machine(threads)
+    path = _place(machine)
+    profile = _cached(path, machine) or DeviceProfile(machine)
+    known, start, quiet = len(profile.costs), time.monotonic(), profile.overhead
+    for longer, left in measured(needed, profile):
+        profile = replace(
+            longer,
+            overhead=quiet or longer.overhead,
+            minutes=profile.minutes + (time.monotonic() - start) / 60,
+        )
+        start, done = time.monotonic(), len(profile.costs) - known
+        settings.progress(done, done + left, "measure what nodes cost here")
+        with suppress(OSError, OutputError):  # without a cache it is measured again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            profile.save(path)
+    kinds = {piece.kind for piece in needed}
+    return replace(profile, costs={kind: cost for kind, cost in profile.costs.items() if kind in kinds})
+
+
+def _cached(path: Path, machine: Machine) -> DeviceProfile | None:
+    """What is there already; a file that is none is written anew."""
+    from graphprune.runtime.device import DeviceProfile
+
+    try:
+        found = DeviceProfile.load(path)
+    except DataError:
+        return None
+    return found if found.machine == machine else None
+
+
+def _place(machine: Machine) -> Path:
+    """Where profiles of a machine are kept; another machine may share the folder."""
+    told = hashlib.sha256(json.dumps(asdict(machine), sort_keys=True).encode()).hexdigest()[:16]
+    return cache_folder() / "profiles" / f"{told}.json"
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again, by the custom of the system."""
+    if sys.platform == "win32":
+        root = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / "Library" / "Caches"
+    else:
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "graphprune"
