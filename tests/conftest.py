@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,6 +16,14 @@ def brief_latencies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     if "timed" not in request.keywords:
         brief = {"min_seconds": 0.0, "max_seconds": 0.5, "sample_seconds": 0.001}
         monkeypatch.setattr(measure, "__kwdefaults__", {**(measure.__kwdefaults__ or {}), **brief})
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a compile keeps for later ones is not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

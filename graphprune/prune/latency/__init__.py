@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprune.prune.latency.follow import Followed, follow
+from graphprune.prune.latency.following import Followed, follow
 from graphprune.prune.latency.model import LatencyModel
 
 __all__ = ["Followed", "LatencyModel", "follow"]

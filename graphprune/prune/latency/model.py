@@ -14,7 +14,7 @@ from graphprune.axes.kept import Kept
 from graphprune.ir.arrays import Doubles, Ids
 from graphprune.labels.algebra import Factor
 from graphprune.prune.allocation import Layer, Sum, Table, Width
-from graphprune.prune.latency.follow import Followed, Length
+from graphprune.prune.latency.following import Followed, Length
 from graphprune.runtime.device import Cost, DeviceProfile
 from graphprune.runtime.pieces import Piece
 

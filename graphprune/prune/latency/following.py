@@ -18,6 +18,7 @@ import numpy as np
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
 from graphprune.axes.kept import Kept
+from graphprune.ir.arrays import Ids
 from graphprune.labels.algebra import Label, is_fixed
 from graphprune.prune.allocate import Cuts
 from graphprune.prune.select import Ladder, cuts_of
@@ -73,7 +74,7 @@ def follow(
     steps = {each.group: each for each in ladders if each.removed.size}
     tried: list[Cuts] = [{}]
     for _ in range(PROBES):
-        gone = {number: int(rng.choice(each.removed)) for number, each in steps.items()}
+        gone = {number: int(rng.choice(_whole(groups[number], each))) for number, each in steps.items()}
         tried.append(cuts_of(gone, steps, groups))
     every = _labels(analysis, [Kept(analysis, cuts) for cuts in tried])
     count = 1 + next(n for n in range(1, PROBES + 1) if _told_apart(every, n) or n == PROBES)
@@ -83,6 +84,12 @@ def follow(
     dense, *others = [run(cuts) for cuts in tried[:count]]
     found = _Axes(known)
     return tuple(_followed(row, found) for row in _aligned(dense, others))
+
+
+def _whole(group: Group, steps: Ladder) -> Ids:
+    """Steps to whole blocks, if there are some: at other widths the runtime may fuse otherwise."""
+    whole = steps.removed[(group.size - steps.removed) % block_width() == 0]
+    return whole if whole.size else steps.removed
 
 
 def _labels(analysis: Analysis, kept: Sequence[Kept]) -> dict[Signature, Label]:
@@ -96,11 +103,12 @@ def _labels(analysis: Analysis, kept: Sequence[Kept]) -> dict[Signature, Label]:
 
 
 def _told_apart(every: Mapping[Signature, Label], count: int) -> bool:
-    """Whether so many cuts tell all axes apart, filled up to whole blocks, too."""
+    """Whether so many cuts tell all axes apart, and wide ones filled up to whole blocks, too."""
     block = block_width()
-    short = {tuple(-(-size // block) for size in signature[: count + 1]) for signature in every}
-    whole = {tuple(-(-size // block) for size in signature) for signature in every}
-    return len(short) == len(whole)
+    wide = {
+        tuple(-(-size // block) for size in signature) for signature in every if signature[0] >= 2 * block
+    }
+    return all(len({each[: count + 1] for each in some}) == len(some) for some in (set(every), wide))
 
 
 Row = tuple[Piece, tuple[Piece | None, ...]]
@@ -130,9 +138,11 @@ class _Axes:
 
     def of(self, sizes: Sequence[int | None]) -> Length | None:
         """What has these sizes, with gaps where a node was not there; None where they do not change."""
-        if len({size for size in sizes if size is not None}) <= 1:
-            return None
         whole = tuple(size for size in sizes if size is not None)
+        if len(whole) == 1:  # the node was there in the dense model alone
+            return next((Length(label) for key, label in self._known.items() if key[0] == whole[0]), None)
+        if len(set(whole)) == 1:
+            return None
         for known in (self._known, self._filled):
             if len(whole) == len(sizes) and whole in known:
                 return Length(known[whole])

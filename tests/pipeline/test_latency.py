@@ -1,0 +1,201 @@
+"""A latency is a budget: solved by a profile, measured on the result, solved once more where it is off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import graphprune
+from graphprune.errors import ArgumentError, PromiseError
+from graphprune.pipeline import measure
+from graphprune.pipeline.recipe import parse
+from graphprune.pipeline.report import LatencyReport
+from graphprune.runtime import device
+from graphprune.runtime.device import Cost, DeviceProfile, this_machine
+from graphprune.runtime.pieces import Piece
+from tests.axes.claims import sketch
+from tests.prune.widths import widths
+
+Compiled = Callable[..., graphprune.Result]
+
+DEEP = """(float[n,64] x) => (float[n,4] y) {
+    a = MatMul(x, w1)\n b = Relu(a)\n c = MatMul(b, w2)\n d = Relu(c)\n y = MatMul(d, w3) }"""
+SWISH = """(float[n,64] x) => (float[n,4] y) {
+    a = MatMul(x, w1)\n b = Add(a, three)\n c = Clip(b, zero, six)\n d = Mul(a, c)\n e = Div(d, six)
+    y = MatMul(e, w2) }"""
+
+
+def deep() -> ir.Model:
+    return sketch(DEEP, w1=(64, 96), w2=(96, 128), w3=(128, 4)).model
+
+
+def cost_of(alike: list[Piece], threads: int = 1) -> Cost:
+    """A nanosecond per product of the widths, in place of a measurement."""
+    axes = tuple((1, max(widths)) for widths in zip(*(piece.widths for piece in alike), strict=True))
+    grid = np.meshgrid(*(np.array(axis, float) for axis in axes), indexing="ij")
+    return Cost(axes, tuple((1e-9 * np.prod(grid, axis=0)).ravel().tolist()), 1 if alike[0].roles else 0)
+
+
+class Clock:
+    """Measures what it is told: shares of the model as given, one after another."""
+
+    def __init__(self, *shares: float) -> None:
+        self.shares, self.calls = list(shares), 0
+
+    def __call__(self, *_: object) -> LatencyReport:
+        share = self.shares[min(self.calls, len(self.shares) - 1)]
+        self.calls += 1
+        low, high = 0.99 / share, 1.01 / share
+        return LatencyReport(1.0, share, 1.0, share, 1 / share, low, high, "faster", 1, 40, "stub")
+
+
+@pytest.fixture(autouse=True)
+def no_measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(device, "cost_of", cost_of)
+    monkeypatch.setattr(device, "nothing", lambda threads: 1e-9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
+    def told(*shares: float) -> Clock:
+        made = Clock(*shares)
+        monkeypatch.setattr(measure, "latency", made)
+        return made
+
+    return told
+
+
+def compiled(passes: str, model: ir.Model | None = None, **options: object) -> graphprune.Result:
+    return graphprune.compile(model or deep(), passes, lower=False, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "passes", ["prune(latency=0.5)", "prune(latency=0.5, params=0.9)", "flap(latency=0.5)"]
+)
+def test_what_is_foreseen_and_measured_stand_side_by_side(passes: str, clock: Callable[..., Clock]) -> None:
+    told = clock(0.5)
+    data = {"x": np.random.default_rng(0).standard_normal((40, 64)).astype(np.float32)}
+    result = compiled(passes, calibration=data)
+    budget = next(each for each in result.report.budgets if each.what == "latency")
+    assert budget.asked == 0.5 and budget.left == pytest.approx(0.5) and budget.met
+    assert budget.foreseen is not None and 0.4 < budget.foreseen <= 0.5
+    assert result.report.latency is not None and told.calls == 1
+    assert result.plan_file.latency is not None and result.plan_file.latency.factor == 1.0
+
+
+def test_a_latency_that_is_off_is_solved_again_once_and_the_factor_repeats_it(
+    clock: Callable[..., Clock],
+) -> None:
+    told = clock(0.62, 0.5)
+    result = compiled("prune(latency=0.5)")
+    assert told.calls == 2
+    foreseen = result.report.budgets[0].foreseen
+    assert foreseen is not None and 0.4 < foreseen <= 0.5 and result.plan_file.latency is not None
+    factor = result.plan_file.latency.factor
+    assert 1.24 <= factor < 1.55
+    recipe = parse(result.report.recipe)
+    assert recipe.options["latency_factor"] == factor
+    clock(0.62)
+    blunt = compiled("prune(latency=0.5)", latency_factor=1.0, allow_short=True)
+    assert sum(widths(blunt.plans[0]).values()) > sum(widths(result.plans[0]).values())
+    again = compiled("prune(latency=0.5)", latency_factor=factor, allow_short=True)
+    assert again.plans[0].cuts == result.plans[0].cuts
+
+
+def test_passes_before_the_first_latency_budget_run_once(clock: Callable[..., Clock]) -> None:
+    clock(0.62, 0.5)
+    result = compiled("canonicalize, prune(ratio=0.1), prune(latency=0.5)")
+    assert [each.text for each in result.report.passes][:2] == ["canonicalize", "prune(ratio=0.1)"]
+    assert result.report.budgets[-1].met
+
+
+def test_a_plan_gives_the_same_bytes_and_is_held_to_what_is_measured(
+    tmp_path: Path, clock: Callable[..., Clock]
+) -> None:
+    clock(0.5)
+    result = compiled("prune(latency=0.5)")
+    again = graphprune.compile(deep(), plan=result.plan_file, lower=False)
+    one, two = (each.proto().SerializeToString() for each in (result, again))
+    assert one == two and again.report.budgets[0].met
+    clock(0.8)
+    with pytest.raises(PromiseError, match=r"latency=0.5 is missed: 0.800 \(0.792 to 0.808\)"):
+        graphprune.compile(deep(), plan=result.plan_file, lower=False)
+
+
+def test_it_is_missed_where_the_whole_interval_is_more_than_five_percent_above(
+    clock: Callable[..., Clock],
+) -> None:
+    clock(0.5, 0.53)
+    assert compiled("prune(latency=0.5)").report.budgets[0].met
+    clock(0.54)
+    with pytest.raises(PromiseError, match=r"latency=0.5 is missed: .* was foreseen"):
+        compiled("prune(latency=0.5)", latency_factor=1.0)
+
+
+def test_out_of_reach_it_says_the_nearest_that_can_be_had(clock: Callable[..., Clock]) -> None:
+    clock(0.1)
+    with pytest.raises(PromiseError, match=r"latency=0.01 cannot be met: .* at least 0.0\d+ of the latency"):
+        compiled("prune(latency=0.01)")
+    short = compiled("prune(latency=0.01)", allow_short=True)
+    assert not short.report.budgets[0].met
+
+
+def test_a_time_is_a_time(clock: Callable[..., Clock]) -> None:
+    """The dense model takes 1 ms by the stub, and 18 us by the profile."""
+    told = clock(1.0, 0.4)
+    result = compiled("prune(latency=400us)")
+    assert told.calls == 2 and result.plan_file.latency is not None
+    assert result.plan_file.latency.factor == pytest.approx(1e6 / 18_900, rel=0.05)
+    budget = result.report.budgets[0]
+    assert budget.asked == pytest.approx(0.4) and budget.foreseen == pytest.approx(0.4, abs=0.05)
+
+
+def test_where_lowering_alone_is_enough_nothing_is_cut(clock: Callable[..., Clock]) -> None:
+    model = sketch(SWISH, w1=(64, 96), w2=(96, 4), three=(), zero=(), six=()).model
+    for name, value in (("three", 3.0), ("zero", 0.0), ("six", 6.0)):
+        model.graph.initializers[name].const_value = ir.tensor(np.array(value, np.float32), name=name)
+    told = clock(0.7)
+    result = graphprune.compile(model, "prune(latency=0.8)")
+    assert result.report.lowering is not None and result.report.lowering.uses and told.calls == 2
+    assert not result.plans[0].cuts
+    assert result.report.passes[0].notes == ("latency=0.8 is met by lowering alone; it removes nothing",)
+    assert result.report.budgets[0].met
+
+
+def test_a_profile_of_another_machine_decides_and_nothing_is_measured(
+    tmp_path: Path, clock: Callable[..., Clock]
+) -> None:
+    clock(0.5)
+    compiled("prune(latency=0.5)")
+    (cached,) = (tmp_path / "cache" / "graphprune" / "profiles").iterdir()
+    own = DeviceProfile.load(cached)
+    file = tmp_path / "phone.json"
+    replace(own, machine=replace(own.machine, features=("aarch64", "asimd"))).save(file)
+    told = clock(9.0)
+    result = compiled("prune(latency=0.5)", device_profile=file)
+    assert told.calls == 0 and result.report.budgets[0].met
+    assert result.report.budgets[0].left == result.report.budgets[0].foreseen
+    replace(own, machine=this_machine(2)).save(file)
+    with pytest.raises(ArgumentError, match="measured with --threads 2, not 1"):
+        compiled("prune(latency=0.5)", device_profile=file)
+
+
+@pytest.mark.parametrize(
+    ("passes", "said"),
+    [
+        ("prune(latency=3)", "or a time with its unit; got 3"),
+        ("prune(latency=0)", r"in \(0, 1\], or a time"),
+        ("prune(latency=3MB)", "expected a number or an amount such as 3ms"),
+        ("prune(latency=0.5), prune(latency=3ms)", "a share in one pass and a time in another"),
+        ("prune(latency=0.5, ratio=0.5)", "ratio says how much goes"),
+    ],
+)
+def test_what_is_no_latency_is_said(passes: str, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        compiled(passes)
