@@ -58,7 +58,7 @@ def render() -> str:
 
 
 def _command(name: str) -> Iterator[str]:
-    command = importlib.import_module(f"graphprune.cli.{name}").command
+    command = importlib.import_module(f"graphprune.cli.{name.replace('-', '_')}").command
     assert isinstance(command, click.Command)
     context = click.Context(command, _TOP)
     arguments = [each.make_metavar(context) for each in command.params if isinstance(each, click.Argument)]

@@ -64,7 +64,7 @@ def _shown(item: Option) -> str:
 
 
 def _loaded(name: str) -> click.Command:
-    command = importlib.import_module(f"graphprune.cli.{name}").command
+    command = importlib.import_module(f"graphprune.cli.{name.replace('-', '_')}").command
     assert isinstance(command, click.Command)
     return command
 

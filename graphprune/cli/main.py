@@ -32,6 +32,7 @@ COMMANDS = {
     "check": "Judge a smaller model by thresholds: a gate for continuous integration.",
     "bench": "Measure parameters, MACs, bytes and interleaved latency.",
     "profile": "Measure what the nodes of models cost on this machine, as functions of their widths.",
+    "bench-kit": "Write a folder that measures models where graphprune does not run.",
     "passes": "List the installed passes, or describe one.",
 }
 _WIDTH = 100
@@ -67,7 +68,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"graphprune.cli.{cmd_name}").command
+        command = importlib.import_module(f"graphprune.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

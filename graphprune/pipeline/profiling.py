@@ -19,7 +19,7 @@ from graphprune.run import CPU_ALONE
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from graphprune.runtime.device import DeviceProfile
+    from graphprune.runtime.device import DeviceProfile, Machine
     from graphprune.runtime.pieces import Piece
     from graphprune.runtime.session import Feeds
 
@@ -56,6 +56,7 @@ class Profiled:
         features: instructions of the machine that matter.
         runtime: version of ONNX Runtime.
         threads: of ONNX Runtime.
+        providers: what runs the nodes.
         kinds: of nodes that the file holds now.
         new: of these, measured in this run.
         left: that there was no time for.
@@ -67,6 +68,7 @@ class Profiled:
     features: tuple[str, ...]
     runtime: str
     threads: int
+    providers: tuple[str, ...]
     kinds: int
     new: int
     left: int
@@ -86,14 +88,14 @@ def profile_machine(
         DataError: the file is no profile.
         OutputError: it cannot be written.
     """
-    from graphprune.runtime.device import measured, noise_of
+    from graphprune.runtime.device import measured, noise_of, this_machine
     from graphprune.runtime.latency import Subject, measure
     from graphprune.runtime.pieces import pieces
     from graphprune.runtime.session import open_session
 
     if settings.providers != CPU_ALONE:
         raise ArgumentError("profile measures the CPU provider alone", "leave --providers out")
-    before = _known(output, settings.threads)
+    before = _known(output, this_machine(settings.threads, settings.providers))
     timed: list[tuple[str, tuple[Piece, ...], float]] = []
     narrow: list[Piece] = []
     for model in models:
@@ -118,17 +120,45 @@ def profile_machine(
             break
     profile = replace(profile, noise=noise_of(every, profile))
     profile.save(output)
+    models_seen = [_predicted(name, found, seconds, profile) for name, found, seconds in timed]
+    return _profiled(profile, before, left, models_seen)
+
+
+def _profiled(
+    profile: DeviceProfile, before: DeviceProfile, left: int, models: Sequence[PredictedModel]
+) -> Profiled:
+    kinds = {*profile.costs, *profile.seen}
     return Profiled(
         profile.machine.features,
         profile.machine.runtime,
         profile.machine.threads,
-        len(profile.costs),
-        len(profile.costs) - len(before.costs),
+        profile.machine.providers,
+        len(kinds),
+        len(kinds - {*before.costs, *before.seen}),
         left,
         profile.noise,
         profile.minutes,
-        tuple(_predicted(name, found, seconds, profile) for name, found, seconds in timed),
+        tuple(models),
     )
+
+
+def profile_of_kit(folder: Path, output: Path) -> Profiled:
+    """Write the profile of what a kit measured.
+
+    Raises:
+        DataError: the folder holds no results of one kit on one machine, or the file is no profile.
+        ArgumentError: the file is of another machine.
+        OutputError: it cannot be written.
+    """
+    from graphprune.runtime.kit_results import profile_of, results
+
+    found = results(folder)
+    machine = found[0].machine
+    before = _known(output, machine)
+    made = profile_of(found, before)
+    made.save(output)
+    models = [_predicted(each.name, each.found, each.whole, made) for each in found]
+    return _profiled(made, before, 0, models)
 
 
 def pieces_of_narrowed(model: ir.Model, feeds: Feeds, threads: int = 1) -> list[Piece]:
@@ -143,17 +173,17 @@ def pieces_of_narrowed(model: ir.Model, feeds: Feeds, threads: int = 1) -> list[
     return found
 
 
-def _known(output: Path, threads: int) -> DeviceProfile:
+def _known(output: Path, machine: Machine) -> DeviceProfile:
     """What the file holds already."""
-    from graphprune.runtime.device import DeviceProfile, this_machine
+    from graphprune.runtime.device import DeviceProfile
 
-    machine = this_machine(threads)
     if not output.exists():
         return DeviceProfile(machine)
     known = DeviceProfile.load(output)
     if known.machine != machine:
-        told = f"ONNX Runtime {known.machine.runtime}, threads {known.machine.threads}"
-        fault = f"{quote(str(output))} was measured elsewhere: {', '.join(known.machine.features)}; {told}"
+        own = known.machine
+        told = f"{', '.join(own.features)}; ONNX Runtime {own.runtime}, threads {own.threads}"
+        fault = f"{quote(str(output))} was measured elsewhere: {told}, {', '.join(own.providers)}"
         raise ArgumentError(fault, "give another file with -o")
     return known
 

@@ -136,6 +136,16 @@ class Profiling(Timing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Packing(Running):
+    """What goes into a kit (`bench-kit`)."""
+
+    cuts: int = option(
+        24, Whole(least=0), "Random widths that each model is cut to beside its own.", recipe=False
+    )
+    force: bool = option(False, Flag(), "Replace the output if it exists.", found=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparing(Timing):
     """How two models are compared (`validate`)."""
 

@@ -1,7 +1,7 @@
 """What a piece costs: copies of its node with weights of their own, timed in a model of nothing else.
 
 A busy machine is slower for minutes on end, for all alike. So a fixed product is timed beside every piece,
-and a piece counts as what it takes while that product is as quick as it ever was.
+and a piece counts as what it takes while that product is as quick as it was at best at the start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from graphprune.runtime.session import open_session
 COPIES, FEW = 8, 2
 LARGE = 2**20
 """Elements of an input from which there are few copies."""
-SAMPLES, SAMPLE_SECONDS = 5, 0.002
+SAMPLES, SAMPLE_SECONDS, TRIES = 5, 0.002, 10
 NAMES = {"float": "float32", "double": "float64"}
 """Types that the trace calls otherwise than numpy."""
 
@@ -71,35 +71,42 @@ def _clock(model: ir.Model, feeds: dict[str, np.ndarray], threads: int) -> Sampl
     return sample
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Mood:
     """How quick the machine is just now, told by a fixed product."""
 
     sample: Sample
-    best: float = math.inf
+    best: float
 
     def quiet(self, sample: Sample) -> float:
-        """Seconds of what is sampled, as if the machine were as quick as it ever was: the median of a few."""
+        """Seconds of what is sampled, were the machine as quick as at the start: the median of a few."""
         found = []
         for _ in range(SAMPLES):
             before, spent, after = self.sample(), sample(), self.sample()
-            self.best = min(self.best, before, after)
             found.append(spent / (before + after) * 2)
         return float(np.median(found)) * self.best
 
 
 @cache
 def _mood(threads: int) -> _Mood:
+    sample = _clock(*fixed_product(), threads)
+    return _Mood(sample, min(sample() for _ in range(TRIES * SAMPLES)))
+
+
+def reference(threads: int = 1) -> float:
+    """Seconds of the fixed product that all costs of this process are measured by."""
+    return _mood(threads).best
+
+
+def fixed_product() -> tuple[ir.Model, dict[str, np.ndarray]]:
+    """What is timed beside all else, and its inputs."""
     made = _Builder()
     rng = np.random.default_rng(0)
     x = made.value("x", rng.standard_normal((64, 256)).astype(np.float32), False)
     for number in range(COPIES):
         weight = made.value(f"w {number}", rng.standard_normal((256, 256)).astype(np.float32), True)
         made.nodes.append(ir.node("MatMul", [x, weight], outputs=[ir.Value(name=f"y {number}")]))
-    reference = _Mood(_clock(*made.model({"": 17}), threads))
-    for _ in range(SAMPLES):
-        reference.best = min(reference.best, reference.sample())
-    return reference
+    return made.model({"": 17})
 
 
 class _Builder:
@@ -148,7 +155,7 @@ def _model(
     }
     for copy in range(copies):
         own = [
-            shared[at] if at in shared else made.value(f"weight {at} {copy}", array, True)
+            shared[at] if at in shared else made.value(f"weight {at} {copy}", array.copy(), True)
             for at, array in enumerate(arrays)
         ]
         made.nodes.append(node := _copy(piece, own, widths, copy))

@@ -19,8 +19,8 @@ import numpy as np
 from graphprune.errors import DataError, ModelError, OutputError
 from graphprune.ir.names import quote
 from graphprune.run import CPU_ALONE
-from graphprune.runtime.alone import nothing, seconds_of
-from graphprune.runtime.general import General
+from graphprune.runtime.alone import nothing, reference, seconds_of
+from graphprune.runtime.general import General, Point
 from graphprune.runtime.patterns import BLOCKED, block_width
 from graphprune.runtime.pieces import Piece
 from graphprune.runtime.silent import ort
@@ -55,9 +55,9 @@ class Cost:
         return float(values)
 
     @property
-    def points(self) -> list[tuple[tuple[int, ...], float]]:
+    def points(self) -> tuple[Point, ...]:
         """What was measured: widths and seconds."""
-        return list(zip(product(*self.axes), self.seconds, strict=True))
+        return tuple(zip(product(*self.axes), self.seconds, strict=True))
 
     def over(self, widths: Sequence[Sequence[int]]) -> np.ndarray:
         """The same at every combination of widths, an axis of the result per axis of the grid."""
@@ -116,36 +116,41 @@ class DeviceProfile:
     Attributes:
         machine: where they were measured.
         costs: by kind.
+        seen: likewise, what nodes took in whole models, at the widths that these had.
         overhead: seconds of a run without any node.
+        reference: seconds of a fixed product where it was measured, by which later measurements go.
         noise: how far two measurements of one node are apart, as a share: the median of some.
         minutes: that all of it took.
     """
 
     machine: Machine
     costs: Mapping[str, Cost] = field(default_factory=dict)
+    seen: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
     overhead: float = 0.0
+    reference: float = 0.0
     noise: float = 0.0
     minutes: float = 0.0
 
     def predict(self, found: Sequence[Piece]) -> Prediction:
         """The time of one run of these nodes."""
-        known = [piece for piece in found if piece.kind in self.costs]
-        others = [
-            self.general.at(piece.kind, piece.widths) for piece in found if piece.kind not in self.costs
-        ]
-        alike = [seconds for seconds in others if seconds is not None]
-        seconds = self.overhead + sum(self.costs[piece.kind].at(piece.widths) for piece in known) + sum(alike)
-        return Prediction(seconds, len(alike), len(others) - len(alike))
+        each = [(piece.kind, self.at(piece.kind, piece.widths)) for piece in found]
+        told = [(kind, seconds) for kind, seconds in each if seconds is not None]
+        alike = sum(not self.knows(kind) for kind, _ in told)
+        return Prediction(self.overhead + sum(seconds for _, seconds in told), alike, len(each) - len(told))
 
     def at(self, kind: str, widths: Sequence[int]) -> float | None:
         """Seconds of one node; None where nothing alike was measured."""
         cost = self.costs.get(kind)
         return self.general.at(kind, widths) if cost is None else cost.at(widths)
 
+    def knows(self, kind: str) -> bool:
+        """Whether nodes of a kind were measured."""
+        return kind in self.costs or kind in self.seen
+
     @cached_property
     def general(self) -> General:
         """What is told of kinds that nobody measured."""
-        return General({kind: cost.points for kind, cost in self.costs.items()})
+        return General({**self.seen, **{kind: cost.points for kind, cost in self.costs.items()}})
 
     @property
     def hash(self) -> str:
@@ -198,7 +203,8 @@ def _read(told: dict[str, Any]) -> DeviceProfile:
             tuple(map(_text, machine["providers"])),
         ),
         {_text(kind): _cost(cost) for kind, cost in told["costs"].items()},
-        *(_number(told[name]) for name in ("overhead", "noise", "minutes")),
+        {_text(kind): tuple(map(_point, points)) for kind, points in told["seen"].items() if points},
+        *(_number(told[name]) for name in ("overhead", "reference", "noise", "minutes")),
     )
 
 
@@ -209,6 +215,13 @@ def _cost(told: dict[str, Any]) -> Cost:
     if not 0 < len(axes) < 3 or not ordered or math.prod(map(len, axes)) != len(seconds):
         raise ValueError
     return Cost(axes, seconds, int(told["step"]))
+
+
+def _point(told: list[Any]) -> Point:
+    widths, seconds = told
+    if not widths or any(isinstance(width, bool) or int(width) != width or width < 1 for width in widths):
+        raise ValueError
+    return tuple(map(int, widths)), _number(seconds)
 
 
 def _number(told: object) -> float:
@@ -259,8 +272,13 @@ def by_kind(found: Sequence[Piece]) -> dict[str, list[Piece]]:
     return kinds
 
 
-def cost_of(alike: Sequence[Piece], threads: int = 1) -> Cost:
+def cost_of(alike: Sequence[Piece], threads: int = 1, scale: float = 1.0) -> Cost:
     """Measured over the grid below the largest widths that pieces of one kind have.
+
+    Args:
+        alike: the pieces.
+        threads: of ONNX Runtime.
+        scale: how slow the machine is to count, as a multiple of how slow it was at the start.
 
     Raises:
         ModelError: one does not run alone.
@@ -269,23 +287,27 @@ def cost_of(alike: Sequence[Piece], threads: int = 1) -> Cost:
     if not first.roles:
         sizes = {piece.widths[0]: piece for piece in alike}
         places = sorted(sizes)[:: max(1, len(sizes) // POINTS)]
-        return Cost((tuple(places),), tuple(seconds_of(sizes[at], (at,), threads) for at in places), 0)
+        return Cost(
+            (tuple(places),), tuple(scale * seconds_of(sizes[at], (at,), threads) for at in places), 0
+        )
     grouped = any(times > 1 for role in first.roles for _, _, times in role)
     step = block_width() if first.kind.startswith(f'["{BLOCKED}') and not grouped else 1
     every = zip(*(piece.widths for piece in alike), strict=True)
     inwards = len(first.roles) > 1
     axes = tuple(grid(min(widths), max(widths), step, inwards and not at) for at, widths in enumerate(every))
-    return Cost(axes, tuple(seconds_of(first, widths, threads) for widths in product(*axes)), step)
+    return Cost(axes, tuple(scale * seconds_of(first, widths, threads) for widths in product(*axes)), step)
 
 
 def measured(found: Sequence[Piece], known: DeviceProfile) -> Iterator[tuple[DeviceProfile, int]]:
     """The profile, longer by one kind at a time, and how many are left; what does not run alone stays out."""
     threads = known.machine.threads
     missing = {kind: alike for kind, alike in by_kind(found).items() if kind not in known.costs}
-    profile = replace(known, overhead=nothing(threads))
+    now = reference(threads)
+    scale = known.reference / now if known.reference else 1.0
+    profile = replace(known, overhead=scale * nothing(threads), reference=scale * now)
     for number, (kind, alike) in enumerate(missing.items(), 1):
         try:
-            profile = replace(profile, costs={**profile.costs, kind: cost_of(alike, threads)})
+            profile = replace(profile, costs={**profile.costs, kind: cost_of(alike, threads, scale)})
         except ModelError:
             continue
         yield profile, len(missing) - number
@@ -294,10 +316,12 @@ def measured(found: Sequence[Piece], known: DeviceProfile) -> Iterator[tuple[Dev
 def noise_of(found: Sequence[Piece], profile: DeviceProfile, most: int = 12) -> float:
     """How far a second measurement is from the first: the median over some kinds, at their largest widths."""
     kinds = [alike[0] for kind, alike in by_kind(found).items() if kind in profile.costs and alike[0].roles]
+    threads = profile.machine.threads
+    scale = profile.reference / reference(threads) if profile.reference else 1.0
     apart = []
     for piece in kinds[:: max(1, len(kinds) // most)]:
         cost = profile.costs[piece.kind]
         widths = [axis[-1] for axis in cost.axes]
-        before, again = cost.seconds[-1], seconds_of(piece, widths, profile.machine.threads)
+        before, again = cost.seconds[-1], scale * seconds_of(piece, widths, threads)
         apart.append(abs(again - before) / max(again, before, 1e-9))
     return float(np.median(apart)) if apart else 0.0

@@ -19,7 +19,7 @@ from typing import cast
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.arrays import Doubles
+from graphprune.ir.arrays import Array, Doubles
 from graphprune.ir.operators import Attributes
 from graphprune.ops import BY_OP
 from graphprune.ops.counting import At, Dims, UnknownSizeError
@@ -29,6 +29,8 @@ from graphprune.runtime.work import work_of
 NEIGHBOURS = 6
 NEAR = 0.05
 """Distance, in natural logarithms of sizes, below which neighbours count alike."""
+OTHER = 0.7
+"""How far another kind of node is away beside that: about twice the size."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +138,16 @@ class Line:
         factors: seconds of a node, and per multiply-add, element and weight.
         places: logarithms of the sizes that were measured.
         off: logarithms of how many times the line's cost each took.
+        kinds: of which each was.
     """
 
     factors: Doubles
     places: Doubles
     off: Doubles
+    kinds: Array
 
     @classmethod
-    def through(cls, sizes: Doubles, seconds: Doubles) -> Line:
+    def through(cls, sizes: Doubles, seconds: Doubles, kinds: Sequence[str]) -> Line:
         """A line of least relative squares without negative factors; sizes: [points, 3]."""
         from scipy.optimize import nnls
 
@@ -151,19 +155,22 @@ class Line:
         scale = np.maximum(terms.max(axis=0), 1.0)
         found, _ = nnls(terms / scale / seconds[:, None], np.ones(len(seconds)))
         factors = found / scale
-        return cls(factors, np.log1p(sizes), np.log(seconds) - np.log(np.maximum(terms @ factors, 1e-12)))
+        off = np.log(seconds) - np.log(np.maximum(terms @ factors, 1e-12))
+        return cls(factors, np.log1p(sizes), off, np.array(kinds))
 
-    def at(self, sizes: Doubles) -> float:
-        """Seconds at other sizes."""
-        apart = np.abs(self.places - np.log1p(sizes)).sum(axis=1)
+    def at(self, sizes: Doubles, kind: str) -> float:
+        """Seconds of a kind at other sizes."""
+        apart = np.abs(self.places - np.log1p(sizes)).sum(axis=1) + OTHER * (self.kinds != kind)
         nearest = np.argsort(apart, kind="stable")[:NEIGHBOURS]
         weights = 1 / (NEAR + apart[nearest]) ** 2
         off = float(weights @ self.off[nearest] / weights.sum())
         return max(float(self.factors[0] + self.factors[1:] @ sizes), 1e-12) * math.exp(off)
 
 
-Points = Mapping[str, Sequence[tuple[Sequence[int], float]]]
-"""Widths and seconds, by kind."""
+Point = tuple[tuple[int, ...], float]
+"""Widths, and the seconds of a node that has them."""
+Points = Mapping[str, Sequence[Point]]
+"""Of each kind."""
 
 
 class General:
@@ -175,24 +182,29 @@ class General:
     @cached_property
     def _families(self) -> dict[tuple[str, str], Line]:
         """By operator and window, and by kind of work for operators that nobody measured."""
-        sizes: dict[tuple[str, str], list[Doubles]] = defaultdict(list)
-        seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for kind, found in _readable(self._points):
+        found: dict[tuple[str, str], list[tuple[Doubles, float, str]]] = defaultdict(list)
+        for text, kind, points in _readable(self._points):
             work = ("", work_of(kind.node))
-            for widths, spent in found:
+            for widths, seconds in points:
                 for family in (kind.family, work):
-                    sizes[family].append(kind.sizes(widths))
-                    seconds[family].append(max(spent, 1e-9))
-        return {family: Line.through(np.array(sizes[family]), np.array(seconds[family])) for family in sizes}
+                    found[family].append((kind.sizes(widths), max(seconds, 1e-9), text))
+        return {
+            family: Line.through(
+                np.array([each[0] for each in rows]),
+                np.array([each[1] for each in rows]),
+                [each[2] for each in rows],
+            )
+            for family, rows in found.items()
+        }
 
     def at(self, kind: str, widths: Sequence[int]) -> float | None:
         """Seconds about; None where nothing alike was measured."""
         told = Kind.read(kind)
         line = self._families.get(told.family) or self._families.get(("", work_of(told.node)))
-        return None if line is None else line.at(told.sizes(widths))
+        return None if line is None else line.at(told.sizes(widths), kind)
 
 
-def _readable(points: Points) -> Iterator[tuple[Kind, Sequence[tuple[Sequence[int], float]]]]:
+def _readable(points: Points) -> Iterator[tuple[str, Kind, Sequence[Point]]]:
     """Kinds in order; a text that is none, in a file that somebody wrote by hand, tells nothing."""
     for text in sorted(points):
         try:
@@ -200,4 +212,4 @@ def _readable(points: Points) -> Iterator[tuple[Kind, Sequence[tuple[Sequence[in
             kind.sizes(points[text][0][0])
         except (ValueError, TypeError, LookupError):
             continue
-        yield kind, points[text]
+        yield text, kind, points[text]

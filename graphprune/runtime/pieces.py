@@ -87,10 +87,18 @@ def pieces(model: ir.Model, feeds: Feeds, threads: int = 1) -> tuple[Piece, ...]
         session = open_session(model, threads=threads, trace=Path(folder))
         session.run(feeds)
         run = events_of(session.end_trace())[-1]
-        graph = ir.load(Path(folder, OPTIMISED)).graph
-        if [node.op_type for node in graph] != [event.operator for event in run]:
-            raise ModelError("ONNX Runtime runs other nodes than it says")
-        return tuple(_piece(node, event) for node, event in zip(graph, run, strict=True))
+        return pieces_of(ir.load(Path(folder, OPTIMISED)).graph, run)
+
+
+def pieces_of(graph: ir.Graph, run: Sequence[Event]) -> tuple[Piece, ...]:
+    """Of a graph as it runs, and one run of it.
+
+    Raises:
+        ModelError: they are not of each other.
+    """
+    if [node.op_type for node in graph] != [event.operator for event in run]:
+        raise ModelError("ONNX Runtime runs other nodes than it says")
+    return tuple(_piece(node, event) for node, event in zip(graph, run, strict=True))
 
 
 def _piece(node: ir.Node, event: Event) -> Piece:
@@ -118,7 +126,8 @@ def _inputs(node: ir.Node, event: Event) -> tuple[Given, ...]:
             shape, type_ = tuple(fixed.shape.numpy()), str(fixed.dtype).lower()
         else:
             shape, type_ = traced.pop(0) if traced else ((), "float")
-        content = np.array(fixed.numpy()) if fixed is not None and fixed.size <= SMALL else None
+        told = fixed is not None and fixed.size <= SMALL and not isinstance(fixed, ir.ExternalTensor)
+        content = np.array(fixed.numpy()) if fixed is not None and told else None
         found.append(Given(shape, type_, fixed is not None, content))
     return tuple(found)
 

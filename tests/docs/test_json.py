@@ -16,12 +16,13 @@ from graphprune.pipeline.catalogue import PassHelp, PassLine
 from graphprune.pipeline.checking import Check
 from graphprune.pipeline.explanation import Explanation
 from graphprune.pipeline.inspection import Inspection
+from graphprune.pipeline.kit import Kit
 from graphprune.pipeline.profiling import Profiled
 from graphprune.pipeline.report import Report
 
 from .pages import ROOT
 
-DOCUMENTS = (Report, Inspection, Explanation, PassLine, PassHelp, Comparison, Check, Bench, Profiled)
+DOCUMENTS = (Report, Inspection, Explanation, PassLine, PassHelp, Comparison, Check, Bench, Kit, Profiled)
 WORDS = {object: "any", str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \|", re.MULTILINE)
 

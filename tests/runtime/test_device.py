@@ -162,9 +162,17 @@ def test_what_is_known_is_not_measured_again(build, monkeypatch):
     assert list(measured(found, profile)) == []
 
 
+COST = Cost(((1, 2),), (0.5, 1.0), 1)
+
+
 def test_a_profile_comes_back_from_its_file(tmp_path):
     profile = DeviceProfile(
-        Machine(("x86_64", "avx2"), "1.2", 3), {"k": Cost(((1, 2),), (0.5, 1.0), 1)}, 1e-6, 0.02, 4.5
+        Machine(("x86_64", "avx2"), "1.2", 3),
+        {"k": Cost(((1, 2),), (0.5, 1.0), 1)},
+        {"m": (((3, 4), 0.1),)},
+        1e-6,
+        0.02,
+        4.5,
     )
     profile.save(tmp_path / "device.json")
     assert DeviceProfile.load(tmp_path / "device.json") == profile
@@ -173,7 +181,9 @@ def test_a_profile_comes_back_from_its_file(tmp_path):
 def spoilt(change) -> str:
     cost = {"axes": [[1, 2]], "seconds": [0.5, 1.0], "step": 1}
     machine = {"features": [], "runtime": "1", "threads": 1, "providers": ["cpu"]}
-    told = {"format": 2, "machine": machine, "costs": {"k": cost}, "overhead": 0, "noise": 0, "minutes": 0}
+    numbers = dict.fromkeys(["overhead", "reference", "noise", "minutes"], 0)
+    seen = {"m": [[[1, 2], 0.5]]}
+    told = {"format": 2, "machine": machine, "costs": {"k": cost}, "seen": seen, **numbers}
     change(told, cost, machine)
     return json.dumps(told)
 
@@ -188,6 +198,9 @@ def spoilt(change) -> str:
         lambda told, cost, machine: told.update(overhead=float("nan")),
         lambda told, cost, machine: told.update(costs=[]),
         lambda told, cost, machine: machine.update(runtime=1),
+        lambda told, cost, machine: told.update(seen={"m": [[[0], 0.5]]}),
+        lambda told, cost, machine: told.update(seen={"m": [[[1], -0.5]]}),
+        lambda told, cost, machine: told.update(seen={"m": [0.5]}),
         lambda told, cost, machine: cost.update(axes=[[2, 1]]),
         lambda told, cost, machine: cost.update(seconds=[1.0]),
         lambda told, cost, machine: cost.update(seconds=[1.0, -1.0]),
