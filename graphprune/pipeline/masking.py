@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from graphprune.errors import ArgumentError, PromiseError
 from graphprune.ir.names import quote
 from graphprune.ops import record_of
 from graphprune.pipeline.passes import Context, Pass, Subject, Turn, argument
+from graphprune.prune.gradients import Reading
 from graphprune.prune.masks.patterns import Keep, Pattern, Scores, keep_groups, keep_rows, read_pattern
 from graphprune.prune.plan import Plan
 
 if TYPE_CHECKING:
-    from graphprune.ir.arrays import Doubles, Singles
+    from graphprune.ir.arrays import Array, Doubles, Singles
     from graphprune.prune.masks.drive import Needed
     from graphprune.prune.masks.layers import Layer, Left
     from graphprune.prune.masks.treat import Masked, Moments
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULT_RATIO = 0.5
 Needs = Literal["nothing", "vectors", "grams"]
+Known: TypeAlias = "Mapping[str, Mapping[str, Array]]"
+"""What is known of gradients, by what was measured and by initializer, in its layout."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,24 @@ class Masking(Pass):
         """What has to be known of the inputs under these arguments."""
         return "grams" if self.repair == "refit" else self.needs
 
+    gradients: ClassVar[tuple[Reading, ...]] = ()
+
     def score(self, weight: Singles, squares: Doubles) -> Scores:
         """What every weight of a matrix [rows, columns] is worth; higher stays."""
         raise NotImplementedError
+
+    def scores(self, matrix: Singles, known: Moments) -> Scores:
+        """Scores of all blocks [blocks, rows, columns] as one matrix; none is negative."""
+        from graphprune.prune.masks.treat import by_block
+
+        return by_block(matrix, known.squares, self.score)
+
+    def differentiated(self, subject: Subject, names: Sequence[str], context: Context) -> Known:
+        """What is read of gradients in these initializers, by what it is and by name."""
+        if not self.gradients:
+            return {}
+        context.require_calibration(str(self))
+        return context.differentiation(str(self)).of_elements(subject.model, names, self.gradients)
 
     def select(self, scores: Scores, ratio: float) -> Keep:
         """Which weights of an unstructured matrix stay."""
@@ -91,9 +109,9 @@ class Masking(Pass):
 
     def solve(self, layer: Layer, matrix: Singles, known: Moments, ratio: float) -> tuple[Singles, Keep]:
         """Weights and mask of a Layer, [blocks, rows, columns]."""
-        from graphprune.prune.masks.treat import field
+        from graphprune.prune.masks.treat import zeros_first
 
-        scores = field(layer, matrix, known.squares, self.score)
+        scores = zeros_first(self.scores(matrix, known), matrix)
         pattern = read_pattern(self.pattern)
         keep = keep_groups(scores, pattern) if pattern.structured else self.select(scores, ratio)
         return matrix, keep.reshape(matrix.shape)
@@ -191,6 +209,32 @@ class _Work:
             return oneshot(self.layers, found, treat, needed)
         return sequential(self.layers, self._stream(), treat, needed, self.context.run.progress)
 
+    @cached_property
+    def _gradients(self) -> Known:
+        found = self.item.differentiated(
+            self.subject, sorted(layer.name for layer in self.layers), self.context
+        )
+        for what in dict.fromkeys(found):
+            blind = [layer.name for layer in self.layers if layer.name not in found[what]]
+            if blind:
+                raise PromiseError(
+                    f"no gradient reaches {', '.join(map(quote, blind[:6]))}: stored as codes",
+                    "leave them out with ignore=, or compile with dequantize first",
+                )
+        return found
+
+    def _with_gradients(self, layer: Layer, known: Moments) -> Moments:
+        if not self._gradients:
+            return known
+        slopes = {what: layer.slopes(table[layer.name], what) for what, table in self._gradients.items()}
+        return replace(known, gradients=slopes, samples=self._samples)
+
+    @cached_property
+    def _samples(self) -> int:
+        from graphprune.runtime.holding import count
+
+        return count(self.context.calibration, self.subject.model)
+
     def _needed(self) -> Needed:
         from graphprune.prune.masks.drive import Needed
 
@@ -210,7 +254,7 @@ class _Work:
             silent.append(layer.name)
             known = alike(known)
 
-        matrix = layer.matrix()
+        known, matrix = self._with_gradients(layer, known), layer.matrix()
         if layer.name in fixed:
             value, keep = matrix, fixed[layer.name]
         else:

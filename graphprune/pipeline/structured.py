@@ -72,7 +72,13 @@ class Structured(Method):
             raise PromiseError(
                 f"nothing to prune: no Group is of the kind {', '.join(self.kinds)}", f"there are: {there}"
             )
-        return filtered(mine, group_names, self.only, self.ignore)
+        return self.candidates(analysis, filtered(mine, group_names, self.only, self.ignore), found)
+
+    def candidates(
+        self, analysis: Analysis, groups: tuple[Group, ...], found: Mapping[str, Kind]
+    ) -> tuple[Group, ...]:
+        """Which of the Groups that were asked for the method may cut; `found` is what their Units are."""
+        return groups
 
 
 def _nothing(analysis: Analysis, filtered: bool) -> tuple[str, str]:

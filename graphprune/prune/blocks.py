@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 from graphprune.axes.groups import Group
+from graphprune.axes.kinds import Kind
 from graphprune.ops import has
 from graphprune.ops.traits import Trait
 from graphprune.prune.evidence import SiteIndex
@@ -69,3 +70,19 @@ def _block_start(value: ir.Value, ends: set[ir.Value]) -> ir.Value:
             return value
         value = above
     return value
+
+
+def numbered(groups: Sequence[Group], places: SiteIndex, kinds: Mapping[str, Kind]) -> dict[str, int]:
+    """Which block of a net each Group lies in, from the inputs on; Groups in no residual branch have none.
+
+    Heads and neurons are counted apart, since their branches may join the stream one after the other.
+    """
+    nodes = places.analysis.model.graph
+    order = {value.name: at for at, node in enumerate(nodes) for value in node.outputs}
+    ends = {name: order[after] for name, (_, after) in blocks(groups, places).items()}
+    found: dict[str, int] = {}
+    for kind in sorted({kinds[name] for name in ends}):
+        mine = {name: at for name, at in ends.items() if kinds[name] == kind}
+        steps = sorted(set(mine.values()))
+        found |= {name: steps.index(at) for name, at in mine.items()}
+    return found

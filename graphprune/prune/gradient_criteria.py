@@ -97,26 +97,31 @@ GRADIENT_CRITERIA: dict[str, Criterion] = {
         by_element(_product, "mean", joined=np.abs),
         "|sum of w g| of every weight of a Unit (LLM-Pruner, vector)",
         gradients=(Reading("mean"),),
+        normaliser="none",
     ),
     "taylor-second": Criterion(
         by_element(_half_square, "square"),
         "w^2 times mean g^2 / 2 (Taylor, second order)",
         gradients=(Reading("square"),),
+        normaliser="none",
     ),
     "taylor-mixed": Criterion(
         by_element(_mixed, "mean", "square"),
         "|w g - w^2 mean g^2 / 2| (Taylor, both orders)",
         gradients=(Reading("mean"), Reading("square")),
+        normaliser="none",
     ),
     "taylor-activation": Criterion(
         by_gate(lambda gates: np.abs(gates.mean(axis=0))),
         "|mean of a times its gradient| of activations (Taylor)",
         gradients=(Reading("gates"),),
+        normaliser="none",
     ),
     "fisher": Criterion(
         by_gate(lambda gates: np.square(gates).mean(axis=0) / 2),
         "mean square of a Unit's gradient / 2, labels drawn (Fisher)",
         gradients=(Reading("gates", drawn=True),),
+        normaliser="none",
     ),
     "snip": Criterion(
         by_element(_absolute, "mean"),

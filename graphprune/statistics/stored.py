@@ -171,7 +171,7 @@ class Stored:
         if self.packing is not None:
             return found
         wide = (np.broadcast_to(each, self.shapes[0]) for each in (found.scale, found.zero))
-        scale, zero = (np.asarray(self._moved(each), np.float32) for each in wide)
+        scale, zero = (np.asarray(self.moved(each), np.float32) for each in wide)
         return Grid(scale, zero, found.low, found.high)
 
     @property
@@ -194,7 +194,7 @@ class Stored:
         """The stored numbers in the layout that the reader sees."""
         assert self.value.const_value is not None
         array = np.asarray(self.value.const_value.numpy())
-        return self._moved(array) if self.packing is None else self.packing.unpack(array)
+        return self.moved(array) if self.packing is None else self.packing.unpack(array)
 
     def write(self, array: Array) -> Array:
         """The tensor that holds these numbers (of a quantised weight: these codes) for the reader."""
@@ -228,9 +228,10 @@ class Stored:
         if self.packing is not None:
             return value, numbers.reshape(self.packing.rows, -1).repeat(self.packing.block, axis=1)
         each = _repeated(numbers, self.shapes[0], _axis(use.node, held))
-        return value, self._moved(np.broadcast_to(each, self.shapes[0]))
+        return value, self.moved(np.broadcast_to(each, self.shapes[0]))
 
-    def _moved(self, array: Array) -> Array:
+    def moved(self, array: Array) -> Array:
+        """What lies in the layout of the tensor, such as a gradient, in the layout that the reader sees."""
         for step, shape in zip(self.chain.steps, self.shapes[1:], strict=True):
             array = array if step_of(step) == "kept" else _step(step, array, shape)
         return array

@@ -36,6 +36,9 @@ PIPELINES = {
     "wanda": "wanda(ratio=0.5, repair=refit)",
     "nowag": "nowag(pattern=2:4)",
     "sparsegpt": "sparsegpt(ratio=0.5)",
+    "gblm": "gblm(ratio=0.5)",
+    "llm-pruner": "llm-pruner(ratio=0.3)",
+    "recover": "recover(steps=2)",
 }
 """One pipeline for every pass, by its name."""
 BLIND = frozenset({"canonicalize", "prune", "magnitude"})

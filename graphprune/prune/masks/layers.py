@@ -18,6 +18,8 @@ from graphprune.prune.repair.grid import Lattice
 from graphprune.statistics.sites import Site
 
 Indices = npt.NDArray[np.intp]
+POWERS = {"square": 2, "cube": 3, "fourth": 4}
+"""Of the gradient, in what is measured of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,13 @@ class Layer:
         site = self.sites[0]
         result: Bools = site.stored.write(site.shaped(self._unordered(keep).astype(np.int8))) != 0
         return result
+
+    def slopes(self, gradient: Array, what: str) -> Singles:
+        """[blocks, rows, columns] of what was measured of gradients, for derivatives in the matrix."""
+        site = self.sites[0]
+        found = np.asarray(site.arranged(site.stored.moved(gradient)), np.float32)
+        found = found / np.float32(site.scale ** POWERS.get(what, 1))
+        return np.asarray(found if self.order is None else found[..., self.order])
 
     def _unordered(self, matrix: Array) -> Array:
         return matrix if self.order is None else matrix[..., np.argsort(self.order)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,10 +27,14 @@ class Moments:
         squares: [blocks, columns], sums of x^2, for a convolution those of the whole channel at every
             position of its kernel; ones where nothing was measured.
         gram: [blocks, columns, columns], sums of x x^T; empty where only squares were measured.
+        gradients: [blocks, rows, columns] of gradients in the weights, by what was measured of them.
+        samples: how many the gradients are the means of.
     """
 
     squares: Doubles
     gram: Doubles
+    gradients: Mapping[str, Singles] = field(default_factory=dict)
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def alike(known: Moments) -> Moments:
     """Moments of the same shapes under which every input counts the same."""
     blocks, columns = known.squares.shape
     gram = np.stack([np.eye(columns)] * blocks) if known.gram.size else known.gram
-    return Moments(np.ones((blocks, columns)), gram)
+    return replace(known, squares=np.ones((blocks, columns)), gram=gram)
 
 
 def moments(layer: Layer, squares: Sequence[Doubles], grams: Sequence[Doubles]) -> Moments:
@@ -84,9 +88,13 @@ def moments(layer: Layer, squares: Sequence[Doubles], grams: Sequence[Doubles]) 
     return Moments(layer.columns(total) if squares else np.einsum("bii->bi", gram), gram)
 
 
-def field(layer: Layer, matrix: Singles, squares: Doubles, score: Field) -> Scores:
-    """Scores of all blocks as one matrix; what is zero already comes last."""
-    scores = np.concatenate([score(block, own) for block, own in zip(matrix, squares, strict=True)])
+def by_block(matrix: Singles, squares: Doubles, score: Field) -> Scores:
+    """Scores of all blocks as one matrix."""
+    return np.concatenate([score(block, own) for block, own in zip(matrix, squares, strict=True)])
+
+
+def zeros_first(scores: Scores, matrix: Singles) -> Scores:
+    """Scores, in place, by which what is zero already goes before all else."""
     scores[(matrix == 0).reshape(scores.shape)] = -1
     return scores
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 
 from graphprune.prune.masks import scores, treat
@@ -64,5 +62,5 @@ def test_nowag_ignores_column_norms() -> None:
 def test_what_is_zero_already_goes_before_what_reads_nothing() -> None:
     """Both would score zero."""
     matrix = np.array([[[2.0, 0.0, 3.0]]], np.float32)
-    found = treat.field(SimpleNamespace(), matrix, np.array([[0.0, 4.0, 1.0]]), scores.wanda)  # type: ignore[arg-type]
+    found = treat.zeros_first(treat.by_block(matrix, np.array([[0.0, 4.0, 1.0]]), scores.wanda), matrix)
     assert np.argsort(found[0]).tolist() == [1, 0, 2] and found[0, 1] < found[0, 0]
