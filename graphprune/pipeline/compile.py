@@ -248,7 +248,8 @@ class _Compile:
         with self.clock.phase("report"):
             before = measure.size(dense, self.settings.shape, sizes)
         whole = Given(source.path or source.model, self.fixed, dense, sizes, before, self._kept)
-        attempt = self._attempted(whole, samples, passes, Learning(dense, outputs, self.settings))
+        learning = Learning(dense, outputs, self.settings, self.job.output)
+        attempt = self._attempted(whole, samples, passes, learning)
         counted = self._judged(attempt)
         agreement = self._compared(source, OpenedOnce(dense, self.settings), attempt.steps, outputs, samples)
         return self._finish(source, dense, attempt, samples, agreement, counted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphprune.pipeline import verdict
@@ -27,11 +28,13 @@ class Learning:
         model: as given, normalised.
         outputs: how each of its outputs is judged.
         settings: how models are run.
+        output: the file that is to be written, if there is one.
     """
 
     model: ir.Model
     outputs: tuple[Judged, ...]
     settings: Settings
+    output: Path | None = None
 
     def reference(self, samples: Samples) -> Reference:
         """What a pass may learn from that sees these samples."""
@@ -42,4 +45,8 @@ class Learning:
             small = [runner(model, self.settings, narrow=samples.narrow) for model in models]
             return verdict.drops_of(dense, small, self.outputs, selection)
 
-        return Reference(self.model, self.outputs, samples.training, selection, samples.narrowed, lost)
+        output = self.output
+        scratch = None if output is None else output.with_name(f"{output.name}.stopped")
+        return Reference(
+            self.model, self.outputs, samples.training, selection, samples.narrowed, lost, scratch
+        )

@@ -14,11 +14,13 @@ from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Arrays
 from graphprune.ir.clone import copy_model
 from graphprune.ir.names import quote
+from graphprune.pipeline import fingerprint
 from graphprune.pipeline.durations import seconds
 from graphprune.pipeline.outcome import interval
 from graphprune.pipeline.passes import Context, Pass, Subject
 from graphprune.pipeline.report import CurvePoint, RecoveredOutput, RecoveryReport
 from graphprune.prune.plan import Plan
+from graphprune.runtime.holding import digest
 
 if TYPE_CHECKING:
     from graphprune.autograd.training.setting import Trained
@@ -74,10 +76,12 @@ def _trained(
     item: Pass, model: ir.Model, goals: Sequence[Goal], reference: Reference, context: Context
 ) -> Trained:
     from graphprune.autograd.training.begin import begin
+    from graphprune.autograd.training.progress import Checkpoint
     from graphprune.autograd.training.setting import Asked
+    from graphprune.autograd.training.train import train
 
     asked: Recovering = item  # type: ignore[assignment]
-    training = begin(
+    lesson = begin(
         dense=reference.model,
         model=model,
         goals=goals,
@@ -88,7 +92,14 @@ def _trained(
         rank=asked.rank,
         run=context.run,
     )
-    return training.train(Asked(seconds("time", asked.time), asked.steps, asked.batch, asked.rate))
+    given = Asked(seconds("time", asked.time), asked.steps, asked.batch, asked.rate, asked.rank)
+    return train(lesson, given, context.run, Checkpoint(reference.scratch, _key(item, model, reference)))
+
+
+def _key(item: Pass, model: ir.Model, reference: Reference) -> str:
+    """Of the model, the samples and the arguments: a stopped training of others does not go on here."""
+    samples = digest([*reference.training.sets, *reference.selection.sets])
+    return f"{fingerprint.weights(model)} {samples} {item}"
 
 
 def _axes(reference: Reference) -> dict[str, int]:

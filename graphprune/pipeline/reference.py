@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphprune.pipeline.samples import Judging
@@ -30,6 +31,7 @@ class Reference:
         selection: samples to choose by.
         narrow: makes a feed of that model one of the model that the pass sees.
         lost: what the outputs of models like the one that the pass sees lost, on the selection part.
+        scratch: a file for what lets a pass that was stopped go on; None where nothing is written.
     """
 
     model: ir.Model
@@ -38,3 +40,4 @@ class Reference:
     selection: Judging
     narrow: Callable[[Feed], dict[str, np.ndarray]]
     lost: Lost
+    scratch: Path | None = None

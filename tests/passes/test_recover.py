@@ -37,7 +37,7 @@ def weights(result: Result) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def trained() -> Result:
-    return digits(f"{CUT}, recover(steps=60, rate=0.001)")
+    return digits(f"{CUT}, recover(steps=60, batch=8, rate=0.001)")
 
 
 def test_a_cut_without_repair_is_won_back_on_samples_that_nothing_saw(trained: Result) -> None:
@@ -145,3 +145,32 @@ def test_shared_weights_stay_shared() -> None:
         model(text, 21, w1=(6, 12), w2=(12, 6)), passes, calibration={"x": x}, bench=False
     )
     assert set(result.model.graph.initializers) == {"w1", "w2"} and recovery(result).accepted
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graphprune.autograd.training import progress
+
+    monkeypatch.setattr(progress, "OFTEN", 0.0)
+    passes = f"{CUT}, recover(steps=48, batch=8, rate=0.001)"
+    whole = digits(passes)
+    said: list[int] = []
+
+    def listen(done: int, total: int, what: str) -> None:
+        said.extend([done] if what.startswith("recover: loss") else [])
+
+    def stop(done: int, total: int, what: str) -> None:
+        listen(done, total, what)
+        if len(said) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        digits(passes, output=tmp_path / "small.onnx", progress=stop)
+    assert said == [4, 8, 12, 16, 20, 24]
+    assert [file.name for file in tmp_path.iterdir()] == ["small.onnx.stopped"]
+    said.clear()
+    again = digits(passes, output=tmp_path / "small.onnx", progress=listen)
+    assert said == [24, 28, 32, 36, 40, 44, 48]  # the look after step 24 was not kept yet
+    assert not (tmp_path / "small.onnx.stopped").exists()
+    assert all(array.tobytes() == weights(whole)[name].tobytes() for name, array in weights(again).items())

@@ -9,10 +9,10 @@ import torch
 
 from graphprune.autograd.differentiable import Differentiable
 from graphprune.autograd.training.draws import draws
+from graphprune.autograd.training.lesson import Lesson
 from graphprune.autograd.training.losses import aims
 from graphprune.autograd.training.stacks import Feed, stacked
 from graphprune.autograd.training.teacher import teacher
-from graphprune.autograd.training.train import Training
 from graphprune.autograd.training.weights import trained, weights
 from graphprune.axes.goals import Goal
 from graphprune.errors import ArgumentError
@@ -33,8 +33,8 @@ def begin(
     narrow: Callable[[Feed], Feed],
     rank: int,
     run: Run,
-) -> Training:
-    """A training of a compressed model.
+) -> Lesson:
+    """What a compressed model is to learn.
 
     Args:
         dense: the model that it was.
@@ -45,7 +45,7 @@ def begin(
         axes: of each input, the axis along which samples follow each other; empty if each is a whole feed.
         narrow: makes a feed of the dense model one of the compressed model.
         rank: of the updates of large matrices; 0 trains all weights.
-        run: the seed, jobs, time limit, and whom to tell progress.
+        run: the seed, and how long a run of the dense model may take.
 
     Raises:
         ArgumentError: there are no weights to train.
@@ -64,7 +64,7 @@ def begin(
     ]
     few = [narrow(feed) for feed in samples]
     stack = stacked(lambda feeds: net.run(feeds, values), few, axes)
-    return Training(
+    return Lesson(
         net=net,
         weights=weights(net, names, rank, run.seed),
         aims=aims(goals, answers),
@@ -73,5 +73,4 @@ def begin(
         selection=selection,
         narrow=narrow,
         stack=stack,
-        run=run,
     )

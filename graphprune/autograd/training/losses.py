@@ -35,13 +35,15 @@ class Aim:
         goal: what is compared.
         scale: what it is divided by.
         background: the class that stands for no object; None where objects are not rare. 0 for scores.
-        beside: the scores whose objects weight these values.
+        head: the scores whose objects weight these values.
+        across: the axis, from the end, of what a position of that head holds; 0 where that is one number.
     """
 
     goal: Goal
     scale: float = 1.0
     background: int | None = None
-    beside: Aim | None = None
+    head: Aim | None = None
+    across: int = 0
 
 
 def aims(goals: Sequence[Goal], answers: Sequence[Mapping[str, Tensor]]) -> tuple[Aim, ...]:
@@ -72,9 +74,21 @@ def _beside(aim: Aim, heads: Sequence[Aim], answer: Values) -> Aim:
         return aim
     shape = answer[aim.goal.value].shape
     for head in heads:
-        if _foreground(head, answer[head.goal.value]).shape == shape[:-1]:
-            return replace(aim, beside=head)
+        across = _across(head.goal, answer[head.goal.value].shape, shape)
+        if across is not None:
+            return replace(aim, head=head, across=across)
     return aim
+
+
+def _across(goal: Goal, scores: torch.Size, values: torch.Size) -> int | None:
+    """The axis of what a position holds, where scores and values have the same positions."""
+    if scores == values[:-1]:
+        return 0 if goal.kind == "scores" else None
+    if len(scores) != len(values):
+        return None
+    apart = [axis for axis in range(-len(scores), 0) if scores[axis] != values[axis]]
+    axis = goal.axis if goal.kind == "classes" else (apart or [-1])[0]
+    return axis if set(apart) <= {axis} else None
 
 
 def _scaled(aim: Aim, answers: Sequence[Values]) -> Aim:
@@ -114,13 +128,15 @@ def _chance(goal: Goal, array: Tensor) -> Tensor:
     return torch.sigmoid(logits) if goal.kind == "scores" else torch.softmax(logits, goal.axis)
 
 
-def _foreground(aim: Aim, array: Tensor) -> Tensor:
-    """The probability of an object at each position."""
-    chance = _chance(aim.goal, array)
-    if aim.goal.kind == "scores":
-        return chance.amax(-1) if array.dim() > 2 else chance
-    assert aim.background is not None
-    return 1 - chance.select(aim.goal.axis, aim.background)
+def _foreground(head: Aim, array: Tensor, across: int) -> Tensor:
+    """The probability of an object at each position, with an axis of one for the values there."""
+    chance = _chance(head.goal, array)
+    if not across:
+        return chance.unsqueeze(-1)
+    if head.goal.kind == "scores":
+        return chance.amax(across, keepdim=True)
+    assert head.background is not None
+    return 1 - chance.select(across, head.background).unsqueeze(across)
 
 
 def loss(found: Sequence[Aim], small: Values, dense: Values, real: Tensor | None = None) -> Tensor:
@@ -140,8 +156,8 @@ def _one(aim: Aim, small: Values, dense: Values, real: Tensor | None) -> Tensor:
     goal = aim.goal
     one, two = dense[goal.value], small[goal.value]
     if goal.kind == "values":
-        head = aim.beside
-        weight = None if head is None else _foreground(head, dense[head.goal.value]).unsqueeze(-1)
+        head = aim.head
+        weight = None if head is None else _foreground(head, dense[head.goal.value], aim.across)
         return _mean((two - one).square(), weight)
     one, two = _logits(goal, one), _logits(goal, two)
     if goal.kind == "scores":

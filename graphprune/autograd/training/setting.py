@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from graphprune.ir.arrays import Array
 
+LOOKS = 12
+"""How often the selection part is looked at."""
+
 
 @dataclass(frozen=True)
 class Pace:

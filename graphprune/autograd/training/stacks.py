@@ -1,9 +1,15 @@
-"""How samples run together in torch: as rows of one batch where that gives what each gives alone."""
+"""How samples run together in torch, where that gives what each gives alone.
+
+As rows of one batch, or, where a batch of one is written into the graph (most detectors), mapped over: torch
+then adds the axis behind the graph's back (`torch.func.vmap`).
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +18,9 @@ from graphprune.ir.arrays import Array
 from graphprune.ops.torch.call import Tensor
 
 Feed = Mapping[str, Array]
-Runs = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+Tensors = Mapping[str, Tensor]
+Runs = Callable[[Tensors], dict[str, Tensor]]
+How = Literal["alone", "rows", "mapped"]
 TRIED = 3
 """Samples on which it is found out whether they may run together."""
 SAME = 1e-3
@@ -25,39 +33,51 @@ class Stack:
 
     Attributes:
         axes: of each input, the axis along which samples follow each other; others belong to all samples.
-        results: the same of each value that comes out; None where samples run one by one.
+        how: one by one, as rows, or mapped over.
+        results: of each value that comes out, the axis along which rows follow each other.
     """
 
     axes: Mapping[str, int]
+    how: How = "alone"
     results: Mapping[str, int] | None = None
 
     @property
     def several(self) -> bool:
         """Whether more than one sample runs at a time."""
-        return self.results is not None
+        return self.how != "alone"
 
-    def feeds(self, feeds: Sequence[Feed]) -> dict[str, Tensor]:
-        """Samples as one feed."""
-        return {
-            name: torch.from_numpy(
-                np.concatenate([feed[name] for feed in feeds], self.axes[name])
-                if name in self.axes and len(feeds) > 1
-                else np.ascontiguousarray(array)
-            )
-            for name, array in feeds[0].items()
-        }
+    def run(self, runs: Runs, feeds: Sequence[Feed]) -> dict[str, Tensor]:
+        """What a model gives for samples.
+
+        Args:
+            runs: runs the model on one feed.
+            feeds: of one sample each, and only one where samples run alone.
+        """
+        if self.how != "mapped":
+            return runs({name: _laid_out(self._joined(name, feeds)) for name in feeds[0]})
+        shared = {name: torch.from_numpy(array) for name, array in feeds[0].items() if name not in self.axes}
+        own = {name: torch.from_numpy(np.stack([feed[name] for feed in feeds])) for name in self.axes}
+        with warnings.catch_warnings():  # of operators that torch maps over in a loop
+            warnings.simplefilter("ignore")
+            found: dict[str, Tensor] = torch.func.vmap(lambda feed: runs({**shared, **feed}))(own)
+        return found
+
+    def _joined(self, name: str, feeds: Sequence[Feed]) -> Tensor:
+        if len(feeds) == 1 or name not in self.axes:
+            return torch.from_numpy(np.ascontiguousarray(feeds[0][name]))
+        return torch.from_numpy(np.concatenate([feed[name] for feed in feeds], self.axes[name]))
 
     def answers(self, answers: Sequence[Mapping[str, Array]]) -> dict[str, Tensor]:
-        """What the dense model says to each, as the batch gives it."""
-        assert self.results is not None or len(answers) == 1
-        return {
-            name: torch.from_numpy(
-                np.concatenate([each[name] for each in answers], (self.results or {})[name])
-                if len(answers) > 1
-                else np.ascontiguousarray(array)
-            )
-            for name, array in answers[0].items()
-        }
+        """What the dense model says to each sample, as `run` gives it."""
+        return {name: self._answer(name, [each[name] for each in answers]) for name in answers[0]}
+
+    def _answer(self, name: str, arrays: Sequence[Array]) -> Tensor:
+        if self.how == "mapped":
+            return torch.from_numpy(np.stack(arrays))
+        if len(arrays) == 1:
+            return torch.from_numpy(np.ascontiguousarray(arrays[0]))
+        assert self.results is not None
+        return torch.from_numpy(np.concatenate(arrays, self.results[name]))
 
     def fits(self, feeds: Sequence[Feed]) -> bool:
         """Whether samples have the same shapes, and what belongs to all of them is the same."""
@@ -70,27 +90,48 @@ class Stack:
 
 
 def stacked(runs: Runs, feeds: Sequence[Feed], axes: Mapping[str, int]) -> Stack:
-    """How samples of a model may run: together only where each result is the samples' own, one by one.
+    """How samples of a model may run: together only where each result is the sample's own.
 
     Args:
         runs: runs the model.
         feeds: some samples.
-        axes: along which samples of each input follow each other.
+        axes: along which samples of each input follow each other; none if each is a whole feed.
     """
-    alone, whole = Stack(axes), Stack(axes, {})
-    feeds = feeds[:TRIED]
-    if len(feeds) < 2 or not axes or not whole.fits(feeds):
+    alone, feeds = Stack(axes), feeds[:TRIED]
+    varying = [n for n in feeds[0] if any(not np.array_equal(f[n], feeds[0][n]) for f in feeds[1:])]
+    every = Stack(axes or dict.fromkeys(varying, 0))
+    if len(feeds) < 2 or not every.axes or not every.fits(feeds):
         return alone
     with torch.no_grad():
-        singles = [runs(alone.feeds([feed])) for feed in feeds]
-        try:
-            together = runs(whole.feeds(feeds))
-        except Exception:  # torch and the interpreter raise a dozen types where shapes do not fit
-            return alone
-    results = {name: _axis([each[name] for each in singles], found) for name, found in together.items()}
-    if any(axis is None for axis in results.values()):
-        return alone
-    return Stack(axes, {name: axis for name, axis in results.items() if axis is not None})
+        singles = [alone.run(runs, [feed]) for feed in feeds]
+        results = _rows(runs, feeds, singles, every) if axes else None
+        if results is not None:
+            return Stack(axes, "rows", results)
+        mapped = Stack(every.axes, "mapped")
+        return mapped if _maps(runs, feeds, singles, mapped) else alone
+
+
+def _rows(
+    runs: Runs, feeds: Sequence[Feed], singles: Sequence[Tensors], every: Stack
+) -> dict[str, int] | None:
+    """The axis of each result along which rows follow each other; None where they do not."""
+    try:
+        together = every.run(runs, feeds)
+    except Exception:  # torch and the interpreter raise a dozen types where shapes do not fit
+        return None
+    found = {name: _axis([each[name] for each in singles], tensor) for name, tensor in together.items()}
+    axes = {name: axis for name, axis in found.items() if axis is not None}
+    return axes if len(axes) == len(found) else None
+
+
+def _maps(runs: Runs, feeds: Sequence[Feed], singles: Sequence[Tensors], mapped: Stack) -> bool:
+    try:
+        together = mapped.run(runs, feeds)
+    except Exception:  # operators whose shapes depend on data cannot be mapped over, in a dozen ways
+        return False
+    return all(
+        _same(torch.stack([each[name] for each in singles]), tensor) for name, tensor in together.items()
+    )
 
 
 def _axis(singles: Sequence[Tensor], together: Tensor) -> int | None:
@@ -100,9 +141,18 @@ def _axis(singles: Sequence[Tensor], together: Tensor) -> int | None:
             expected = torch.cat(list(singles), axis)
         except RuntimeError:
             continue
-        if expected.shape != together.shape:
-            continue
-        gap = (expected - together).abs().max()
-        if bool(gap <= SAME * expected.abs().max()):
+        if _same(expected, together):
             return axis
     return None
+
+
+def _same(expected: Tensor, found: Tensor) -> bool:
+    if expected.shape != found.shape:
+        return False
+    return bool((expected - found).abs().max() <= SAME * expected.abs().max())
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    """Pictures with channels last, which convolutions on CPUs are faster with."""
+    picture = tensor.dim() == 4 and tensor.is_floating_point()
+    return tensor.contiguous(memory_format=torch.channels_last) if picture else tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,11 +25,15 @@ class Teacher:
         session: that returns them.
         names: of the values.
         timeout: seconds that a run may take.
+
+    Attributes:
+        seconds: that the last answer took.
     """
 
     session: Session
     names: tuple[str, ...]
     timeout: float | None
+    seconds: float = 0.0
     _kept: dict[object, dict[str, Array]] = field(default_factory=dict)
     _bytes: int = 0
 
@@ -36,7 +41,9 @@ class Teacher:
         """Its values for one sample, by a key that is the sample's own."""
         if key in self._kept:
             return self._kept[key]
+        began = time.monotonic()
         found = self.session.run(feed, self.timeout)
+        self.seconds = time.monotonic() - began
         answer = {name: found[name] for name in self.names}
         size = sum(array.nbytes for array in answer.values())
         if self._bytes + size <= KEPT:
