@@ -7,6 +7,8 @@ from graphprune_passes.cfsp import Cfsp as Cfsp
 from graphprune_passes.depth import Depth as Depth
 from graphprune_passes.experts import Experts as Experts
 from graphprune_passes.flap import Flap as Flap
+from graphprune_passes.gblm import Gblm as Gblm
+from graphprune_passes.llm_pruner import LlmPruner as LlmPruner
 from graphprune_passes.magnitude import Magnitude as Magnitude
 from graphprune_passes.minitron import Minitron as Minitron
 from graphprune_passes.nowag import Nowag as Nowag
