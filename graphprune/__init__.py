@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         compile,
         cut,
         lower,
+        tune,
         validate,
     )
     from graphprune.errors import GraphpruneError
@@ -54,6 +55,7 @@ __all__ = [
     "list_passes",
     "lower",
     "passes",
+    "tune",
     "validate",
 ]
 

@@ -19,7 +19,7 @@ from graphprune.errors import ArgumentError
 from graphprune.forms import Data, ModelLike, PathLike, as_model, as_samples, name_of
 from graphprune.pipeline.calls import as_call, called_as
 from graphprune.pipeline.option import Whole, Word, options, path_of
-from graphprune.pipeline.settings import Checking, Choosing, Comparing, Lowering, Settings, Timing
+from graphprune.pipeline.settings import Checking, Choosing, Comparing, Lowering, Settings, Timing, Tuning
 
 if TYPE_CHECKING:
     from graphprune.labels.options import LayerNorm
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from graphprune.prune.plan import Plan
     from graphprune.sampling.calibrate import Chosen
     from graphprune.sampling.images import Preparation
+    from graphprune.tune.search import Search
 
 
 @dataclass(frozen=True)
@@ -370,3 +371,43 @@ def bench(asked: _Bench) -> Bench:
         raise ArgumentError("models are none", "give at least one")
     models = [as_model(f"models[{at}]" if several else "models", each) for at, each in enumerate(given)]
     return benchmark.bench(models, list(map(name_of, given)), as_samples("inputs", asked.inputs), asked)
+
+
+@dataclass(frozen=True)
+class _Tune(Tuning):
+    model: ModelLike
+    calibration: Data
+    output: PathLike | None = None
+
+
+@called_as(_Tune)
+def tune(asked: _Tune) -> Search:
+    """Search for the fastest model whose outputs lose at most `max_drop` against the dense one.
+
+    Candidates come lazily: iterate to see each when it is told, or call `finish` for the result, which writes
+    `output` if it was given. What is there when an iteration is left can be gone on with: `resume=True`.
+
+    Args:
+        model: what to tune.
+        calibration: unlabelled samples, as in `compile`; half repair, a quarter chooses, a quarter reports.
+        output: where the result goes, with the study beside it; None writes nothing that stays.
+
+    Raises:
+        GraphpruneError: bad input, or an output that cannot be written.
+
+    Example:
+        >>> import graphprune
+        >>> folder = "models/digits_cnn"
+        >>> search = graphprune.tune(f"{folder}/model.onnx", f"{folder}/calibration.npz", steps=1, time="1s")
+        >>> [trial.pipeline for trial in search]
+        ['canonicalize', 'obspa(macs=0.6, io=fixed)']
+    """
+    from graphprune.tune.case import Job
+    from graphprune.tune.search import Search
+
+    job = Job(
+        model=as_model("model", asked.model),
+        calibration=as_samples("calibration", asked.calibration),
+        output=path_of("output", asked.output) if asked.output is not None else None,
+    )
+    return Search(job, Tuning(**{each.name: getattr(asked, each.name) for each in options(Tuning)}))

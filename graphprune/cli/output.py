@@ -167,6 +167,13 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
+    def say(self, line: str) -> None:
+        """A line of status that stays, above the bar."""
+        if self.bar is None:
+            say(line)
+        else:
+            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def __call__(self, done: int, total: int, what: str) -> None:
         """Say what is going on, and how far it is."""
         if self.bar is not None and self.task is not None:

@@ -183,6 +183,45 @@ class Word(Accepts):
         )
 
 
+DURATIONS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Duration(Accepts):
+    """How long: 30s, 10m, 1h, or a plain number of seconds."""
+
+    toml: ClassVar[str] = '`"30s"`, `"10m"`, `"1h"` or seconds'
+    metavar: str = "TIME"
+
+    def text(self, called: str, text: str) -> float:
+        """A number and a unit; seconds where there is none."""
+        found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([a-z]*)", text.strip().lower())
+        if found is None or (found[2] and found[2] not in DURATIONS):
+            raise ArgumentError(f"{called} '{escape(text)}' is no time", "write 30s, 10m or 1h")
+        return Number().value(called, float(found[1]) * DURATIONS.get(found[2], 1.0))
+
+    def value(self, called: str, value: object) -> float:
+        """Seconds, or the text of the command line."""
+        return self.text(called, value) if isinstance(value, str) else Number().value(called, value)
+
+
+@dataclass(frozen=True)
+class Text(Accepts):
+    """Words that what they are for reads."""
+
+    toml: ClassVar[str] = "a text"
+
+    def text(self, called: str, text: str) -> str:
+        """As it is."""
+        return text
+
+    def value(self, called: str, value: object) -> str:
+        """A text."""
+        if not isinstance(value, str):
+            raise ArgumentError(f"{called} must be a text, got {_shown(value)}")
+        return value
+
+
 @dataclass(frozen=True)
 class File(Accepts):
     """A path."""

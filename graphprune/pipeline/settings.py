@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from graphprune.pipeline.option import (
     Bytes,
     Contents,
+    Duration,
     File,
     Flag,
     Kinds,
@@ -21,6 +22,7 @@ from graphprune.pipeline.option import (
     Number,
     Providers,
     Shapes,
+    Text,
     Whole,
     Word,
     option,
@@ -224,6 +226,59 @@ class Choosing(Running):
         from graphprune.runtime.jobs import cores
 
         return replace(super().run, jobs=cores() if self.jobs is None else self.jobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(Choosing, Gating):
+    """How the fastest model at a bound loss is searched for (`tune`)."""
+
+    max_drop: float | None = option(
+        0.01,
+        Number(share=True),
+        "Most that any output may lose against the dense model; of a metric, how far it may fall.",
+        recipe=False,
+    )
+    target: str = option(
+        "latency",
+        Text("WHAT"),
+        "What is to be least: latency, macs, params or bytes; or what is to be reached.",
+        usage="e.g. latency=8ms,bytes=4MB",
+        shown="latency",
+        recipe=False,
+    )
+    time: float = option(
+        600.0,
+        Duration(),
+        "When the answer is due.",
+        usage="e.g. 30s or 1h",
+        shown="10m",
+        recipe=False,
+    )
+    steps: int | None = option(
+        None, Whole(least=1), "Try so many candidates, however long that takes.", recipe=False
+    )
+    batch: int = option(
+        2,
+        Whole(least=1),
+        "Candidates that are proposed at a time; part of what makes a study repeat.",
+        recipe=False,
+    )
+    study: str | os.PathLike[str] | None = option(
+        None, File("DIR"), "Where the study is kept; NAME.tune beside the output if not said.", recipe=False
+    )
+    resume: bool = option(False, Flag(), "Go on with the study that is there.", recipe=False)
+    keep_all: bool = option(
+        False, Flag(), "Leave the model of every candidate in the study, not only its recipe.", recipe=False
+    )
+    profile: str | os.PathLike[str] | None = option(
+        None,
+        File(),
+        "A device profile to predict latency from; measured on this machine where none is given.",
+        recipe=False,
+    )
+    dry_run: bool = option(
+        False, Flag(), "Only print the predicted curve, and what the search would cost.", recipe=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from graphprune.report import (
     described,
     explained,
     inspected,
+    tuned,
 )
 from graphprune.report.numbers import milliseconds, share, short
 from graphprune.report.table import Table, plain
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from graphprune.pipeline.report import Report
     from graphprune.sampling.calibrate import Chosen
     from graphprune.shown import Shown
+    from graphprune.tune.tuned import Tuned
 
 _ROWS = 12
 """Rows of a table that a notebook shows; the rest unfolds."""
@@ -56,11 +58,12 @@ def html(result: Shown) -> str:
     return f"<div><strong>{quote(view.brief(result))}</strong>{shown}</div>"
 
 
-def page(report: Report) -> str:
+def page(report: Report | Tuned) -> str:
     """A report as a page of its own."""
-    from graphprune.report.html import render
+    from graphprune.report.html import render, render_search
+    from graphprune.tune.tuned import Tuned
 
-    return render(report)
+    return render_search(report) if isinstance(report, Tuned) else render(report)
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ VIEWS: Mapping[str, View] = {
     "PlanFile": View(_plan_file, _plan_tables),
     "Report": View(_report, compiled.tables),
     "Result": View(_result, _result_tables),
+    "Tuned": View(tuned.brief, tuned.tables),
 }
 """By the name of the class."""
 

@@ -29,8 +29,13 @@ def render(report: Report) -> str:
         sections.provenance(report),
     ]
     shown = [each for each in found if each is not None]
-    main = tag("main", verdict(report), _command(report), _links(shown), *shown)
-    body = tag("body", _header(report, title), main, _text("script", "page.js"))
+    main = tag("main", verdict(report), _command(report), links(shown), *shown)
+    return document(title, _header(report, title), main)
+
+
+def document(title: str, header: Element, main: Element) -> str:
+    """A page as text, with its style and script."""
+    body = tag("body", header, main, _text("script", "page.js"))
     page = tag("html", _head(title), body, lang="en")
     return f"<!doctype html>\n{tostring(page, encoding='unicode', method='html')}\n"
 
@@ -55,14 +60,16 @@ def _text(name: str, file: str) -> Element:
     return element
 
 
+def undrawn() -> Element | None:
+    """How to have the pictures that are left out."""
+    if pictures.can_draw():
+        return None
+    return tag("p", "Pictures are left out; to have them: ", tag("code", pictures.INSTALL), class_="note")
+
+
 def _header(report: Report, title: str) -> Element:
-    missing = None
-    if not pictures.can_draw():
-        missing = tag(
-            "p", "Pictures are left out; to have them: ", tag("code", pictures.INSTALL), class_="note"
-        )
     when = f"{report.date}, graphprune {report.versions.get('graphprune', '')}"
-    return tag("header", tag("h1", title), tag("p", when, class_="note"), missing)
+    return tag("header", tag("h1", title), tag("p", when, class_="note"), undrawn())
 
 
 def _command(report: Report) -> Element | None:
@@ -71,7 +78,8 @@ def _command(report: Report) -> Element | None:
     return tag("p", "Repeat it: ", tag("code", report.command, class_="command"))
 
 
-def _links(shown: Iterable[Element]) -> Element:
+def links(shown: Iterable[Element]) -> Element:
+    """To the parts of the page."""
     heads = [each.find("h2") for each in shown]
-    links = [tag("a", head.text, href=f"#{head.get('id')}") for head in heads if head is not None]
-    return tag("nav", tag("ul", *(tag("li", link) for link in links)), aria_label="Parts of this page")
+    found = [tag("a", head.text, href=f"#{head.get('id')}") for head in heads if head is not None]
+    return tag("nav", tag("ul", *(tag("li", link) for link in found)), aria_label="Parts of this page")

@@ -116,6 +116,26 @@ def curve(rows: list[Row], parts: Sequence[Part], along: str, unit: str) -> Row:
     }
 
 
+def points(rows: list[Row], parts: Sequence[Part], along: str, up: str, bound: float) -> Row:
+    """Points that a line joins, and a rule at a bound; rows have `cost`, `loss`, `part`."""
+    x: Row = {"field": "cost", "type": "quantitative", "title": along}
+    y: Row = {"field": "loss", "type": "quantitative", "title": up}
+    line: Row = {"type": "line", "strokeWidth": 1, "aria": False}
+    layers: list[Json] = [
+        {"mark": {**line, "stroke": GONE.edge}, "encoding": {"x": x, "y": y}},
+        {
+            "data": {"values": [{"bound": bound}]},
+            "mark": {"type": "rule", "strokeDash": [4, 4], "stroke": GONE.edge, "aria": False},
+            "encoding": {"y": {"field": "bound", "type": "quantitative"}},
+        },
+        {
+            "mark": {"type": "point", "size": 90, "filled": True, "opacity": 1, "aria": False},
+            "encoding": {"x": x, "y": y, **_colours(parts)},
+        },
+    ]
+    return {"height": 260, "data": {"values": plain(rows)}, "layer": layers}
+
+
 def histogram(counts: Sequence[tuple[Part, Sequence[int]]], told: str) -> Element | None:
     """A small histogram for a cell of a table; None where nothing draws, or there is nothing to draw."""
     if not can_draw() or not any(numbers for _, numbers in counts):

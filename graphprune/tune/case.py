@@ -1,0 +1,163 @@
+"""What is tuned: the model as given and in normal form, its samples in parts, and how loss is judged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from graphprune.axes import analyse
+from graphprune.errors import ArgumentError
+from graphprune.ir.defaults import held
+from graphprune.ir.fixed import fix_inputs
+from graphprune.ir.load import Source, load
+from graphprune.lowering.lower import lowered, opened
+from graphprune.pipeline import fingerprint, measure, verdict
+from graphprune.pipeline.opened import Opened, open_model
+from graphprune.pipeline.samples import Given, read_sets
+from graphprune.runtime.holding import count, digest
+from graphprune.tune.finals import Timer
+from graphprune.tune.goal import Figures
+from graphprune.tune.judge import DropJudge, Judge
+from graphprune.tune.parts import Parts, divide
+from graphprune.tune.ways import Way, ways
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from graphprune.axes import Analysis
+    from graphprune.pipeline.report import Size
+    from graphprune.pipeline.settings import Tuning
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to tune.
+
+    Attributes:
+        model: as it was given.
+        calibration: samples.
+        output: where the result goes, if anywhere.
+        also_read: files that are never written.
+    """
+
+    model: object
+    calibration: Given
+    output: Path | None = None
+    also_read: tuple[Path, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The model's path, or what it is."""
+        given = self.model
+        return os.fspath(given) if isinstance(given, str | os.PathLike) else type(given).__name__
+
+
+@dataclass(frozen=True)
+class Case:
+    """What follows from a job, each worked out when it is first needed."""
+
+    job: Job
+    settings: Tuning
+
+    @cached_property
+    def source(self) -> Source:
+        """The model as it was given."""
+        return load(self.job.model, self.settings.limits)
+
+    @cached_property
+    def opened(self) -> Opened:
+        """In normal form."""
+        return open_model(self.job.model, self.settings)
+
+    @property
+    def model(self) -> ir.Model:
+        """In normal form."""
+        return self.opened.model
+
+    @cached_property
+    def lowered(self) -> ir.Model:
+        """As candidates are lowered."""
+        return lowered(self.model, opened("portable"))[0]
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """What may shrink."""
+        return analyse(self.model, sizes=self.opened.sizes)
+
+    @cached_property
+    def ways(self) -> tuple[Way, ...]:
+        """How candidates may be made."""
+        return ways(self.analysis)
+
+    @cached_property
+    def size(self) -> Size:
+        """Of the model as it was given."""
+        return measure.size(self.model, self.settings.shape, self.opened.sizes)
+
+    def figures(self, seconds: float) -> Figures:
+        """What the model costs as it was given, of which the latency was measured."""
+        return Figures(seconds, self.size.macs, self.size.params, self.size.bytes)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The samples by what they are for.
+
+        Raises:
+            ArgumentError: there are none.
+            DataError: they do not fit the model, or are too few.
+        """
+        if self.job.calibration is None:
+            raise ArgumentError(
+                "tune needs samples: unlabelled inputs to repair on and to judge by",
+                "give some: --calibration FILE (graphprune calibrate makes them of pictures or tokens)",
+            )
+        sets = read_sets(self.job.calibration, self.model, held(self.model))
+        return divide(sets, self.model, self.settings.seed)
+
+    @property
+    def samples(self) -> tuple[int, int, int]:
+        """How many there are to repair on, to choose by and to report on."""
+        parts = self.parts
+        return count(parts.repair, self.model), len(parts.selection), parts.reported
+
+    @cached_property
+    def feed(self) -> dict[str, np.ndarray]:
+        """One sample."""
+        return next(self.parts.selection.feeds())
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Says what is lost."""
+        outputs = verdict.how_judged(self.model, self.opened.sizes, self.settings)
+        return DropJudge(self.model, outputs, self.settings)
+
+    @cached_property
+    def judged(self) -> Sequence[str]:
+        """How loss is measured, output by output."""
+        return self.judge.said(self.parts.selection)
+
+    @cached_property
+    def timer(self) -> Timer:
+        """Times models against the file as given."""
+        source, settings = self.source, self.settings
+        fixed = fix_inputs(source.model.clone(), settings.fix) if settings.fix else {}
+        return Timer(source.path or source.model, fixed, self.model, self.feed, settings)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What a study is of; one of something else is not gone on with."""
+        settings = self.settings
+        return {
+            "model": f"{fingerprint.structure(self.model)[:32]}{fingerprint.weights(self.model)[:32]}",
+            "calibration data": digest([*self.parts.repair, *self.parts.selection.sets]),
+            "seed": str(settings.seed),
+            "target": settings.target,
+            "max-drop": str(settings.max_drop),
+            "batch": str(settings.batch),
+        }

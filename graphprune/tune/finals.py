@@ -1,0 +1,156 @@
+"""The last candidates, each timed alone against the file as given, and read once on the report part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphprune.errors import GraphpruneError, ModelError
+from graphprune.ir.load import load
+from graphprune.pipeline import measure
+from graphprune.pipeline.measure import Timed
+from graphprune.tune.trial import Loss, Trial
+from graphprune.tune.tuned import Final
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphprune.ir.arrays import Arrays
+    from graphprune.pipeline.samples import Judging
+    from graphprune.pipeline.settings import Tuning
+    from graphprune.tune.judge import Judge
+    from graphprune.tune.parts import Parts
+
+MOST = 3
+"""Candidates that are timed, beside the lowered model."""
+BRIEF = 2.0
+"""Seconds that a first measurement takes at most, about."""
+GIVEN = -1
+"""The number of the file as it was given."""
+
+
+@dataclass(frozen=True)
+class Timer:
+    """Times models against the file as given.
+
+    Attributes:
+        given: the file, or the model.
+        fixed: inputs that became constants.
+        normal: the normal form of the model.
+        feed: one sample.
+        settings: how they run.
+    """
+
+    given: Path | ir.Model
+    fixed: Arrays
+    normal: ir.Model
+    feed: Mapping[str, np.ndarray]
+    settings: Tuning
+
+    def ratio(self, model: ir.Model) -> float:
+        """How many times as long as a model the file as given takes, measured briefly."""
+        from graphprune.runtime.latency import Subject
+        from graphprune.runtime.latency import measure as measured
+        from graphprune.runtime.session import open_session
+
+        opened = [open_session(each, threads=self.settings.threads) for each in (model, self.given)]
+        feeds = (self.feed, {**self.feed, **self.fixed})
+        subjects = [Subject("", *each) for each in zip(opened, feeds, strict=True)]
+        try:
+            found = measured(subjects, min_seconds=0.3, max_seconds=BRIEF, run=self.settings.run)
+        except ModelError:  # the file as given does not run
+            return 1.0
+        return found.ratios[0].value
+
+    def final(self, number: int, model: ir.Model) -> Final:
+        """One model."""
+        timed = Timed(self.given, self.fixed, self.normal, None, model)
+        found = measure.latency(timed, self.feed, self.settings)
+        return Final(
+            number,
+            found.before_ms,
+            found.after_ms,
+            found.speedup,
+            found.speedup_low,
+            found.speedup_high,
+            found.verdict,
+        )
+
+
+def timed(
+    trials: Sequence[Trial],
+    path_of: Callable[[Trial], Path],
+    timer: Timer,
+    fastest: bool,
+    due: float | None = None,
+) -> tuple[Final, ...]:
+    """Each alone, the fastest first where that is what is wanted.
+
+    Args:
+        trials: in the order in which they are wanted.
+        path_of: where the model of each is.
+        timer: times one.
+        fastest: whether measured latency decides.
+        due: when the answer is, by the monotonic clock; one is timed in any case.
+    """
+    found: list[Final] = []
+    for each in trials:
+        if found and due is not None and time.monotonic() > due:
+            break
+        found.append(timer.final(each.number, load(path_of(each)).model))
+    return tuple(sorted(found, key=lambda each: each.after_ms / each.before_ms)) if fastest else tuple(found)
+
+
+def decided(
+    finals: Sequence[Final],
+    dense: Final,
+    bound: float,
+    models: Callable[[int], ir.Model],
+    judge: Judge,
+    parts: Parts,
+    slower: bool,
+) -> tuple[tuple[Final, ...], int]:
+    """Reads the report part once; the first that keeps to the bound there, too, is the result.
+
+    Args:
+        finals: in the order in which they are wanted.
+        dense: the lowered model, which is the result where no other is.
+        bound: the most that may be lost.
+        models: of each by its number.
+        judge: says what is lost.
+        parts: the samples.
+        slower: whether one that is slower than the file as given may be the result.
+
+    Returns:
+        What was timed, with what it lost and why it is not the result; and the number of the result.
+    """
+    rest = parts.report()
+    told: list[Final] = []
+    chosen: int | None = None
+    for each in (*finals, dense):
+        if chosen is not None:
+            told.append(replace(each, why="another is wanted more"))
+            continue
+        if each.verdict == "slower" and not slower:
+            told.append(replace(each, why="slower than the file as given"))
+            continue
+        lost = _lost(judge, models(each.number), rest)
+        if each.number != dense.number and (lost is None or lost.value > bound):
+            said = "cannot be judged" if lost is None else f"loses {lost.value:.3f}"
+            told.append(replace(each, reported=lost, why=f"on the report part it {said}"))
+            continue
+        chosen = each.number
+        told.append(replace(each, reported=lost))
+    return tuple(told), GIVEN if chosen is None else chosen
+
+
+def _lost(judge: Judge, model: ir.Model, judging: Judging) -> Loss | None:
+    try:
+        return judge.loss(model, judging)
+    except GraphpruneError:
+        return None

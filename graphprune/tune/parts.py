@@ -1,0 +1,109 @@
+"""The samples of a search in three parts: to repair on, to choose by, and to report on."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphprune.errors import DataError
+from graphprune.ir.arrays import Arrays
+from graphprune.ir.paths import is_folder
+from graphprune.pipeline.samples import Judging, Sets
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+LEAST = 32
+"""With fewer samples no part would tell anything."""
+BLOCKS = 64
+"""Neighbours stay together in so many blocks, since ordered data (frames, windows) repeats itself."""
+REPAIR, CHOICE = 0.5, 0.25
+FEW = 4
+"""Quick candidates are repaired on one in so many samples of the part, but on LEAST of them."""
+
+
+@dataclass(eq=False)
+class Parts:
+    """Samples by what they are for.
+
+    Attributes:
+        repair: that candidates are made with.
+        few: some of these, for quick candidates.
+        selection: that candidates are chosen by.
+        reads: how often the rest was read.
+    """
+
+    repair: Sets
+    few: Sets
+    selection: Judging
+    _report: Judging
+    reads: int = field(default=0)
+
+    @property
+    def reported(self) -> int:
+        """How many samples that is."""
+        return len(self._report.numbers)
+
+    def report(self) -> Judging:
+        """What the result is reported on; to be read once, after the last decision."""
+        self.reads += 1
+        return self._report
+
+
+def divide(sets: Sequence[Arrays], model: ir.Model, seed: int) -> Parts:
+    """Half for repair, a quarter each to choose by and to report on, drawn in blocks.
+
+    Raises:
+        DataError: there are too few.
+    """
+    from graphprune.runtime.holding import count, picked
+
+    total = count(sets, model)
+    if total < LEAST:
+        raise DataError(
+            f"{total} samples are too few to search with: some repair, some choose, some report",
+            f"give {LEAST} or more; a few hundred are better",
+        )
+    order = _order(total, seed)
+    repair, choice = round(REPAIR * total), round(CHOICE * total)
+    ends = {"few": max(LEAST // 2, repair // FEW), "repair": repair}
+    taken = {name: np.sort(order[:end]) for name, end in ends.items()}
+    taken["selection"] = np.sort(order[repair : repair + choice])
+    taken["report"] = np.sort(order[repair + choice :])
+    own = {name: picked(sets, model, numbers.tolist()) for name, numbers in taken.items()}
+    selection, report = (
+        Judging(own[name], "inputs", model, tuple(taken[name].tolist())) for name in ("selection", "report")
+    )
+    return Parts(own["repair"], own["few"], selection, report)
+
+
+def _order(total: int, seed: int) -> np.ndarray:
+    """Numbers of all samples, blocks of neighbours in a random order."""
+    blocks = np.array_split(np.arange(total), min(BLOCKS, total))
+    return np.concatenate([blocks[at] for at in np.random.default_rng(seed).permutation(len(blocks))])
+
+
+def write(sets: Sequence[Arrays], folder: Path) -> None:
+    """A folder of .npz files, one per set, as `--calibration` reads it."""
+    if is_folder(folder):
+        return
+    partial = folder.with_name(f".{folder.name}.new")
+    partial.mkdir(parents=True, exist_ok=True)
+    for number, arrays in enumerate(sets):
+        with zipfile.ZipFile(partial / f"{number:04}.npz", "w", allowZip64=True) as file:
+            for name, array in arrays.items():
+                with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, _plain(array), allow_pickle=False)
+    partial.rename(folder)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """In a type that .npy files have."""
+    if array.dtype.kind == "O":
+        return array.astype(np.str_)
+    return array.astype(np.float32) if array.dtype.kind == "V" else array

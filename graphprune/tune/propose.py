@@ -1,0 +1,179 @@
+"""Which candidates to try next: a function of what earlier ones told, and of nothing else.
+
+Every way is tried quickly at one amount, the better half of them once more. Then the two that promise most
+are driven, by bracketing, to the amount at which they lose as much as they may.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from graphprune.tune.trial import FULL, QUICK, Asked, History, Level, Trial
+from graphprune.tune.ways import Way
+
+FIRST = 0.6
+"""Share of the multiply-adds that first candidates leave."""
+LEAST, MOST = 0.03, 0.97
+FURTHER, BACK = 0.6, 0.5
+"""How much further the next cut goes where none failed yet, and which part of it stays where all did."""
+CLOSE = 1.06
+"""A bracket that is no wider tells nothing new."""
+EDGE = 0.2
+"""How near to the ends of a bracket the next candidate may be, as a share of it."""
+DRIVEN = 2
+"""Ways that are driven at a time."""
+SMALL = 1e-4
+"""A loss that is smaller counts as this."""
+FAILED = 1.0
+"""How far beyond the bound counts what nothing came of."""
+
+
+def proposed(
+    history: History, ways: Sequence[Way], count: int, *, screen: bool = True, everything: bool = False
+) -> list[Asked]:
+    """Up to so many candidates; fewer where the best ways have come to their ends.
+
+    Args:
+        history: what was told.
+        ways: that are tried.
+        count: of candidates.
+        screen: whether ways are tried quickly first.
+        everything: follow all ways, not only the best.
+    """
+    asked = (each for each in _candidates(history, ways, screen, everything) if not history.has(each))
+    return list(islice(dict.fromkeys(asked), count))
+
+
+def _candidates(history: History, ways: Sequence[Way], screen: bool, everything: bool) -> Iterator[Asked]:
+    level = QUICK if screen else FULL
+    first = [Asked(way.name, FIRST, level) for way in ways if not history.of(way.name)]
+    if first:
+        yield from first
+        return
+    alive = [way for way in ways if _Line(history, way.name).alive]
+    ranked = sorted(alive, key=lambda way: (_Line(history, way.name).promise, ways.index(way)))
+    again = _again(history, ranked)
+    if again:
+        yield from _next(history, again, QUICK)
+        return
+    yield from _next(history, ranked if everything else ranked[:DRIVEN], FULL)
+
+
+def _again(history: History, ranked: Sequence[Way]) -> list[Way]:
+    """Ways that are tried quickly once more: the better half, where there are many and it is early."""
+    half = max(DRIVEN, len(ranked) // 2)
+    begun = any(history.of(way.name, FULL) for way in ranked)
+    twice = sum(len(history.of(way.name, QUICK)) > 1 for way in ranked)
+    if begun or twice >= half or len(ranked) <= DRIVEN:
+        return []
+    return [way for way in ranked[:half] if len(history.of(way.name, QUICK)) == 1]
+
+
+def _next(history: History, ways: Sequence[Way], level: Level) -> Iterator[Asked]:
+    for way in ways:
+        left = _Line(history, way.name).next(level)
+        if left is not None:
+            yield Asked(way.name, left, level)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Trials of one way as points of a curve that is to be followed to its root.
+
+    The less is left, the larger the values; where they are above zero, a cut went too far.
+    """
+
+    history: History
+    way: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything came of it."""
+        return any(each.made for each in self.history.of(self.way))
+
+    def value(self, trial: Trial) -> float:
+        """How far a cut went: the logarithm of its loss over the bound; or of a target over what is left."""
+        if not trial.made or trial.loss is None:
+            return FAILED
+        if self.history.goal.bounds:
+            return -math.log(max(self.history.share(trial), SMALL))
+        bound = max(self.history.bound, SMALL)
+        return math.log(min(max(trial.loss.cautious, SMALL), 1.0) / bound)
+
+    def next(self, level: Level) -> float | None:
+        """The share to leave next; None at the end."""
+        points = self._points(level)
+        if not points:
+            points = self._points(QUICK)
+            root = self._root(points)
+            return None if root is None else _within(root)
+        low, high = self._bracket(points)
+        if low is None and high is None:
+            return None
+        if high is None:
+            assert low is not None
+            back = 1 - (1 - low[0]) * BACK
+            return None if back > MOST else back
+        if low is None:
+            further = high[0] * FURTHER
+            return None if further < LEAST else further
+        return None if high[0] / low[0] < CLOSE else _between(low, high)
+
+    @property
+    def promise(self) -> float:
+        """The cost where as much is lost as may be; with bounds, the loss where they are met."""
+        made = self.history.of(self.way, FULL) or self.history.of(self.way, QUICK)
+        found = [each for each in made if each.made and each.loss is not None]
+        points = sorted((self.value(each), self._cost(each)) for each in found)
+        over = [point for point in points if point[0] > 0]
+        under = [point for point in points if point[0] <= 0]
+        if under and over:
+            return _line(under[-1], over[0])
+        if under:
+            return under[-1][1] * FURTHER if not self.history.goal.bounds else under[-1][1] / FURTHER
+        if not over:
+            return math.inf
+        value, cost = over[0]
+        return 1 - (1 - cost) * math.exp(-value) if not self.history.goal.bounds else cost * math.exp(-value)
+
+    def _cost(self, trial: Trial) -> float:
+        assert trial.loss is not None
+        return trial.loss.cautious if self.history.goal.bounds else self.history.share(trial)
+
+    def _points(self, level: Level) -> list[tuple[float, float]]:
+        return sorted((each.asked.left, self.value(each)) for each in self.history.of(self.way, level))
+
+    def _bracket(
+        self, points: Sequence[tuple[float, float]]
+    ) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+        """The mildest cut below the root that went too far, and the hardest that did not."""
+        high = next((point for point in points if point[1] <= 0), None)
+        far = [point for point in points if point[1] > 0 and (high is None or point[0] < high[0])]
+        return (far[-1] if far else None), high
+
+    def _root(self, points: Sequence[tuple[float, float]]) -> float | None:
+        """Where the curve is about zero, out of quick trials."""
+        low, high = self._bracket(points)
+        if low is not None and high is not None:
+            return _between(low, high)
+        if high is not None:
+            return high[0] * math.sqrt(FURTHER)
+        return None if low is None else 1 - (1 - low[0]) * math.sqrt(BACK)
+
+
+def _within(left: float) -> float:
+    return round(min(MOST, max(LEAST, left)), 4)
+
+
+def _between(low: tuple[float, float], high: tuple[float, float]) -> float:
+    """By the secant over logarithms of what is left."""
+    part = min(1 - EDGE, max(EDGE, -high[1] / max(low[1] - high[1], SMALL)))
+    return _within(math.exp(math.log(high[0]) + part * (math.log(low[0]) - math.log(high[0]))))
+
+
+def _line(under: tuple[float, float], over: tuple[float, float]) -> float:
+    part = -under[0] / max(over[0] - under[0], SMALL)
+    return under[1] + part * (over[1] - under[1])

@@ -1,0 +1,263 @@
+"""The search: proposes, makes and judges candidates until the answer is due, then decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from graphprune.ir.load import load
+from graphprune.pipeline.output import copy
+from graphprune.pipeline.report import Size
+from graphprune.runtime.jobs import one_blas_thread
+from graphprune.tune import finals, goal, propose, sampler, why
+from graphprune.tune.case import Case, Job
+from graphprune.tune.evaluate import Evaluator, OutOfTimeError
+from graphprune.tune.finals import GIVEN
+from graphprune.tune.study import Study
+from graphprune.tune.trial import QUICK, Asked, History, Trial
+from graphprune.tune.tuned import Final, Point, Tuned
+from graphprune.tune.ways import DENSE, Way
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphprune.pipeline.settings import Tuning
+
+FINALS, FINALS_MOST = 0.2, 60.0
+"""Share of the time that is for the last candidates, and the most seconds."""
+ROOM = 8
+"""With room for fewer candidates the first way is followed alone."""
+SLOWER = 4
+"""How many times as long as the model itself a candidate takes to make, about."""
+SCREENING = 0.3
+"""Share of the time, or of the steps, that telling ways apart may take."""
+
+
+class Search:
+    """A search in progress: iterate to see candidates as they come; `finish` decides.
+
+    Args:
+        job: what to tune.
+        settings: how.
+
+    Raises:
+        ArgumentError: the target is none.
+    """
+
+    def __init__(self, job: Job, settings: Tuning) -> None:
+        self.goal = goal.parse(settings.target)
+        self.start = time.monotonic()
+        self.due: float | None = None
+        self.end: why.End = "tried"
+        self._say = settings.progress
+        self.settings = replace(settings, progress=self._tell_or_stop)
+        self.case = Case(job, self.settings)
+        nameless = job.output is None and settings.study is None
+        self.study = Study(self.case, TemporaryDirectory(prefix="graphprune") if nameless else None)
+        self.history: History | None = None
+        self._tuned: Tuned | None = None
+
+    def _tell_or_stop(self, done: int, total: int, what: str) -> None:
+        """Tells how far the work is, and ends it where the answer is due."""
+        if self.due is not None and time.monotonic() > self.due:
+            raise OutOfTimeError("the answer is due")
+        self._say(done, total, what)
+
+    def __iter__(self) -> Iterator[Trial]:
+        """Candidates, each when it is told; at the end the result is decided and written.
+
+        Raises:
+            GraphpruneError: bad input, or an output that cannot be written.
+        """
+        with one_blas_thread():
+            self.study.prepare()
+            self.settings.progress(0, 0, "measure this machine")
+            trials = self.study.trials()
+            dense = self.case.figures(self.study.measured.given)
+            self.history = History(self.goal, self.settings.max_drop or 0.0, dense, trials)
+            yield from trials
+            yield from self._told()
+            self.due = None
+            self._tuned = self._finished(self.history)
+
+    def finish(self) -> Tuned:
+        """The result; what is left of the search runs first."""
+        if self._tuned is None:
+            for _ in self:
+                pass
+        assert self._tuned is not None
+        return self._tuned
+
+    def _told(self) -> Iterator[Trial]:
+        """New candidates in their order."""
+        assert self.history is not None
+        if not self.history.trials:
+            yield self._tried(self.history, Asked(DENSE, 1.0))
+        if self.settings.steps is None:
+            self.due = self.start + self.settings.time - min(FINALS_MOST, FINALS * self.settings.time)
+        try:
+            while self._more(self.history):
+                asked = self._proposed(self.history)
+                if not asked:
+                    self.end = "tried"
+                    return
+                for each in asked:
+                    if not self._more(self.history):
+                        return
+                    yield self._tried(self.history, each)
+        except OutOfTimeError:
+            self.end = "time"
+
+    def _more(self, history: History) -> bool:
+        """Whether one more may be tried."""
+        if self.settings.steps is not None:
+            self.end = "steps"
+            return len(history.trials) <= self.settings.steps
+        self.end = "time"
+        return self.due is not None and time.monotonic() < self.due
+
+    def _proposed(self, history: History) -> list[Asked]:
+        """The next batch; where brackets are closed the sampler goes on, then the other ways do."""
+        count, screen = self.settings.batch, self._room(history) >= ROOM
+        tried = self._ways(history) if screen else self.case.ways[:1]
+        asked = propose.proposed(history, tried, count, screen=screen)
+        if not asked and sampler.is_installed():
+            asked = sampler.sampled(history, tried, count, self.settings.seed)
+        return asked or propose.proposed(history, tried, count, screen=screen, everything=True)
+
+    def _room(self, history: History) -> float:
+        """How many candidates there is time or steps for in all, about."""
+        if self.settings.steps is not None:
+            return self.settings.steps
+        took = [each.seconds for each in history.trials]
+        each = max(took[1:], default=SLOWER * took[0])
+        assert self.due is not None
+        return len(took) + (self.due - time.monotonic()) / max(each, 1e-3)
+
+    def _ways(self, history: History) -> tuple[Way, ...]:
+        """The first ways, as many as there is time, or steps, to tell the better ones from the others."""
+        every = self.case.ways
+        if self.settings.steps is not None:
+            return every[: max(1, round(SCREENING * self.settings.steps))]
+        took = [each.seconds for each in history.trials if each.asked.level == QUICK]
+        if self.due is None or not took:
+            return every[: self.settings.batch]
+        left = self.due - time.monotonic() + sum(took)
+        return every[: max(1, int(SCREENING * left / max(sum(took) / len(took), 1e-3)))]
+
+    def _tried(self, history: History, asked: Asked) -> Trial:
+        """Makes a candidate, keeps what is worth keeping, and writes it down."""
+        evaluator = Evaluator(self.study.maker, self.case.judge, self.case.parts.selection)
+        found = evaluator.trial(len(history.trials), asked, self.study.seconds)
+        self._keep(history, found)
+        return found
+
+    def _keep(self, history: History, found: Trial) -> None:
+        """Its files first, then the line: what was told is on disk."""
+        self.study.write_recipe(found)
+        self.history = after = history.told(found)
+        output, best = self.case.job.output, after.holding[:1]
+        if output is not None and best and best != history.holding[:1]:
+            self.study.publish(best[0], output)
+        self.study.log.add(found)
+        self.study.tidy(after.trials, [*after.holding[: finals.MOST], after.trials[0]])
+        if sampler.is_installed():
+            sampler.keep(after, self.case.ways, self.study.place.folder / "optuna.log")
+
+    def _finished(self, history: History) -> Tuned:
+        """Times the last candidates, reads the report part, and writes the result."""
+        self.settings.progress(0, 0, "time the last candidates")
+        wanted = [each for each in history.holding if each.asked.way != DENSE][: finals.MOST]
+        fastest = history.goal.least == "latency" and not history.goal.bounds
+        due = None if self.settings.steps is not None else self.start + self.settings.time
+        found = finals.timed(wanted, self.study.path, self.case.timer, fastest, due)
+        dense = self.case.timer.final(0, self._model(history, 0))
+        self.settings.progress(0, 0, "report")
+        told, chosen = finals.decided(
+            found,
+            dense,
+            history.bound,
+            lambda number: self._model(history, number),
+            self.case.judge,
+            self.case.parts,
+            slower=not fastest,
+        )
+        return self._assembled(history, told, chosen, self._written(history, chosen))
+
+    def _model(self, history: History, number: int) -> ir.Model:
+        return load(self.study.path(history.trials[number]), self.settings.limits).model
+
+    def _written(self, history: History, chosen: int) -> tuple[str, ...]:
+        output = self.case.job.output
+        if output is None:
+            return ()
+        if chosen == GIVEN:
+            return copy(self.case.source, output, overwrite=True)
+        return self.study.publish(history.trials[chosen], output)
+
+    def _assembled(
+        self, history: History, told: tuple[Final, ...], chosen: int, files: tuple[str, ...]
+    ) -> Tuned:
+        case, seconds = self.case, time.monotonic() - self.start
+        result = history.trials[max(0, chosen)]
+        assert result.figures is not None
+        figures = result.figures
+        ending = why.Ending(history, result if chosen > 0 else None, self.end, sum(case.samples), seconds)
+        return Tuned(
+            source=case.job.source,
+            output=str(case.job.output or ""),
+            target=self.settings.target,
+            bound=history.bound,
+            judged=tuple(case.judged),
+            samples=case.samples,
+            before=case.size,
+            after=case.size if chosen == GIVEN else Size(figures.params, figures.macs, figures.bytes),
+            chosen=chosen,
+            pipeline="" if chosen == GIVEN else result.pipeline,
+            tried=len(history.trials),
+            failed=sum(not each.made for each in history.trials),
+            points=tuple(self._point(history, each) for each in history.front),
+            finals=told,
+            met=not history.goal.missed(_as_measured(figures, told, result.number), history.dense),
+            stopped=why.stopped(ending, case.analysis),
+            helps=why.helps(ending, case.analysis),
+            left_out=left_out(),
+            seconds=seconds,
+            files=files,
+            study="" if self.study.temporary is not None else str(self.study.place.folder),
+        )
+
+    def _point(self, history: History, found: Trial) -> Point:
+        assert found.figures is not None
+        assert found.loss is not None
+        place, figures = self.study.place, found.figures
+        model = place.candidate(found.number)
+        return Point(
+            found.number,
+            found.pipeline,
+            1e3 * figures.latency,
+            figures.macs,
+            figures.params,
+            figures.bytes,
+            found.loss,
+            history.share(found),
+            found.holds(history.bound),
+            str(place.recipe(found.number)),
+            str(model) if model.is_file() else "",
+        )
+
+
+def _as_measured(figures: goal.Figures, told: Sequence[Final], number: int) -> goal.Figures:
+    """What a candidate costs, its latency as it was measured."""
+    timed = [1e-3 * each.after_ms for each in told if each.number == number]
+    return replace(figures, latency=timed[0]) if timed else figures
+
+
+def left_out() -> tuple[str, ...]:
+    """What is not tried for want of a package."""
+    if sampler.is_installed():
+        return ()
+    return (f"proposals beyond the brackets need Optuna: {sampler.INSTALL}",)

@@ -1,0 +1,187 @@
+"""The folder of a study: samples, what the machine was measured at, recipes, models and what was told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from graphprune.document import Document
+from graphprune.errors import OutputError
+from graphprune.ir.names import quote
+from graphprune.ir.publish import create, publish, temporaries, unwritable, write_file
+from graphprune.pipeline.output import plan_path, require_free
+from graphprune.runtime.device import DeviceProfile
+from graphprune.tune import predict
+from graphprune.tune.evaluate import Maker, Place
+from graphprune.tune.log import NAME, Log
+from graphprune.tune.parts import write
+from graphprune.tune.predict import Predictor
+from graphprune.tune.trial import Trial
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphprune.tune.case import Case
+
+PROFILING, PROFILING_LEAST, PROFILING_MOST = 0.1, 2.0, 60.0
+"""Share of the time that measuring the machine may take, from how many seconds on it begins, and the most."""
+NAMELESS = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds that the model takes as it was given, and what predicts candidates."""
+
+    given: float
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
+class Study:
+    """Files of a search.
+
+    Attributes:
+        case: what is tuned.
+        temporary: the folder where nobody named one.
+    """
+
+    case: Case
+    temporary: TemporaryDirectory[str] | None = None
+
+    @cached_property
+    def place(self) -> Place:
+        """Where its files are."""
+        output, named = self.case.job.output, self.case.settings.study
+        name = output.name if output is not None else NAMELESS
+        if named is not None:
+            return Place(Path(named), name)
+        if self.temporary is not None:
+            return Place(Path(self.temporary.name), name)
+        assert output is not None
+        return Place(output.with_suffix(".tune"), name)
+
+    @cached_property
+    def maker(self) -> Maker:
+        """Makes candidates."""
+        return Maker(self.case.job.model, self.place, self.case.settings)
+
+    @cached_property
+    def log(self) -> Log:
+        """What was told."""
+        return Log(self.place.folder, self.case.about)
+
+    def prepare(self) -> None:
+        """Reads what was given, and makes the folder, or opens it.
+
+        Raises:
+            OutputError: there is a study already, the output exists, or something cannot be written.
+            GraphpruneError: what was given does not fit.
+        """
+        job, settings, folder = self.case.job, self.case.settings, self.place.folder
+        if job.output is not None:
+            taken = settings.force or settings.resume
+            require_free(job.output, self.case.source, job.also_read, taken)
+        parts, there = self.case.parts, (folder / NAME).exists()
+        if there and not (settings.resume or settings.force):
+            hint = "--resume goes on with it, --force starts anew"
+            raise OutputError(f"there is a study in {quote(str(folder))}", hint)
+        try:
+            if there and not settings.resume:
+                shutil.rmtree(folder)
+            for name in ("recipes", "samples"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+            write(parts.repair, self.place.samples("repair"))
+            write(parts.few, self.place.samples("few"))
+        except OSError as error:
+            raise unwritable(folder, error) from None
+
+    def trials(self) -> tuple[Trial, ...]:
+        """What was told before, if this goes on with it; else a new file.
+
+        Raises:
+            GraphpruneError: it is of something else, damaged, or cannot be written.
+        """
+        found = self.log.read() if self.case.settings.resume else ()
+        if not found:
+            self.log.start()
+        return found
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The machine; measured once for a study.
+
+        Raises:
+            GraphpruneError: a file of the study is damaged, or cannot be written.
+        """
+        file, known = self.place.folder / "device.json", self.place.folder / "profile.json"
+        threads = self.case.settings.threads
+        if self.case.settings.resume and file.is_file() and known.is_file():
+            told = Document(json.loads(file.read_text(encoding="utf-8")), quote(str(file)))
+            profile = DeviceProfile.load(known)
+            return Measured(told.one("given", float), Predictor(profile, told.one("factor", float), threads))
+        found = self._measure()
+        found.predictor.profile.save(known)
+        line = json.dumps({"given": found.given, "factor": found.predictor.factor})
+        write_file(file, line.encode())
+        return found
+
+    def _measure(self) -> Measured:
+        settings, case = self.case.settings, self.case
+        seconds = min(PROFILING_MOST, PROFILING * settings.time)
+        known = (
+            predict.load(Path(settings.profile), settings.threads) if settings.profile is not None else None
+        )
+        if known is not None or seconds < PROFILING_LEAST:
+            seconds = 0.0
+        made = predict.predictor(case.lowered, case.feed, known, seconds, settings.threads, settings.run)
+        return Measured(made.seconds(case.lowered, case.feed) * case.timer.ratio(case.lowered), made)
+
+    def seconds(self, model: ir.Model) -> float:
+        """The predicted latency of a model."""
+        return self.measured.predictor.seconds(model, self.case.feed)
+
+    def write_recipe(self, found: Trial) -> None:
+        """What makes a candidate again."""
+        write_file(self.place.recipe(found.number), self.maker.recipe(found.asked).encode())
+
+    def path(self, found: Trial) -> Path:
+        """Where the model of a candidate is; made again where a kill came between."""
+        path = self.place.candidate(found.number)
+        if not path.is_file():
+            self.maker.made(found.number, found.asked)
+        return path
+
+    def tidy(self, trials: Iterable[Trial], kept: Iterable[Trial]) -> None:
+        """Removes models that will not be the result, unless all are to be kept."""
+        numbers = {each.number for each in kept}
+        for each in () if self.case.settings.keep_all else trials:
+            if each.number not in numbers:
+                self.place.drop(each.number)
+
+    def publish(self, found: Trial, output: Path) -> tuple[str, ...]:
+        """Puts a candidate where the result goes; all files or none.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        home = self.path(found).parent
+        paths = sorted(home.iterdir(), key=lambda path: path.name != output.name)
+        names = [output.with_name(path.name) for path in paths]
+        tensors = plan_path(output).with_suffix(".safetensors")
+        try:
+            with temporaries(names) as staged:
+                for path, temporary in zip(paths, staged, strict=True):
+                    with path.open("rb") as data, create(temporary) as file:
+                        shutil.copyfileobj(data, file)
+                pairs = list(zip(staged, names, strict=True))
+                gone = [] if tensors in names else [(None, tensors)]
+                publish(pairs[0], [*pairs[1:], *gone], overwrite=True)
+        except OSError as error:
+            raise unwritable(output, error) from None
+        return tuple(map(str, names))

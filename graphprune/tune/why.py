@@ -1,0 +1,120 @@
+"""In plain words: why a search ends where it does, and what would lead further."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from graphprune.ir.names import escape, quote
+from graphprune.tune.trial import FULL, History, Trial
+
+if TYPE_CHECKING:
+    from graphprune.axes import Analysis
+
+End = Literal["time", "steps", "tried"]
+ENOUGH = 256
+"""Samples from which on more of them hardly help repair."""
+PINNED = 0.3
+"""Share of the parameters behind pins that is worth a line."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is known at the end.
+
+    Attributes:
+        history: all candidates.
+        chosen: the result; None where it is no candidate.
+        end: what ended the search.
+        samples: all of them.
+        seconds: that the search took.
+    """
+
+    history: History
+    chosen: Trial | None
+    end: End
+    samples: int
+    seconds: float
+
+    @property
+    def next(self) -> Trial | None:
+        """The candidate of least loss among those that cost less than the result."""
+        share = 1.0 if self.chosen is None else self.history.share(self.chosen)
+        made = (each for each in self.history.trials if each.made and each.asked.level == FULL)
+        cheaper = [each for each in made if self.history.share(each) < share]
+        losses = {each.number: each.loss.cautious for each in cheaper if each.loss is not None}
+        return min(cheaper, key=lambda each: (losses[each.number], each.number), default=None)
+
+
+def stopped(ending: Ending, analysis: Analysis) -> tuple[str, ...]:
+    """Why it ends there."""
+    return (*_by_loss(ending), *_by_end(ending), *_by_pins(analysis), *_by_failures(ending))
+
+
+def helps(ending: Ending, analysis: Analysis) -> tuple[str, ...]:
+    """What would lead further."""
+    return (*_data(ending), *_longer(ending), *_unblock(analysis))
+
+
+def _by_loss(ending: Ending) -> Iterator[str]:
+    after, bound = ending.next, ending.history.bound
+    if after is None or after.loss is None:
+        return
+    left = f"{100 * ending.history.share(after):.0f} % of the cost"
+    spread = f"{after.loss.value:.3f} ± {after.loss.error:.3f}"
+    if after.loss.cautious > bound:
+        what = f"output {quote(after.loss.where)} loses {spread}"
+        yield f"loss: with {left} left {what}, and {bound:g} may be lost"
+
+
+def _by_end(ending: Ending) -> Iterator[str]:
+    tried = sum(each.asked.level == FULL for each in ending.history.trials)
+    noun = "candidate" if tried == 1 else "candidates"
+    said = {
+        "time": f"time: {ending.seconds:.0f} s were enough for {tried} {noun} in full",
+        "steps": f"steps: {len(ending.history.trials)} were asked for",
+        "tried": "nothing new is left to try",
+    }
+    yield said[ending.end]
+
+
+def _by_pins(analysis: Analysis) -> Iterator[str]:
+    pinned = [group for group in analysis.groups if group.pin is not None]
+    if pinned and not analysis.prunable:
+        yield f"pins: all {len(pinned)} groups are pinned, such as {escape(pinned[0].id)}"
+    elif pinned and len(pinned) >= PINNED * len(analysis.groups):
+        of = len(analysis.groups)
+        yield f"pins: {len(pinned)} of {of} groups may not shrink; graphprune inspect says why"
+
+
+def _by_failures(ending: Ending) -> Iterator[str]:
+    failed = [each for each in ending.history.trials if each.why]
+    if failed:
+        noun = "candidate" if len(failed) == 1 else "candidates"
+        first = f"{escape(failed[0].pipeline)}: {escape(failed[0].why)}"
+        yield f"{len(failed)} {noun} came to nothing, such as {first}"
+
+
+def _data(ending: Ending) -> Iterator[str]:
+    after, bound = ending.next, ending.history.bound
+    if after is not None and after.loss is not None and after.loss.value <= bound < after.loss.cautious:
+        if after.loss.value < bound:
+            factor = (after.loss.error / (bound - after.loss.value)) ** 2
+            many = max(ending.samples + 1, int(ending.samples * factor) + 1)
+            less = f"{after.loss.value:.3f} is no more than {bound:g}"
+            yield f"more inputs: about {many} could tell that {less}"
+        else:
+            yield "more inputs: the next candidate is as good as on the bound"
+    elif ending.samples < ENOUGH:
+        yield f"more inputs: {ending.samples} samples are few to repair with; {2 * ENOUGH} do better"
+
+
+def _longer(ending: Ending) -> Iterator[str]:
+    if ending.end == "time":
+        yield "longer: --resume goes on with this study"
+
+
+def _unblock(analysis: Analysis) -> Sequence[str]:
+    found = [group.pin.unblock for group in analysis.groups if group.pin is not None and group.pin.unblock]
+    return [f"to free pinned groups: {each}" for each in dict.fromkeys(found)][:2]
