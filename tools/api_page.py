@@ -36,7 +36,7 @@ an iterable of these. *Options* are keywords that mean what they mean
 """
 CLASSES = ("Result", "Report", "Plan", "GraphpruneError")
 ORDER = (
-    *("inspect", "find_groups", "explain", "compile", "cut", "lower"),
+    *("inspect", "find_groups", "explain", "compile", "cut", "lower", "tune"),
     *("validate", "check", "bench", "calibrate", "list_passes"),
 )
 SECTION = re.compile(r"^(Args|Raises|Returns|Example|Attributes):$", re.MULTILINE)

@@ -72,7 +72,7 @@ def command(
             _write(report, found)
         show.result(found, tables)
         show.files(found.files)
-    if not found.met:
+    if not found.met or (settings.strict and not found.certain):
         raise click.exceptions.Exit(1)
 
 

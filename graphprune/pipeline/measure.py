@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from graphprune.runtime.latency import Subject
     from graphprune.runtime.session import Session
 
+SECONDS, LEAST_SECONDS = 30.0, 1.0
+"""How long latency is measured at most, about, and at least."""
 TRACED = 0.5
 """Seconds that the traced runs of a model take together, about."""
 
@@ -103,8 +105,10 @@ def speed(
         return found, (), (f"where the time goes could not be measured: {error.message}",)
 
 
-def latency(timed: Timed, feed: Mapping[str, np.ndarray], settings: Timing) -> LatencyReport:
-    """Interleaved runs on one input, or on one each where a cut changed its shape.
+def latency(
+    timed: Timed, feed: Mapping[str, np.ndarray], settings: Timing, seconds: float = SECONDS
+) -> LatencyReport:
+    """Interleaved runs on one input, or on one each where a cut changed its shape; about so long at most.
 
     The result is the baseline of the measurement, so that both speed-ups come with their intervals.
     """
@@ -117,7 +121,8 @@ def latency(timed: Timed, feed: Mapping[str, np.ndarray], settings: Timing) -> L
     ]
     if timed.dense is not None:
         subjects.append(Subject("dense", _opened(timed.dense, settings), feed))
-    result = measure(subjects, run=settings.run)
+    least = min(LEAST_SECONDS, seconds)
+    result = measure(subjects, run=settings.run, min_seconds=least, max_seconds=seconds)
     pruned, dense, *others = result.timings
     ratio = result.ratios[0]
     report = LatencyReport(

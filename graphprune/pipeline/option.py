@@ -14,6 +14,7 @@ from typing import ClassVar, TypeVar, cast
 
 from graphprune.errors import ArgumentError, did_you_mean, in_percent
 from graphprune.ir.names import escape, quote
+from graphprune.pipeline.durations import seconds
 from graphprune.run import short
 
 T = TypeVar("T")
@@ -183,9 +184,6 @@ class Word(Accepts):
         )
 
 
-DURATIONS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-
-
 @dataclass(frozen=True)
 class Duration(Accepts):
     """How long: 30s, 10m, 1h, or a plain number of seconds."""
@@ -195,10 +193,10 @@ class Duration(Accepts):
 
     def text(self, called: str, text: str) -> float:
         """A number and a unit; seconds where there is none."""
-        found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([a-z]*)", text.strip().lower())
-        if found is None or (found[2] and found[2] not in DURATIONS):
-            raise ArgumentError(f"{called} '{escape(text)}' is no time", "write 30s, 10m or 1h")
-        return Number().value(called, float(found[1]) * DURATIONS.get(found[2], 1.0))
+        try:
+            return seconds(called, float(text))
+        except ValueError:
+            return seconds(called, text)
 
     def value(self, called: str, value: object) -> float:
         """Seconds, or the text of the command line."""

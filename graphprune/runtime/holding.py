@@ -57,14 +57,6 @@ def drawn(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> tu
     return tuple(np.flatnonzero(taken).tolist())
 
 
-def picked(sets: Sequence[Arrays], model: ir.Model, numbers: Sequence[int]) -> Sets:
-    """The samples of these numbers, counted over all sets, in their order."""
-    counts = [layout(arrays, model).count for arrays in sets]
-    taken = np.zeros(sum(counts), bool)
-    taken[np.asarray(numbers, np.int64)] = True
-    return _picked(sets, model, np.split(taken, np.cumsum(counts)[:-1]))
-
-
 def _drawn(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> list[Bools]:
     """Which samples of each set are chosen."""
     counts = [layout(arrays, model).count for arrays in sets]

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from graphprune.pipeline.settings import Tuning
 
 
+TIMING, TIMING_MOST = 0.04, 30.0
+"""Share of the time that timing one of the last candidates may take, and the most seconds."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What to tune.
@@ -147,7 +151,8 @@ class Case:
         """Times models against the file as given."""
         source, settings = self.source, self.settings
         fixed = fix_inputs(source.model.clone(), settings.fix) if settings.fix else {}
-        return Timer(source.path or source.model, fixed, self.model, self.feed, settings)
+        seconds = min(TIMING_MOST, TIMING * settings.time)
+        return Timer(source.path or source.model, fixed, self.model, self.feed, settings, seconds)
 
     @property
     def about(self) -> dict[str, str]:

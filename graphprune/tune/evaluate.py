@@ -30,8 +30,8 @@ Seconds = Callable[["ir.Model"], float]
 """Predicts the latency of a model."""
 
 
-class OutOfTimeError(GraphpruneError):
-    """The answer is due; what was under way is left."""
+class OutOfTimeError(BaseException):
+    """The answer is due: unwinds the stack, so that nothing that was under way takes it for a failure."""
 
 
 @dataclass(frozen=True)

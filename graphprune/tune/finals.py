@@ -44,6 +44,7 @@ class Timer:
         normal: the normal form of the model.
         feed: one sample.
         settings: how they run.
+        seconds: how long one is timed at most, about.
     """
 
     given: Path | ir.Model
@@ -51,6 +52,7 @@ class Timer:
     normal: ir.Model
     feed: Mapping[str, np.ndarray]
     settings: Tuning
+    seconds: float
 
     def ratio(self, model: ir.Model) -> float:
         """How many times as long as a model the file as given takes, measured briefly."""
@@ -62,7 +64,8 @@ class Timer:
         feeds = (self.feed, {**self.feed, **self.fixed})
         subjects = [Subject("", *each) for each in zip(opened, feeds, strict=True)]
         try:
-            found = measured(subjects, min_seconds=0.3, max_seconds=BRIEF, run=self.settings.run)
+            brief = min(BRIEF, self.seconds)
+            found = measured(subjects, min_seconds=brief / 4, max_seconds=brief, run=self.settings.run)
         except ModelError:  # the file as given does not run
             return 1.0
         return found.ratios[0].value
@@ -70,7 +73,7 @@ class Timer:
     def final(self, number: int, model: ir.Model) -> Final:
         """One model."""
         timed = Timed(self.given, self.fixed, self.normal, None, model)
-        found = measure.latency(timed, self.feed, self.settings)
+        found = measure.latency(timed, self.feed, self.settings, self.seconds)
         return Final(
             number,
             found.before_ms,

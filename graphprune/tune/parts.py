@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphprune.errors import DataError
-from graphprune.ir.arrays import Arrays
+from graphprune.ir.arrays import Arrays, Bools
 from graphprune.ir.paths import is_folder
 from graphprune.pipeline.samples import Judging, Sets
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-LEAST = 32
-"""With fewer samples no part would tell anything."""
-BLOCKS = 64
-"""Neighbours stay together in so many blocks, since ordered data (frames, windows) repeats itself."""
-REPAIR, CHOICE = 0.5, 0.25
 FEW = 4
-"""Quick candidates are repaired on one in so many samples of the part, but on LEAST of them."""
+"""Quick candidates are repaired on one in so many samples of the part."""
 
 
 @dataclass(eq=False)
@@ -56,12 +51,13 @@ class Parts:
 
 
 def divide(sets: Sequence[Arrays], model: ir.Model, seed: int) -> Parts:
-    """Half for repair, a quarter each to choose by and to report on, drawn in blocks.
+    """Half for repair, a quarter each to choose by and to report on; ordered data in blocks.
 
     Raises:
         DataError: there are too few.
     """
-    from graphprune.runtime.holding import count, picked
+    from graphprune.runtime.holding import LEAST, count, parted, picked
+    from graphprune.runtime.ordered import parts
 
     total = count(sets, model)
     if total < LEAST:
@@ -69,23 +65,20 @@ def divide(sets: Sequence[Arrays], model: ir.Model, seed: int) -> Parts:
             f"{total} samples are too few to search with: some repair, some choose, some report",
             f"give {LEAST} or more; a few hundred are better",
         )
-    order = _order(total, seed)
-    repair, choice = round(REPAIR * total), round(CHOICE * total)
-    ends = {"few": max(LEAST // 2, repair // FEW), "repair": repair}
-    taken = {name: np.sort(order[:end]) for name, end in ends.items()}
-    taken["selection"] = np.sort(order[repair : repair + choice])
-    taken["report"] = np.sort(order[repair + choice :])
-    own = {name: picked(sets, model, numbers.tolist()) for name, numbers in taken.items()}
-    selection, report = (
-        Judging(own[name], "inputs", model, tuple(taken[name].tolist())) for name in ("selection", "report")
-    )
-    return Parts(own["repair"], own["few"], selection, report)
+    taken, _ = parts(sets, model, parted(total, whole=False), seed)
+    rest = [~(one | two) for one, two in zip(*taken, strict=True)]
+    repair = picked(sets, model, rest)
+    number = max(LEAST // 2, count(repair, model) // FEW)
+    few, _ = parts(repair, model, (number,), seed)
+    selection, report = (_judging(sets, model, mine) for mine in taken)
+    return Parts(repair, picked(repair, model, few[0]), selection, report)
 
 
-def _order(total: int, seed: int) -> np.ndarray:
-    """Numbers of all samples, blocks of neighbours in a random order."""
-    blocks = np.array_split(np.arange(total), min(BLOCKS, total))
-    return np.concatenate([blocks[at] for at in np.random.default_rng(seed).permutation(len(blocks))])
+def _judging(sets: Sequence[Arrays], model: ir.Model, taken: Sequence[Bools]) -> Judging:
+    from graphprune.runtime.holding import picked
+
+    numbers = tuple(np.flatnonzero(np.concatenate(taken)).tolist())
+    return Judging(picked(sets, model, taken), "inputs", model, numbers)
 
 
 def write(sets: Sequence[Arrays], folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The latency of a candidate, predicted: what its nodes cost by a profile of this machine, times one factor.
 
 Kinds of nodes that there was no time to measure cost what they take within the dense model, in proportion to
-their widths; what the dense model has not costs by its elements what its other nodes do.
+their widths.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from graphprune.runtime.session import Feeds, open_session
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+INSTANT = 1e-8
+"""Seconds that a node takes at least: traces have whole microseconds."""
 SECONDS = 1.0
 """How long the dense model is timed, and traced, about."""
 
@@ -53,6 +55,7 @@ def predictor(
     feeds: Feeds,
     known: DeviceProfile | None,
     seconds: float,
+    brief: float = SECONDS,
     threads: int = 1,
     run: Run = USUAL,
 ) -> Predictor:
@@ -63,6 +66,7 @@ def predictor(
         feeds: of one sample.
         known: a profile of this machine, if there is one.
         seconds: how long to measure, about.
+        brief: how long the whole model is timed, and traced.
         threads: of ONNX Runtime.
         run: how long a run may take.
     """
@@ -70,13 +74,13 @@ def predictor(
 
     found = pieces(model, feeds, threads)
     profile = known or DeviceProfile(this_machine(threads))
-    spent = traced(model, feeds, threads=threads, seconds=SECONDS / 2, run=run)
+    spent = traced(model, feeds, threads=threads, seconds=brief / 2, run=run)
     main = [node.seconds for node in spent.nodes if node.within is None]
     times = dict(zip(range(len(found)), main, strict=True)) if len(main) == len(found) else {}
     profile = _measured(found, times, profile, seconds, run)
     profile = replace(profile, costs={**_proportional(found, times), **profile.costs})
     subject = Subject("", open_session(model, threads=threads), feeds)
-    timing = measure([subject], max_seconds=SECONDS, min_seconds=SECONDS / 2, run=run).timings[0]
+    timing = measure([subject], max_seconds=brief, min_seconds=brief / 2, run=run).timings[0]
     whole = timing.cpu_median if threads == 1 else timing.wall_median
     predicted = _sum(found, profile)
     return Predictor(profile, whole / predicted if predicted > 0 else 1.0, threads)
@@ -122,24 +126,24 @@ def _proportional(found: Sequence[Piece], times: Mapping[int, float]) -> dict[st
         piece = found[at]
         if any(width < 1 for width in piece.widths):
             continue
+        spent = max(times[at], INSTANT)
         if not piece.roles:
-            costs[piece.kind] = Cost((piece.widths,), (times[at],), 0)
+            costs[piece.kind] = Cost((piece.widths,), (spent,), 0)
             continue
         axes = tuple((1, width) if width > 1 else (width,) for width in piece.widths)
         whole = math.prod(piece.widths)
-        seconds = tuple(times[at] * math.prod(widths) / whole for widths in product(*axes))
+        seconds = tuple(spent * math.prod(widths) / whole for widths in product(*axes))
         costs[piece.kind] = Cost(axes, seconds)
     return costs
 
 
 def _sum(found: Sequence[Piece], profile: DeviceProfile) -> float:
-    """Seconds of all pieces; those of unknown kinds cost per element what half of the known ones exceed."""
-    costs = profile.costs
-    known = [(piece, costs[piece.kind].at(piece.widths)) for piece in found if piece.kind in costs]
-    rates = sorted(seconds / _elements(piece) for piece, seconds in known)
+    """Seconds of all pieces; where nothing alike was measured, what half of the others exceed per element."""
+    costs = [(piece, profile.at(piece.kind, piece.widths)) for piece in found]
+    rates = sorted(seconds / _elements(piece) for piece, seconds in costs if seconds is not None)
     rate = rates[len(rates) // 2] if rates else 0.0
-    rest = sum(rate * _elements(piece) for piece in found if piece.kind not in costs)
-    return profile.overhead + sum(seconds for _, seconds in known) + rest
+    spent = sum(rate * _elements(piece) if seconds is None else seconds for piece, seconds in costs)
+    return profile.overhead + spent
 
 
 def _elements(piece: Piece) -> int:

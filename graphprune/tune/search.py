@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 FINALS, FINALS_MOST = 0.2, 60.0
 """Share of the time that is for the last candidates, and the most seconds."""
 ROOM = 8
-"""With room for fewer candidates the first way is followed alone."""
+"""With room for fewer candidates the first ways are followed without telling all apart."""
+FOLLOWED = 2
 SLOWER = 4
 """How many times as long as the model itself a candidate takes to make, about."""
 SCREENING = 0.3
@@ -122,9 +123,9 @@ class Search:
     def _proposed(self, history: History) -> list[Asked]:
         """The next batch; where brackets are closed the sampler goes on, then the other ways do."""
         count, screen = self.settings.batch, self._room(history) >= ROOM
-        tried = self._ways(history) if screen else self.case.ways[:1]
+        tried = self._ways(history) if screen else self.case.ways[:FOLLOWED]
         asked = propose.proposed(history, tried, count, screen=screen)
-        if not asked and sampler.is_installed():
+        if not asked and tried and sampler.is_installed():
             asked = sampler.sampled(history, tried, count, self.settings.seed)
         return asked or propose.proposed(history, tried, count, screen=screen, everything=True)
 
@@ -164,7 +165,7 @@ class Search:
             self.study.publish(best[0], output)
         self.study.log.add(found)
         self.study.tidy(after.trials, [*after.holding[: finals.MOST], after.trials[0]])
-        if sampler.is_installed():
+        if self.case.ways and sampler.is_installed():
             sampler.keep(after, self.case.ways, self.study.place.folder / "optuna.log")
 
     def _finished(self, history: History) -> Tuned:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PROFILING, PROFILING_LEAST, PROFILING_MOST = 0.1, 2.0, 60.0
 """Share of the time that measuring the machine may take, from how many seconds on it begins, and the most."""
+BRIEF = 0.02
+"""Share of the time that timing the model as a whole may take."""
 NAMELESS = "model.onnx"
 
 
@@ -139,7 +141,10 @@ class Study:
         )
         if known is not None or seconds < PROFILING_LEAST:
             seconds = 0.0
-        made = predict.predictor(case.lowered, case.feed, known, seconds, settings.threads, settings.run)
+        brief = min(predict.SECONDS, BRIEF * settings.time)
+        made = predict.predictor(
+            case.lowered, case.feed, known, seconds, brief, settings.threads, settings.run
+        )
         return Measured(made.seconds(case.lowered, case.feed) * case.timer.ratio(case.lowered), made)
 
     def seconds(self, model: ir.Model) -> float:

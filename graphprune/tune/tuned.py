@@ -105,7 +105,7 @@ class Tuned(Shown):
     target: str
     bound: float
     judged: tuple[str, ...]
-    samples: tuple[int, int, int]
+    samples: tuple[int, ...]
     before: Size
     after: Size
     chosen: int
@@ -127,6 +127,12 @@ class Tuned(Shown):
     def result(self) -> Final | None:
         """How the result was timed."""
         return next((each for each in self.finals if each.number == self.chosen), None)
+
+    @property
+    def certain(self) -> bool:
+        """Whether the whole interval of what was lost lies within the bound."""
+        timed = self.result
+        return timed is None or timed.reported is None or timed.reported.high <= self.bound
 
     def to_json(self) -> dict[str, Json]:
         """As JSON values."""

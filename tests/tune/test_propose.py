@@ -1,0 +1,97 @@
+"""Proposals follow from what was told, and close in on the amount at which as much is lost as may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from graphprune.tune import propose
+from graphprune.tune.goal import Figures, Goal, parse
+from graphprune.tune.trial import FULL, QUICK, Asked, History, Loss, Trial
+from graphprune.tune.ways import WAYS
+
+DENSE = Figures(1.0, 1000, 1000, 4000)
+THREE = WAYS[:3]
+Curve = Callable[[str, float], float]
+
+
+def told(asked: Asked, number: int, curve: Curve) -> Trial:
+    """A trial whose loss a formula says."""
+    lost = curve(asked.way, asked.left)
+    figures = Figures(asked.left, round(1000 * asked.left), 1000, 4000)
+    return Trial(number, asked, "", figures, Loss(lost, lost, lost, 0.0, "y"))
+
+
+def followed(curve: Curve, steps: int, target: str = "latency") -> History:
+    """A study of a formula."""
+    history = History(parse(target), 0.01, DENSE)
+    while len(history.trials) < steps:
+        batch = propose.proposed(history, THREE, 2)
+        if not batch:
+            break
+        for asked in batch:
+            history = history.told(told(asked, len(history.trials), curve))
+    return history
+
+
+def cubic(way: str, left: float) -> float:
+    """Each way loses more than the one before it."""
+    factor = {"obspa": 1.0, "units": 1.5, "refit": 8.0}[way]
+    return min(1.0, factor * 0.05 * (1 - left) ** 3)
+
+
+def test_all_ways_are_tried_quickly_first() -> None:
+    first = [trial.asked for trial in followed(cubic, 3).trials]
+    assert [asked.way for asked in first] == [way.name for way in THREE]
+    assert {asked.level for asked in first} == {QUICK}
+
+
+@pytest.mark.parametrize("target", [0.3, 0.55, 0.8])
+def test_the_bracket_closes_at_the_bound(target: float) -> None:
+    def curve(way: str, left: float) -> float:
+        return min(1.0, 0.01 * ((1 - left) / (1 - target)) ** 4)
+
+    best = followed(curve, 30).holding[0]
+    assert best.asked.left == pytest.approx(target, rel=0.06)
+    assert best.asked.left >= target
+
+
+def test_most_of_the_work_goes_to_what_promises_most() -> None:
+    history = followed(cubic, 20)
+    full = [trial for trial in history.trials if trial.asked.level == FULL]
+    assert {trial.asked.way for trial in full} <= {"obspa", "units"}
+    assert history.holding[0].asked.way == "obspa"
+
+
+def test_it_comes_to_an_end() -> None:
+    assert len(followed(cubic, 200).trials) < 60
+
+
+def test_a_way_that_makes_nothing_is_left() -> None:
+    history = History(Goal(), 0.01, DENSE)
+    for number, way in enumerate(THREE):
+        asked = Asked(way.name, propose.FIRST, QUICK)
+        failed = Trial(number, asked, "", why="nothing to prune")
+        history = history.told(failed if way.name == "obspa" else told(asked, number, cubic))
+    assert {asked.way for asked in propose.proposed(history, THREE, 4)} == {"units", "refit"}
+
+
+def test_bounds_are_met_and_not_overdone() -> None:
+    history = followed(cubic, 20, "macs=0.5")
+    best = next(trial for trial in history.holding if not history.goal.missed(trial.figures, DENSE))  # type: ignore[arg-type]
+    assert 0.46 <= best.asked.left <= 0.5
+
+
+def test_nothing_is_proposed_twice() -> None:
+    trials = followed(cubic, 40).trials
+    seen = {(trial.asked.way, trial.asked.level, round(trial.asked.left, 2)) for trial in trials}
+    assert len(seen) >= 0.9 * len(trials)
+
+
+def test_a_loss_without_a_standard_error_is_no_hold() -> None:
+    one = told(Asked("obspa", 0.5), 0, cubic)
+    unsure = Trial(0, one.asked, "", one.figures, Loss(0.0, 0.0, 1.0, math.inf, "y"))
+    assert one.holds(0.01)
+    assert not unsure.holds(0.01)

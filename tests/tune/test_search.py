@@ -1,0 +1,203 @@
+"""A search ends with the cheapest model that keeps to the bound, and what it wrote can be made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from graphprune.cli.main import main
+from graphprune.errors import ArgumentError, DataError, OutputError
+from graphprune.ir.load import load
+from graphprune.pipeline.compile import Job as CompileJob
+from graphprune.pipeline.settings import Tuning
+from graphprune.tune import sampler
+from graphprune.tune.case import Job
+from graphprune.tune.search import Search
+from graphprune.tune.trial import FULL
+
+from .conftest import Make
+
+
+def test_the_result_is_smaller_and_keeps_to_the_bound(search: Make) -> None:
+    found = search(4).finish()
+    assert found.after.macs < found.before.macs
+    reported = found.result.reported
+    assert reported is not None
+    assert reported.value <= 0.2
+    assert Path("small.onnx").is_file()
+
+
+def test_the_report_part_is_read_once_after_the_last_candidate(search: Make) -> None:
+    made = search(3)
+    for _ in made:
+        assert made.case.parts.reads == 0
+    assert made.case.parts.reads == 1
+
+
+def test_a_recipe_alone_makes_the_same_bytes(search: Make) -> None:
+    found = search(3, keep_all=True).finish()
+    assert len(found.points) > 0
+    for point in found.points:
+        output = Path(f"again{point.number}.onnx")
+        assert main(["compile", "model.onnx", "--recipe", point.recipe, "-o", str(output), "-q"]) == 0
+        assert output.read_bytes() == Path(point.model).read_bytes()
+
+
+def test_steps_and_seed_make_the_same_study(search: Make, folder: Path) -> None:
+    first = [trial.asked for trial in search(6, "one.onnx")]
+    again = [trial.asked for trial in search(6, "two.onnx", profile="one.tune/profile.json")]
+    assert first == again
+
+
+def test_best_so_far_is_on_disk_while_the_search_goes_on(search: Make) -> None:
+    sizes = []
+    for trial in search(5):
+        if trial.asked.level == FULL:
+            sizes.append(load(Path("small.onnx")).bytes)
+    assert sizes[-1] < sizes[0]
+
+
+def test_no_cut_that_keeps_the_bound_leaves_the_dense_model(search: Make) -> None:
+    found = search(2, max_drop=0.0, target="macs").finish()
+    assert found.chosen in (0, -1)
+    assert found.after.macs == found.before.macs
+    assert any("loss" in line for line in found.stopped)
+
+
+def test_nothing_that_may_shrink_is_said(folder: Path, search: Make) -> None:
+    model = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["" : 21]>\ng (float[n,6] x) => (float[n,6] y) { y = Sigmoid(x) }'
+    )
+    ir.save(model, folder / "model.onnx")
+    found = search(3).finish()
+    assert found.tried == 1
+    assert found.chosen in (0, -1)
+
+
+def test_an_interrupted_search_goes_on(search: Make) -> None:
+    whole = [trial.asked for trial in search(6, "whole.onnx")]
+    begun = search(6, profile="whole.tune/profile.json")
+    for trial in begun:
+        if trial.number == 2:
+            break
+    rest = list(search(6, resume=True))
+    assert [trial.asked for trial in rest] == whole
+
+
+def test_a_killed_search_goes_on(folder: Path) -> None:
+    command = [sys.executable, "-m", "graphprune", "tune", "model.onnx", "--calibration", "samples.npz"]
+    command += ["-o", "small.onnx", "--steps", "40", "--time", "2s", "--max-drop", "0.2", "-q"]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'passes'}"}
+    process = subprocess.Popen(command, env=environment)
+    log = folder / "small.tune" / "trials.jsonl"
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not (log.is_file() and log.read_bytes().count(b"\n") > 3):
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    told = log.read_bytes().count(b"\n") - 1
+    assert told >= 3
+    load(folder / "small.onnx")  # the best so far is whole
+    job = Job(Path("model.onnx"), Path("samples.npz"), Path("small.onnx"))
+    settings = Tuning(steps=told + 1, time=2.0, max_drop=0.2, resume=True)
+    trials = list(Search(job, settings))
+    assert [trial.number for trial in trials] == list(range(told + 2))
+
+
+def test_a_line_that_was_cut_off_is_dropped(search: Make) -> None:
+    search(3).finish()
+    log = Path("small.tune/trials.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
+    trials = list(search(3, resume=True))
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+
+
+def test_another_goal_is_another_study(search: Make) -> None:
+    search(1).finish()
+    with pytest.raises(ArgumentError, match="another max-drop"):
+        search(1, resume=True, max_drop=0.1).finish()
+
+
+def test_a_study_that_is_there_is_not_lost(search: Make) -> None:
+    search(1).finish()
+    Path("small.onnx").unlink()
+    with pytest.raises(OutputError, match="there is a study"):
+        search(1).finish()
+
+
+def test_an_output_that_is_there_is_not_replaced(search: Make) -> None:
+    Path("small.onnx").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists"):
+        search(1).finish()
+    assert Path("small.onnx").read_bytes() == b"mine"
+
+
+def test_too_few_samples_are_refused(search: Make) -> None:
+    np.savez("samples.npz", x=np.zeros((31, 6), np.float32))
+    with pytest.raises(DataError, match="31 samples are too few"):
+        search(1).finish()
+
+
+def test_without_optuna_it_runs_and_says_so(search: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "is_installed", lambda: False)
+    found = search(4).finish()
+    assert found.after.macs < found.before.macs
+    assert "pip install" in found.left_out[0]
+
+
+def test_a_target_that_nothing_meets_is_missed(search: Make) -> None:
+    found = search(3, target="macs=0.01", max_drop=0.0).finish()
+    assert not found.met
+
+
+def test_bounds_are_met_at_the_least_loss(search: Make) -> None:
+    found = search(4, target="params=0.6", max_drop=1.0).finish()
+    assert found.met
+    assert found.after.params <= 0.6 * found.before.params
+
+
+def test_optuna_reads_the_study(search: Make) -> None:
+    optuna = pytest.importorskip("optuna")
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    full = [trial for trial in search(4) if trial.asked.level == FULL and trial.number]
+    storage = JournalStorage(JournalFileBackend("small.tune/optuna.log"))
+    kept = optuna.load_study(study_name="graphprune", storage=storage)
+    assert [trial.user_attrs["number"] for trial in kept.trials] == [trial.number for trial in full]
+
+
+def test_the_command_says_first_how_loss_is_judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "tune model.onnx --calibration samples.npz -o small.onnx --steps 2 --time 2s --max-drop 0.2"
+    assert main([*words.split(), "--report", "small.html", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith("judged by y as classes; at most 0.2 may be lost\n")
+    told = json.loads(shown.out)
+    assert told["chosen"] >= 0
+    assert "<svg" in Path("small.html").read_text() or "pip install" in Path("small.html").read_text()
+
+
+def test_the_command_fails_where_the_target_is_missed(folder: Path) -> None:
+    words = (
+        "tune model.onnx --calibration samples.npz -o small.onnx --steps 1 --time 2s --target macs=0.001 -q"
+    )
+    assert main(words.split()) == 1
+
+
+def test_a_job_of_a_candidate_is_what_its_recipe_says(search: Make) -> None:
+    made = search(1)
+    made.finish()
+    assert isinstance(made.study.maker.job(made.history.trials[1].asked), CompileJob)  # type: ignore[union-attr]
