@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from graphprune.prune.plan import Plan
     from graphprune.sampling.calibrate import Chosen
     from graphprune.sampling.images import Preparation
-    from graphprune.tune.search import Search
+    from graphprune.tuning.search import Search
 
 
 @dataclass(frozen=True)
@@ -402,8 +402,8 @@ def tune(asked: _Tune) -> Search:
         >>> [trial.pipeline for trial in search]
         ['canonicalize', 'obspa(macs=0.6, io=fixed)']
     """
-    from graphprune.tune.case import Job
-    from graphprune.tune.search import Search
+    from graphprune.tuning.case import Job
+    from graphprune.tuning.search import Search
 
     job = Job(
         model=as_model("model", asked.model),

@@ -15,8 +15,8 @@ from graphprune.pipeline.settings import Tuning
 
 if TYPE_CHECKING:
     from graphprune.cli.output import Progress
-    from graphprune.tune.search import Search
-    from graphprune.tune.tuned import Tuned
+    from graphprune.tuning.search import Search
+    from graphprune.tuning.tuned import Tuned
 
 
 @click.command("tune")
@@ -52,8 +52,8 @@ def command(
     """
     from graphprune.cli.output import after
     from graphprune.report.tuned import tables
-    from graphprune.tune.case import Job
-    from graphprune.tune.search import Search
+    from graphprune.tuning.case import Job
+    from graphprune.tuning.search import Search
 
     project = chosen.project
     if calibration is None and project is not None and "calibration" in project.recipe.options:

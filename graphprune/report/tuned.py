@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from graphprune.ir.names import escape
 from graphprune.report import numbers
 from graphprune.report.table import Table
-from graphprune.tune.goal import Figures
-from graphprune.tune.trial import FULL, Loss, Trial
-from graphprune.tune.tuned import Final, Point, Tuned
+from graphprune.tuning.goal import Figures
+from graphprune.tuning.trial import FULL, Loss, Trial
+from graphprune.tuning.tuned import Final, Point, Tuned
 
 BAR = 24
 """Characters of a bar that is a whole."""

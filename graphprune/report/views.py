@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from graphprune.pipeline.report import Report
     from graphprune.sampling.calibrate import Chosen
     from graphprune.shown import Shown
-    from graphprune.tune.tuned import Tuned
+    from graphprune.tuning.tuned import Tuned
 
 _ROWS = 12
 """Rows of a table that a notebook shows; the rest unfolds."""
@@ -61,7 +61,7 @@ def html(result: Shown) -> str:
 def page(report: Report | Tuned) -> str:
     """A report as a page of its own."""
     from graphprune.report.html import render, render_search
-    from graphprune.tune.tuned import Tuned
+    from graphprune.tuning.tuned import Tuned
 
     return render_search(report) if isinstance(report, Tuned) else render(report)
 

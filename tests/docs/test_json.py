@@ -19,7 +19,7 @@ from graphprune.pipeline.inspection import Inspection
 from graphprune.pipeline.kit import Kit
 from graphprune.pipeline.profiling import Profiled
 from graphprune.pipeline.report import Report
-from graphprune.tune.tuned import Tuned
+from graphprune.tuning.tuned import Tuned
 
 from .pages import ROOT
 

@@ -12,7 +12,7 @@ from graphprune.report.html.elements import Column, facts, grid, lines, section,
 from graphprune.report.html.page import document, links, undrawn
 from graphprune.report.html.pictures import AFTER, GONE, KEPT, Part
 from graphprune.report.html.verdict import Card
-from graphprune.tune.tuned import Final, Tuned
+from graphprune.tuning.tuned import Final, Tuned
 
 HOLDS, BROKEN = (
     Part("keeps to the bound", KEPT.fill, KEPT.edge),

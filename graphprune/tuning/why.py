@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from graphprune.ir.names import escape, quote
-from graphprune.tune.trial import FULL, History, Trial
+from graphprune.tuning.trial import FULL, History, Trial
 
 if TYPE_CHECKING:
     from graphprune.axes import Analysis

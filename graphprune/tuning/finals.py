@@ -14,8 +14,8 @@ from graphprune.errors import GraphpruneError, ModelError
 from graphprune.ir.load import load
 from graphprune.pipeline import measure
 from graphprune.pipeline.measure import Timed
-from graphprune.tune.trial import Loss, Trial
-from graphprune.tune.tuned import Final
+from graphprune.tuning.trial import Loss, Trial
+from graphprune.tuning.tuned import Final
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from graphprune.ir.arrays import Arrays
     from graphprune.pipeline.samples import Judging
     from graphprune.pipeline.settings import Tuning
-    from graphprune.tune.judge import Judge
-    from graphprune.tune.parts import Parts
+    from graphprune.tuning.judge import Judge
+    from graphprune.tuning.parts import Parts
 
 MOST = 3
 """Candidates that are timed, beside the lowered model."""

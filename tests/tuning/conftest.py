@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.pipeline.settings import Tuning
-from graphprune.tune.case import Job
-from graphprune.tune.search import Search
+from graphprune.tuning.case import Job
+from graphprune.tuning.search import Search
 
 RANK = 4
 TEXT = """(float[n,6] x) => (float[n,4] y) {

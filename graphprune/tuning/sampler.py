@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphprune.tune.propose import FAILED, LEAST, MOST, SMALL
-from graphprune.tune.trial import FULL, Asked, History, Trial
-from graphprune.tune.ways import Way
+from graphprune.tuning.propose import FAILED, LEAST, MOST, SMALL
+from graphprune.tuning.trial import FULL, Asked, History, Trial
+from graphprune.tuning.ways import Way
 
 if TYPE_CHECKING:
     import optuna

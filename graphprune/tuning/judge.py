@@ -16,7 +16,7 @@ from graphprune.pipeline.runner import Runner, runner
 from graphprune.pipeline.samples import Judging
 from graphprune.pipeline.settings import Gating
 from graphprune.runtime.session import Feeds
-from graphprune.tune.trial import Loss
+from graphprune.tuning.trial import Loss
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -17,17 +17,17 @@ from graphprune.ir.names import quote
 from graphprune.ir.publish import create, publish, temporaries, unwritable, write_file
 from graphprune.pipeline.output import plan_path, require_free
 from graphprune.runtime.device import DeviceProfile
-from graphprune.tune import predict
-from graphprune.tune.evaluate import Maker, Place
-from graphprune.tune.log import NAME, Log
-from graphprune.tune.parts import write
-from graphprune.tune.predict import Predictor
-from graphprune.tune.trial import Trial
+from graphprune.tuning import predict
+from graphprune.tuning.evaluate import Maker, Place
+from graphprune.tuning.log import NAME, Log
+from graphprune.tuning.parts import write
+from graphprune.tuning.predict import Predictor
+from graphprune.tuning.trial import Trial
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from graphprune.tune.case import Case
+    from graphprune.tuning.case import Case
 
 PROFILING, PROFILING_LEAST, PROFILING_MOST = 0.1, 2.0, 60.0
 """Share of the time that measuring the machine may take, from how many seconds on it begins, and the most."""

@@ -16,10 +16,10 @@ from graphprune.pipeline import compile as compiling
 from graphprune.pipeline import recipe, registry
 from graphprune.pipeline.option import options
 from graphprune.pipeline.settings import Choosing, Gating, Settings, Tuning
-from graphprune.tune.goal import Figures
-from graphprune.tune.judge import Judge
-from graphprune.tune.trial import QUICK, Asked, Loss, Trial
-from graphprune.tune.ways import BY_NAME
+from graphprune.tuning.goal import Figures
+from graphprune.tuning.judge import Judge
+from graphprune.tuning.trial import QUICK, Asked, Loss, Trial
+from graphprune.tuning.ways import BY_NAME
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -9,7 +9,7 @@ from graphprune.ir.publish import write_file
 from graphprune.pipeline.option import path_of
 from graphprune.pipeline.report import Json, Size, plain
 from graphprune.shown import Shown, page
-from graphprune.tune.trial import Loss
+from graphprune.tuning.trial import Loss
 
 SCHEMA = 1
 

@@ -21,11 +21,11 @@ from graphprune.pipeline import fingerprint, measure, verdict
 from graphprune.pipeline.opened import Opened, open_model
 from graphprune.pipeline.samples import Given, read_sets
 from graphprune.runtime.holding import count, digest
-from graphprune.tune.finals import Timer
-from graphprune.tune.goal import Figures
-from graphprune.tune.judge import DropJudge, Judge
-from graphprune.tune.parts import Parts, divide
-from graphprune.tune.ways import Way, ways
+from graphprune.tuning.finals import Timer
+from graphprune.tuning.goal import Figures
+from graphprune.tuning.judge import DropJudge, Judge
+from graphprune.tuning.parts import Parts, divide
+from graphprune.tuning.ways import Way, ways
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from graphprune.tune import propose
-from graphprune.tune.goal import Figures, Goal, parse
-from graphprune.tune.trial import FULL, QUICK, Asked, History, Loss, Trial
-from graphprune.tune.ways import WAYS
+from graphprune.tuning import propose
+from graphprune.tuning.goal import Figures, Goal, parse
+from graphprune.tuning.trial import FULL, QUICK, Asked, History, Loss, Trial
+from graphprune.tuning.ways import WAYS
 
 DENSE = Figures(1.0, 1000, 1000, 4000)
 THREE = WAYS[:3]

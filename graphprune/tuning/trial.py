@@ -8,7 +8,7 @@ from typing import Literal
 
 from graphprune.document import Document
 from graphprune.pipeline.report import Json, plain
-from graphprune.tune.goal import Figures, Goal
+from graphprune.tuning.goal import Figures, Goal
 
 Level = Literal["quick", "full"]
 QUICK: Level = "quick"

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from graphprune.tune.trial import FULL, QUICK, Asked, History, Level, Trial
-from graphprune.tune.ways import Way
+from graphprune.tuning.trial import FULL, QUICK, Asked, History, Level, Trial
+from graphprune.tuning.ways import Way
 
 FIRST = 0.6
 """Share of the multiply-adds that first candidates leave."""

@@ -13,7 +13,7 @@ from graphprune.document import Document
 from graphprune.errors import ArgumentError, OutputError
 from graphprune.ir.names import quote
 from graphprune.ir.publish import unwritable
-from graphprune.tune.trial import Trial, trial
+from graphprune.tuning.trial import Trial, trial
 
 NAME = "trials.jsonl"
 FORMAT = 1

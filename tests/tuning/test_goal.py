@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graphprune.errors import ArgumentError
-from graphprune.tune.goal import Figures, parse
+from graphprune.tuning.goal import Figures, parse
 
 DENSE = Figures(0.010, 1_000_000, 2000, 8_000_000)
 

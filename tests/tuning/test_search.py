@@ -19,10 +19,10 @@ from graphprune.errors import ArgumentError, DataError, OutputError
 from graphprune.ir.load import load
 from graphprune.pipeline.compile import Job as CompileJob
 from graphprune.pipeline.settings import Tuning
-from graphprune.tune import sampler
-from graphprune.tune.case import Job
-from graphprune.tune.search import Search
-from graphprune.tune.trial import FULL
+from graphprune.tuning import sampler
+from graphprune.tuning.case import Job
+from graphprune.tuning.search import Search
+from graphprune.tuning.trial import FULL
 
 from .conftest import Make
 
@@ -133,7 +133,8 @@ def test_another_goal_is_another_study(search: Make) -> None:
 
 def test_a_study_that_is_there_is_not_lost(search: Make) -> None:
     search(1).finish()
-    Path("small.onnx").unlink()
+    for path in filter(Path.is_file, Path().glob("small.*")):
+        path.unlink()
     with pytest.raises(OutputError, match="there is a study"):
         search(1).finish()
 

@@ -12,14 +12,14 @@ from graphprune.ir.load import load
 from graphprune.pipeline.output import copy
 from graphprune.pipeline.report import Size
 from graphprune.runtime.jobs import one_blas_thread
-from graphprune.tune import finals, goal, propose, sampler, why
-from graphprune.tune.case import Case, Job
-from graphprune.tune.evaluate import Evaluator, OutOfTimeError
-from graphprune.tune.finals import GIVEN
-from graphprune.tune.study import Study
-from graphprune.tune.trial import QUICK, Asked, History, Trial
-from graphprune.tune.tuned import Final, Point, Tuned
-from graphprune.tune.ways import DENSE, Way
+from graphprune.tuning import finals, goal, propose, sampler, why
+from graphprune.tuning.case import Case, Job
+from graphprune.tuning.evaluate import Evaluator, OutOfTimeError
+from graphprune.tuning.finals import GIVEN
+from graphprune.tuning.study import Study
+from graphprune.tuning.trial import QUICK, Asked, History, Trial
+from graphprune.tuning.tuned import Final, Point, Tuned
+from graphprune.tuning.ways import DENSE, Way
 
 if TYPE_CHECKING:
     import onnx_ir as ir
