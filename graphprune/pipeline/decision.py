@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +18,7 @@ from graphprune.errors import ArgumentError, PromiseError
 from graphprune.ir.arrays import Scores
 from graphprune.ir.weights import stored_bytes
 from graphprune.pipeline.built import built
+from graphprune.pipeline.clocks import clock_of_groups, ladders
 from graphprune.pipeline.method import Method
 from graphprune.pipeline.passes import Context
 from graphprune.pipeline.probing import FEWEST, Probing, enough
@@ -26,7 +27,6 @@ from graphprune.prune.allocate import Cuts, counter, joint_costs, per_cost
 from graphprune.prune.choose import Budget, Choice, Rules, Shares, choose
 from graphprune.prune.curves import Curves, local_curves, probed_curves
 from graphprune.prune.plan import Plan
-from graphprune.prune.select import Ladder, alignment, ladder
 
 if TYPE_CHECKING:
     from graphprune.prune.repair import Repaired
@@ -64,28 +64,9 @@ class Decision:
     @cached_property
     def cost(self) -> CostModel:
         """Counts the model."""
-        clock = None
-        if any(budget.what == "latency" for budget in self.budgets):
-            foresight, item = self.context.foresight, self.item
-            if foresight is None:
-                raise ArgumentError("latency= is solved in a compile, which measures the result")
-            none = {group.id: np.zeros(group.size) for group in self.groups}
-            clock = foresight.of(self.analysis, self.groups, self._ladders(self.groups, none, item.align))
-            if clock.unknown:
-                self.context.warn(
-                    f"the device profile knows nothing of {clock.unknown} nodes: they are taken to cost what "
-                    "others do per element"
-                )
+        item = self.item
+        clock = clock_of_groups(item, self.analysis, self.groups, self.context, item.align, item.min_keep)
         return CostModel(self.analysis, self.context.shapes, clock)
-
-    def _ladders(
-        self, groups: Sequence[Group], order: Mapping[str, Scores], align: int | Literal["auto"]
-    ) -> list[Ladder]:
-        """Legal steps of each Group, lowest scores first."""
-        return [
-            ladder(number, group, order[group.id], alignment(group, align), self.item.min_keep)
-            for number, group in enumerate(groups)
-        ]
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
@@ -178,8 +159,8 @@ class Decision:
             if self._clock is None:
                 return None
             return local_curves(groups, scored.losses, scored.order)  # which widths pay, scores do not know
-        ladders = self._ladders(groups, scored.order, item.align)
-        probing = Probing(now, ladders, groups, self.how, self.context)
+        steps = ladders(groups, scored.order, item.align, item.min_keep)
+        probing = Probing(now, steps, groups, self.how, self.context)
         found = probing.probes(self.cost)
         count = sum(map(len, found.values()))
         self.context.note(f"allocate=output: {count} cuts of {len(found)} of {len(groups)} groups were tried")

@@ -59,13 +59,13 @@ def given_profile(path: Path, threads: int) -> DeviceProfile:
 
 def own_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> DeviceProfile:
     """What nodes cost on this machine, those that no earlier compile met measured now."""
-    from graphprune.runtime.device import DeviceProfile, measured, this_machine
+    from graphprune.runtime.device import FEW, DeviceProfile, measured, this_machine
 
     machine = this_machine(threads)
     path = _place(machine)
     profile = _cached(path, machine) or DeviceProfile(machine)
     known, start, quiet = len(profile.costs), time.monotonic(), profile.overhead
-    for longer, left in measured(needed, profile):
+    for longer, left in measured(needed, profile, FEW):
         profile = replace(
             longer,
             overhead=quiet or longer.overhead,

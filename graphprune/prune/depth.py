@@ -40,9 +40,15 @@ class DepthCost:
     Args:
         analysis: of the dense model.
         shapes: concrete input shapes for counting.
+        clock: counts nanoseconds, where that is asked for.
     """
 
-    def __init__(self, analysis: Analysis, shapes: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        analysis: Analysis,
+        shapes: Mapping[str, Sequence[int]],
+        clock: Callable[[Sequence[Sublayer]], int] | None = None,
+    ) -> None:
         model = analysis.model
         sizes = concrete_sizes(model, shapes, analysis.sizes)
         counted = {node: node_terms(node, sizes) for node in walk(model.graph)}
@@ -56,7 +62,14 @@ class DepthCost:
         self._stored = [
             (size, users[key]) for key, size in {id(t): t.nbytes for _, t in stored(model)}.items()
         ]
-        self.dense = {"params": self.params(()), "macs": self.macs(()), "bytes": self.bytes(())}
+        self._counts: dict[str, Callable[[Sequence[Sublayer]], int]] = {
+            "params": self.params,
+            "macs": self.macs,
+            "bytes": self.bytes,
+        }
+        if clock is not None:
+            self._counts["latency"] = clock
+        self.dense = {what: count(()) for what, count in self._counts.items()}
 
     def params(self, gone: Sequence[Sublayer]) -> int:
         """Parameters that something still reads."""
@@ -74,9 +87,8 @@ class DepthCost:
         return sum(size for size, users in self._stored if not users or not users <= nodes)
 
     def left(self, what: str, gone: Sequence[Sublayer]) -> int:
-        """Parameters, multiply-adds or bytes that are left."""
-        counts = {"params": self.params, "macs": self.macs, "bytes": self.bytes}
-        return counts[what](gone)
+        """Parameters, multiply-adds, bytes or nanoseconds that are left."""
+        return self._counts[what](gone)
 
     def enough(self, budget: Budget) -> Enough:
         """Whether no more is left than a budget allows.

@@ -28,6 +28,8 @@ from graphprune.runtime.silent import ort
 FORMAT = 2
 STEPS = (0.125, 0.25, 0.5, 0.75, 1.0)
 """Shares of a width at which a cost is measured."""
+FEW = (0.25, 0.5, 1.0)
+"""The same where somebody waits for it."""
 POINTS = 5
 """At most, of a kind whose widths nobody knows."""
 FEATURES = ("sse4_1", "avx", "avx2", "avx512f", "avx512_vnni", "amx_tile", "asimd", "asimddp", "i8mm", "sve")
@@ -251,14 +253,16 @@ class Prediction:
     unknown: int
 
 
-def grid(least: int, most: int, step: int, part: bool = False) -> tuple[int, ...]:
-    """Widths at which a cost is measured, from an eighth of the least of a kind to the largest.
+def grid(
+    least: int, most: int, step: int, part: bool = False, steps: Sequence[float] = STEPS
+) -> tuple[int, ...]:
+    """Widths at which a cost is measured, from the first share of the least of a kind to the largest.
 
     In whole steps where the largest is one, and with `part` also below the first.
     """
     step = step if most % step == 0 else 1
-    shares = [share * most for share in STEPS]
-    while shares[0] > max(step, least * STEPS[0]) * 2:
+    shares = [share * most for share in steps]
+    while shares[0] > max(step, least * steps[0]) * 2:
         shares.insert(0, shares[0] / 2)
     below = (step // 4, step // 2) if part and step > 3 else ()
     return tuple(sorted({*below, *(-(-math.ceil(share) // step) * step for share in shares)}))
@@ -272,13 +276,16 @@ def by_kind(found: Sequence[Piece]) -> dict[str, list[Piece]]:
     return kinds
 
 
-def cost_of(alike: Sequence[Piece], threads: int = 1, scale: float = 1.0) -> Cost:
+def cost_of(
+    alike: Sequence[Piece], threads: int = 1, scale: float = 1.0, steps: Sequence[float] = STEPS
+) -> Cost:
     """Measured over the grid below the largest widths that pieces of one kind have.
 
     Args:
         alike: the pieces.
         threads: of ONNX Runtime.
         scale: how slow the machine is to count, as a multiple of how slow it was at the start.
+        steps: shares of a width at which it is measured.
 
     Raises:
         ModelError: one does not run alone.
@@ -294,11 +301,15 @@ def cost_of(alike: Sequence[Piece], threads: int = 1, scale: float = 1.0) -> Cos
     step = block_width() if first.kind.startswith(f'["{BLOCKED}') and not grouped else 1
     every = zip(*(piece.widths for piece in alike), strict=True)
     inwards = len(first.roles) > 1
-    axes = tuple(grid(min(widths), max(widths), step, inwards and not at) for at, widths in enumerate(every))
+    axes = tuple(
+        grid(min(widths), max(widths), step, inwards and not at, steps) for at, widths in enumerate(every)
+    )
     return Cost(axes, tuple(scale * seconds_of(first, widths, threads) for widths in product(*axes)), step)
 
 
-def measured(found: Sequence[Piece], known: DeviceProfile) -> Iterator[tuple[DeviceProfile, int]]:
+def measured(
+    found: Sequence[Piece], known: DeviceProfile, steps: Sequence[float] = STEPS
+) -> Iterator[tuple[DeviceProfile, int]]:
     """The profile, longer by one kind at a time, and how many are left; what does not run alone stays out."""
     threads = known.machine.threads
     missing = {kind: alike for kind, alike in by_kind(found).items() if kind not in known.costs}
@@ -307,7 +318,7 @@ def measured(found: Sequence[Piece], known: DeviceProfile) -> Iterator[tuple[Dev
     profile = replace(known, overhead=scale * nothing(threads), reference=scale * now)
     for number, (kind, alike) in enumerate(missing.items(), 1):
         try:
-            profile = replace(profile, costs={**profile.costs, kind: cost_of(alike, threads, scale)})
+            profile = replace(profile, costs={**profile.costs, kind: cost_of(alike, threads, scale, steps)})
         except ModelError:
             continue
         yield profile, len(missing) - number

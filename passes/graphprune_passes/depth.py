@@ -14,8 +14,9 @@ from typing import ClassVar, Literal
 from graphprune.axes import Analysis
 from graphprune.axes.sublayers import Sublayer, Sublayers, find_sublayers
 from graphprune.errors import ArgumentError, PromiseError
-from graphprune.pipeline.amounts import Left, budgets
+from graphprune.pipeline.amounts import Left, LeftTime, budgets
 from graphprune.pipeline.bounds import require_budgets
+from graphprune.pipeline.clocks import clock_of_sublayers
 from graphprune.pipeline.globs import filtered, require_named, sublayer_names
 from graphprune.pipeline.passes import Context, Pass, Subject, Turn, argument
 from graphprune.pipeline.ratios import Ratio
@@ -47,6 +48,7 @@ class Depth(Pass):
     params: Left = argument(None, "parameters to keep: a share of the model's, or as many")
     macs: Left = argument(None, "multiply-adds to keep: a share of the model's, or as many")
     bytes: Left = argument(None, "bytes of all tensors to keep: a share of the model's, or as many")
+    latency: LeftTime = argument(None, "time of a run to keep: a share of the model's, or so many ms")
     per: Literal["unit", "params", "macs"] = argument("unit", "divide the damage by what a sublayer costs")
     repair: Repair = argument("auto", HELP)
     only: tuple[str, ...] = argument((), "globs: sublayers that may go")
@@ -65,7 +67,8 @@ class Depth(Pass):
         found = find_sublayers(analysis)
         require_named(found.found, sublayer_names, lambda i: i.name, "sublayer", (*self.only, *self.ignore))
         candidates = filtered(found.found, sublayer_names, self.only, self.ignore)
-        cost = DepthCost(analysis, context.shapes)
+        clock = clock_of_sublayers(self, analysis, candidates, context)
+        cost = DepthCost(analysis, context.shapes, clock)
         enough = self._enough(candidates, cost, context)
         if enough(()):
             context.forced(f"there are {len(candidates)} sublayers, and they go as a whole")
@@ -79,6 +82,8 @@ class Depth(Pass):
         self._require(gone, enough, context)
         context.forced(f"without '{order[-1].name}' too little is gone, and sublayers go as a whole")
         self._note(gone, removals, context)
+        if clock is not None:
+            context.foretell(clock(gone))
         made = repaired(analysis, {}, how, context, bypassed=gone)
         tell(made, how, context)
         return Plan(

@@ -16,8 +16,9 @@ from graphprune.axes import Analysis, Group, Options
 from graphprune.axes.cost import CostModel
 from graphprune.axes.kept import Kept
 from graphprune.errors import ArgumentError, PromiseError
-from graphprune.pipeline.amounts import Left, budgets
+from graphprune.pipeline.amounts import Left, LeftTime, budgets
 from graphprune.pipeline.bounds import require_budgets
+from graphprune.pipeline.clocks import clock_of_groups, ladders
 from graphprune.pipeline.globs import filtered, group_names, require_groups
 from graphprune.pipeline.passes import Context, Pass, Subject, Turn, argument
 from graphprune.pipeline.repairing import Repair, added_by, repaired, settled, tell
@@ -28,7 +29,6 @@ from graphprune.prune.finer import Steps
 from graphprune.prune.gates import Gated, gated
 from graphprune.prune.plan import Plan
 from graphprune.prune.scoring import score_groups
-from graphprune.prune.select import alignment, ladder
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Pagcp(Pass):
     params: Left = argument(None, "stop at this share of the parameters, or at as many")
     macs: Left = argument(None, "stop at this share of the multiply-adds, or at as many")
     bytes: Left = argument(None, "stop at this share of the bytes of all tensors, or at as many")
+    latency: LeftTime = argument(None, "stop at this share of the time of a run, or at so many ms")
     repair: Repair = argument("refit", "what makes up for the chosen cut")
     driver: Literal["sequential", "oneshot"] = argument(
         "sequential", "repair layer by layer behind the cut ones, or from the dense model's statistics"
@@ -87,17 +88,17 @@ class Pagcp(Pass):
                 "nothing to prune: no Group may shrink", "`graphprune inspect` lists the Groups"
             )
         how = settled(self.repair, context)
-        cost = CostModel(analysis, context.shapes)
+        clock = clock_of_groups(self, analysis, groups, context, self.align, self.min_keep)
+        cost = CostModel(analysis, context.shapes, clock)
         over = self._over(analysis, cost, how, context.given)
         scores = score_groups(analysis, groups, "l1", context.seed)
-        ladders = [
-            ladder(number, group, scores[group.id], alignment(group, self.align), self.min_keep)
-            for number, group in enumerate(groups)
-        ]
-        steps = Steps(groups, scores, ladders, self.align, self.min_keep)
+        own = ladders(groups, scores, self.align, self.min_keep)
+        steps = Steps(groups, scores, own, self.align, self.min_keep, finer=clock is None)
         commits = self._search(steps, cost, over, gates, context)
         cuts = {commit.group: commit.kept for commit in efficient(commits, self.topk)}
         self._require(cuts, over, context)
+        if clock is not None:
+            context.foretell(clock.left(Kept(analysis, cuts)))
         made = repaired(analysis, cuts, how, context, driver=self.driver)
         tell(made, how, context)
         return Plan(

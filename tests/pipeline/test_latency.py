@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from graphprune.runtime import device
 from graphprune.runtime.device import Cost, DeviceProfile, this_machine
 from graphprune.runtime.pieces import Piece
 from tests.axes.claims import sketch
+from tests.prune.test_depth import stack
 from tests.prune.widths import widths
 
 Compiled = Callable[..., graphprune.Result]
@@ -34,7 +35,7 @@ def deep() -> ir.Model:
     return sketch(DEEP, w1=(64, 96), w2=(96, 128), w3=(128, 4)).model
 
 
-def cost_of(alike: list[Piece], threads: int = 1) -> Cost:
+def cost_of(alike: list[Piece], threads: int, scale: float, steps: Sequence[float]) -> Cost:
     """A nanosecond per product of the widths, in place of a measurement."""
     axes = tuple((1, max(widths)) for widths in zip(*(piece.widths for piece in alike), strict=True))
     grid = np.meshgrid(*(np.array(axis, float) for axis in axes), indexing="ij")
@@ -59,6 +60,7 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(device, "cost_of", cost_of)
     monkeypatch.setattr(device, "nothing", lambda threads: 1e-9)
+    monkeypatch.setattr(device, "reference", lambda threads: 1.0)
 
 
 @pytest.fixture
@@ -184,6 +186,20 @@ def test_a_profile_of_another_machine_decides_and_nothing_is_measured(
     replace(own, machine=this_machine(2)).save(file)
     with pytest.raises(ArgumentError, match="measured with --threads 2, not 1"):
         compiled("prune(latency=0.5)", device_profile=file)
+
+
+@pytest.mark.parametrize(
+    "passes", ["depth(latency=0.6, criterion=reverse)", "pagcp(latency=0.8, delta0=0.4, tau=40, align=1)"]
+)
+def test_passes_that_remove_sublayers_or_search_are_held_to_it_too(
+    passes: str, clock: Callable[..., Clock]
+) -> None:
+    clock(0.62)
+    data = {"x": np.random.default_rng(0).standard_normal((40, 5, 6)).astype(np.float32)}
+    result = compiled(passes, stack(), calibration=data, allow_short=True, latency_factor=1.0)
+    budget = result.report.budgets[0]
+    assert budget.foreseen is not None and budget.asked - 0.25 < budget.foreseen <= budget.asked
+    assert result.plans[0].bypassed or result.plans[0].cuts
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,8 @@ class Counter:
                 self._readers.setdefault(place, []).append(number)
         self._parts: dict[tuple[int, ...], Part] = {}
         self._near: dict[int, tuple[int, ...]] = {}
+        self._others: dict[int, tuple[Ids, Ids]] = {}
+        self._known: dict[int, tuple[bytes, Doubles]] = {}
         self._whole = Part(self, self._layers, ())
 
     def state(self, options: Ids) -> State:
@@ -201,17 +203,31 @@ class Counter:
                 sizes[number] += self.costs.axes[number].parts[group][options[group]]
         return State(options, sizes, self._fixed + self._whole.costs({}, State(options, sizes, sizes))[:, 0])
 
+    def each(self, state: State, group: int) -> Doubles:
+        """What depends on a Group, at each of its options, [measures, options]; one where nothing does."""
+        if group not in self._others:
+            near = np.array([each for each in self.near(group) if each != group], np.int64)
+            parts = (self.costs.axes[axis].parts[group] for axis in self._axes.get(group, ()))
+            self._others[group] = near, np.arange(len(next(parts, (0.0,))))
+        near, every = self._others[group]
+        key = state.options[near].tobytes()
+        known = self._known.get(group)
+        if known is None or known[0] != key:
+            known = self._known[group] = key, self.part((group,)).costs({group: every}, state)
+        return known[1]
+
     def moved(self, state: State, moves: Mapping[int, int]) -> State:
         """The state after some Groups took other options."""
-        options, sizes = state.options.copy(), state.sizes.copy()
+        options, sizes, total = state.options.copy(), state.sizes.copy(), state.total
         for group, option in moves.items():
+            if group in self._axes:
+                each = self.each(State(options, sizes, total), group)
+                total = total + each[:, option] - each[:, options[group]]
             for number in self._axes.get(group, ()):
                 slots = self.costs.axes[number].parts[group]
                 sizes[number] += slots[option] - slots[options[group]]
             options[group] = option
-        part, after = self.part(tuple(sorted(moves))), State(options, sizes, state.total)
-        change = part.costs({}, after) - part.costs({}, state)
-        return State(options, sizes, state.total + change[:, 0])
+        return State(options, sizes, total)
 
     def near(self, group: int) -> tuple[int, ...]:
         """Groups whose savings a Group's width changes, itself among them."""

@@ -75,7 +75,6 @@ class _Search:
         self.counter = Counter(costs, self.measures)
         limits = np.array([targets[measure] for measure in self.measures])
         self.limits = np.maximum(limits, ROUNDING) * (1 + ROUNDING)
-        self.all = [{group: np.arange(len(each))} for group, each in enumerate(self.losses)]
         self.found: dict[tuple[int, ...], State] = {}
         self.moves = 0
 
@@ -117,8 +116,7 @@ class _Search:
         for _ in range(SWEEPS):
             before = state
             for group, loss in enumerate(self.losses):
-                costs = self.counter.part((group,)).costs(self.all[group], state)
-                at = int(np.argmin(weigh * loss + prices @ costs))
+                at = int(np.argmin(weigh * loss + prices @ self.counter.each(state, group)))
                 if at != state.options[group]:
                     state = self.counter.moved(state, {group: at})
             if before is state:
@@ -151,7 +149,7 @@ class _Search:
     def _step(self, state: State, group: int, prices: Doubles) -> tuple[float, int]:
         """The rate and the option further on that loses least per what it saves; inf where none saves."""
         at, loss = int(state.options[group]), self.losses[group]
-        costs = prices @ self.counter.part((group,)).costs(self.all[group], state)
+        costs = np.broadcast_to(prices @ self.counter.each(state, group), loss.shape)
         saved = costs[at] - costs[at + 1 :]
         rates = np.full(len(saved), np.inf)
         np.divide(
