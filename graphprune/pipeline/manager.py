@@ -28,6 +28,7 @@ from graphprune.pipeline.report import GroupReport, ProofReport, RecoveryReport,
 from graphprune.pipeline.samples import Narrow, Samples, same
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.unfused import require_unfused, taken_apart
+from graphprune.pipeline.whole import LastCut
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -97,6 +98,7 @@ class Manager:
     recoveries: list[RecoveryReport] = field(default_factory=list)
     foresight: Foresight | None = None
     foreseen: list[int] = field(default_factory=list)
+    cut: LastCut | None = None
 
     def run(
         self, model: ir.Model, sizes: Sizes, passes: Sequence[Pass], done: Sequence[Step] = ()
@@ -186,6 +188,9 @@ class Manager:
         self.warnings.extend(summary.resized(model, pruned))
         self._check(pruned, item, last)
         proof = self._prove(item, subject, plan, pruned)
+        self.cut = LastCut(subject, plan, self.samples) if _cuts(plan) else self.cut and self.cut.then(plan)
+        if item.learns and plan.replaced and not _cuts(plan):
+            proof = self._prove_whole(item, pruned, proof)
         groups = summary.groups(subject.analysis, plan, item)
         narrow = _narrowed(subject, plan, pruned)
         zeros = self._zeros(pruned, plan)
@@ -264,17 +269,39 @@ class Manager:
             f"nothing can be proved: the model itself computes nothing to compare{notes}", hint
         )
 
-    def _proof(self, subject: Subject, plan: Plan, pruned: ir.Model) -> ProofReport:
+    def _prove_whole(self, item: Pass, pruned: ir.Model, own: ProofReport) -> ProofReport:
+        """What was learned, in dense coordinates: the last cut with these weights against its M_R.
+
+        Raises:
+            ProofError: they do not agree.
+        """
+        if self.cut is None:
+            return own
+        plan = self.cut.with_weights_of(pruned)
+        if plan is None:
+            note = "not proved in dense coordinates: a trained tensor is no part of one dense tensor"
+            return dataclasses.replace(own, details=(*own.details, note))
+        self.settings.progress(0, 0, f"prove {item} in dense coordinates")
+        whole = self._proof(self.cut.subject, plan, pruned, self.cut.samples)
+        if not whole.ok:
+            details = "".join(f"\n  {escape(line)}" for line in whole.details)
+            message = f"the proof of {item} in dense coordinates failed: error {whole.error:.3g}{details}"
+            raise ProofError(message, suspects(self.cut.subject.model) or BUG, (), plan)
+        return dataclasses.replace(whole, tensors=own.tensors + whole.tensors, runs=own.runs + whole.runs)
+
+    def _proof(
+        self, subject: Subject, plan: Plan, pruned: ir.Model, samples: Samples | None = None
+    ) -> ProofReport:
         from graphprune.proof import prove
 
-        given = self.settings
+        given, feeds = self.settings, (samples or self.samples).feeds
         with self.clock.phase("prove"):
             proof = prove(
                 subject.model,
                 subject.analysis,
                 plan,
                 pruned,
-                self.samples.feeds,
+                feeds,
                 tolerance=given.tolerance,
                 run=given.run,
             )
@@ -282,7 +309,7 @@ class Manager:
             self._require_provable(subject.model)
             raise _silent(proof.details)
         inexact, details = tuple(proof.inexact), tuple(proof.details)
-        compared, runs = proof.certificate.compared, len(self.samples.feeds)
+        compared, runs = proof.certificate.compared, len(feeds)
         return ProofReport(proof.ok, proof.error, proof.tolerance, inexact, details, compared, runs)
 
     def _breaks(self, subject: Subject, plan: Plan, groups: tuple[str, ...]) -> bool:
@@ -307,6 +334,7 @@ class Manager:
             raise ProofError(
                 f"{item} changed the function: error {proof.error:.3g}{details}", fault_hint(item)
             )
+        self.cut = None
         return Step(item, changed, proof)
 
     def _same_function(self, before: ir.Model, after: ir.Model) -> ProofReport:
@@ -327,6 +355,11 @@ class Manager:
             except GraphpruneError as error:
                 message = f"{item} left an invalid model: {error.message}"
                 raise ProofError(message, fault_hint(item)) from error
+
+
+def _cuts(plan: Plan) -> bool:
+    """Whether a plan removes anything."""
+    return bool(plan.bypassed) or any(len(kept) < plan.widths[group] for group, kept in plan.cuts.items())
 
 
 def suspects(model: ir.Model) -> str:

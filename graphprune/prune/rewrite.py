@@ -131,7 +131,7 @@ def _cut_initializers(rewriting: Rewriting) -> None:
     cuts: dict[ir.Value, dict[Use, Cut]] = {}
     for use, labels in rewriting.analysis.uses.items():
         if use.node in rewriting.copy.nodes:
-            cuts.setdefault(use.value, {})[use] = _cut_of(rewriting, use, labels)
+            cuts.setdefault(use.value, {})[use] = cut_of(rewriting, use, labels)
     touched = {v.name for v in cuts} | set(rewriting.plan.replaced) | set(rewriting.plan.masks)
     for value in rewriting.copy.values:
         if value.const_value is not None and value not in cuts and value.name in touched:
@@ -140,7 +140,8 @@ def _cut_initializers(rewriting: Rewriting) -> None:
         _cut_value(rewriting, value, per_use)
 
 
-def _cut_of(rewriting: Rewriting, use: Use, labels: tuple[Label, ...]) -> Cut:
+def cut_of(rewriting: Rewriting, use: Use, labels: tuple[Label, ...]) -> Cut:
+    """How one use shrinks, once all edits are applied."""
     kept, blocks = rewriting.kept, 1
     masks: list[Bools | None] = []
     for axis, label in enumerate(labels):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import graphprune
+from graphprune.errors import PromiseError
 from graphprune.pipeline import planfile
 from graphprune.pipeline.compile import Result
 from graphprune.pipeline.report import RecoveryReport
+from graphprune.prune import scatter
 from tests.proof.building import model
 
 pytestmark = pytest.mark.zoo
@@ -79,6 +82,30 @@ def test_a_plan_repeats_trained_weights(trained: Result, tmp_path: Path) -> None
     plan = planfile.read(tmp_path / "small.plan.json")
     again = graphprune.compile(DIGITS / "model.onnx", plan=plan, bench=False)
     assert all(array.tobytes() == weights(again)[name].tobytes() for name, array in weights(trained).items())
+
+
+def test_trained_weights_are_proved_against_the_masked_dense_graph(
+    trained: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, learned = (item.proof for item in trained.report.passes)
+    assert learned.runs == 2 * cut.runs and learned.tensors > 1.5 * cut.tensors and not learned.details
+    true = scatter.scattered
+
+    def moved(*given: Any) -> dict[str, np.ndarray] | None:
+        found = true(*given)
+        assert found is not None
+        name = max(found, key=lambda each: found[each].size)
+        return {**found, name: found[name] + np.float32(0.01)}
+
+    monkeypatch.setattr(scatter, "scattered", moved)
+    with pytest.raises(PromiseError, match="in dense coordinates failed"):
+        digits(f"{CUT}, recover(steps=30, batch=8, rate=0.001)", 128)
+
+
+def test_masks_between_cut_and_training_are_proved_with_them() -> None:
+    result = digits(f"{CUT}, magnitude(ratio=0.3), recover(steps=30, batch=8, rate=0.001)", 128)
+    assert recovery(result).accepted
+    assert result.report.passes[2].proof.runs == 2 * result.report.passes[0].proof.runs
 
 
 def test_names_and_metadata_stay(trained: Result) -> None:

@@ -64,6 +64,7 @@ METHODS = (
     Method("obs, oneshot", "prune(ratio={ratio}, criterion=obs, repair=refit, driver=oneshot)"),
     Method("obspa", "obspa(ratio={ratio})"),
     Method("obspa, MACs", "obspa(macs={kept:g})", ratios=(0.5, 0.65)),
+    Method("obspa+recover", "obspa(macs={kept:g}), recover(time=3m)", ratios=(0.5, 0.65)),
     Method("flap", "flap(ratio={ratio}, kinds=all, driver=oneshot)"),
     Method("l2, size of obspa", "prune(params={params}, criterion=l2, repair=none)", same_size_as="obspa"),
     *_masks(),

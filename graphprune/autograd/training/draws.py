@@ -16,10 +16,10 @@ from graphprune.axes.caches import cache_pairs
 from graphprune.ir.arrays import Array
 
 Feed = Mapping[str, Array]
-NOISE = 0.1
+NOISE = 0.5
 """Most noise, in standard deviations of the input."""
-MIXED, NOISY = 0.5, 0.5
-"""Chances that a draw is mixed with another, and that it gets noise."""
+NOISY = 0.5
+"""Chance that a draw gets noise; all are mixed with another where they can be."""
 MARKS = 2
 """An input with no more different values is a mask."""
 
@@ -51,12 +51,12 @@ class Draws:
         """A sample as this epoch shows it."""
         rng = np.random.default_rng([self.seed, epoch, 2, number])
         feed = dict(self.samples[number])
-        mixed, noisy, share = rng.random() < MIXED, rng.random() < NOISY, rng.random()
+        noisy, share = rng.random() < NOISY, rng.random()
         other = self.samples[int(rng.integers(len(self.samples)))]
         sigma = NOISE * rng.random()
         for name, spread in self.free.items():
             array = np.asarray(feed[name], np.float32)
-            if mixed and self.mixes and other[name].shape == array.shape:
+            if self.mixes and other[name].shape == array.shape:
                 array = share * array + (1 - share) * np.asarray(other[name], np.float32)
             if noisy:
                 array = array + sigma * spread * rng.standard_normal(array.shape, np.float32)

@@ -20,7 +20,7 @@ from graphprune.ir.arrays import Array
 from graphprune.ops.torch.call import Tensor
 from graphprune.runtime.gaps import real_tokens
 
-EPOCHS = 16
+EPOCHS = 64
 """Epochs with draws of their own; later ones repeat them, so that the dense model's answers are known."""
 TOGETHER = 8
 """Samples of the selection part that run at a time."""
