@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from graphprune.pipeline.built import built
 from graphprune.pipeline.foresight import Foresight, taken
 from graphprune.pipeline.passes import Context, Pass
 from graphprune.prune.plan import Plan
-from graphprune.prune.select import Ladder, alignment, ladder
+from graphprune.prune.select import Align, Ladder, alignment, ladder
 
 if TYPE_CHECKING:
     from graphprune.axes.sublayers import Sublayer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def ladders(
-    groups: Sequence[Group], order: Mapping[str, Scores], align: int | Literal["auto"], min_keep: float
+    groups: Sequence[Group], order: Mapping[str, Scores], align: Align, min_keep: float
 ) -> list[Ladder]:
     """Legal steps of each Group, lowest scores first."""
     return [
@@ -37,7 +37,7 @@ def clock_of_groups(
     analysis: Analysis,
     groups: Sequence[Group],
     context: Context,
-    align: int | Literal["auto"],
+    align: Align,
     min_keep: float,
 ) -> LatencyModel | None:
     """What counts nanoseconds after any cut of some Groups; None where the pass has no latency budget.

@@ -27,6 +27,7 @@ from graphprune.prune.allocate import Cuts, counter, joint_costs, per_cost
 from graphprune.prune.choose import Budget, Choice, Rules, Shares, choose
 from graphprune.prune.curves import Curves, local_curves, probed_curves
 from graphprune.prune.plan import Plan
+from graphprune.prune.select import Align
 
 if TYPE_CHECKING:
     from graphprune.prune.repair import Repaired
@@ -65,8 +66,13 @@ class Decision:
     def cost(self) -> CostModel:
         """Counts the model."""
         item = self.item
-        clock = clock_of_groups(item, self.analysis, self.groups, self.context, item.align, item.min_keep)
+        clock = clock_of_groups(item, self.analysis, self.groups, self.context, self.align, item.min_keep)
         return CostModel(self.analysis, self.context.shapes, clock)
+
+    @property
+    def align(self) -> Align:
+        """Which multiples kept widths are."""
+        return self.context.aligned(self.item.align)
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
@@ -80,7 +86,7 @@ class Decision:
         item = self.item
         own = item.own_ratios(self.groups)
         added = added_by(self.analysis, self.how, item.driver)
-        return Rules(item.scope, item.align, item.min_keep, own, item.counted, added)
+        return Rules(item.scope, self.align, item.min_keep, own, item.counted, added)
 
     @cached_property
     def shares(self) -> Shares | None:
@@ -154,12 +160,12 @@ class Decision:
 
     def _curves(self, now: Analysis, scored: Scored) -> Curves | None:
         """What the outputs lose at every width, where that decides how much each Group gives."""
-        item, groups = self.item, tuple(now.group(group.id) for group in self.groups)
+        groups = tuple(now.group(group.id) for group in self.groups)
         if not self._asks_outputs:
             if self._clock is None:
                 return None
             return local_curves(groups, scored.losses, scored.order)  # which widths pay, scores do not know
-        steps = ladders(groups, scored.order, item.align, item.min_keep)
+        steps = ladders(groups, scored.order, self.align, self.item.min_keep)
         probing = Probing(now, steps, groups, self.how, self.context)
         found = probing.probes(self.cost)
         count = sum(map(len, found.values()))

@@ -57,6 +57,19 @@ def given_profile(path: Path, threads: int) -> DeviceProfile:
     return found
 
 
+def step_of(settings: Settings) -> int | None:
+    """Channels by which a convolution has to be narrower to be cheaper, by the profile that is given.
+
+    Raises:
+        DataError: the file is no profile.
+    """
+    from graphprune.runtime.device import DeviceProfile
+
+    if settings.device_profile is None:
+        return None
+    return DeviceProfile.load(Path(settings.device_profile)).step or None
+
+
 def own_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> DeviceProfile:
     """What nodes cost on this machine, those that no earlier compile met measured now."""
     from graphprune.runtime.device import FEW, DeviceProfile, measured, this_machine

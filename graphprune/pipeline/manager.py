@@ -22,6 +22,7 @@ from graphprune.pipeline.amounts import COUNTED
 from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
+from graphprune.pipeline.deviceprofiles import step_of
 from graphprune.pipeline.passes import Context, Pass, Subject, decides
 from graphprune.pipeline.registry import blamed, fault_hint, require_model, settled
 from graphprune.pipeline.report import GroupReport, ProofReport, RecoveryReport, Size, ZerosReport
@@ -165,6 +166,7 @@ class Manager:
             recovered=self.recoveries.append,
             foresight=foresight,
             foretell=self.foreseen.append,
+            step=step_of(self.settings),
         )
 
     def _decided(self, item: Pass, model: ir.Model, sizes: Sizes, last: bool) -> Step:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from graphprune.pipeline.reference import Reference
     from graphprune.pipeline.report import RecoveryReport
     from graphprune.prune.plan import Plan
+    from graphprune.prune.select import Align
     from graphprune.statistics.measures import Statistics, Wanted
 
     Feed = Mapping[str, numpy.ndarray]
@@ -75,6 +76,7 @@ class Context:
         settle: called with the pass that repeats this one, where it found some of its arguments itself.
         recovered: called with what a training came to.
         foresight: what a latency budget is solved by; None where no pass has one.
+        step: channels by which a convolution has to be narrower to be cheaper on the target; None: not known.
         foretell: called with the nanoseconds that are foreseen for what a pass leaves.
     """
 
@@ -92,11 +94,18 @@ class Context:
     recovered: Callable[[RecoveryReport], None] = lambda report: None
     foresight: Foresight | None = None
     foretell: Callable[[int], None] = lambda nanoseconds: None
+    step: int | None = None
 
     @property
     def seed(self) -> int:
         """Of everything random in the pass."""
         return self.run.seed
+
+    def aligned(self, align: Align) -> Align:
+        """What a pass says of multiples, with `auto` as it is on the target."""
+        from graphprune.prune.select import Auto
+
+        return Auto(self.step) if align == "auto" and self.step is not None else align
 
     def collect(self, model: onnx_ir.Model, wanted: Wanted, what: str = "") -> Statistics:
         """Measures of a model on the calibration data; `what` is said to need them where there is none.

@@ -314,7 +314,7 @@ class Settings(Lowering, Choosing, Gating):
     device_profile: str | os.PathLike[str] | None = option(
         None,
         File("FILE.json"),
-        "What nodes cost on the target, as `profile` wrote it; latency= is solved by it.",
+        "What nodes cost on the target, as `profile` wrote it: what latency= and align=auto go by.",
         usage="without it this machine is measured",
         found=False,
     )

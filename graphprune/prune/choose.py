@@ -16,7 +16,17 @@ from graphprune.ir.arrays import Scores
 from graphprune.prune.allocate import MOST, Cost, Cuts, counter, least_share
 from graphprune.prune.curves import Curves
 from graphprune.prune.finer import SLACK, CostRoom, Gone, Landed, Landing, Steps, cost_room, fill, room
-from graphprune.prune.select import Ladder, Order, Scope, alignment, in_order, ladder, take_ratio, take_until
+from graphprune.prune.select import (
+    Align,
+    Ladder,
+    Order,
+    Scope,
+    alignment,
+    in_order,
+    ladder,
+    take_ratio,
+    take_until,
+)
 from graphprune.prune.widths import Allocation, Widths
 
 What = Literal["ratio", "params", "macs", "bytes", "latency"]
@@ -95,7 +105,7 @@ class Rules:
     """
 
     scope: Scope
-    align: int | Literal["auto"]
+    align: Align
     min_keep: float
     own: Mapping[str, float] = field(default_factory=dict)
     counted: Cost = "unit"

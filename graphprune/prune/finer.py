@@ -16,7 +16,7 @@ import numpy as np
 from graphprune.axes.groups import Group
 from graphprune.ir.arrays import Scores
 from graphprune.prune.allocate import Cuts
-from graphprune.prune.select import Ladder, alignment, cuts_of, isomorphic_key, ladder
+from graphprune.prune.select import Align, Ladder, alignment, cuts_of, isomorphic_key, ladder
 
 SLACK = 0.03
 """Share of the model (of the Units, for `ratio`) by which a budget may be left behind without more ado."""
@@ -64,14 +64,14 @@ class Steps:
     groups: Sequence[Group]
     scores: Mapping[str, Scores]
     own: Sequence[Ladder]
-    align: int | str
+    align: Align
     min_keep: float
     finer: bool = True
 
     def levels(self) -> Iterator[list[Ladder]]:
         """The default steps, then finer ones."""
         yield [steps for steps in self.own if steps.removed.size]
-        for multiple in FINER if self.finer and self.align == "auto" else ():
+        for multiple in FINER if self.finer and not isinstance(self.align, int) else ():
             some = (self._finer(steps.group, multiple) for steps in self.own)
             yield [steps for steps in some if steps is not None and steps.removed.size]
 

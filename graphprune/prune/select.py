@@ -35,15 +35,35 @@ class Ladder:
     scores: Scores
 
 
-def alignment(group: Group, align: int | str) -> int:
+@dataclass(frozen=True)
+class Auto:
+    """Multiples that fit a machine.
+
+    Attributes:
+        step: channels by which a convolution has to be narrower to be cheaper.
+    """
+
+    step: int = 16
+
+    def of(self, width: int) -> int:
+        """The step where at least two of them stay, then half of it, and four where the machine has steps."""
+        if width >= 2 * self.step:
+            return self.step
+        return max(min(4, self.step), self.step // 2 if width >= self.step else 0)
+
+
+Align = int | Literal["auto"] | Auto
+
+
+def alignment(group: Group, align: Align) -> int:
     """The multiple that kept Units must be; `auto` binds convolutions only (docs/methods.md#alignment)."""
-    if align == "auto":
+    align = Auto() if align == "auto" else align
+    if isinstance(align, Auto):
         if not group.convolutional:
             return 1
-        width = group.size * _per_conv(group)
-        wanted = 16 if width >= 32 else 8 if width >= 16 else 4
+        wanted = align.of(group.size * _per_conv(group))
     else:
-        wanted = int(align)
+        wanted = align
     return wanted // gcd(wanted, _per_conv(group))
 
 

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +22,8 @@ COPIES, FEW = 8, 2
 LARGE = 2**20
 """Elements of an input from which there are few copies."""
 SAMPLES, SAMPLE_SECONDS, TRIES = 5, 0.002, 10
+CHANNELS, STAIRS, PAIRS, PART = 64, (4, 8, 16), 4, 0.25
+REPEATS = 3
 NAMES = {"float": "float32", "double": "float64"}
 """Types that the trace calls otherwise than numpy."""
 
@@ -53,9 +55,9 @@ Sample = Callable[[], float]
 """Times something once, in seconds."""
 
 
-def _clock(model: ir.Model, feeds: dict[str, np.ndarray], threads: int) -> Sample:
+def _clock(model: ir.Model, feeds: dict[str, np.ndarray], threads: int, optimise: bool = False) -> Sample:
     """What times a model, over as many runs as a sample takes."""
-    session = open_session(model, threads=threads, optimise=False)
+    session = open_session(model, threads=threads, optimise=optimise)
     session.run(feeds)
     clock = time.thread_time if threads == 1 else time.perf_counter
     start = clock()
@@ -98,6 +100,39 @@ def reference(threads: int = 1) -> float:
     return _mood(threads).best
 
 
+def stairs(threads: int = 1) -> int:
+    """By how many of 64 channels a convolution has to be narrower to be cheaper.
+
+    The first power of two, from four on, of which one step brings its part of what two bring: on a staircase
+    it brings nothing.
+    """
+    seconds = cache(partial(_between, threads))
+    for step in STAIRS:
+        first = both = 0.0
+        for top in range(CHANNELS, CHANNELS // 4 + 2 * step - 1, -2 * step)[:PAIRS]:
+            first += seconds(top) - seconds(top - step)
+            both += seconds(top) - seconds(top - 2 * step)
+        if first > PART * both and both > PART * seconds(CHANNELS):
+            return step
+    return CHANNELS // 2
+
+
+def _between(threads: int, channels: int) -> float:
+    """Seconds of a model of two convolutions with so many channels between them."""
+    made, rng = _Builder(), np.random.default_rng(0)
+    value = made.value("x", rng.standard_normal((1, CHANNELS, 14, 14)).astype(np.float32), False)
+    for number, (before, after) in enumerate([(CHANNELS, channels), (channels, CHANNELS)]):
+        array = rng.standard_normal((after, before, 3, 3)).astype(np.float32)
+        weight = made.value(f"w {number}", array, True)
+        made.nodes.append(
+            ir.node("Conv", [value, weight], {"pads": [1, 1, 1, 1]}, outputs=[ir.Value(name=f"y {number}")])
+        )
+        value = made.nodes[-1].outputs[0]
+    made.results.append(value)
+    sample = _clock(*made.model({"": 17}), threads, optimise=True)
+    return float(np.median([_mood(threads).quiet(sample) for _ in range(REPEATS)]))
+
+
 def fixed_product() -> tuple[ir.Model, dict[str, np.ndarray]]:
     """What is timed beside all else, and its inputs."""
     made = _Builder()
@@ -116,6 +151,7 @@ class _Builder:
         tick = ir.val("tick", dtype=ir.DataType.FLOAT, shape=[1])
         self.inputs, self.weights = [tick], list[ir.Value]()
         self.nodes = [ir.node("Identity", [tick])]
+        self.results = [*self.nodes[0].outputs]
         self.feeds = {"tick": np.zeros(1, np.float32)}
 
     def value(self, name: str, array: np.ndarray, constant: bool) -> ir.Value:
@@ -135,9 +171,13 @@ class _Builder:
 
     def model(self, opsets: dict[str, int]) -> tuple[ir.Model, dict[str, np.ndarray]]:
         """The whole."""
-        last = self.nodes[0].outputs
         graph = ir.Graph(
-            self.inputs, last, nodes=self.nodes, initializers=self.weights, opset_imports=opsets, name="alone"
+            self.inputs,
+            self.results,
+            nodes=self.nodes,
+            initializers=self.weights,
+            opset_imports=opsets,
+            name="alone",
         )
         return ir.Model(graph, ir_version=10), self.feeds
 

@@ -19,7 +19,7 @@ import numpy as np
 from graphprune.errors import DataError, ModelError, OutputError
 from graphprune.ir.names import quote
 from graphprune.run import CPU_ALONE
-from graphprune.runtime.alone import nothing, reference, seconds_of
+from graphprune.runtime.alone import nothing, reference, seconds_of, stairs
 from graphprune.runtime.general import General, Point
 from graphprune.runtime.patterns import BLOCKED, block_width
 from graphprune.runtime.pieces import Piece
@@ -121,6 +121,7 @@ class DeviceProfile:
         seen: likewise, what nodes took in whole models, at the widths that these had.
         overhead: seconds of a run without any node.
         reference: seconds of a fixed product where it was measured, by which later measurements go.
+        step: channels by which a convolution has to be narrower to be cheaper; 0 where nobody measured it.
         noise: how far two measurements of one node are apart, as a share: the median of some.
         minutes: that all of it took.
     """
@@ -130,6 +131,7 @@ class DeviceProfile:
     seen: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
     overhead: float = 0.0
     reference: float = 0.0
+    step: int = 0
     noise: float = 0.0
     minutes: float = 0.0
 
@@ -144,6 +146,17 @@ class DeviceProfile:
         """Seconds of one node; None where nothing alike was measured."""
         cost = self.costs.get(kind)
         return self.general.at(kind, widths) if cost is None else cost.at(widths)
+
+    def cost(self, piece: Piece) -> Cost | None:
+        """What a node costs at its widths and below; None where nothing alike was measured."""
+        known = self.costs.get(piece.kind)
+        if known is not None:
+            return known
+        step = self.step if piece.kind.startswith(f'["{BLOCKED}') and self.step else 1
+        axes = tuple(grid(width, width, step) if piece.roles else (width,) for width in piece.widths)
+        told = [self.general.at(piece.kind, widths) for widths in product(*axes)]
+        seconds = tuple(each for each in told if each is not None)
+        return Cost(axes, seconds, step if piece.roles else 0) if len(seconds) == len(told) else None
 
     def knows(self, kind: str) -> bool:
         """Whether nodes of a kind were measured."""
@@ -206,7 +219,8 @@ def _read(told: dict[str, Any]) -> DeviceProfile:
         ),
         {_text(kind): _cost(cost) for kind, cost in told["costs"].items()},
         {_text(kind): tuple(map(_point, points)) for kind, points in told["seen"].items() if points},
-        *(_number(told[name]) for name in ("overhead", "reference", "noise", "minutes")),
+        step=int(_number(told["step"])),
+        **{name: _number(told[name]) for name in ("overhead", "reference", "noise", "minutes")},
     )
 
 
@@ -315,7 +329,9 @@ def measured(
     missing = {kind: alike for kind, alike in by_kind(found).items() if kind not in known.costs}
     now = reference(threads)
     scale = known.reference / now if known.reference else 1.0
-    profile = replace(known, overhead=scale * nothing(threads), reference=scale * now)
+    profile = replace(
+        known, overhead=scale * nothing(threads), reference=scale * now, step=known.step or stairs(threads)
+    )
     for number, (kind, alike) in enumerate(missing.items(), 1):
         try:
             profile = replace(profile, costs={**profile.costs, kind: cost_of(alike, threads, scale, steps)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from graphprune.run import short
 from graphprune.runtime.device import FEATURES, DeviceProfile, Machine
 from graphprune.runtime.general import Point
 from graphprune.runtime.kit_script import FORMAT, OPTIMISED
+from graphprune.runtime.patterns import BLOCKED
 from graphprune.runtime.pieces import Piece, pieces_of
 from graphprune.runtime.profile import CHEAPEST, Event
 
 LARGEST = 2**26
 """Bytes of a file of results; graphs come without their weights."""
+UNBLOCKED = 4
 HINT = "it is what run.py of `graphprune bench-kit` writes into its folder results"
 
 
@@ -90,7 +92,15 @@ def profile_of(found: Sequence[Result], before: DeviceProfile) -> DeviceProfile:
         seen={**before.seen, **points},
         overhead=float(np.median(over)),
         reference=found[0].reference,
+        step=_step(points),
     )
+
+
+def _step(points: Mapping[str, Sequence[Point]]) -> int:
+    """Channels in a block, where they are stored in blocks; else of what vectors of four are filled with."""
+    blocked = [at for kind, at in points.items() if kind.startswith(f'["{BLOCKED}Conv"')]
+    widths = [widths[-1] for several in blocked for widths, _ in several]
+    return math.gcd(*widths) if widths else UNBLOCKED
 
 
 def _points(several: dict[tuple[int, ...], list[float]]) -> Iterator[Point]:

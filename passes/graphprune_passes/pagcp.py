@@ -88,12 +88,13 @@ class Pagcp(Pass):
                 "nothing to prune: no Group may shrink", "`graphprune inspect` lists the Groups"
             )
         how = settled(self.repair, context)
-        clock = clock_of_groups(self, analysis, groups, context, self.align, self.min_keep)
+        align = context.aligned(self.align)
+        clock = clock_of_groups(self, analysis, groups, context, align, self.min_keep)
         cost = CostModel(analysis, context.shapes, clock)
         over = self._over(analysis, cost, how, context.given)
         scores = score_groups(analysis, groups, "l1", context.seed)
-        own = ladders(groups, scores, self.align, self.min_keep)
-        steps = Steps(groups, scores, own, self.align, self.min_keep, finer=clock is None)
+        own = ladders(groups, scores, align, self.min_keep)
+        steps = Steps(groups, scores, own, align, self.min_keep, finer=clock is None)
         commits = self._search(steps, cost, over, gates, context)
         cuts = {commit.group: commit.kept for commit in efficient(commits, self.topk)}
         self._require(cuts, over, context)

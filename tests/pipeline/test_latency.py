@@ -26,6 +26,9 @@ Compiled = Callable[..., graphprune.Result]
 
 DEEP = """(float[n,64] x) => (float[n,4] y) {
     a = MatMul(x, w1)\n b = Relu(a)\n c = MatMul(b, w2)\n d = Relu(c)\n y = MatMul(d, w3) }"""
+CONVOLUTIONS = (
+    """(float[n,3,6,6] x) => (float[n,4,2,2] y) { a = Conv(x, w1)\n b = Relu(a)\n y = Conv(b, w2) }"""
+)
 SWISH = """(float[n,64] x) => (float[n,4] y) {
     a = MatMul(x, w1)\n b = Add(a, three)\n c = Clip(b, zero, six)\n d = Mul(a, c)\n e = Div(d, six)
     y = MatMul(e, w2) }"""
@@ -61,6 +64,7 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(device, "cost_of", cost_of)
     monkeypatch.setattr(device, "nothing", lambda threads: 1e-9)
     monkeypatch.setattr(device, "reference", lambda threads: 1.0)
+    monkeypatch.setattr(device, "stairs", lambda threads: 16)
 
 
 @pytest.fixture
@@ -186,6 +190,16 @@ def test_a_profile_of_another_machine_decides_and_nothing_is_measured(
     replace(own, machine=this_machine(2)).save(file)
     with pytest.raises(ArgumentError, match="measured with --threads 2, not 1"):
         compiled("prune(latency=0.5)", device_profile=file)
+
+
+def test_widths_keep_to_the_step_of_the_profile(tmp_path: Path) -> None:
+    model = sketch(CONVOLUTIONS, w1=(64, 3, 3, 3), w2=(4, 64, 3, 3)).model
+    kept = {}
+    for step in (16, 1):
+        DeviceProfile(this_machine(), step=step).save(tmp_path / "device.json")
+        (plan,) = compiled("prune(ratio=0.3)", model, device_profile=tmp_path / "device.json").plans
+        kept[step] = [len(units) for units in plan.cuts.values()]
+    assert kept == {16: [48], 1: [45]}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import graphprune
 from graphprune.axes import analyse
 from graphprune.axes.groups import Group
 from graphprune.errors import PromiseError
-from graphprune.prune.select import Scope, alignment, in_order, ladder, take_ratio
+from graphprune.prune.select import Auto, Scope, alignment, in_order, ladder, take_ratio
 
 from .widths import convs, deep, grouped, params, plan_of, widths
 
@@ -131,6 +131,14 @@ def test_units_of_several_channels_are_aligned_by_their_channels(per: int, multi
 def test_automatic_alignment_is_wider_from_16_and_from_32_channels_on(width: int, wanted: int) -> None:
     assert alignment(Group("g", np.arange(width), (), None, convolutional=True), "auto") == wanted
     assert alignment(Group("g", np.arange(width), (), None), "auto") == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "widths"),
+    [(16, {15: 4, 16: 8, 32: 16}), (8, {7: 4, 8: 4, 16: 8, 64: 8}), (32, {64: 32, 40: 16}), (1, {64: 1})],
+)
+def test_automatic_alignment_follows_the_step_of_a_device(step: int, widths: dict[int, int]) -> None:
+    assert {width: Auto(step).of(width) for width in widths} == widths
 
 
 @pytest.mark.parametrize(

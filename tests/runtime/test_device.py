@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from graphprune.errors import DataError
-from graphprune.runtime.alone import seconds_of
+from graphprune.runtime.alone import seconds_of, stairs
 from graphprune.runtime.device import Cost, DeviceProfile, Machine, grid, measured, this_machine
+from graphprune.runtime.patterns import block_width
 from graphprune.runtime.pieces import pieces
 
 NET = """(float[1,16,20,20] x) => (float[1,{0},20,20] z) {{
@@ -152,6 +153,23 @@ def test_what_was_never_measured_is_told_from_what_is_alike(build):
     assert profile.predict(relu).unknown == 1
 
 
+def test_a_node_that_was_never_measured_has_a_cost_at_all_widths(build):
+    found = pieces(
+        build("(float[8,64] x) => (float[8,64] y) { y = MatMul(x, w) }", w=(64, 64)),
+        {"x": np.ones((8, 64), np.float32)},
+    )
+    seen = {found[0].kind: tuple(((a, b), 1e-9 * a * b) for a in (16, 64, 96) for b in (16, 64, 96))}
+    cost = DeviceProfile(this_machine(), seen=seen).cost(found[0])
+    assert cost is not None
+    assert cost.over([[16, 64], [32]])[:, 0] == pytest.approx([16 * 32e-9, 64 * 32e-9], rel=0.1)
+    assert DeviceProfile(this_machine()).cost(found[0]) is None
+
+
+@pytest.mark.skipif(block_width() == 1, reason="ONNX Runtime stores channels in blocks on x86 alone")
+def test_the_step_of_widths_is_that_of_blocks():
+    assert stairs() == block_width()
+
+
 def test_what_is_known_is_not_measured_again(build, monkeypatch):
     found = pieces(
         build("(float[8,64] x) => (float[8,8] y) { y = MatMul(x, w) }", w=(64, 8)),
@@ -166,14 +184,8 @@ COST = Cost(((1, 2),), (0.5, 1.0), 1)
 
 
 def test_a_profile_comes_back_from_its_file(tmp_path):
-    profile = DeviceProfile(
-        Machine(("x86_64", "avx2"), "1.2", 3),
-        {"k": Cost(((1, 2),), (0.5, 1.0), 1)},
-        {"m": (((3, 4), 0.1),)},
-        1e-6,
-        0.02,
-        4.5,
-    )
+    machine, seen = Machine(("x86_64", "avx2"), "1.2", 3, ("cuda",)), {"m": (((3, 4), 0.1),)}
+    profile = DeviceProfile(machine, {"k": COST}, seen, 1e-6, 0.02, 8, 0.3, 4.5)
     profile.save(tmp_path / "device.json")
     assert DeviceProfile.load(tmp_path / "device.json") == profile
 
@@ -181,7 +193,7 @@ def test_a_profile_comes_back_from_its_file(tmp_path):
 def spoilt(change) -> str:
     cost = {"axes": [[1, 2]], "seconds": [0.5, 1.0], "step": 1}
     machine = {"features": [], "runtime": "1", "threads": 1, "providers": ["cpu"]}
-    numbers = dict.fromkeys(["overhead", "reference", "noise", "minutes"], 0)
+    numbers = dict.fromkeys(["overhead", "reference", "step", "noise", "minutes"], 0)
     seen = {"m": [[[1, 2], 0.5]]}
     told = {"format": 2, "machine": machine, "costs": {"k": cost}, "seen": seen, **numbers}
     change(told, cost, machine)

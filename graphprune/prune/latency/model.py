@@ -50,7 +50,7 @@ class LatencyModel:
         self.unknown = sum(profile.at(node.piece.kind, node.piece.widths) is None for node in nodes)
         layers: list[Layer] = []
         for node, spent in zip(nodes, seconds_each([node.piece for node in nodes], profile), strict=True):
-            cost = profile.costs.get(node.piece.kind)
+            cost = profile.cost(node.piece)
             if cost is not None and any(node.widths):
                 layers.append(self._tabled(node, cost, scale))
             else:
