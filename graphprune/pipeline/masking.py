@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
@@ -14,23 +14,25 @@ from graphprune.errors import ArgumentError, PromiseError
 from graphprune.ir.names import quote
 from graphprune.ops import record_of
 from graphprune.pipeline.passes import Context, Pass, Subject, Turn, argument
-from graphprune.prune.gradients import Reading
 from graphprune.prune.masks.patterns import Keep, Pattern, Scores, keep_groups, keep_rows, read_pattern
 from graphprune.prune.plan import Plan
 
 if TYPE_CHECKING:
-    from graphprune.ir.arrays import Array, Doubles, Singles
+    from graphprune.ir.arrays import Doubles, Singles
+    from graphprune.pipeline.passes import Feed
+    from graphprune.prune.gradients import Reading
     from graphprune.prune.masks.drive import Needed
     from graphprune.prune.masks.layers import Layer, Left
     from graphprune.prune.masks.treat import Masked, Moments
+    from graphprune.run import Run
     from graphprune.statistics.measures import Statistics
     from graphprune.statistics.sites import Site
     from graphprune.statistics.stream import Stream
 
 DEFAULT_RATIO = 0.5
 Needs = Literal["nothing", "vectors", "grams"]
-Known: TypeAlias = "Mapping[str, Mapping[str, Array]]"
-"""What is known of gradients, by what was measured and by initializer, in its layout."""
+Fields: TypeAlias = "Callable[[Layer], Mapping[str, Singles]]"
+"""Of a Layer, by what was measured: [blocks, rows, columns]."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,6 @@ class Masking(Pass):
         """What has to be known of the inputs under these arguments."""
         return "grams" if self.repair == "refit" else self.needs
 
-    gradients: ClassVar[tuple[Reading, ...]] = ()
-
     def score(self, weight: Singles, squares: Doubles) -> Scores:
         """What every weight of a matrix [rows, columns] is worth; higher stays."""
         raise NotImplementedError
@@ -96,12 +96,9 @@ class Masking(Pass):
 
         return by_block(matrix, known.squares, self.score)
 
-    def differentiated(self, subject: Subject, names: Sequence[str], context: Context) -> Known:
-        """What is read of gradients in these initializers, by what it is and by name."""
-        if not self.gradients:
-            return {}
-        context.require_calibration(str(self))
-        return context.differentiation(str(self)).of_elements(subject.model, names, self.gradients)
+    def fields(self, subject: Subject, layers: Sequence[Layer], context: Context) -> Fields | None:
+        """What else is known of every weight of a Layer, measured before anything is masked."""
+        return None
 
     def select(self, scores: Scores, ratio: float) -> Keep:
         """Which weights of an unstructured matrix stay."""
@@ -140,7 +137,9 @@ class Masking(Pass):
             raise PromiseError("nothing was removed: no layer has enough weights", "raise the ratio")
         return Plan(options=self.options(), masks=masks, replaced=replaced)
 
-    def fixed(self, layers: Sequence[Layer], ratio: float, context: Context) -> dict[str, Keep]:
+    def fixed(
+        self, layers: Sequence[Layer], ratio: float, context: Context, fields: Fields | None
+    ) -> dict[str, Keep]:
         """Masks that are decided over all layers at once, in the order of the pattern."""
         return {}
 
@@ -162,6 +161,27 @@ class Masking(Pass):
         for line in _told(left, 6):
             context.warn(f"left alone: {line}")
         return layers
+
+
+def gradient_fields(
+    subject: Subject, layers: Sequence[Layer], context: Context, readings: Sequence[Reading], what: str
+) -> Fields:
+    """What gradients of the calibration data say of every weight.
+
+    Raises:
+        ArgumentError: there is no calibration data, or torch is not installed.
+        PromiseError: a weight is stored as codes, which have no gradients.
+    """
+    context.require_calibration(what)
+    names = sorted(layer.name for layer in layers)
+    found = context.differentiation(what).of_elements(subject.model, names, readings)
+    blind = [name for table in found.values() for name in names if name not in table]
+    if blind:
+        raise PromiseError(
+            f"{what}: no gradient reaches {', '.join(map(quote, blind[:6]))}, stored as codes",
+            "leave them out with ignore=",
+        )
+    return lambda layer: {name: layer.slopes(table[layer.name], name) for name, table in found.items()}
 
 
 def _told(left: Sequence[Left], names: int) -> Iterator[str]:
@@ -210,30 +230,11 @@ class _Work:
         return sequential(self.layers, self._stream(), treat, needed, self.context.run.progress)
 
     @cached_property
-    def _gradients(self) -> Known:
-        found = self.item.differentiated(
-            self.subject, sorted(layer.name for layer in self.layers), self.context
-        )
-        for what in dict.fromkeys(found):
-            blind = [layer.name for layer in self.layers if layer.name not in found[what]]
-            if blind:
-                raise PromiseError(
-                    f"no gradient reaches {', '.join(map(quote, blind[:6]))}: stored as codes",
-                    "leave them out with ignore=, or compile with dequantize first",
-                )
-        return found
+    def _measured(self) -> Fields | None:
+        return self.item.fields(self.subject, self.layers, self.context)
 
-    def _with_gradients(self, layer: Layer, known: Moments) -> Moments:
-        if not self._gradients:
-            return known
-        slopes = {what: layer.slopes(table[layer.name], what) for what, table in self._gradients.items()}
-        return replace(known, gradients=slopes, samples=self._samples)
-
-    @cached_property
-    def _samples(self) -> int:
-        from graphprune.runtime.holding import count
-
-        return count(self.context.calibration, self.subject.model)
+    def _with_fields(self, layer: Layer, known: Moments) -> Moments:
+        return known if self._measured is None else replace(known, fields=self._measured(layer))
 
     def _needed(self) -> Needed:
         from graphprune.prune.masks.drive import Needed
@@ -254,7 +255,7 @@ class _Work:
             silent.append(layer.name)
             known = alike(known)
 
-        known, matrix = self._with_gradients(layer, known), layer.matrix()
+        known, matrix = self._with_fields(layer, known), layer.matrix()
         if layer.name in fixed:
             value, keep = matrix, fixed[layer.name]
         else:
@@ -280,7 +281,7 @@ class _Work:
         if self.item.budget == "owl" and rest:
             return self._owl(rest, ratio) | own, {}
         structured = read_pattern(self.item.pattern).structured
-        fixed = {} if structured else self.item.fixed(rest, ratio, self.context)
+        fixed = {} if structured else self.item.fixed(rest, ratio, self.context, self._measured)
         return {layer.name: ratio for layer in rest} | own, fixed
 
     def _owl(self, layers: Sequence[Layer], ratio: float) -> dict[str, float]:
@@ -325,21 +326,21 @@ class _Work:
         return [block for block in found if block]
 
     def _stream(self) -> Stream:
-        from graphprune.ir.shapes import infer
-        from graphprune.prune.masks.drive import stages
-        from graphprune.statistics.segments import Layout
-        from graphprune.statistics.stream import Stream
-
-        given, sizes = self.context, self.subject.sizes or infer(self.subject.model, record_of)
+        given = self.context
         if not given.calibration:
             raise ArgumentError(
                 f"{self.item} needs calibration data", "--calibration FILE gives samples of the inputs"
             )
-        return Stream(
-            self.subject.model,
-            given.calibration,
-            self.sites,
-            sizes=sizes,
-            cuts=stages(Layout(self.subject.model, sizes), self.sites),
-            run=given.run,
-        )
+        return streamed(self.subject, self.sites, given.calibration, given.run)
+
+
+def streamed(subject: Subject, sites: Sequence[Site], batches: Sequence[Feed], run: Run) -> Stream:
+    """A model in stages, each of which makes what the Sites behind it read."""
+    from graphprune.ir.shapes import infer
+    from graphprune.prune.masks.drive import stages
+    from graphprune.statistics.segments import Layout
+    from graphprune.statistics.stream import Stream
+
+    sizes = subject.sizes or infer(subject.model, record_of)
+    cuts = stages(Layout(subject.model, sizes), sites)
+    return Stream(subject.model, tuple(batches), tuple(sites), sizes=sizes, cuts=cuts, run=run)

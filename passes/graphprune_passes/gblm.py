@@ -9,7 +9,7 @@ import numpy as np
 
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Singles
-from graphprune.pipeline.masking import Calibrated, Known, Needs
+from graphprune.pipeline.masking import Calibrated, Fields, Needs, gradient_fields
 from graphprune.pipeline.passes import Context, Subject, argument
 from graphprune.prune.gradients import Reading
 from graphprune.prune.masks.patterns import Scores
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from graphprune.ir.arrays import Doubles
+    from graphprune.prune.masks.layers import Layer
     from graphprune.prune.masks.treat import Moments
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -46,18 +47,24 @@ class Gblm(Calibrated):
 
     def scores(self, matrix: Singles, known: Moments) -> Scores:
         """|W| times the sum of both."""
-        inputs = np.sqrt(known.squares / known.samples)[:, None]
-        if self.norm == "l2":
-            slopes = np.sqrt(known.samples * known.gradients["square"])
-        else:
-            slopes = known.samples * known.gradients["absolute"]
+        inputs, slopes = np.sqrt(known.squares)[:, None], known.fields["gradient"]
         if self.relative:
             inputs, slopes = (part / max(float(part.mean()), TINY) for part in (inputs, slopes))
         felt = np.abs(matrix) * (inputs + self.alpha * slopes)
         return np.asarray(felt.reshape(-1, matrix.shape[-1]), np.float32)
 
-    def differentiated(self, subject: Subject, names: Sequence[str], context: Context) -> Known:
-        """Mean squares or absolute values over samples."""
-        context.require_calibration(str(self))
+    def fields(self, subject: Subject, layers: Sequence[Layer], context: Context) -> Fields:
+        """Norms of gradients over samples, times the root of their number, by which inputs are divided."""
+        from graphprune.runtime.holding import count
+
         reading = Reading("square" if self.norm == "l2" else "absolute")
-        return context.differentiation(str(self)).of_elements(subject.model, names, [reading])
+        found = gradient_fields(subject, layers, context, [reading], self.name)
+        samples = count(context.calibration, subject.model)
+
+        def norms(layer: Layer) -> dict[str, Singles]:
+            (mean,) = found(layer).values()
+            if self.norm == "l2":
+                return {"gradient": samples * np.sqrt(mean)}
+            return {"gradient": np.float32(samples**1.5) * mean}
+
+        return norms

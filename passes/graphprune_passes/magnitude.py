@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Singles
-from graphprune.pipeline.masking import Masking, Needs
+from graphprune.pipeline.masking import Fields, Masking, Needs
 from graphprune.pipeline.passes import Context, argument
 from graphprune.prune.masks import scores
 from graphprune.prune.masks.allocate import keep_global
@@ -42,7 +42,9 @@ class Magnitude(Masking):
         """All weights of a layer compete."""
         return keep_matrix(scores, ratio)
 
-    def fixed(self, layers: Sequence[Layer], ratio: float, context: Context) -> dict[str, Keep]:
+    def fixed(
+        self, layers: Sequence[Layer], ratio: float, context: Context, fields: Fields | None
+    ) -> dict[str, Keep]:
         """Under budget=global: reserve the largest of every layer, remove the least of the rest."""
         if self.budget != "global" or not layers:
             return {}

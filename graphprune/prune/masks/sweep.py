@@ -48,7 +48,13 @@ def factor(gram: Floats, damping: float) -> Doubles:
 
 
 def sweep(
-    weight: Singles, gram: Floats, ratio: float, pattern: Pattern, damping: float = 0.01, block: int = BLOCK
+    weight: Singles,
+    gram: Floats,
+    ratio: float,
+    pattern: Pattern,
+    damping: float = 0.01,
+    block: int = BLOCK,
+    felt: Singles | None = None,
 ) -> tuple[Singles, Keep]:
     """Weights and mask after the sweep.
 
@@ -62,6 +68,7 @@ def sweep(
         pattern: unstructured or n:m.
         damping: share of the mean diagonal added to H.
         block: columns decided together.
+        felt: filled with W^2 / U_jj^2 `[rows, columns]`, as they are when the sweep reaches a block.
     """
     upper = factor(gram, damping).astype(np.float32)
     # Columns as rows, so that a column of W is contiguous.
@@ -74,6 +81,8 @@ def sweep(
     for start in range(0, len(work), block):
         stop = min(start + block, len(work))
         part = _Block(work[start:stop], zero[start:stop], upper[start:stop, start:stop])
+        if felt is not None:
+            felt[:, start:stop] = np.maximum(part.scores(0, stop - start), 0).T
         # What is due up to here less what went before: roundings do not add up.
         count = removed_count(work[:stop].size, ratio) - removed_count(work[:start].size, ratio)
         keep[start:stop] = part.run(count, pattern)
@@ -95,7 +104,7 @@ class _Block:
         """The mask of the block; under n:m `removed` is not looked at."""
         count = len(self.work)
         if not pattern.structured:
-            keep = keep_all_but(self._scores(0, count), removed) & ~self.zero
+            keep = keep_all_but(self.scores(0, count), removed) & ~self.zero
         else:
             keep = np.ones(self.work.shape, dtype=bool)
         inner = max(pattern.m, _INNER - _INNER % pattern.m)
@@ -104,13 +113,13 @@ class _Block:
             for column in range(start, stop):
                 if pattern.structured and column % pattern.m == 0:
                     group = slice(column, column + pattern.m)
-                    keep[group] = keep_groups(self._scores(column, group.stop).T, pattern).T
+                    keep[group] = keep_groups(self.scores(column, group.stop).T, pattern).T
                     keep[group] &= ~self.zero[group]
                 self._remove(column, stop, keep[column])
             self.work[stop:] -= self.upper[start:stop, stop:].T @ self.errors[start:stop]
         return keep
 
-    def _scores(self, start: int, stop: int) -> Singles:
+    def scores(self, start: int, stop: int) -> Singles:
         """W^2 / U_jj^2, and below everything what is zero already."""
         scores: Singles = np.square(self.work[start:stop] / np.diagonal(self.upper)[start:stop, None])
         scores[self.zero[start:stop]] = -1

@@ -27,14 +27,12 @@ class Moments:
         squares: [blocks, columns], sums of x^2, for a convolution those of the whole channel at every
             position of its kernel; ones where nothing was measured.
         gram: [blocks, columns, columns], sums of x x^T; empty where only squares were measured.
-        gradients: [blocks, rows, columns] of gradients in the weights, by what was measured of them.
-        samples: how many the gradients are the means of.
+        fields: [blocks, rows, columns] of what else is known of every weight, by what it is.
     """
 
     squares: Doubles
     gram: Doubles
-    gradients: Mapping[str, Singles] = field(default_factory=dict)
-    samples: int = 0
+    fields: Mapping[str, Singles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
