@@ -43,6 +43,7 @@ class _Compile(Settings):
     output: PathLike | None = None
     plan: PlanFile | Plan | PathLike | None = field(default=None, kw_only=True)
     calibration: Data = field(default=None, kw_only=True)
+    general: Data = field(default=None, kw_only=True)
     inputs: Data = field(default=None, kw_only=True)
 
 
@@ -59,6 +60,7 @@ def compile(asked: _Compile) -> Result:
         calibration: samples for criteria that need data and for repair, stacked along the first axis
             ([samples, ...]). Of an iterable each item is a batch, or one sample without that axis; it is read
             once, and what goes beyond 256 MiB is kept in a temporary file.
+        general: samples of all else, for passes that weigh the domain of `calibration` against it.
         inputs: samples to prove, time and judge the result on; generated when not given.
 
     Raises:
@@ -89,6 +91,7 @@ def compile(asked: _Compile) -> Result:
         plan=plan if isinstance(plan, PlanFile) else None,
         output=path_of("output", asked.output) if asked.output is not None else None,
         calibration=as_samples("calibration", asked.calibration),
+        general=as_samples("general", asked.general),
         inputs=as_samples("inputs", asked.inputs),
         also_read=(path,) if path is not None else (),
         command=as_call("graphprune.compile", asked, passes=registry.text(passes) or ()),

@@ -21,6 +21,8 @@ CHANGES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda slope: slope,
     "absolute": torch.Tensor.abs,
     "square": torch.Tensor.square,
+    "cube": lambda slope: slope**3,
+    "fourth": lambda slope: slope**4,
 }
 """What is averaged of the gradients of samples."""
 

@@ -75,6 +75,7 @@ class Job:
     plan: PlanFile | None = None
     output: Path | None = None
     calibration: Data = None
+    general: Data = None
     inputs: Data = None
     also_read: tuple[Path, ...] = ()
     report: Path | None = None
@@ -86,7 +87,7 @@ class Job:
     def files(self) -> tuple[Path, ...]:
         """What is read besides the model, and so never written."""
         tensors = (path.with_suffix(".safetensors") for path in self.also_read)
-        data = (item for item in (self.calibration, self.inputs) if isinstance(item, Path))
+        data = (item for item in (self.calibration, self.general, self.inputs) if isinstance(item, Path))
         return (*self.also_read, *tensors, *data)
 
     @property
@@ -274,6 +275,7 @@ class _Compile:
             job.inputs,
             job.calibration,
             self.settings,
+            general=job.general,
             fixed=self.held,
             replay=replay,
             learner=learner,

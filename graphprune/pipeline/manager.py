@@ -153,6 +153,7 @@ class Manager:
             foresight = dataclasses.replace(foresight, runs=runs)
         return Context(
             calibration=self.samples.batches,
+            general=self.samples.general_batches,
             shapes=self.settings.shape,
             run=self.settings.run,
             allow_short=self.settings.allow_short,

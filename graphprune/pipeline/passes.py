@@ -7,7 +7,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, get_args
 
@@ -64,6 +64,7 @@ class Context:
 
     Args:
         calibration: sample inputs, one mapping of input name to array per batch; empty when none were given.
+        general: samples of all else, which a pass may weigh the domain of `calibration` against; as they are.
         shapes: concrete shapes that the user gave for graph inputs.
         run: the seed, how long a run of the model may take, and whom to tell progress.
         allow_short: whether a missed budget is a warning (true) or ends the compile (false).
@@ -81,6 +82,7 @@ class Context:
     """
 
     calibration: tuple[Feed, ...] = ()
+    general: tuple[Feed, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     run: Run = USUAL
     allow_short: bool = False
@@ -135,6 +137,17 @@ class Context:
         if not self.calibration:
             message = f"{what} needs calibration data"
             raise ArgumentError(message, f"give some: --calibration FILE{otherwise and f'; or {otherwise}'}")
+
+    def against_general(self, what: str) -> Context:
+        """The same with the general samples as calibration data.
+
+        Raises:
+            ArgumentError: there are none.
+        """
+        if not self.general:
+            message = f"{what} needs general samples besides those of the domain"
+            raise ArgumentError(message, "give both: --calibration DOMAIN --general FILE")
+        return replace(self, calibration=self.general, collector=Collector())
 
     def fall_short(self, message: str, hint: str = "") -> None:
         """Say that a budget cannot be met: an error, or a warning of the report under `--allow-short`.

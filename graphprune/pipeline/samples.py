@@ -64,6 +64,7 @@ class Samples:
         model: the model that the samples are for.
         inputs: what to prove and time on; generated if None.
         calibration: samples for criteria that need data.
+        general: samples of all else, for passes that weigh a domain against it.
         settings: seed, shapes and time limit of generated inputs.
         lost: inputs that passes removed (caches of layers that are gone).
         fixed: inputs that became constants; samples may still hold them.
@@ -76,6 +77,7 @@ class Samples:
     inputs: Given
     calibration: Given
     settings: Running
+    general: Given = None
     lost: frozenset[str] = frozenset()
     fixed: Arrays = field(default_factory=dict)
     narrow: tuple[Narrow, ...] = ()
@@ -108,11 +110,21 @@ class Samples:
         """
         if self.inputs is not None or self.calibration is not None:
             _ = self.feeds
+        _ = self._general
 
     @cached_property
     def batches(self) -> Batches:
         """Calibration batches without what is held back; none if there is no calibration data."""
         return self._left(_batches(self._calibration.rest, self.model))
+
+    @property
+    def general_batches(self) -> Batches:
+        """Batches of all else; none if none were given."""
+        return self._left(_batches(self._general, self.model))
+
+    @cached_property
+    def _general(self) -> Sets:
+        return [] if self.general is None else read_sets(self.general, self.model, self.fixed)
 
     @cached_property
     def _calibration(self) -> _Calibration:
@@ -180,6 +192,9 @@ class Samples:
         rows = (
             DataReport(
                 "calibration", _named(self.calibration), found.samples, len(found.numbers), found.hash
+            ),
+            DataReport(
+                "general", _named(self.general), count(self._general, self.model), 0, digest(self._general)
             ),
             DataReport("inputs", _named(self.inputs), count(own, self.model), 0, digest(own)),
         )

@@ -362,6 +362,11 @@ class Files:
     calibration: str | None = option(
         None, File("DATA"), "Samples for criteria and repair; some are held back."
     )
+    general: str | None = option(
+        None,
+        File("DATA"),
+        "Samples of all else, for passes that weigh the domain of --calibration against it.",
+    )
     inputs: str | None = option(
         None,
         File("DATA"),

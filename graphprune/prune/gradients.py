@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from graphprune.ir.arrays import Array, Doubles
 
-Element = Literal["mean", "absolute", "square", "flow", "curvature", "synflow"]
-"""Per element of an initializer: means over samples of gradients, of their absolute values and their squares;
+Element = Literal["mean", "absolute", "square", "cube", "fourth", "flow", "curvature", "synflow"]
+"""Per element of an initializer: means over samples of gradients, of their absolute values and their powers;
 the Hessian times the mean gradient; its diagonal; |w| times its gradient in a net of absolute weights."""
-ELEMENTS: tuple[Element, ...] = ("mean", "absolute", "square", "flow", "curvature", "synflow")
+ELEMENTS: tuple[Element, ...] = get_args(Element)
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,11 @@ class Gblm(Calibrated):
 
     def scores(self, matrix: Singles, known: Moments) -> Scores:
         """|W| times the sum of both."""
-        inputs, slopes = np.sqrt(known.squares)[:, None], known.fields["gradient"]
+        inputs = np.sqrt(known.squares)[:, None]
+        slopes = known.fields["gradient"].astype(np.float64)
         if self.relative:
-            inputs, slopes = (part / max(float(part.mean()), TINY) for part in (inputs, slopes))
+            inputs /= max(float(inputs.mean()), TINY)
+            slopes /= max(float(slopes.mean()), TINY)
         felt = np.abs(matrix) * (inputs + self.alpha * slopes)
         return np.asarray(felt.reshape(-1, matrix.shape[-1]), np.float32)
 

@@ -8,6 +8,7 @@ import pytest
 
 import graphprune
 from graphprune.errors import ArgumentError
+from graphprune.prune.masks.domain import domain_alignment, dual
 from tests.axes.claims import weight
 from tests.proof.building import model
 
@@ -78,3 +79,94 @@ def test_half_of_a_decoder_goes_and_is_proved(text: str) -> None:
 def test_gradients_lie_as_weights_of_convolutions_do() -> None:
     result = compiled(conv_net(), "gblm(ratio=0.4)", images())
     assert all(0 < zeros(result, name) < 0.75 for name in ("stem", "main", "depth", "point", "up"))
+
+
+def swept(u: Array, x: Array) -> Array:
+    """W^2 / U_jj^2 of fewer columns than a block has, and so of the weights as they are."""
+    gram = x.astype(np.float64).T @ x
+    gram += 0.01 * np.diagonal(gram).mean() * np.eye(len(gram))
+    upper = np.linalg.cholesky(np.linalg.inv(gram)).T
+    return u.astype(np.float64) ** 2 / np.diagonal(upper)[:, None] ** 2
+
+
+def dual_score(dense: ir.Model, x: Array, other: Array, strength: float) -> Array:
+    u, g = weight(dense, "u").astype(np.float64), slopes(dense, x)
+    general = swept(u, other)
+    mean, square = g.mean(0), (g**2).mean(0)
+    c = strength * abs(mean).mean() / (general * square).mean()
+    felt = g + c * general * g**2
+    return abs(u * felt.mean(0) - ((u * felt) ** 2).mean(0) / 2)
+
+
+def of_matrix(scores: Array, gone: int) -> Array:
+    return np.argsort(np.argsort(scores.ravel())).reshape(scores.shape) >= gone
+
+
+def kept_beside(dense: ir.Model, text: str, x: Array, other: Array) -> Array:
+    result = graphprune.compile(dense, text, calibration={"x": x}, general={"x": other})
+    assert [row.role for row in result.report.data] == ["calibration", "general"]
+    return weight(result.model, "u") != 0
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.1, 30.0])
+def test_d_pruner_weighs_the_domain_against_all_else(strength: float) -> None:
+    dense, x, other = net(), inputs(), 3 * inputs(40, seed=2)
+    found = kept_beside(dense, f"d-pruner(ratio=0.5, strength={strength})", x, other)
+    np.testing.assert_array_equal(found, of_matrix(dual_score(dense, x, other, strength), 12))
+
+
+def test_d_pruner_without_general_importance_is_taylor_of_both_orders() -> None:
+    dense, x, other = net(), inputs(), inputs(40, seed=2)
+    u, g = weight(dense, "u").astype(np.float64), slopes(dense, x)
+    plain = abs(u * g.mean(0) - u**2 * (g**2).mean(0) / 2)
+    found = kept_beside(dense, "d-pruner(ratio=0.5, strength=0)", x, other)
+    np.testing.assert_array_equal(found, of_matrix(plain, 12))
+    quadratic = np.array([0.5, -1.0, 2.0])  # of L = sum h (w - w*)^2 / 2 with one sample: |g w - (g w)^2 / 2|
+    known = {name: quadratic**at for at, name in enumerate(("mean", "square", "cube", "fourth"), 1)}
+    w = np.array([1.0, 2.0, -1.0])
+    told = dual(w, {**known, "general": np.zeros(3)}, 0.1)
+    np.testing.assert_allclose(told, abs(quadratic * w - (quadratic * w) ** 2 / 2))
+
+
+def importance_of(dense: ir.Model, x: Array, other: Array, alpha: float, beta: float, gamma: float) -> Array:
+    u = abs(weight(dense, "u").astype(np.float64))
+    one, two = slopes(dense, x), slopes(dense, other)
+    f, general = (each / each.mean() for each in ((one**2).mean(0), (two**2).mean(0)))
+    a, b = one.mean(0), two.mean(0)  # [inputs, outputs]: rows of W are columns here
+    cosine = (a * b).sum(0) / np.linalg.norm(a, axis=0) / np.linalg.norm(b, axis=0)
+    return ((f - beta * general) * u + gamma * np.sqrt(u + 1e-8)) * (1 + alpha * cosine)
+
+
+@pytest.mark.parametrize("terms", [(0.2, 1.0, 0.5), (0.9, 0.3, 0.1), (0.0, 0.0, 0.0)])
+def test_gaprune_is_domain_alignment_importance(terms: tuple[float, float, float]) -> None:
+    dense, x, other = net(), inputs(), inputs(7, seed=2)
+    text = "gaprune(ratio=0.5, budget=uniform, alpha={}, beta={}, gamma={})".format(*terms)
+    wanted = of_matrix(importance_of(dense, x, other, *terms), 12)
+    np.testing.assert_array_equal(kept_beside(dense, text, x, other), wanted)
+
+
+def test_gaprune_of_two_like_sets_is_magnitude() -> None:
+    dense, x = net(), inputs()
+    found = kept_beside(dense, "gaprune(ratio=0.5, budget=uniform)", x, x)
+    np.testing.assert_array_equal(found, of_matrix(abs(weight(dense, "u")), 12))
+
+
+def test_a_row_that_all_else_moves_the_other_way_scores_lower() -> None:
+    draw = np.random.default_rng(0)
+    w, g, f = draw.standard_normal((3, 4)), draw.standard_normal((3, 4)), draw.random((3, 4))
+    known = {"mean": g, "square": f, "general mean": g.copy(), "general square": f}
+    before = domain_alignment(w, known, 0.2, 0.5, 0.5)
+    known["general mean"][1] *= -1
+    after = domain_alignment(w, known, 0.2, 0.5, 0.5)
+    assert (after[1] < before[1]).all() and np.array_equal(after[[0, 2]], before[[0, 2]])
+
+
+@pytest.mark.parametrize("text", ["d-pruner", "gaprune", "gaprune(budget=uniform)", "d-pruner(pattern=2:4)"])
+def test_two_sets_mask_half_of_a_decoder(text: str) -> None:
+    dense, other = decoder(), {"tokens": np.random.default_rng(5).integers(0, 11, (16, 12))}
+    result = graphprune.compile(dense, text, calibration=tokens(), general=other)
+    gone = sum(int((weight(result.model, name) == 0).sum()) for name in BODY)
+    assert gone == sum(weight(dense, name).size for name in BODY) // 2
+    with pytest.raises(ArgumentError, match="needs general samples") as error:
+        graphprune.compile(dense, text, calibration=tokens())
+    assert "general=" in error.value.hint
