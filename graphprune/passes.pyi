@@ -4,9 +4,11 @@ from graphprune.pipeline.cut import Cut as Cut
 from graphprune.pipeline.passes import Pass
 from graphprune_passes.canonicalize import Canonicalize as Canonicalize
 from graphprune_passes.cfsp import Cfsp as Cfsp
+from graphprune_passes.d_pruner import DPruner as DPruner
 from graphprune_passes.depth import Depth as Depth
 from graphprune_passes.experts import Experts as Experts
 from graphprune_passes.flap import Flap as Flap
+from graphprune_passes.gaprune import Gaprune as Gaprune
 from graphprune_passes.gblm import Gblm as Gblm
 from graphprune_passes.llm_pruner import LlmPruner as LlmPruner
 from graphprune_passes.magnitude import Magnitude as Magnitude

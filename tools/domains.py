@@ -1,4 +1,4 @@
-"""`python -m tools.domains run|table`: masks of SmolLM2 for one kind of text, measured on it and on all others.
+"""`python -m tools.domains run|table`: masks of SmolLM2 for one kind of text, measured on it and on others.
 
 One resumable row per domain and method. Calibration samples are windows of the domain and, for methods that
 weigh it against all else, as many of the other kinds; perplexity is that of windows of the other halves.

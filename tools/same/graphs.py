@@ -37,6 +37,8 @@ PIPELINES = {
     "nowag": "nowag(pattern=2:4)",
     "sparsegpt": "sparsegpt(ratio=0.5)",
     "gblm": "gblm(ratio=0.5)",
+    "d-pruner": "d-pruner(ratio=0.5)",
+    "gaprune": "gaprune(ratio=0.5)",
     "llm-pruner": "llm-pruner(ratio=0.3)",
     "recover": "recover(steps=2)",
 }
