@@ -1,8 +1,8 @@
 """Probes: Groups cut and repaired one by one, everything else dense, and what the outputs lose by it.
 
 Losses of layers are relative to what each disturbs, and say nothing of what becomes of the error on its way.
-Effort is fixed before the start and counted in runs of the dense model, so that the result does not depend on
-the machine.
+What comes before a cut is the dense model's and is computed once; what is run is what comes behind. Effort is
+fixed before the start and counted in multiply-adds, so that the result does not depend on the machine.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from graphprune.axes import Analysis, Group
 from graphprune.pipeline.built import built
 from graphprune.pipeline.passes import Context
+from graphprune.pipeline.prefixes import Prefixes, Suffix, suffix_of
 from graphprune.prune.plan import Plan
 from graphprune.prune.select import Ladder
 
@@ -30,7 +33,8 @@ FEWEST = 32
 """Of fewer calibration samples none can be spared."""
 RUNS = 3
 """Runs over the calibration data that probes may take: as many as obspa takes for one compile."""
-SHARES = (0.5, 0.2, 0.9)
+SHARES = (0.5, 0.2, 0.9, 0.35, 0.7)
+ROUNDING = 1e-9
 """Shares of what a Group may lose that are tried, in rounds."""
 
 
@@ -58,19 +62,22 @@ class Probing:
         from graphprune.runtime.session import open_session
 
         held, _ = self._split
-        dense = open_session(self.analysis.model, exact=True)
-        loss = Loss(self.analysis.model, held, dense.run)
+        loss = Loss(self.analysis.model, held, open_session(self.analysis.model, exact=True).run)
         plan = self.planned(cost)
+        prefixes = Prefixes(self.analysis.model, loss.batches)
+        prefixes.store([self._suffixes[steps.group] for steps, _ in plan])
         found: dict[str, dict[int, float]] = {}
         for at, (steps, count) in enumerate(plan):
             self.context.run.progress(at, len(plan), "probes")
             group = self.groups[steps.group]
             model = built(self.analysis, self._cut(group, sorted(steps.order[count:].tolist())))
-            found.setdefault(group.id, {})[count] = loss.lost(open_session(model, exact=True).run)
+            found.setdefault(group.id, {})[count] = loss.lost(
+                prefixes.run(model, self._suffixes[steps.group])
+            )
         return found
 
     def planned(self, cost: CostModel) -> list[tuple[Ladder, int]]:
-        """Steps that are tried, in their order."""
+        """Steps that are tried, in their order: as many as the effort is enough for."""
         numbers = {group.id: number for number, group in enumerate(self.analysis.groups)}
         some = [steps for steps in self.ladders if steps.removed.size]
         saved = {
@@ -83,13 +90,27 @@ class Probing:
             some, key=lambda steps: (*(-each for each in reversed(saved[steps.group])), steps.group)
         )
         tried = [(steps, _step(steps, share)) for share in SHARES for steps in first]
-        return list({(steps.group, count): (steps, count) for steps, count in tried}.values())[: self.effort]
+        every = {(steps.group, count): (steps, count) for steps, count in tried}
+        spent = np.cumsum([self._suffixes[group].share for group, _ in every])
+        return list(every.values())[: int(np.searchsorted(spent, self.effort + ROUNDING, side="right"))]
 
     @property
-    def effort(self) -> int:
-        """How many probes."""
+    def effort(self) -> float:
+        """Runs of the dense model over the samples that outputs are compared on."""
         held, rest = self._split
-        return int(RUNS * _count(rest, self.analysis) / max(1, _count(held, self.analysis)))
+        return RUNS * _count(rest, self.analysis) / max(1, _count(held, self.analysis))
+
+    @cached_property
+    def _suffixes(self) -> list[Suffix]:
+        """What a cut of each Group changes."""
+        from graphprune.axes.assumed import concrete_sizes
+        from graphprune.axes.cost import node_terms
+
+        model = self.analysis.model
+        sizes = concrete_sizes(model, self.context.shapes, self.analysis.sizes)
+        terms = {node: node_terms(node, sizes) for node in model.graph}
+        macs = {node: None if each is None else sum(t.macs for t in each) for node, each in terms.items()}
+        return [suffix_of(model, self.analysis.group(group.id), macs) for group in self.groups]
 
     @cached_property
     def _split(self) -> tuple[tuple[Feeds, ...], tuple[Feeds, ...]]:

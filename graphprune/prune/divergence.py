@@ -120,6 +120,11 @@ class Judge:
                 self._dense.put(number, name, array)
         self._rows = [real_tokens(feeds) for feeds in self._batches]
 
+    @property
+    def batches(self) -> Sequence[Feeds]:
+        """What candidates are run on."""
+        return self._batches
+
     def losses(self, run: Callable[[Feeds], Outputs]) -> dict[str, float]:
         """Divergence per output; infinite where the candidate computes no numbers."""
         totals = {target.name: np.zeros(2) for target in self._targets}

@@ -7,14 +7,22 @@ import onnx_ir as ir
 import pytest
 
 import graphprune
+from graphprune.axes import analyse
 from graphprune.errors import ArgumentError
-from graphprune.pipeline import probing
+from graphprune.pipeline import prefixes, probing
+from graphprune.pipeline.built import built
+from graphprune.prune.plan import Plan
+from graphprune.runtime.session import open_session
 from tests.axes.claims import sketch
 
 TWO = """(float[n,8] x) => (float[n,4] y) {
     a = MatMul(x, u1)\n b = Tanh(a)\n c = MatMul(b, u2)
     d = MatMul(x, v1)\n e = Tanh(d)\n f = MatMul(e, v2)
     g = Mul(f, small)\n y = Add(c, g) }"""
+THREE = """(float[n,8] x) => (float[n,4] y, float[n,6] z) {
+    a = MatMul(x, w1)\n b = Relu(a)\n c = MatMul(b, w2)\n d = Tanh(c)\n e = Add(d, b)
+    f = MatMul(e, w3)\n g = Relu(f)\n z = MatMul(g, w4)\n h = Relu(e)\n i = MatMul(h, w5)
+    j = Sigmoid(i)\n y = MatMul(j, w6) }"""
 SAMPLES = {"x": np.random.default_rng(7).standard_normal((128, 8)).astype(np.float32)}
 CRITERIA = ["prune(macs=0.5", "obspa(macs=0.5", "prune(params=0.5, macs=0.6, criterion=wanda"]
 
@@ -24,6 +32,12 @@ def two() -> ir.Model:
     model = sketch(TWO, u1=(8, 48), u2=(48, 4), v1=(8, 48), v2=(48, 4), small=()).model
     model.graph.initializers["small"].const_value = ir.tensor(np.array(1e-3, np.float32), name="small")
     return model
+
+
+def three() -> ir.Model:
+    """A stream with a sum, and two outputs."""
+    weights = {"w1": (8, 12), "w2": (12, 12), "w3": (12, 10), "w4": (10, 6), "w5": (12, 16), "w6": (16, 4)}
+    return sketch(THREE, **weights).model
 
 
 def kept(passes: str, **options: object) -> dict[str, int]:
@@ -67,11 +81,14 @@ def test_where_outputs_cannot_decide_it_says_why(passes: str, samples: int, said
     assert caught.value.exit_code == 2 and "allocate=local" in caught.value.hint
 
 
-@pytest.mark.parametrize(("runs", "tried"), [(3, 6), (1, 3), (0, 0)])
-def test_effort_is_counted_in_samples_that_run(
+@pytest.mark.parametrize(("runs", "tried"), [(3, 10), (1, 6), (0, 0)])
+def test_effort_is_counted_in_multiply_adds_behind_the_cut(
     runs: int, tried: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 112 samples, 28 are compared on; a run over the other 84 is three probes. Two Groups have six."""
+    """Of 112 samples, 28 are compared on; a run over the other 84 is three of all nodes, and six of a branch.
+
+    Two Groups have five steps each.
+    """
     monkeypatch.setattr(probing, "RUNS", runs)
     report = graphprune.compile(two(), "prune(macs=0.5, allocate=output)", calibration=SAMPLES).report
     (line,) = [line for line in report.passes[0].notes if line.startswith("allocate=output")]
@@ -98,3 +115,24 @@ def test_of_several_budgets_all_hold_where_outputs_decide() -> None:
     report = graphprune.compile(two(), passes, calibration=SAMPLES).report
     assert all(budget.met for budget in report.budgets) and len(report.budgets) == 3
     assert min(budget.asked - budget.left for budget in report.budgets) < 0.02
+
+
+@pytest.mark.parametrize("room", [2**29, 0])
+def test_a_probe_from_stored_values_says_what_a_whole_run_says(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefixes, "BYTES", room)
+    analysis = analyse(three())
+    data = [{"x": SAMPLES["x"][:8]}, {"x": SAMPLES["x"][8:20]}]
+    held = prefixes.Prefixes(analysis.model, data)
+    macs = dict.fromkeys(analysis.model.graph, 1)
+    every = [prefixes.suffix_of(analysis.model, group, macs) for group in analysis.prunable]
+    assert len({suffix.share for suffix in every}) > 1
+    held.store(every)
+    for group, suffix in zip(analysis.prunable, every, strict=True):
+        cut = Plan(analysis.options, {group.id: tuple(range(group.size // 2))}, {group.id: group.size})
+        run = held.run(built(analysis, cut), suffix)
+        full = open_session(built(analysis, cut), exact=True)
+        for feeds in data:
+            for name, array in full.run(feeds).items():
+                np.testing.assert_allclose(run(feeds)[name], array, rtol=1e-5, atol=1e-6)
