@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,6 +49,13 @@ class Likelihood:
             raise DataError("the model has no floating output, so no loss has a gradient")
         return cls(outputs, drawn, temperature)
 
+    def answers(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What of every output is the model's answer: one in all, at the likeliest class of every position.
+
+        Decisions share it by those that are positive, other numbers equally.
+        """
+        return {item.name: _answer(item, outputs[item.name]) for item in self.outputs}
+
     def loss(self, feeds: Arrays, seed: Sequence[int]) -> Loss:
         """The loss on one batch of inputs; what is drawn depends on the seed alone."""
         return partial(self._loss, feeds, seed)
@@ -91,6 +98,17 @@ class Likelihood:
         chance = torch.from_numpy(draw.random(tuple(found.shape))).to(found) if self.drawn else HALF
         small = torch.finfo(found.dtype).eps
         return F.binary_cross_entropy(found.clamp(small, 1 - small), (found.detach() > chance).to(found))
+
+
+def _answer(item: Judged, found: Tensor) -> Tensor:
+    if item.kind in ("classes", "tokens"):
+        best = found.argmax(item.axis, keepdim=True)
+        chosen = torch.zeros_like(found).scatter_(item.axis, best, 1.0)
+    elif item.kind == "scores" and bool((found > HALF).any()):
+        chosen = (found > HALF).to(found)
+    else:
+        chosen = torch.ones_like(found)
+    return chosen / chosen.sum()
 
 
 def _noisy(found: Tensor, draw: np.random.Generator) -> Tensor:

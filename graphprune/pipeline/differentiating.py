@@ -41,13 +41,16 @@ class Differentiation:
         names = sorted({touched.initializer for group in groups for touched in group.slices})
         found: dict[str, Mapping[str, Array]] = {}
         gates: dict[str, Doubles] = {}
+        relevance: dict[str, Doubles] = {}
         for reading in readings:
-            if reading.what == "gates":
+            if reading.what == "relevance":
+                relevance |= self._relevance(analysis, groups, reading)
+            elif reading.what == "gates":
                 gates |= self._gates(analysis, groups, reading)
             elif reading.what not in found:
                 together = [each for each in readings if _together(each, reading)]
                 found |= self.of_elements(analysis.model, names, together)
-        return Gradients(found, gates)
+        return Gradients(found, gates, relevance)
 
     def of_elements(
         self, model: ir.Model, names: Sequence[str], readings: Sequence[Reading]
@@ -89,6 +92,18 @@ class Differentiation:
             net = Differentiable(found.model, precision=PRECISION)
             rows = gate_gradients(net, self._data(analysis.model, reading), found.gates())
         return {names[gate]: values for gate, values in rows.items()}
+
+    def _relevance(self, analysis: Analysis, groups: Sequence[Group], reading: Reading) -> dict[str, Doubles]:
+        from graphprune.autograd import Differentiable
+        from graphprune.autograd.relevance import channels
+        from graphprune.autograd.threads import one_thread
+        from graphprune.prune.evidence import SiteIndex
+
+        places = SiteIndex(analysis)
+        axes = {output.value: output.axis for group in groups for output in places.outputs(group)}
+        with one_thread():
+            net = Differentiable(analysis.model, precision=PRECISION)
+            return channels(net, analysis.model.graph, self._data(analysis.model, reading), axes)
 
     def _data(self, model: ir.Model, reading: Reading) -> Data:
         """Calibration samples one by one, and their losses."""

@@ -71,6 +71,16 @@ def by_gate(score: Callable[[Doubles], Doubles]) -> Score:
     return found
 
 
+def _relevance(group: Group, evidence: Evidence) -> Doubles | None:
+    """Sum of |R| of what the Group's sources compute, before any residual sum, over its channels."""
+    known = evidence.gradients.relevance
+    found = [output for output in evidence.places.outputs(group) if output.name in known]
+    if not found:
+        return None
+    sums = (np.bincount(o.units, weights=known[o.name][o.channels], minlength=group.size) for o in found)
+    return np.asarray(np.sum(list(sums), axis=0), np.float64)
+
+
 def _product(w: Doubles, g: Doubles) -> Doubles:
     return w * g
 
@@ -151,6 +161,12 @@ GRADIENT_CRITERIA: dict[str, Criterion] = {
         by_element(_half_square, "curvature"),
         "w^2 times the diagonal of the Hessian / 2 (optimal brain damage)",
         gradients=(Reading("curvature"),),
+        normaliser="none",
+    ),
+    "lrp": Criterion(
+        _relevance,
+        "relevance for the model's answer (Pruning by Explaining)",
+        gradients=(Reading("relevance"),),
         normaliser="none",
     ),
 }

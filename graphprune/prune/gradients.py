@@ -19,12 +19,13 @@ class Reading:
     """Something to measure by gradients of a loss without labels (docs/autograd.md#losses-without-labels).
 
     Attributes:
-        what: per element of every initializer, or the gradients in gates of the Units, sample by sample.
+        what: per element of every initializer; the gradients in gates of the Units, sample by sample; or the
+            relevance of what their sources compute.
         drawn: whether labels are drawn from the model's distribution instead of being the most likely ones.
         temperature: what logits are divided by.
     """
 
-    what: Element | Literal["gates"]
+    what: Element | Literal["gates", "relevance"]
     drawn: bool = False
     temperature: float = 1.0
 
@@ -41,7 +42,9 @@ class Gradients:
     Attributes:
         elements: by what was asked for and the name of an initializer, in its shape.
         gates: [samples, Units] by Group id.
+        relevance: sum of absolute relevance per channel, by name of what a source computes.
     """
 
     elements: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     gates: Mapping[str, Doubles] = field(default_factory=dict)
+    relevance: Mapping[str, Doubles] = field(default_factory=dict)

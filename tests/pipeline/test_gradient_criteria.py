@@ -160,7 +160,7 @@ def test_hessian_of_a_layer_is_right_in_the_mean() -> None:
     np.testing.assert_allclose(found, wanted, atol=0.1 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("criterion", ["taylor", "fisher", "synflow"])
+@pytest.mark.parametrize("criterion", ["taylor", "fisher", "synflow", "lrp"])
 def test_a_compile_cuts_by_them_and_proves_it(criterion: str, tmp_path: Path) -> None:
     report = compiled(tmp_path, criterion)
     (step,) = report.passes
@@ -190,3 +190,14 @@ def test_scores_are_judged_by_their_own_decisions() -> None:
     p = torch.tensor([[0.8, 0.1]], dtype=torch.float64)
     found = Likelihood.of(model).loss({}, (0,))({"p": p})
     assert float(found) == pytest.approx(-(np.log(0.8) + np.log(0.9)) / 2)
+
+
+def test_lrp_sums_the_size_of_relevance_before_it_joins_anything() -> None:
+    """By hand: what a source gives gets by the epsilon rule, activations hand on, an answer is one."""
+    found = scored(net(), "lrp")
+    wanted = np.zeros(5)
+    for x in X.astype(np.float64):
+        b = np.maximum(x @ U, 0)
+        y = b @ W
+        wanted += abs(b * W[:, y.argmax()] / y.max())
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
