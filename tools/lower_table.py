@@ -45,8 +45,7 @@ def example(rule: Rule) -> ir.Model:
         "more": random.uniform(0.05, 1.95, (32, 1, 1)),
         "matrix": random.standard_normal((28, 32)),
         "b": random.standard_normal(32),
-        **_squeezing(random, 88, ""),
-        **_squeezing(random, 96, "96"),
+        **_squeezing(random, 88),
     }
     used = {name: array for name, array in weights.items() if _reads(rule.example, name)}
     weighted = "".join(f", float[{_dims(array)}] {name}" for name, array in used.items())
@@ -63,7 +62,7 @@ def example(rule: Rule) -> ir.Model:
     return ir.from_proto(proto)
 
 
-def _squeezing(random: np.random.Generator, width: int, suffix: str) -> dict[str, np.ndarray]:
+def _squeezing(random: np.random.Generator, width: int) -> dict[str, np.ndarray]:
     """1×1 convolutions that widen, squeeze, excite and narrow again."""
     shapes = {
         "open": (width, 32),
@@ -71,7 +70,7 @@ def _squeezing(random: np.random.Generator, width: int, suffix: str) -> dict[str
         "up": (width, width // 4),
         "close": (32, width),
     }
-    return {f"{name}{suffix}": 0.1 * random.standard_normal((*shape, 1, 1)) for name, shape in shapes.items()}
+    return {name: 0.1 * random.standard_normal((*shape, 1, 1)) for name, shape in shapes.items()}
 
 
 def _dims(array: np.ndarray) -> str:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphprune.ir.shapes import infer
 from graphprune.lowering.engine import Use, apply
 from graphprune.lowering.rules import RULES
-from graphprune.lowering.table import Target, here, table
+from graphprune.lowering.table import TARGETS, place_of, table
 from graphprune.ops import record_of
 
 
@@ -27,10 +27,16 @@ class Rules:
         return Rules(self.target, self.table, tuple(name for name in self.rules if name not in names))
 
 
-def opened(target: Target) -> Rules:
-    """What a target opens on this machine; for `portable` the same on every one."""
-    found, known = table().rules(target, here()), [rule.name for rule in RULES]
-    return Rules(target, table().hash, tuple(name for name in known if name in found))
+def opened(target: str) -> Rules:
+    """What a target opens; for `portable` the same on every machine.
+
+    Raises:
+        DataError: it is a file, and no device profile.
+    """
+    place = place_of(target)
+    found, known = table().rules(target, place), [rule.name for rule in RULES]
+    called = target if target in TARGETS else place
+    return Rules(called, table().hash, tuple(name for name in known if name in found))
 
 
 def lowered(model: ir.Model, how: Rules, kept: Collection[str] = ()) -> tuple[ir.Model, tuple[Use, ...]]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-Target = Literal["portable", "native"]
+if TYPE_CHECKING:
+    from graphprune.runtime.device import Machine
+
 TARGETS = ("portable", "native")
 NOT_SLOWER = 0.97
 """Times as fast that a rule has to be wherever it was measured, to be portable: the rest is noise."""
@@ -42,12 +43,12 @@ class Table:
     cells: Mapping[str, Mapping[str, Cell]]
     hash: str
 
-    def rules(self, target: Target, place: str) -> frozenset[str]:
-        """Names of the rules that a target opens."""
+    def rules(self, target: str, place: str) -> frozenset[str]:
+        """Names of the rules that pay at all places, for the target `portable`, else at this one as well."""
         names = {name for cells in self.cells.values() for name in cells}
         own = self.cells.get(self.nearest(place), {})
         found = {name for name in names if self._portable(name)}
-        if target == "native":
+        if target != "portable":
             found |= {name for name, cell in own.items() if cell.speedup >= FASTER}
             found -= {name for name, cell in own.items() if cell.speedup < NOT_SLOWER}
         return frozenset(found)
@@ -94,17 +95,37 @@ def parse(text: str) -> Table:
     return Table(cells, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
+def names() -> tuple[str, ...]:
+    """What a target may be called: portable, native, and every place with and without its version."""
+    kinds = dict.fromkeys(place.partition("/")[0] for place in table().cells)
+    return (*TARGETS, *kinds, *table().cells)
+
+
+def place_of(target: str) -> str:
+    """The place that a target stands for; without a version that of the ONNX Runtime that is installed.
+
+    Raises:
+        DataError: it is a file, and no device profile.
+    """
+    from graphprune.runtime.device import DeviceProfile
+
+    if target in TARGETS:
+        return here()
+    if target.endswith(".json"):
+        return place_at(DeviceProfile.load(Path(target)).machine)
+    return target if "/" in target else f"{target}/{here().partition('/')[2]}"
+
+
 @cache
 def here() -> str:
     """This machine's place: its instruction set and the version of its ONNX Runtime."""
-    import onnxruntime
+    from graphprune.runtime.device import this_machine
 
-    return f"{_instructions()}/{'.'.join(onnxruntime.__version__.split('.')[:2])}"
+    return place_at(this_machine())
 
 
-def _instructions() -> str:
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
-    except OSError:
-        flags = set()
-    return next((name for flag, name in INSTRUCTIONS if flag in flags), platform.machine() or "unknown")
+def place_at(machine: Machine) -> str:
+    """The place of a machine."""
+    other = next(iter(machine.features), "unknown")
+    kind = next((name for flag, name in INSTRUCTIONS if flag in machine.features), other)
+    return f"{kind}/{'.'.join(machine.runtime.split('.')[:2])}"

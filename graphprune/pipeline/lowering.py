@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -67,12 +68,13 @@ def rules_of(settings: Settings, plan: PlanFile | None) -> Rules | None:
     """What to lower by: as the plan says, or what the target opens; None where nothing is to be lowered.
 
     Raises:
+        DataError: the target is a file, and no device profile.
         PromiseError: the plan lowers by a rule that is not here.
     """
     if not settings.lower:
         return None
     if plan is None:
-        return opened(settings.target)
+        return opened(os.fsdecode(settings.target))
     missing = [name for name in (plan.lowering.rules if plan.lowering else ()) if name not in BY_NAME]
     if missing:
         hint = "--no-lower writes the result as the passes leave it"

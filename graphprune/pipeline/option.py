@@ -238,6 +238,29 @@ class File(Accepts):
         return os.fsdecode(value)
 
 
+@dataclass(frozen=True)
+class Target(Accepts):
+    """What a model is lowered for: a word, an instruction set that was measured, or a device profile."""
+
+    toml: ClassVar[str] = "portable, native, an instruction set, or a path"
+    metavar: str = "portable|native|NAME|FILE"
+
+    def text(self, called: str, text: str) -> str:
+        """As it is."""
+        return self.value(called, text)
+
+    def value(self, called: str, value: object) -> str:
+        """The same text, if something is called so; files end in .json."""
+        from graphprune.lowering.table import names
+
+        found = os.fsdecode(value) if isinstance(value, str | os.PathLike) else ""
+        if found.endswith(".json") or found in names():
+            return found
+        known = f"{', '.join(names())}, or a device profile (FILE.json)"
+        hint = did_you_mean(found, names()) if found else ""
+        raise ArgumentError(f"{called} must be one of {known}, got {_shown(value)}", hint)
+
+
 def path_of(called: str, value: object) -> Path:
     """A path that Python gave.
 

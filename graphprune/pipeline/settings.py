@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from graphprune.pipeline.option import (
     Bytes,
@@ -22,9 +22,9 @@ from graphprune.pipeline.option import (
     Number,
     Providers,
     Shapes,
+    Target,
     Text,
     Whole,
-    Word,
     option,
     options,
 )
@@ -285,10 +285,12 @@ class Tuning(Choosing, Gating):
 class Lowering(Comparing):
     """How a model is rewritten into an equal one that ONNX Runtime runs faster (`lower`)."""
 
-    target: Literal["portable", "native"] = option(
+    target: str | os.PathLike[str] = option(
         "portable",
-        Word("portable|native", words=("portable", "native")),
-        "Lower by rules that pay wherever they were measured, or by those that pay on this machine.",
+        Target(),
+        "Lower by rules that pay wherever they were measured, on this machine (native), on an instruction "
+        "set, or where a device profile was made.",
+        usage="e.g. avx512, avx512/1.20 or phone.json",
         shown="portable",
     )
     bench: bool = option(False, Flag(), "Measure latency before and after.", flag="--bench/--no-bench")

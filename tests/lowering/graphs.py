@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
+from graphprune.errors import ModelError
 from graphprune.ir.normalise import normalise
 from graphprune.ir.shapes import infer
 from graphprune.lowering.engine import Use, apply
 from graphprune.lowering.rules import BY_NAME, RULES
 from graphprune.ops import record_of
+from graphprune.runtime.session import open_session
 
 TYPES = {"float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "double": TensorProto.DOUBLE}
 
@@ -120,6 +123,24 @@ def lowered(
     copy = model.clone()
     chosen = [BY_NAME[name] for name in rules] or RULES
     return copy, apply(copy, infer(copy, record_of), chosen, kept)
+
+
+def runs(model: ir.Model) -> bool:
+    """Whether this ONNX Runtime runs a model: its opset, its types, and PRelu by its formula."""
+    try:
+        open_session(model, optimise=False)
+    except ModelError:
+        return False
+    return "PRelu" not in operators(model) or _prelu_is_its_formula()
+
+
+@cache
+def _prelu_is_its_formula() -> bool:
+    """Of infinities the oldest ONNX Runtime makes NaN, so that nothing is equal there."""
+    net = Net(13, "float", (4,))
+    session = open_session(net.model(net.op("PRelu", "x", net.number([0.5]))), optimise=False)
+    x = np.array([np.inf, -np.inf, np.nan, -2], np.float32)
+    return np.array_equal(session.run({"x": x})["y"], np.where(x < 0, x / 2, x), equal_nan=True)
 
 
 def operators(model: ir.Model) -> list[str]:

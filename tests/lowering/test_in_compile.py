@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 import graphprune
 from graphprune.cli.main import main
+from graphprune.lowering.lower import opened
 from graphprune.lowering.table import parse, table
+from graphprune.runtime.device import DeviceProfile, Machine
 from graphprune.runtime.session import open_session
 
 from .graphs import Net, operators
@@ -134,7 +137,7 @@ def test_the_command_lowers_without_pruning(tmp_path: Path, capsys: pytest.Captu
     assert main(["lower", str(source), "-o", str(out), "--no-bench"]) == 2
     assert main(["lower", str(source), "-o", str(out), "--no-bench", "--force"]) == 0
     assert main(["lower", str(source), "-o", str(out), "--force", "--target", "fast"]) == 2
-    assert "portable" in capsys.readouterr().err
+    assert "portable, native, avx512" in capsys.readouterr().err
     assert main(["lower", str(source)]) == 2
 
 
@@ -149,6 +152,29 @@ def test_portable_is_what_is_nowhere_slower() -> None:
     assert found.rules("native", "avx512/1.25") == {"both"}
     assert found.rules("native", "neon/1.32") == {"both"}
     assert found.nearest("avx512/1.10") == "avx512/1.20"
+
+
+def test_a_target_may_be_an_instruction_set_or_the_machine_of_a_profile(tmp_path: Path) -> None:
+    path = tmp_path / "board.json"
+    machine = Machine(("x86_64", "avx2", "avx512f"), "1.20.1", 1)
+    DeviceProfile(machine).save(path)
+    named = graphprune.lower(net(), target="avx512/1.20").plan_file.lowering
+    profiled = graphprune.lower(net(), target=path).plan_file.lowering
+    assert named == profiled == opened("avx512/1.20")
+    assert "prelu-split" not in opened("avx512/1.20").rules
+    assert "prelu-split" in opened("avx512/1.32").rules
+    DeviceProfile(replace(machine, features=("riscv64",))).save(path)
+    assert opened(str(path)).rules == opened("portable").rules
+
+
+def test_a_target_that_is_none_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(graphprune.GraphpruneError, match=r"avx512/1\.20.*got 'avx51'"):
+        graphprune.lower(net(), target="avx51")
+    with pytest.raises(graphprune.GraphpruneError, match="no device profile"):
+        (tmp_path / "other.json").write_text("{}")
+        graphprune.lower(net(), target=tmp_path / "other.json")
+    with pytest.raises(graphprune.GraphpruneError, match="cannot read"):
+        graphprune.compile(net(), "prune(ratio=0.5)", target="missing.json")
 
 
 def test_the_table_that_ships_knows_every_rule() -> None:

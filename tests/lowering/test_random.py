@@ -16,7 +16,7 @@ from graphprune.runtime.session import open_session
 from tests.properties.test_random_graphs import BLOCKS
 from tools.fuzz.generate import generate
 
-from .graphs import Net, feeds, lowered
+from .graphs import Net, feeds, lowered, runs
 from .test_rules import (
     SHAPE,
     as_norm,
@@ -47,7 +47,7 @@ def differences(seed: int, blocks: tuple[str, ...] | None = None) -> list[str]:
     made = generate(seed, blocks=blocks)
     normalise(made.model, record_of)
     after, uses = lowered(made.model)
-    if not uses:
+    if not uses or not runs(made.model):
         return []
     check(after)
     feed = runnable_inputs(made.model)

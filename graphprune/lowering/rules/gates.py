@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.lowering.rule import REALS, Rewrite, Rule
+from graphprune.lowering.rule import FLOATS, REALS, Rewrite, Rule
 from graphprune.lowering.rules.activations import CLOSE, example, scaled
-from graphprune.lowering.scene import Scene, Writer, is_op, operands
+from graphprune.lowering.scene import Scene, Writer, dtype_of, is_op, operands
 
 NEAR = 1e-3
 """Relative difference of a written constant from sqrt(2 / pi) and 0.044715, which exporters round."""
@@ -37,8 +37,8 @@ def sigmoid(node: ir.Node, scene: Scene) -> Rewrite | None:
     if is_op(node, "Reciprocal") or scene.number(node.inputs[0], data) == 1:
         return Rewrite((*nodes, node), lambda to: to.op("Sigmoid", data))
     above = node.inputs[0]
-    if above is None or not scene.alike(above, data):
-        return None
+    if above is None or not scene.alike(above, data) or dtype_of(node) not in FLOATS:
+        return None  # of a product in double precision ONNX Runtime 1.20 makes what it has no kernel for
     return Rewrite((*nodes, node), lambda to: to.op("Mul", above, to.op("Sigmoid", data)))
 
 
@@ -172,7 +172,7 @@ RULES = (
         ("Div", "Reciprocal"),
         "1 / (1 + exp(-x)), or x / (1 + exp(-x))",
         "Sigmoid(x), or x · Sigmoid(x)",
-        "",
+        "the second not in double precision",
         "rounding",
         sigmoid,
         example(_EXP + "u@ = Div(t@,a@)"),

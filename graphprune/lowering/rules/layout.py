@@ -213,6 +213,22 @@ def joined(node: ir.Node, scene: Scene) -> Rewrite | None:
     return Rewrite((split, node), lambda to: source)
 
 
+def uncut(node: ir.Node, scene: Scene) -> Rewrite | None:
+    """A Slice that leaves everything."""
+    data, shape = node.inputs[0], scene.shape(node.inputs[0])
+    constant = all(each is None or is_constant(each) for each in node.inputs[1:])
+    if data is None or shape is None or not constant or node.outputs[0].is_graph_output():
+        return None
+    try:
+        bounds = slice_bounds([_content(each) for each in node.inputs], node.attributes, len(shape))
+    except (CannotEvaluateError, ValueError, KeyError):
+        return None
+    sizes = ((shape[axis], start, end, step) for axis, start, end, step in bounds)
+    if any(size is None or start or end < size or step != 1 for size, start, end, step in sizes):
+        return None
+    return Rewrite((node,), lambda to: data)
+
+
 def _unrolled(count: int) -> str:
     """An example: a product and a bias on each of so many slices."""
     lines = [
@@ -268,6 +284,19 @@ RULES = (
         joined,
         "h = Constant<value_ints=[16,16]>()\nt = Relu(x)\na,d = Split<axis=1>(t,h)\n"
         "e = Concat<axis=1>(a,d)\ny = Relu(e)",
+        types=COUNTED,
+    ),
+    Rule(
+        "slice-all",
+        ("Slice",),
+        "Slice(x) of all that is there",
+        "x",
+        "the sizes of x along its axes are known",
+        "bits",
+        uncut,
+        "s = Constant<value_ints=[0]>()\ne = Constant<value_ints=[32]>()\na = Constant<value_ints=[1]>()\n"
+        "t = Conv<kernel_shape=[1,1]>(x,v)\nu = Relu(t)\nf = Slice(u,s,e,a)\n"
+        "y = Conv<kernel_shape=[1,1]>(f,v)",
         types=COUNTED,
     ),
 )

@@ -1,32 +1,28 @@
-"""Squeeze-and-excitation: what is done to the mean of each channel, and the product by what comes of it.
+"""Squeeze-and-excitation: what is done to the mean of each channel.
 
-A product with one number per channel leaves the blocked layout of convolutions, there and back; so does a
-mean of channels that fill no block.
+A mean of channels that fill no block leaves the layout of convolutions, and each layer behind it enters that
+again for one position.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
+import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.evaluate import axes_of
+from graphprune.ir.nodes import input_of, is_constant
 from graphprune.lowering.layer import Layer, layer_at, per_channel
 from graphprune.lowering.rule import Rewrite, Rule
 from graphprune.lowering.rules.affine import Affine, affine_at
-from graphprune.lowering.scene import Attribute, Dims, Scene, Writer, is_op, operands
+from graphprune.lowering.scene import Attribute, Dims, Scene, Writer, is_op
 
 BLOCK = 16
 """Channels of a block, on the widest instruction set; means of channels that fill some stay in the layout."""
 UNARY = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid")
 SINGLES = frozenset([ir.DataType.FLOAT])
-MORE = 2
-"""Positions per row of a layer from which on scaling its weight costs less than scaling what it reads."""
-SLICED = 10
-"""Opset from which on Slice takes what to cut off as inputs."""
-OPEN = 32
-"""Rows up to which it is taken to do so where the number of positions is open."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,9 @@ def pooled(node: ir.Node, scene: Scene) -> Rewrite | None:
     if chain is None or not any(isinstance(step, Layer) for step in chain.steps):
         return None
     shape = scene.shape(chain.data)
-    if shape is None or len(shape) != 4 or shape[1] is None or shape[1] % BLOCK == 0:
+    if shape is None or len(shape) != 4 or shape[1] is None:
+        return None
+    if shape[1] % BLOCK == 0 and is_op(chain.nodes[0], "GlobalAveragePool"):
         return None
     weights = tuple(each for step in chain.steps if isinstance(step, Layer) for each in step.constants)
     return Rewrite(chain.nodes, lambda to: _multiplied(to, chain), weights)
@@ -60,7 +58,7 @@ def _chain(node: ir.Node, scene: Scene) -> _Chain | None:
     steps: list[Layer | Affine | ir.Node] = []
     nodes: list[ir.Node] = []
     at: ir.Node | None = node
-    while at is not None and not is_op(at, "GlobalAveragePool"):
+    while at is not None and not _is_mean(at, scene):
         step = _step(at, scene)
         if step is None:
             return None
@@ -71,6 +69,21 @@ def _chain(node: ir.Node, scene: Scene) -> _Chain | None:
     if at is None or at.graph is not scene.graph or at.inputs[0] is None:
         return None
     return _Chain(at.inputs[0], tuple(_folded(steps)), (at, *nodes))
+
+
+def _is_mean(node: ir.Node, scene: Scene) -> bool:
+    """Whether a node makes the mean of each channel, one position of each."""
+    if not is_op(node, "GlobalAveragePool", "ReduceMean"):
+        return False
+    shape, given = scene.shape(node.inputs[0]), input_of(node, 1)
+    if shape is None or len(shape) != 4 or not (given is None or is_constant(given)):
+        return False
+    if is_op(node, "GlobalAveragePool"):
+        return True
+    content = None if given is None or given.const_value is None else np.asarray(given.const_value.numpy())
+    axes = axes_of([None, content], node.attributes)
+    kept = node.attributes.get_int("keepdims", 1) == 1
+    return kept and axes is not None and sorted(axis % 4 for axis in axes) == [2, 3]
 
 
 def _folded(steps: Sequence[Layer | Affine | ir.Node]) -> Iterator[Layer | Affine | ir.Node]:
@@ -138,88 +151,6 @@ def _mean(to: Writer, data: ir.Value, dims: Dims) -> ir.Value:
     return to.op("ReduceMean", data, dims=dims, attributes={"axes": axes, "keepdims": 0})
 
 
-def gated(node: ir.Node, scene: Scene) -> Rewrite | None:
-    """A 1×1 convolution of x · g, with one number of g per sample and channel."""
-    norm = affine_at(node, scene) if is_op(node, "BatchNormalization") else None
-    conv = scene.made_by(norm.data, "Conv") if norm is not None else node
-    layer = layer_at(conv, scene)
-    if conv is None or layer is None or not _is_pointwise(layer) or _activated(node, scene):
-        return None
-    product = scene.made_by(layer.data, "Mul")
-    if product is None:
-        return None
-    for data, gate in operands(product):
-        shape, other = scene.shape(data), scene.shape(gate)
-        if shape is None or other is None or len(shape) != 4 or len(other) != 4:
-            continue
-        if not _is_gate(shape, other) or not _worth(shape, layer.rows, scene.opset):
-            continue
-        gate, turned = _flat(gate, scene)
-        nodes = dict.fromkeys((*turned, product, conv, node))
-        build = partial(_gated, layer=layer, norm=norm, data=data, gate=gate)
-        return Rewrite(tuple(nodes), build, layer.constants)
-    return None
-
-
-def _activated(node: ir.Node, scene: Scene) -> bool:
-    """Whether a convolution goes on with what ONNX Runtime makes a part of it."""
-    users = [user for user, _ in node.outputs[0].uses()]
-    if len(users) != 1 or users[0].graph is not scene.graph:
-        return False
-    return is_op(users[0], *UNARY, "Clip", "BatchNormalization") or affine_at(users[0], scene) is not None
-
-
-def _is_gate(shape: tuple[int | None, ...], gate: tuple[int | None, ...]) -> bool:
-    return gate[1:] == (shape[1], 1, 1) and shape[1] is not None and shape[2:] != (1, 1)
-
-
-def _worth(shape: tuple[int | None, ...], rows: int, opset: int) -> bool:
-    """Whether the weight, once per sample, is smaller than what it is multiplied with."""
-    if shape[2] is None or shape[3] is None:
-        return rows <= OPEN and opset >= SLICED
-    return shape[2] * shape[3] >= MORE * rows
-
-
-def _gated(to: Writer, layer: Layer, norm: Affine | None, data: ir.Value, gate: ir.Value) -> ir.Value:
-    scene = to.scene
-    content, shift = layer.content, layer.shift
-    if norm is not None:
-        scale = norm.scale.ravel()
-        content, shift = layer.scaled(rows=scale), shift * scale + norm.shift.ravel()
-    batch, channels, *space = scene.sizes.shapes[data] or ()
-    rows = (layer.rows, layer.rows)
-    line = to.op("Reshape", gate, to.whole(0, 1, -1), dims=(batch, (1, 1), channels))
-    weight = to.op("Mul", to.constant(content[:, :, :, 0]), line, dims=(batch, rows, channels))
-    flat = (1, 1) if None in space else tuple(a * b for a, b in zip(*space, strict=True))
-    columns = to.op("Reshape", data, to.whole(0, layer.columns, -1), dims=(batch, channels, flat))
-    made = to.op("MatMul", weight, columns, dims=(batch, rows, flat))
-    if shift.any():
-        made = to.op("Add", made, to.constant(shift[:, None]), dims=(batch, rows, flat))
-    return to.op("Reshape", made, _shape_like(to, data, layer.rows))
-
-
-def _flat(gate: ir.Value, scene: Scene) -> tuple[ir.Value, tuple[ir.Node, ...]]:
-    """A gate before it got axes for positions, and what added them, where nothing else reads that."""
-    turned = scene.made_by(gate, "Reshape")
-    source = turned.inputs[0] if turned is not None else None
-    own, before = scene.sizes.shapes.get(gate), scene.sizes.shapes.get(source) if source is not None else None
-    if turned is None or source is None or own is None or before != own[:2] or len(gate.uses()) != 1:
-        return gate, ()
-    return source, (turned,)
-
-
-def _shape_like(to: Writer, data: ir.Value, channels: int) -> ir.Value:
-    """The shape of a value, with other channels."""
-    shape = to.scene.shape(data) or ()
-    if shape[2] is not None and shape[3] is not None:
-        return to.whole(0, channels, shape[2], shape[3])
-    sizes = to.op("Shape", data, dims=((4, 4),), dtype=ir.DataType.INT64)
-    ends = (to.whole(each) for each in (2, 4, 0))
-    space = to.op("Slice", sizes, *ends, dims=((2, 2),), dtype=ir.DataType.INT64)
-    head = to.whole(0, channels)
-    return to.op("Concat", head, space, dims=((4, 4),), dtype=ir.DataType.INT64, attributes={"axis": 0})
-
-
 _WIDE = "t = Conv<kernel_shape=[1,1]>(x,{0})\nu = Relu(t)\n"
 _SQUEEZED = (
     "g = GlobalAveragePool(u)\nh = Conv<kernel_shape=[1,1]>(g,{0})\ni = Relu(h)\n"
@@ -230,26 +161,13 @@ RULES = (
     Rule(
         "pooled-gemm",
         (*UNARY, "Conv", "Add"),
-        "1×1 convolutions, shifts and activations behind GlobalAveragePool(x)",
+        "1×1 convolutions, shifts and activations behind GlobalAveragePool(x), or ReduceMean(x)",
         "ReduceMean, then Gemm for each convolution",
-        f"x has four axes, and no multiple of {BLOCK} channels",
+        f"x has four axes, and for GlobalAveragePool no multiple of {BLOCK} channels",
         "rounding",
         pooled,
         _WIDE.format("open") + _SQUEEZED.format("down", "up") + "m = Mul(u,k)\n"
         "y = Conv<kernel_shape=[1,1]>(m,close)",
-        types=SINGLES,
-    ),
-    Rule(
-        "gate-in-weight",
-        ("Conv", "BatchNormalization"),
-        "Conv(x · g), 1×1, with one number of g per sample and channel",
-        "MatMul of the convolution's weight times g with x",
-        "nothing that ONNX Runtime makes a part of the convolution follows; the weight has at most half as "
-        f"many rows as x positions, or {OPEN} rows where those are open",
-        "rounding",
-        gated,
-        _WIDE.format("open96") + _SQUEEZED.format("down96", "up96") + "m = Mul(u,k)\n"
-        "y = Conv<kernel_shape=[1,1]>(m,close96)",
         types=SINGLES,
     ),
 )
