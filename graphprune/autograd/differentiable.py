@@ -39,6 +39,7 @@ class Differentiable:
     Attributes:
         parameters: every floating initializer by name: leaves, with gradients once `trainable` names them.
             Where nested graphs use a name again, the second one is `name@1`.
+        kinds: their types in the model, by the same names.
 
     Raises:
         ArgumentError: no such device or precision.
@@ -56,6 +57,7 @@ class Differentiable:
         self._program = Program(model.graph, setting)
         self._graph = model.graph
         self.parameters: dict[str, Tensor] = {}
+        self.kinds: dict[str, ir.DataType] = {}
         self._constants: dict[int, object] = {}
         self._named = {value.name or "": slot for value, slot in self._program.slots.items()}
         self._hosts = self._program.read_as_numbers()
@@ -75,6 +77,7 @@ class Differentiable:
             held = placed(held, self._setting)
         if tensor.dtype in PRECISIONS:
             self.parameters[name] = held
+            self.kinds[name] = tensor.dtype
         else:
             self._constants[slot] = held
 

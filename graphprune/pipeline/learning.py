@@ -48,5 +48,12 @@ class Learning:
         output = self.output
         scratch = None if output is None else output.with_name(f"{output.name}.stopped")
         return Reference(
-            self.model, self.outputs, samples.training, selection, samples.narrowed, lost, scratch
+            self.model,
+            self.outputs,
+            samples.training,
+            selection,
+            samples.narrowed,
+            lost,
+            samples.calibrated,
+            scratch,
         )

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +12,7 @@ from graphprune.doors import Origin, package
 from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Doubles
 from graphprune.ir.names import quote
+from graphprune.pipeline.function import named
 from graphprune.pipeline.thresholds import Figure
 from graphprune.runtime.estimate import ratio
 
@@ -84,30 +81,4 @@ def load(given: str | Function) -> Metric:
         raise ArgumentError(message, "a name is module:function")
     if not isinstance(given, str):
         return Metric(getattr(given, "__name__", type(given).__name__), given)
-    module, _, name = given.partition(":")
-    if not (module and name):
-        raise ArgumentError(f"--metric {quote(given)} is not module:function", HINT)
-    origin = Origin(f"metric {quote(given)}", code=package(module))
-    with _here(), origin.blamed("cannot be imported", besides=(ModuleNotFoundError,)):
-        try:
-            found = getattr(importlib.import_module(module), name, None)
-        except ModuleNotFoundError as error:
-            raise ArgumentError(
-                f"--metric {quote(given)}: no module named {quote(error.name or '')}", HINT
-            ) from None
-    if not callable(found):
-        raise ArgumentError(
-            f"--metric {quote(given)}: module {quote(module)} has no function {quote(name)}", HINT
-        )
-    return Metric(given, found)
-
-
-@contextmanager
-def _here() -> Iterator[None]:
-    """Imports find modules of the working folder, as with `python -m`."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
+    return Metric(given, named(given, "--metric", HINT))

@@ -24,6 +24,7 @@ from pathlib import Path
 from graphprune.errors import ArgumentError, did_you_mean
 from graphprune.ir.fixed import as_lists
 from graphprune.ir.names import quote
+from graphprune.pipeline import registry
 from graphprune.pipeline.option import File, Option, options
 from graphprune.pipeline.settings import Checking, Files, Settings, Timing
 from graphprune.pipeline.stored import Toml, text
@@ -116,7 +117,21 @@ def made(toml: Toml, *table: str) -> Recipe:
 
 
 def _pipeline(toml: Toml, *table: str) -> str | None:
-    """One text or a list of stages."""
+    """One text or a list of stages.
+
+    Raises:
+        ArgumentError: it is something else, or names code in a file that nobody named.
+    """
+    found = _stages(toml, *table)
+    if toml.found and found is not None and (argument := registry.code_in(found)):
+        raise ArgumentError(
+            f"{quote(toml.where)} was found, not named, and so may not set {argument}, which runs code",
+            "say it on the command line or in a --recipe; --no-config ignores the file",
+        )
+    return found
+
+
+def _stages(toml: Toml, *table: str) -> str | None:
     found = toml.table(*table).get("pipeline")
     if isinstance(found, list) and all(isinstance(stage, str) for stage in found):
         return ", ".join(found)

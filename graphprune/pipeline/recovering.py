@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,10 +15,10 @@ from graphprune.errors import ArgumentError
 from graphprune.ir.arrays import Arrays
 from graphprune.ir.clone import copy_model
 from graphprune.ir.names import quote
-from graphprune.pipeline import fingerprint
-from graphprune.pipeline.durations import seconds
+from graphprune.pipeline import fingerprint, labels
+from graphprune.pipeline.function import named, origin
 from graphprune.pipeline.outcome import interval
-from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.passes import Context, Subject
 from graphprune.pipeline.report import CurvePoint, RecoveredOutput, RecoveryReport
 from graphprune.prune.plan import Plan
 from graphprune.runtime.holding import digest
@@ -29,39 +30,49 @@ if TYPE_CHECKING:
     from graphprune.runtime.drop import Drop
 
 
-class Recovering(Protocol):
-    """The arguments of a pass that recovers."""
+@dataclass(frozen=True)
+class Recovering:
+    """What is asked of a recovery; None leaves a short test to find it.
 
-    time: float | str
-    steps: int | None
-    batch: int | None
-    rate: float | None
-    rank: int
+    Attributes:
+        text: the pass that asks.
+        seconds: that it may take, where no steps are given.
+        steps: of the optimiser.
+        batch: samples of a step.
+        rate: the largest learning rate.
+        rank: of the updates of large matrices; 0 trains all weights.
+        labels: a file with the class of each calibration sample.
+        loss: a loss of the user's own, as module:function.
+    """
+
+    text: str
+    seconds: float
+    steps: int | None = None
+    batch: int | None = None
+    rate: float | None = None
+    rank: int = 0
+    labels: str | None = None
+    loss: str | None = None
 
 
-def recovered(item: Pass, subject: Subject, context: Context) -> Plan:
-    """The plan that replaces weights by trained ones; an empty one where they would be worse.
+def recovered(asked: Recovering, subject: Subject, context: Context) -> tuple[Plan, RecoveryReport]:
+    """The plan that replaces weights by trained ones, an empty one where they would be worse, and the report.
 
     Raises:
         ArgumentError: there is nothing to learn from.
     """
-    from graphprune.axes.goals import find_goals
-
     reference = context.reference
     assert reference is not None
-    assert isinstance(item, Pass)
-    goals = find_goals(subject.model, reference.outputs)
+    goals = _goals(asked, subject.model, reference)
     if not goals:
         raise ArgumentError(
             "recover: no output has numbers that a gradient reaches", "leave recover out for this model"
         )
-    found = _trained(item, subject.model, goals, reference, context)
-    context.settle(_settled(item, found))
+    found = _trained(asked, subject.model, goals, reference, context)
     after = with_weights(subject.model, found.weights)
     before_drops, after_drops = reference.lost((subject.model, after))
     worse = [one.name for one, two in zip(before_drops, after_drops, strict=True) if is_worse(one, two)]
     accepted = bool(found.weights) and not worse
-    context.recovered(_report(found, goals, reference, (before_drops, after_drops), accepted))
     if worse:
         context.warn(
             f"recover: trained weights make output {quote(worse[0])} worse on samples that they were not "
@@ -69,18 +80,18 @@ def recovered(item: Pass, subject: Subject, context: Context) -> Plan:
         )
     elif not accepted:
         context.warn("recover: no step of the training was better than none, so the model stays as it was")
-    return Plan(options=subject.options, replaced=found.weights if accepted else {})
+    plan = Plan(options=subject.options, replaced=found.weights if accepted else {})
+    return plan, _report(found, goals, reference, (before_drops, after_drops), accepted)
 
 
 def _trained(
-    item: Pass, model: ir.Model, goals: Sequence[Goal], reference: Reference, context: Context
+    asked: Recovering, model: ir.Model, goals: Sequence[Goal], reference: Reference, context: Context
 ) -> Trained:
     from graphprune.autograd.training.begin import begin
     from graphprune.autograd.training.progress import Checkpoint
     from graphprune.autograd.training.setting import Asked
     from graphprune.autograd.training.train import train
 
-    asked: Recovering = item  # type: ignore[assignment]
     lesson = begin(
         dense=reference.model,
         model=model,
@@ -91,15 +102,52 @@ def _trained(
         narrow=reference.narrow,
         rank=asked.rank,
         run=context.run,
+        judge=None if asked.loss is None else _judge(asked.loss),
+        labels=None if asked.labels is None else _labels(asked.labels, reference),
     )
-    given = Asked(seconds("time", asked.time), asked.steps, asked.batch, asked.rate, asked.rank)
-    return train(lesson, given, context.run, Checkpoint(reference.scratch, _key(item, model, reference)))
+    given = Asked(asked.seconds, asked.steps, asked.batch, asked.rate, asked.rank)
+    return train(lesson, given, context.run, Checkpoint(reference.scratch, _key(asked, model, reference)))
 
 
-def _key(item: Pass, model: ir.Model, reference: Reference) -> str:
+def _goals(asked: Recovering, model: ir.Model, reference: Reference) -> tuple[Goal, ...]:
+    """What is compared: found in the graph, or for a loss of the user's own the outputs as they are."""
+    from graphprune.axes.goals import Goal, find_goals
+
+    if asked.loss is None:
+        return find_goals(model, reference.outputs)
+    outputs = [value for value in model.graph.outputs if value.dtype and value.dtype.is_floating_point()]
+    return tuple(Goal(value.name or "", value.name or "", "values") for value in outputs)
+
+
+def _judge(name: str) -> Callable[..., Any]:
+    """A loss of the user's own; whatever it raises names it.
+
+    Raises:
+        ArgumentError: there is no such function.
+    """
+    hint = "name a function of the outputs of both models by name, small and dense, that returns one number"
+    function = named(name, "loss", hint)
+
+    def judged(small: Mapping[str, Any], dense: Mapping[str, Any]) -> Any:
+        with origin(name, "loss").blamed():
+            return function(small, dense)
+
+    return judged
+
+
+def _labels(path: str, reference: Reference) -> tuple[list[int], list[int]]:
+    """The class of each sample that is trained on, and of each that is chosen by."""
+    found = labels.read(Path(path), reference.samples)
+    training, selection = (
+        [*map(int, found[list(part.numbers)])] for part in (reference.training, reference.selection)
+    )
+    return training, selection
+
+
+def _key(asked: Recovering, model: ir.Model, reference: Reference) -> str:
     """Of the model, the samples and the arguments: a stopped training of others does not go on here."""
     samples = digest([*reference.training.sets, *reference.selection.sets])
-    return f"{fingerprint.weights(model)} {samples} {item}"
+    return f"{fingerprint.weights(model)} {samples} {asked.text}"
 
 
 def _axes(reference: Reference) -> dict[str, int]:
@@ -110,12 +158,6 @@ def _axes(reference: Reference) -> dict[str, int]:
     if any(each.stacked for each in found):
         return {}
     return dict(found[0].axes)
-
-
-def _settled(item: Pass, found: Trained) -> Pass:
-    """The pass with what it found itself: it repeats the training step by step."""
-    pace = found.pace
-    return replace(item, steps=pace.steps, batch=pace.batch, rate=pace.rate)  # type: ignore[call-arg]
 
 
 def with_weights(model: ir.Model, weights: Arrays) -> ir.Model:

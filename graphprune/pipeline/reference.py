@@ -31,6 +31,7 @@ class Reference:
         selection: samples to choose by.
         narrow: makes a feed of that model one of the model that the pass sees.
         lost: what the outputs of models like the one that the pass sees lost, on the selection part.
+        samples: how many calibration samples there are, in all parts.
         scratch: a file for what lets a pass that was stopped go on; None where nothing is written.
     """
 
@@ -40,4 +41,5 @@ class Reference:
     selection: Judging
     narrow: Callable[[Feed], dict[str, np.ndarray]]
     lost: Lost
+    samples: int = 0
     scratch: Path | None = None

@@ -168,6 +168,21 @@ def read(text: str) -> tuple[Pass, ...]:
     return tuple(_pass(stage) for stage in parse(text))
 
 
+def code_in(text: str) -> str:
+    """The first argument of a pipeline text that names code to run; empty where none does."""
+    try:
+        stages = parse(text)
+    except ArgumentError:
+        return ""  # told where the pipeline is read
+    for stage in stages:
+        given = {dashed(argument.name) for argument in stage.arguments}
+        kind = _load(stage.name, stage.span) if given and stage.name in names() else None
+        for each in dataclasses.fields(kind) if kind is not None else ():
+            if each.metadata.get("code") and dashed(each.name) in given:
+                return f"{dashed(each.name)} of {stage.name}"
+    return ""
+
+
 def _pass(stage: Stage) -> Pass:
     kind = _load(stage.name, stage.span)
     with blamed(kind):

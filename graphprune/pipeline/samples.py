@@ -45,7 +45,8 @@ def same(feed: Arrays) -> Arrays:
 class _Calibration:
     """Samples that are held back to judge the result by, with their numbers, and those that passes see.
 
-    `selection` are those that a pass that learns chooses by.
+    `selection` are those that a pass that learns chooses by; `trained` and `chosen` are the numbers of those
+    that it trains on and chooses by.
     """
 
     held: Sets = field(default_factory=list)
@@ -54,6 +55,8 @@ class _Calibration:
     samples: int = 0
     hash: str = ""
     selection: Sets = field(default_factory=list)
+    trained: Sequence[int] = ()
+    chosen: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -161,22 +164,24 @@ class Samples:
         sizes = parted(samples, whole=self.inputs is not None)
         (selection, held), _ = parts(sets, self.model, sizes, self.settings.seed)
         rest = [~(one | two) for one, two in zip(selection, held, strict=True)]
-        numbers = tuple(np.flatnonzero(np.concatenate(held)).tolist())
+        numbers, trained, chosen = (
+            tuple(np.flatnonzero(np.concatenate(taken)).tolist()) for taken in (held, rest, selection)
+        )
         found = [
             picked(sets, self.model, taken) if sum(map(sum, taken)) else []
             for taken in (held, rest, selection)
         ]
-        return _Calibration(found[0], found[1], numbers, samples, digest(sets), found[2])
+        return _Calibration(found[0], found[1], numbers, samples, digest(sets), found[2], trained, chosen)
 
     @property
     def training(self) -> Judging:
         """What passes that learn train on."""
-        return Judging(self._calibration.rest, "repaired on", self.model)
+        return Judging(self._calibration.rest, "repaired on", self.model, self._calibration.trained)
 
     @property
     def selection(self) -> Judging:
         """What passes that learn choose by."""
-        return Judging(self._calibration.selection, "repaired on", self.model)
+        return Judging(self._calibration.selection, "repaired on", self.model, self._calibration.chosen)
 
     @property
     def calibrated(self) -> int:

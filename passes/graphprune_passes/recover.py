@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 from graphprune.errors import ArgumentError
@@ -29,6 +29,14 @@ class Recover(Pass):
     rate: float | None = argument(None, "largest learning rate (default: found by a short test)")
     rank: int = argument(0, "change large matrices by a product of this rank only; 0: all their weights")
 
+    labels: str | None = argument(
+        None, "file with the class of each calibration sample, which is then learned beside the dense model"
+    )
+    loss: str | None = field(
+        default=None,
+        metadata={"help": "a loss of your own, as module:function of both models' outputs", "code": True},
+    )
+
     def __post_init__(self) -> None:
         seconds("time", self.time)
         for name, value in (("steps", self.steps), ("batch", self.batch)):
@@ -42,8 +50,21 @@ class Recover(Pass):
     def decide(self, subject: Subject, context: Context) -> Plan:
         """Train, and keep what is no worse on samples that the training did not see."""
         from graphprune.pipeline.extras import require_torch
-        from graphprune.pipeline.recovering import recovered
+        from graphprune.pipeline.recovering import Recovering, recovered
 
         require_torch("recover")
         context.require_calibration("recover")
-        return recovered(self, subject, context)
+        asked = Recovering(
+            text=str(self),
+            seconds=seconds("time", self.time),
+            steps=self.steps,
+            batch=self.batch,
+            rate=self.rate,
+            rank=self.rank,
+            labels=self.labels,
+            loss=self.loss,
+        )
+        plan, report = recovered(asked, subject, context)
+        context.recovered(report)
+        context.settle(replace(self, steps=report.steps, batch=report.batch, rate=report.rate))
+        return plan

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphprune.errors import ArgumentError
 from graphprune.pipeline import recipe, starter
 from graphprune.pipeline.option import options
 from graphprune.pipeline.project import find
@@ -121,6 +122,20 @@ def test_a_found_file_may_not_write_force_or_lift_limits(name: str, run: Run, ho
     assert outcome.code == 2 and sorted(home.iterdir()) == before
     assert f"'pyproject.toml' was found, not named, and so may not set '{name}' (line 3)" in outcome.err
     assert recipe.parse(f'pipeline = ""\n[options]\n{name} = {GUARDED[name]}\n').options  # a named one may
+
+
+def test_a_found_file_may_not_name_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is code, wherever in a pipeline it stands."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "graphprune.toml").write_text('pipeline = ["prune(ratio=0.5)", "recover(loss=evil:run)"]\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ArgumentError, match="was found, not named, and so may not set loss of recover"
+    ) as caught:
+        find()
+    assert "--no-config" in caught.value.hint
+    (tmp_path / "graphprune.toml").write_text('pipeline = "prune(ratio=0.5), recover(time=1m)"\n')
+    assert find() is not None
 
 
 def test_what_is_guarded_is_what_the_settings_say() -> None:

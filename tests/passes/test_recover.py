@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphprune
-from graphprune.errors import PromiseError
+from graphprune.errors import GraphpruneError, PromiseError
 from graphprune.pipeline import planfile
 from graphprune.pipeline.compile import Result
 from graphprune.pipeline.report import RecoveryReport
@@ -201,3 +201,32 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
     assert said == [24, 28, 32, 36, 40, 44, 48]  # the look after step 24 was not kept yet
     assert not (tmp_path / "small.onnx.stopped").exists()
     assert all(array.tobytes() == weights(whole)[name].tobytes() for name, array in weights(again).items())
+
+
+BAD_LABELS = {
+    "one label too many": (np.zeros(65, np.int64), "holds 65 labels, the calibration data 64 samples"),
+    "no whole numbers": (np.zeros(64), "holds float64"),
+    "no class": (np.full(64, 11), "11 is no class of output 'logits', which has 10"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LABELS)
+def test_labels_that_do_not_fit_are_refused(name: str, tmp_path: Path) -> None:
+    labels, message = BAD_LABELS[name]
+    np.save(tmp_path / "labels.npy", labels)
+    with pytest.raises(GraphpruneError, match=message):
+        digits(f"{CUT}, recover(steps=2, batch=8, rate=0.001, labels={tmp_path / 'labels.npy'})", 64)
+
+
+def test_a_loss_of_ones_own_is_what_is_made_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_loss.py").write_text(
+        "def apart(small, dense):\n    return (small['logits'] - dense['logits']).abs().mean()\n"
+        "def broken(small, dense):\n    return small['nothing']\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = recovery(digits(f"{CUT}, recover(steps=20, batch=8, rate=0.001, loss=my_loss:apart)", 64))
+    assert found.accepted and found.goals == ("logits",)
+    with pytest.raises(GraphpruneError, match="loss 'my_loss:broken'"):
+        digits(f"{CUT}, recover(steps=2, batch=8, rate=0.001, loss=my_loss:broken)", 64)
+    with pytest.raises(GraphpruneError, match="has no function 'nothing'"):
+        digits(f"{CUT}, recover(steps=2, batch=8, rate=0.001, loss=my_loss:nothing)", 64)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
 from graphprune.autograd.differentiable import Differentiable
 from graphprune.autograd.training.draws import draws
 from graphprune.autograd.training.lesson import Lesson
-from graphprune.autograd.training.losses import aims
+from graphprune.autograd.training.losses import Values, aims, label_scale
 from graphprune.autograd.training.stacks import Feed, stacked
 from graphprune.autograd.training.teacher import teacher
 from graphprune.autograd.training.weights import trained, weights
 from graphprune.axes.goals import Goal
 from graphprune.errors import ArgumentError
+from graphprune.ir.arrays import Array
+from graphprune.ops.torch.call import Tensor
 from graphprune.run import Run
 
 LOOKED_AT = 128
@@ -33,6 +36,8 @@ def begin(
     narrow: Callable[[Feed], Feed],
     rank: int,
     run: Run,
+    judge: Callable[[Values, Values], Tensor] | None = None,
+    labels: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> Lesson:
     """What a compressed model is to learn.
 
@@ -46,12 +51,14 @@ def begin(
         narrow: makes a feed of the dense model one of the compressed model.
         rank: of the updates of large matrices; 0 trains all weights.
         run: the seed, and how long a run of the dense model may take.
+        judge: a loss of the user's own in place of ours, from the values of both models by name.
+        labels: the class of each sample, and of each of the selection.
 
     Raises:
         ArgumentError: there are no weights to train.
         UnsupportedError: an operator on the way does not run in torch.
     """
-    net = Differentiable(model)
+    net = Differentiable(model, precision=_precision(model))
     net.trainable(())
     names = trained(model, net)
     if not names:
@@ -64,13 +71,42 @@ def begin(
     ]
     few = [narrow(feed) for feed in samples]
     stack = stacked(lambda feeds: net.run(feeds, values), few, axes)
+    marks = None if labels is None else _marks(goals, answers[0], labels)
     return Lesson(
         net=net,
         weights=weights(net, names, rank, run.seed),
         aims=aims(goals, answers),
         teacher=asked,
-        draws=draws(dense, samples, run.seed),
+        draws=draws(dense, samples, run.seed, marks and marks[0]),
         selection=selection,
         narrow=narrow,
         stack=stack,
+        judge=judge,
+        labels=marks and marks[1],
+        label_scale=label_scale(torch.from_numpy(marks[0])) if marks else 1.0,
     )
+
+
+def _marks(
+    goals: Sequence[Goal], answer: Values, labels: tuple[Sequence[int], Sequence[int]]
+) -> tuple[Array, Array]:
+    """Labels as distributions over the classes of the first output that has one class per sample.
+
+    Raises:
+        ArgumentError: there is no such output, or a label is none of its classes.
+    """
+    goal = next((goal for goal in goals if goal.kind == "classes"), None)
+    classes = 0 if goal is None else answer[goal.value].shape[goal.axis]
+    if goal is None or classes != answer[goal.value].numel():
+        raise ArgumentError("labels: no output of the model holds one class per sample", "leave labels out")
+    wrong = next((label for part in labels for label in part if not 0 <= label < classes), None)
+    if wrong is not None:
+        raise ArgumentError(f"labels: {wrong} is no class of output '{goal.output}', which has {classes}")
+    one, two = (np.eye(classes, dtype=np.float32)[list(part)] for part in labels)
+    return one, two
+
+
+def _precision(model: ir.Model) -> str:
+    """Half precision is trained in single precision, and rounded at the end."""
+    kinds = {value.dtype for value in model.graph.initializers.values()}
+    return "float32" if kinds & {ir.DataType.FLOAT16, ir.DataType.BFLOAT16} else ""

@@ -33,12 +33,14 @@ class Draws:
         free: inputs that may be mixed and blurred, with their standard deviation over all samples.
         mixes: whether every input that differs over samples is free, so that two samples have a mean.
         seed: of everything drawn.
+        labels: of each sample, as a distribution over classes [samples, classes]; None where there are none.
     """
 
     samples: Sequence[Feed]
     free: Mapping[str, float]
     mixes: bool
     seed: int
+    labels: Array | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -49,22 +51,36 @@ class Draws:
 
     def draw(self, epoch: int, number: int) -> dict[str, Array]:
         """A sample as this epoch shows it."""
+        share, other = self._mixture(epoch, number)
         rng = np.random.default_rng([self.seed, epoch, 2, number])
-        feed = dict(self.samples[number])
-        noisy, share = rng.random() < NOISY, rng.random()
-        other = self.samples[int(rng.integers(len(self.samples)))]
-        sigma = NOISE * rng.random()
+        feed, another = dict(self.samples[number]), self.samples[other]
+        sigma = NOISE * rng.random() if rng.random() < NOISY else 0.0
         for name, spread in self.free.items():
             array = np.asarray(feed[name], np.float32)
-            if self.mixes and other[name].shape == array.shape:
-                array = share * array + (1 - share) * np.asarray(other[name], np.float32)
-            if noisy:
+            if share < 1:
+                array = share * array + (1 - share) * np.asarray(another[name], np.float32)
+            if sigma:
                 array = array + sigma * spread * rng.standard_normal(array.shape, np.float32)
             feed[name] = np.asarray(array, feed[name].dtype)
         return feed
 
+    def label(self, epoch: int, number: int) -> Array:
+        """The label of that draw, mixed alike."""
+        assert self.labels is not None
+        share, other = self._mixture(epoch, number)
+        mixed: Array = share * self.labels[number] + (1 - share) * self.labels[other]
+        return mixed
 
-def draws(model: ir.Model, samples: Sequence[Feed], seed: int) -> Draws:
+    def _mixture(self, epoch: int, number: int) -> tuple[float, int]:
+        """The share of a sample in a draw, and the sample that has the rest."""
+        rng = np.random.default_rng([self.seed, epoch, 3, number])
+        share, other = float(rng.random()), int(rng.integers(len(self.samples)))
+        one, two = self.samples[number], self.samples[other]
+        alike = all(one[name].shape == two[name].shape for name in self.free)
+        return (share, other) if self.mixes and self.free and alike else (1.0, number)
+
+
+def draws(model: ir.Model, samples: Sequence[Feed], seed: int, labels: Array | None = None) -> Draws:
     """What may be drawn from samples of a model: ids, masks, lengths and states stay as they are."""
     states = {value.name for value in cache_pairs(model.graph)}
     varying = [name for name in samples[0] if _varies([feed[name] for feed in samples])]
@@ -73,7 +89,7 @@ def draws(model: ir.Model, samples: Sequence[Feed], seed: int) -> Draws:
         for name in varying
         if name not in states and (spread := _spread([feed[name] for feed in samples])) > 0
     }
-    return Draws(samples, free, set(varying) == set(free), seed)
+    return Draws(samples, free, set(varying) == set(free), seed, labels)
 
 
 def _varies(arrays: Sequence[Array]) -> bool:

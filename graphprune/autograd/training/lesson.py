@@ -12,7 +12,7 @@ import torch
 
 from graphprune.autograd.differentiable import Differentiable
 from graphprune.autograd.training.draws import Draws
-from graphprune.autograd.training.losses import Aim, Values, loss
+from graphprune.autograd.training.losses import Aim, Values, labelled, loss
 from graphprune.autograd.training.stacks import Feed, Stack
 from graphprune.autograd.training.teacher import Teacher
 from graphprune.autograd.training.weights import Weights
@@ -40,6 +40,9 @@ class Lesson:
         selection: samples to choose the best step by.
         narrow: makes a feed of the dense model one of the compressed model.
         stack: how samples run together.
+        judge: a loss of the user's own in place of ours, from the values of both models by name.
+        labels: of the samples of the selection part [samples, classes]; draws have their own.
+        label_scale: what the cross-entropy with labels is divided by.
     """
 
     net: Differentiable
@@ -50,6 +53,9 @@ class Lesson:
     selection: Sequence[Feed]
     narrow: Callable[[Feed], Feed]
     stack: Stack
+    judge: Callable[[Values, Values], Tensor] | None = None
+    labels: Array | None = None
+    label_scale: float = 1.0
     _start: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,9 +81,12 @@ class Lesson:
         """The mean loss of draws; its gradients are added to those of the leaves."""
         drawn = [self.draws.draw(epoch, number) for number in numbers]
         answers = [self.teacher.answer((epoch, n), feed) for n, feed in zip(numbers, drawn, strict=True)]
+        labels = None
+        if self.draws.labels is not None:
+            labels = np.stack([self.draws.label(epoch, number) for number in numbers])
         total = 0.0
         for part in self._parts(drawn):
-            lost = self._loss([drawn[at] for at in part], [answers[at] for at in part])
+            lost = self._loss([drawn[at] for at in part], [answers[at] for at in part], _some(labels, part))
             share = len(part) / len(drawn)
             (lost * share).backward()
             total += float(lost.detach()) * share
@@ -95,9 +104,17 @@ class Lesson:
                 mine.append(at)
         return parts
 
-    def _loss(self, feeds: Sequence[Feed], answers: Sequence[Mapping[str, Array]]) -> Tensor:
+    def _loss(
+        self, feeds: Sequence[Feed], answers: Sequence[Mapping[str, Array]], labels: Array | None
+    ) -> Tensor:
         small = self._run([self.narrow(feed) for feed in feeds], self.weights.whole())
-        return loss(self.aims, small, self.stack.answers(answers), _real(feeds))
+        dense = self.stack.answers(answers)
+        lost = self.judge(small, dense) if self.judge else loss(self.aims, small, dense, _real(feeds))
+        if labels is None:
+            return lost
+        goal = next(aim.goal for aim in self.aims if aim.goal.kind == "classes")
+        told = torch.from_numpy(labels)
+        return (lost + labelled(goal, small, told) / self.label_scale) / 2
 
     def _run(self, feeds: Sequence[Feed], whole: Mapping[str, Tensor]) -> Values:
         names = [aim.goal.value for aim in self.aims]
@@ -113,8 +130,10 @@ class Lesson:
                 feeds = self.selection[first : first + TOGETHER]
                 keys = [("selection", first + at) for at in range(len(feeds))]
                 answers = [self.teacher.answer(key, feed) for key, feed in zip(keys, feeds, strict=True)]
+                labels = None if self.labels is None else self.labels[first : first + TOGETHER]
                 for part in self._parts(feeds):
-                    lost = self._loss([feeds[at] for at in part], [answers[at] for at in part])
+                    mine = _some(labels, part)
+                    lost = self._loss([feeds[at] for at in part], [answers[at] for at in part], mine)
                     total += float(lost) * len(part)
         self.put(held)
         return total / len(self.selection)
@@ -130,6 +149,10 @@ class Lesson:
         self.put(self._start)
         for leaf in self.weights.leaves.values():
             leaf.grad = None
+
+
+def _some(labels: Array | None, part: Sequence[int]) -> Array | None:
+    return None if labels is None else labels[list(part)]
 
 
 def copied(leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:

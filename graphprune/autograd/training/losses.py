@@ -139,6 +139,18 @@ def _foreground(head: Aim, array: Tensor, across: int) -> Tensor:
     return 1 - chance.select(across, head.background).unsqueeze(across)
 
 
+def label_scale(labels: Tensor) -> float:
+    """The cross-entropy of the best constant answer: the entropy of how frequent labels are."""
+    often = labels.mean(0)
+    return max(float(torch.special.entr(often).sum()), 1e-3)
+
+
+def labelled(goal: Goal, small: Values, labels: Tensor) -> Tensor:
+    """The cross-entropy with labels [samples, classes], which have one position per sample."""
+    logits = _logits(goal, small[goal.value]).reshape(labels.shape)
+    return -(labels * F.log_softmax(logits, -1)).sum(-1).mean()
+
+
 def loss(found: Sequence[Aim], small: Values, dense: Values, real: Tensor | None = None) -> Tensor:
     """The balanced sum over all aims.
 

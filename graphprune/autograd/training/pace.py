@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 from graphprune.autograd.training.lesson import EPOCHS, Lesson, Watch
 from graphprune.autograd.training.setting import LOOKS, Asked, Pace
 
-RATES = (1e-3, 2e-3, 5e-4, 4e-3, 2e-4)
+RATES = (5e-4, 1e-3, 2.5e-4, 2e-3, 1e-4)
 """In the order in which they are tried."""
-TRIAL, TAIL = 16, 6
-"""Steps of a trial of a rate, and how many of the last of them are judged."""
+TRIAL, GROW = 24, 6
+"""Steps of a trial of a rate, and how many of the first of them grow to it."""
+NEAR = 1.3
+"""Times the least loss of all trials that the chosen rate may have."""
 SHARE = 0.15
 """Share of the time that finding the pace may take."""
 BATCH, LARGEST = 8, 32
@@ -19,15 +21,7 @@ CHEAP = 1.4
 """A batch twice as large is taken where its step takes no more than this many times as long."""
 
 
-@dataclass(frozen=True)
-class _Step:
-    """What a step costs: seconds of it, and of each answer of the dense model that is not known yet."""
-
-    own: float
-    answer: float
-
-
-def find_pace(lesson: Lesson, asked: Asked, watch: Watch) -> Pace:
+def find_pace(lesson: Lesson, asked: Asked, watch: Callable[[], float]) -> Pace:
     """What is asked, and what is not, found: leaves the weights as they are.
 
     Args:
@@ -39,29 +33,39 @@ def find_pace(lesson: Lesson, asked: Asked, watch: Watch) -> Pace:
     if asked.steps is not None and asked.rate is not None:
         return Pace(asked.steps, batch, asked.rate)
     allowed = watch() + SHARE * asked.seconds if asked.steps is None else math.inf
-    rates = RATES if asked.rate is None else (asked.rate,)
+    rate = asked.rate or _rate(lesson, batch, lambda: watch() > allowed)
+    return Pace(asked.steps or _steps(lesson, asked, watch, batch), batch, rate)
+
+
+def _rate(lesson: Lesson, batch: int, enough: Callable[[], bool]) -> float:
+    """The rate that a few steps of each recommend."""
     lost: dict[float, float] = {}
-    for rate in rates:
+    for rate in RATES:
         lost[rate] = _trial(lesson, rate, batch)
-        if watch() > allowed:
+        if enough():
             break
-    rate = min(lost, key=lambda each: (lost[each], each))
-    if asked.steps is not None:
-        return Pace(asked.steps, batch, rate)
-    return Pace(_steps(lesson, asked, watch, batch), batch, rate)
+    return _chosen(lost, lesson)
+
+
+def _chosen(lost: Mapping[float, float], lesson: Lesson) -> float:
+    """The largest rate that does no harm and is near the best: few steps flatter the small ones."""
+    least = min(lost.values())
+    if not math.isfinite(least):
+        return min(lost)
+    bound = max(least, min(NEAR * least, lesson.selected(lesson.weights.leaves)))
+    return max(rate for rate, each in lost.items() if each <= bound)
 
 
 def _trial(lesson: Lesson, rate: float, batch: int) -> float:
-    """The mean loss of the last steps of a short training."""
+    """The loss on the selection part after a short training."""
     optimiser = lesson.optimiser(rate)
-    losses = []
     for number in range(TRIAL):
         for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, 3 * (number + 1) / TRIAL)
-        losses.append(lesson.step(optimiser, batch, number))
+            group["lr"] = rate * min(1.0, (number + 1) / GROW)
+        lesson.step(optimiser, batch, number)
+    lost = lesson.selected(lesson.weights.leaves)
     lesson.reset()
-    mean = sum(losses[-TAIL:]) / TAIL
-    return mean if math.isfinite(mean) else math.inf
+    return lost if math.isfinite(lost) else math.inf
 
 
 def _batch(lesson: Lesson) -> int:
@@ -91,7 +95,7 @@ def _seconds(lesson: Lesson, batch: int, repeats: int = 3) -> float:
     return min(times[1:])
 
 
-def _steps(lesson: Lesson, asked: Asked, watch: Watch, batch: int) -> int:
+def _steps(lesson: Lesson, asked: Asked, watch: Callable[[], float], batch: int) -> int:
     """As many as the time that is left has room for, looks at the selection part included."""
     each = _seconds(lesson, batch)
     look = Watch()

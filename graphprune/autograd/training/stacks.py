@@ -19,7 +19,7 @@ from graphprune.ops.torch.call import Tensor
 
 Feed = Mapping[str, Array]
 Tensors = Mapping[str, Tensor]
-Runs = Callable[[Tensors], dict[str, Tensor]]
+Runs = Callable[[Mapping[str, Tensor | Array]], dict[str, Tensor]]
 How = Literal["alone", "rows", "mapped"]
 TRIED = 3
 """Samples on which it is found out whether they may run together."""
@@ -55,17 +55,17 @@ class Stack:
         """
         if self.how != "mapped":
             return runs({name: _laid_out(self._joined(name, feeds)) for name in feeds[0]})
-        shared = {name: torch.from_numpy(array) for name, array in feeds[0].items() if name not in self.axes}
+        shared = {name: array for name, array in feeds[0].items() if name not in self.axes}
         own = {name: torch.from_numpy(np.stack([feed[name] for feed in feeds])) for name in self.axes}
         with warnings.catch_warnings():  # of operators that torch maps over in a loop
             warnings.simplefilter("ignore")
             found: dict[str, Tensor] = torch.func.vmap(lambda feed: runs({**shared, **feed}))(own)
         return found
 
-    def _joined(self, name: str, feeds: Sequence[Feed]) -> Tensor:
+    def _joined(self, name: str, feeds: Sequence[Feed]) -> Array:
         if len(feeds) == 1 or name not in self.axes:
-            return torch.from_numpy(np.ascontiguousarray(feeds[0][name]))
-        return torch.from_numpy(np.concatenate([feed[name] for feed in feeds], self.axes[name]))
+            return np.ascontiguousarray(feeds[0][name])
+        return np.concatenate([feed[name] for feed in feeds], self.axes[name])
 
     def answers(self, answers: Sequence[Mapping[str, Array]]) -> dict[str, Tensor]:
         """What the dense model says to each sample, as `run` gives it."""
@@ -97,10 +97,11 @@ def stacked(runs: Runs, feeds: Sequence[Feed], axes: Mapping[str, int]) -> Stack
         feeds: some samples.
         axes: along which samples of each input follow each other; none if each is a whole feed.
     """
-    alone, feeds = Stack(axes), feeds[:TRIED]
-    varying = [n for n in feeds[0] if any(not np.array_equal(f[n], feeds[0][n]) for f in feeds[1:])]
+    alone, first = Stack(axes), feeds[0]
+    varying = [name for name in first if any(not np.array_equal(feed[name], first[name]) for feed in feeds)]
     every = Stack(axes or dict.fromkeys(varying, 0))
-    if len(feeds) < 2 or not every.axes or not every.fits(feeds):
+    feeds = [feed for feed in feeds if every.fits([first, feed])][:TRIED]
+    if len(feeds) < 2 or not every.axes:
         return alone
     with torch.no_grad():
         singles = [alone.run(runs, [feed]) for feed in feeds]
@@ -152,7 +153,8 @@ def _same(expected: Tensor, found: Tensor) -> bool:
     return bool((expected - found).abs().max() <= SAME * expected.abs().max())
 
 
-def _laid_out(tensor: Tensor) -> Tensor:
+def _laid_out(array: Array) -> Tensor | Array:
     """Pictures with channels last, which convolutions on CPUs are faster with."""
-    picture = tensor.dim() == 4 and tensor.is_floating_point()
-    return tensor.contiguous(memory_format=torch.channels_last) if picture else tensor
+    if array.ndim != 4 or array.dtype != np.float32:
+        return array
+    return torch.from_numpy(array).contiguous(memory_format=torch.channels_last)

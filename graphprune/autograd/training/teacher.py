@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
@@ -44,12 +45,17 @@ class Teacher:
         began = time.monotonic()
         found = self.session.run(feed, self.timeout)
         self.seconds = time.monotonic() - began
-        answer = {name: found[name] for name in self.names}
+        answer = {name: _plain(found[name]) for name in self.names}
         size = sum(array.nbytes for array in answer.values())
         if self._bytes + size <= KEPT:
             self._kept[key] = answer
             self._bytes += size
         return answer
+
+
+def _plain(array: Array) -> Array:
+    """Numbers in a type that numpy has itself, and no less precise."""
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
 def teacher(model: ir.Model, names: Sequence[str], run: Run) -> Teacher:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from graphprune.autograd.tensors import numpy_kind, to_array
+from graphprune.autograd.tensors import to_array
 from graphprune.autograd.training.lesson import Lesson, Watch, copied
 from graphprune.autograd.training.pace import find_pace
 from graphprune.autograd.training.progress import Checkpoint, State
@@ -111,7 +111,9 @@ def _told(lesson: Lesson, state: State, seconds: float, run: Run) -> Trained:
         "jobs": str(run.jobs),
     }
     return Trained(
-        weights={name: to_array(each, numpy_kind(each)) for name, each in whole.items()} if best else {},
+        weights={name: to_array(each, lesson.net.kinds[name]) for name, each in whole.items()}
+        if best
+        else {},
         pace=state.pace,
         curve=tuple(state.curve),
         best=best,

@@ -23,17 +23,18 @@ LARGE = 4
 
 
 def trained(model: ir.Model, net: Differentiable) -> tuple[str, ...]:
-    """Initializers that are trained: weights of layers, tables, scales and shifts."""
+    """Initializers of the main graph that are trained: weights of layers, tables, scales and shifts."""
     frozen = {
         value
         for node in model.graph
         if has(node, Trait.BATCH_NORM)
         for value in (node.inputs[at] for at in STATISTICS if at < len(node.inputs))
     }
+    own = set(model.graph.initializers.values())
     names = [
         value.name or ""
         for value, weight in find_weights(model, record_of).items()
-        if value not in frozen and weight.size > 1 and any(_learns(*read, value) for read in weight.reads)
+        if value in own - frozen and weight.size > 1 and any(_learns(*read, value) for read in weight.reads)
     ]
     return tuple(name for name in names if name in net.parameters)
 
