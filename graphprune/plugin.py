@@ -30,6 +30,8 @@ from graphprune.prune.criterion import (
     ranks,
 )
 from graphprune.prune.evidence import Output, Sink, SiteIndex
+from graphprune.prune.gradient_criteria import by_element, by_gate
+from graphprune.prune.gradients import Gradients, Reading
 from graphprune.prune.plan import Plan
 from graphprune.prune.saliency import per_unit, scored_slices
 from graphprune.prune.scoring import score_groups
@@ -43,6 +45,7 @@ __all__ = [
     "Criterion",
     "DataError",
     "Evidence",
+    "Gradients",
     "Group",
     "Layer",
     "ModelError",
@@ -51,6 +54,7 @@ __all__ = [
     "Pass",
     "Plan",
     "PromiseError",
+    "Reading",
     "Record",
     "Shaping",
     "Sink",
@@ -65,6 +69,8 @@ __all__ = [
     "activations",
     "argument",
     "broadcast",
+    "by_element",
+    "by_gate",
     "by_output",
     "by_sink",
     "inputs",

@@ -66,7 +66,8 @@ class Differentiation:
         wanted = [reading.what for reading in readings]
         with one_thread():
             net = Differentiable(model, precision=PRECISION)
-            known = [name for name in names if name in net.parameters]
+            # A name that nested graphs use again does not say which tensor is meant.
+            known = [n for n in names if n in net.parameters and f"{n}@1" not in net.parameters]
             if readings[0].blind:
                 return {"synflow": _arrays(synaptic_flow(model, self._sample(model), known))}
             data = self._data(model, readings[0])
