@@ -13,6 +13,7 @@ import onnx_ir as ir
 import torch
 
 from graphprune.autograd.differentiable import Differentiable
+from graphprune.autograd.gradients import Batch, Loss
 from graphprune.autograd.sensitivity import Data
 from graphprune.ir.arrays import Doubles
 from graphprune.ops import has
@@ -102,14 +103,18 @@ def channels(
         data: samples; answers are the model's own.
         axes: the channel axis of each value.
     """
-    totals: dict[str, Doubles] = {}
-    for _, feeds, _ in data.each("relevance"):
+
+    def sums(at: int, feeds: Batch, loss: Loss) -> dict[str, Doubles]:
         with torch.no_grad():
             answers = data.likelihood.answers(net.run(feeds))
         found = explain(net, graph, feeds, answers).of
-        for value in (each for each in axes if each in found):
-            part = found[value].double().abs().movedim(axes[value], 0).flatten(1).sum(1).numpy(force=True)
-            totals[value.name or ""] = totals.get(value.name or "", 0.0) + part
+        wide = ((v, found[v].double().abs().movedim(axis, 0)) for v, axis in axes.items() if v in found)
+        return {value.name or "": part.flatten(1).sum(1).numpy(force=True) for value, part in wide}
+
+    totals: dict[str, Doubles] = {}
+    for found in data.over("relevance", sums):
+        for name, part in found.items():
+            totals[name] = totals.get(name, 0.0) + part
     return totals
 
 

@@ -114,7 +114,7 @@ class Differentiation:
 
         samples = [one for feeds in self.calibration for one in batches(feeds, model, size=1)]
         likelihood = Likelihood.of(model, reading.drawn, reading.temperature)
-        return Data(samples, likelihood, self.run.seed, self.run.progress)
+        return Data(samples, likelihood, self.run)
 
     def _sample(self, model: ir.Model) -> Arrays:
         """Any one sample: what lies in it matters only where it picks rows of a table."""

@@ -35,11 +35,11 @@ def net() -> Analysis:
     return sketch(NET, u=U, w=W)
 
 
-def scored(analysis: Analysis, criterion: str, x: Array | None = X) -> Array:
+def scored(analysis: Analysis, criterion: str, x: Array | None = X, jobs: int = 1) -> Array:
     """Scores of the one Group as they are, by the way that a compile takes."""
     data = () if x is None else ({"x": x},)
     how = Scoring(criterion, CRITERIA[criterion], "none", SEED)
-    measure = Differentiation(data, {}, Run(seed=SEED)).of_groups
+    measure = Differentiation(data, {}, Run(seed=SEED, jobs=jobs)).of_groups
     groups = analysis.prunable
     found = score(analysis, groups, how, kinds(analysis), None, pytest.fail, measure)
     return found[groups[0].id]
@@ -138,7 +138,7 @@ def test_hessian_is_exact_where_elements_do_not_mix() -> None:
 
     model = sketch("(float[n,4] x) => (float[n,4] y) { y = Mul(x, s) }", s=drawn(4, seed=5)).model
     samples = [{"x": row[None]} for row in drawn(3, 4, seed=6)]
-    quiet = Data(samples, Likelihood.of(model), SEED, lambda *told: None)
+    quiet = Data(samples, Likelihood.of(model), Run(seed=SEED))
     found = curvature(Differentiable(model, precision="float64"), quiet, ["s"])["s"].numpy()
     s = model.graph.initializers["s"].const_value.numpy().astype(np.float64)
     wanted = np.mean([(each["x"][0] / (s * each["x"][0]).std()) ** 2 / 4 for each in samples], 0)
@@ -158,6 +158,12 @@ def test_hessian_of_a_layer_is_right_in_the_mean() -> None:
     wanted = per_unit((U**2 * diagonal[0] / 2, W**2 * diagonal[1] / 2))
     found = scored(net(), "hessian", np.tile(X, (400, 1)))
     np.testing.assert_allclose(found, wanted, atol=0.1 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("criterion", ["taylor-mixed", "fisher", "crop", "hessian", "lrp"])
+def test_scores_do_not_depend_on_how_many_samples_are_measured_side_by_side(criterion: str) -> None:
+    one, three = (scored(net(), criterion, jobs=jobs) for jobs in (1, 3))
+    np.testing.assert_array_equal(one, three)
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "fisher", "synflow", "lrp"])
