@@ -76,7 +76,7 @@ def own_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> De
 
     machine = this_machine(threads)
     path = _place(machine)
-    profile = _cached(path, machine) or DeviceProfile(machine)
+    profile = _covering(needed, _cached(path, machine) or DeviceProfile(machine))
     known, start, quiet = len(profile.costs), time.monotonic(), profile.overhead
     for longer, left in measured(needed, profile, FEW):
         profile = replace(
@@ -91,6 +91,17 @@ def own_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> De
             profile.save(path)
     kinds = {piece.kind for piece in needed}
     return replace(profile, costs={kind: cost for kind, cost in profile.costs.items() if kind in kinds})
+
+
+def _covering(needed: Sequence[Piece], profile: DeviceProfile) -> DeviceProfile:
+    """A profile without kinds that are wider here than they were measured."""
+    narrow = {
+        piece.kind
+        for piece in needed
+        if (cost := profile.costs.get(piece.kind)) is not None
+        and any(width > axis[-1] for width, axis in zip(piece.widths, cost.axes, strict=True))
+    }
+    return replace(profile, costs={k: cost for k, cost in profile.costs.items() if k not in narrow})
 
 
 def _cached(path: Path, machine: Machine) -> DeviceProfile | None:

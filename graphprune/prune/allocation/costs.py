@@ -118,11 +118,10 @@ class Sum:
         self._tables = _Tables([layer.table for layer in layers if layer.table], place)
 
     def at(self, sizes: Doubles) -> Doubles:
-        """Costs [measures, choices] at sizes [axes, choices]."""
-        now = np.concatenate([sizes, np.ones((1, sizes.shape[1]))])
-        each = self._products.at(now)
+        """Costs [measures, choices] at sizes [axes + 1, choices], the last of which are 1."""
+        each = self._products.at(sizes)
         if len(self._tabled):
-            each[self._tabled] *= self._tables.at(now)
+            each[self._tabled] *= self._tables.at(sizes)
         return np.asarray(self._scales @ each)
 
 
@@ -191,7 +190,7 @@ class Counter:
                 self._readers.setdefault(place, []).append(number)
         self._parts: dict[tuple[int, ...], Part] = {}
         self._near: dict[int, tuple[int, ...]] = {}
-        self._others: dict[int, tuple[Ids, Ids]] = {}
+        self._others: dict[int, Ids] = {}
         self._known: dict[int, tuple[bytes, Doubles]] = {}
         self._whole = Part(self, self._layers, ())
 
@@ -205,16 +204,19 @@ class Counter:
 
     def each(self, state: State, group: int) -> Doubles:
         """What depends on a Group, at each of its options, [measures, options]; one where nothing does."""
-        if group not in self._others:
-            near = np.array([each for each in self.near(group) if each != group], np.int64)
-            parts = (self.costs.axes[axis].parts[group] for axis in self._axes.get(group, ()))
-            self._others[group] = near, np.arange(len(next(parts, (0.0,))))
-        near, every = self._others[group]
-        key = state.options[near].tobytes()
+        key = state.options[self.others(group)].tobytes()
         known = self._known.get(group)
         if known is None or known[0] != key:
+            parts = (self.costs.axes[axis].parts[group] for axis in self._axes.get(group, ()))
+            every = np.arange(len(next(parts, (0.0,))))
             known = self._known[group] = key, self.part((group,)).costs({group: every}, state)
         return known[1]
+
+    def others(self, group: int) -> Ids:
+        """Groups next to one."""
+        if group not in self._others:
+            self._others[group] = np.array([each for each in self.near(group) if each != group], np.int64)
+        return self._others[group]
 
     def moved(self, state: State, moves: Mapping[int, int]) -> State:
         """The state after some Groups took other options."""
@@ -270,7 +272,8 @@ class Part:
             state: of all Groups; others stay as they are.
         """
         count = len(next(iter(tried.values()))) if tried else 1
-        now = np.repeat(state.sizes[self._axes][:, None], count, axis=1)
+        now = np.ones((len(self._axes) + 1, count))
+        now[:-1] = state.sizes[self._axes][:, None]
         for at, group, slots in self._moved:
             if group in tried:
                 now[at] += slots[tried[group]] - slots[state.options[group]]

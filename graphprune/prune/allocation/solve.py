@@ -20,7 +20,7 @@ from graphprune.prune.allocation.costs import Costs, Counter, State
 
 SWEEPS = 12
 """Rounds of coordinate descent at one price."""
-BISECTIONS = 14
+BISECTIONS = 10
 ROUNDS = 3
 """How often the price of each measure is found anew, where there are several."""
 STARTS = 3
@@ -113,13 +113,16 @@ class _Search:
 
     def _descend(self, state: State, prices: Doubles, weigh: float = 1.0) -> State:
         """Each Group in turn at its best width for these prices, until none moves."""
+        stale = np.ones(len(self.losses), bool)  # what next to a Group has not moved leaves its best width
         for _ in range(SWEEPS):
-            before = state
-            for group, loss in enumerate(self.losses):
-                at = int(np.argmin(weigh * loss + prices @ self.counter.each(state, group)))
+            for group in np.flatnonzero(stale).tolist():
+                stale[group] = False
+                each = self.counter.each(state, group)
+                at = int(np.argmin(weigh * self.losses[group] + prices @ each))
                 if at != state.options[group]:
                     state = self.counter.moved(state, {group: at})
-            if before is state:
+                    stale[self.counter.others(group)] = True
+            if not stale.any():
                 break
         return state
 
@@ -131,25 +134,25 @@ class _Search:
 
     def _walked(self, state: State) -> None:
         """Visits where a walk ends that always takes the step of least loss per what it saves."""
-        steps: dict[int, tuple[float, int]] = {}
+        rates, options = np.full(len(self.losses), np.inf), np.zeros(len(self.losses), np.int64)
         stale = set(range(len(self.losses)))
         while (over := state.total > self.limits).any():
             for group in stale:
-                steps[group] = self._step(state, group, over / self.limits)
-            group = min(steps, key=lambda each: (steps[each], each))
-            rate, option = steps[group]
-            if rate == np.inf:
+                rates[group], options[group] = self._step(state, group, over / self.limits)
+            group = int(np.argmin(rates))
+            if rates[group] == np.inf:
                 return
-            state = self.counter.moved(state, {group: option})
-            stale = (
-                set(self.counter.near(group)) if (over == (state.total > self.limits)).all() else set(steps)
-            )
+            state = self.counter.moved(state, {group: int(options[group])})
+            same = (over == (state.total > self.limits)).all()
+            stale = set(self.counter.near(group)) if same else set(range(len(self.losses)))
         self._visit(state)
 
     def _step(self, state: State, group: int, prices: Doubles) -> tuple[float, int]:
         """The rate and the option further on that loses least per what it saves; inf where none saves."""
         at, loss = int(state.options[group]), self.losses[group]
-        costs = np.broadcast_to(prices @ self.counter.each(state, group), loss.shape)
+        costs = prices @ self.counter.each(state, group)
+        if len(costs) < len(loss):  # nothing depends on it
+            return np.inf, at
         saved = costs[at] - costs[at + 1 :]
         rates = np.full(len(saved), np.inf)
         np.divide(

@@ -68,7 +68,7 @@ class LatencyModel:
         return self._total(np.asarray(kept.counts(*self._classes), float)) if self.factors else self.dense
 
     def _total(self, counts: Doubles) -> int:
-        return round(self.fixed + float(self._sum.at(counts[:, None])[0, 0]))
+        return round(self.fixed + float(self._sum.at(np.append(counts, 1.0)[:, None])[0, 0]))
 
     @cached_property
     def _sum(self) -> Sum:

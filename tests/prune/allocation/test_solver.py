@@ -101,8 +101,9 @@ def large(groups: int, options: int) -> Instance:
     return Instance(losses, costs, {m: costs.total(dense, m) / 2 for m in MEASURES})
 
 
-def test_two_budgets_of_a_deep_network_are_solved_in_a_second() -> None:
-    given = large(50, 24)
+@pytest.mark.parametrize(("groups", "options"), [(50, 24), (200, 48)])
+def test_two_budgets_of_a_deep_network_are_solved_in_a_second(groups: int, options: int) -> None:
+    given = large(groups, options)
     start = time.process_time()
     found = solved(given)
     assert time.process_time() - start < 1.0

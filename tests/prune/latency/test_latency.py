@@ -45,6 +45,19 @@ def joined() -> ir.Model:
     return sketch(JOINED, **weights).model
 
 
+RECURRENT = """(float[7,2,20] x) => (float[7,1,2,5] y) {
+    l = LSTM <hidden_size = 24> (x, w, r)\n s = Squeeze(l, one)
+    g = GRU <hidden_size = 18> (s, w2, r2)\n y = MatMul(g, w3) }"""
+
+
+def recurrent() -> ir.Model:
+    """Two recurrent widths, one after the other."""
+    shapes = {"w": (1, 96, 20), "r": (1, 96, 24), "w2": (1, 54, 24), "r2": (1, 54, 18), "w3": (18, 5)}
+    model = sketch(RECURRENT, **shapes, one=(1,)).model
+    model.graph.initializers["one"].const_value = ir.tensor(np.array([1], np.int64), name="one")
+    return model
+
+
 def heads() -> ir.Model:
     model = sketch(HEADS, wq=(16, 32), wk=(16, 32), wv=(16, 32), wo=(32, 16), split=(4,), merge=(3,)).model
     for name, shape in (("split", [0, 0, 4, 8]), ("merge", [0, 0, 32])):
@@ -52,7 +65,13 @@ def heads() -> ir.Model:
     return model
 
 
-MODELS = {"mlp": deep(), "convs": convs(64, 96), "joined": joined(), "heads": heads()}
+MODELS = {
+    "mlp": deep(),
+    "convs": convs(64, 96),
+    "joined": joined(),
+    "heads": heads(),
+    "recurrent": recurrent(),
+}
 
 
 def nodes(analysis: Analysis, groups: Sequence[Group], cuts: Cuts) -> Sequence[Piece]:
