@@ -15,6 +15,7 @@ from graphprune.pipeline.settings import Tuning
 
 if TYPE_CHECKING:
     from graphprune.cli.output import Progress
+    from graphprune.tuning.case import Job
     from graphprune.tuning.search import Search
     from graphprune.tuning.tuned import Tuned
 
@@ -66,6 +67,9 @@ def command(
         read = (Path(str(project.path)),) if project is not None else ()
         job = Job(model, calibration, _path(output), read)
         _require_report(report, settings.force)
+        if settings.dry_run:
+            _foresee(job, settings, show)
+            return
         found = _searched(Search(job, settings), show, progress)
     with after(found.files):
         if report is not None:
@@ -74,6 +78,13 @@ def command(
         show.files(found.files)
     if not found.met or (settings.strict and not found.certain):
         raise click.exceptions.Exit(1)
+
+
+def _foresee(job: Job, settings: Tuning, show: Show) -> None:
+    from graphprune.report.tuned import foreseen
+    from graphprune.tuning.foreseen import foresee
+
+    show.result(foresee(job, settings), foreseen)
 
 
 def _path(output: options.Outputs) -> Path | None:

@@ -211,8 +211,9 @@ class Attempts:
         return shares.pop()
 
     def _timed(self, attempt: Attempt) -> Attempt:
-        """With the latency of its result against the model as given, where that can be measured."""
-        if attempt.foresight is not None and not attempt.foresight.here:
+        """With the latency of its result against the model as given, where that can and is to be measured."""
+        foreseen = self.settings.latency_factor is not None and not self.settings.bench
+        if attempt.foresight is not None and (foreseen or not attempt.foresight.here):
             return attempt
         self.settings.progress(0, 0, "bench")
         with self.clock.phase("bench"):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from graphprune.ir.names import escape
 from graphprune.report import numbers
 from graphprune.report.table import Table
+from graphprune.tuning.foreseen import Foreseen
 from graphprune.tuning.goal import Figures
 from graphprune.tuning.trial import FULL, Loss, Trial
 from graphprune.tuning.tuned import Final, Point, Tuned
@@ -143,6 +144,23 @@ def ending(found: Tuned) -> Table:
     return Table(
         f"Why it ends here, after {found.tried} candidates and {found.seconds:.0f} s", ("", ""), rows
     )
+
+
+def foreseen(found: Foreseen) -> tuple[Table, ...]:
+    """The predicted curve, and what a search would cost."""
+    rows = tuple(
+        (
+            f"{100 * point.macs:.0f} %",
+            f"{100 * point.params:.0f} %",
+            numbers.milliseconds(point.latency_ms),
+            f"{found.given_ms / point.latency_ms:.2f}x",
+        )
+        for point in found.points
+    )
+    many = f"about {found.candidates} candidates in {found.seconds:.0f} s, {found.each:.1f} s each"
+    ways = f"ways: {', '.join(found.ways)}"
+    note = f"cut by weight norms, whatever is lost; nothing was written\n{many}\n{ways}"
+    return (Table("Predicted", (">MACs", ">params", ">latency", ">speed-up"), rows, note),)
 
 
 def brief(found: Tuned) -> str:

@@ -20,6 +20,7 @@ from graphprune.lowering.lower import lowered, opened
 from graphprune.pipeline import fingerprint, measure, verdict
 from graphprune.pipeline.opened import Opened, open_model
 from graphprune.pipeline.samples import Given, read_sets
+from graphprune.runtime.dimensions import data_inputs
 from graphprune.runtime.holding import count, digest
 from graphprune.tuning.finals import Timer
 from graphprune.tuning.goal import Figures
@@ -102,7 +103,7 @@ class Case:
     @cached_property
     def size(self) -> Size:
         """Of the model as it was given."""
-        return measure.size(self.model, self.settings.shape, self.opened.sizes)
+        return measure.size(self.model, {**self.shapes, **self.settings.shape})
 
     def figures(self, seconds: float) -> Figures:
         """What the model costs as it was given, of which the latency was measured."""
@@ -134,6 +135,12 @@ class Case:
     def feed(self) -> dict[str, np.ndarray]:
         """One sample."""
         return next(self.parts.selection.feeds())
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of one sample, for inputs that are no settings."""
+        wanted = {value.name for value in data_inputs(self.model)}
+        return {name: array.shape for name, array in self.feed.items() if name in wanted}
 
     @cached_property
     def judge(self) -> Judge:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from graphprune.pipeline.option import options
 from graphprune.pipeline.settings import Choosing, Gating, Settings, Tuning
 from graphprune.tuning.goal import Figures
 from graphprune.tuning.judge import Judge
-from graphprune.tuning.trial import QUICK, Asked, Loss, Trial
+from graphprune.tuning.trial import QUICK, Asked, Level, Loss, Trial
 from graphprune.tuning.ways import BY_NAME
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from graphprune.pipeline.samples import Judging
 
+LATENCY = ("device_profile", "latency_factor")
+"""Options that a recipe without a latency budget does not need."""
 Seconds = Callable[["ir.Model"], float]
 """Predicts the latency of a model."""
 
@@ -54,6 +56,11 @@ class Place:
         """The model of a candidate, in a folder of its own."""
         return self.folder / "candidates" / f"{number:04}" / self.name
 
+    @property
+    def profile(self) -> Path:
+        """What nodes cost here."""
+        return self.folder / "profile.json"
+
     def recipe(self, number: int) -> Path:
         """What makes a candidate again."""
         return self.folder / "recipes" / f"{number:04}.toml"
@@ -71,35 +78,44 @@ class Maker:
         model: as it was given.
         place: of the files.
         settings: of the search.
+        shapes: of one sample.
+        factor: by which the model takes longer than the profile of the study says.
     """
 
     model: object
     place: Place
     settings: Tuning
+    shapes: Mapping[str, tuple[int, ...]]
+    factor: float
 
-    def job(self, asked: Asked, output: Path | None = None) -> compiling.Job:
+    def job(self, pipeline: str, level: Level, output: Path | None = None) -> compiling.Job:
         """What to compile."""
-        quick = asked.level == QUICK
-        text = BY_NAME[asked.way].pipeline(asked.left)
-        samples = self.place.samples("few" if quick else "repair")
-        return compiling.Job(self.model, registry.read(text), output=output, calibration=samples)
+        samples = self.place.samples("few" if level == QUICK else "repair")
+        return compiling.Job(self.model, registry.read(pipeline), output=output, calibration=samples)
 
     @cached_property
     def compile_settings(self) -> Settings:
         """How candidates are compiled."""
         known = {each.name for kind in (Choosing, Gating) for each in options(kind)} - {"max_drop", "strict"}
         own = {name: getattr(self.settings, name) for name in known}
-        return Settings(**{**own, "allow_short": True, "force": True, "bench": False})
+        own |= {"shape": {**self.shapes, **self.settings.shape}, "device_profile": self.place.profile}
+        own |= {"latency_factor": self.factor, "allow_short": True, "force": True, "bench": False}
+        return Settings(**own)
 
-    def recipe(self, asked: Asked) -> str:
+    def recipe(self, found: Trial) -> str:
         """What makes a candidate again, as a file."""
-        job, here = self.job(asked), self.place.recipe(0).parent
+        job, here = self.job(found.pipeline, found.asked.level), self.place.recipe(0).parent
         assert isinstance(job.calibration, Path)
         beside = os.path.relpath(job.calibration, here)
-        found = job.recipe(replace(self.compile_settings, force=False))
-        return recipe.write(replace(found, options={**found.options, "calibration": beside}))
+        told = job.recipe(replace(self.compile_settings, force=False))
+        named = {"calibration": beside, "device_profile": os.path.relpath(self.place.profile, here)}
+        rest = told.options
+        if "latency=" not in found.pipeline:
+            named = {"calibration": beside}
+            rest = {name: value for name, value in rest.items() if name not in LATENCY}
+        return recipe.write(replace(told, options={**rest, **named}))
 
-    def made(self, number: int, asked: Asked) -> compiling.Result:
+    def made(self, number: int, pipeline: str, level: Level) -> compiling.Result:
         """Compiles a candidate into its place.
 
         Raises:
@@ -107,7 +123,7 @@ class Maker:
         """
         output = self.place.candidate(number)
         output.parent.mkdir(parents=True, exist_ok=True)
-        return compiling.run(self.job(asked, output), self.compile_settings)
+        return compiling.run(self.job(pipeline, level, output), self.compile_settings)
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,9 @@ class Evaluator:
         start = time.monotonic()
         found = Trial(number, asked, BY_NAME[asked.way].pipeline(asked.left))
         try:
-            result = self.maker.made(number, asked)
+            result = self.maker.made(number, found.pipeline, asked.level)
+            # Passes that were told a time say there in how many steps they used it.
+            found = replace(found, pipeline=recipe.parse(result.report.recipe).pipeline or found.pipeline)
             loss = self.loss(result.model)
             size = result.report.after
             figures = Figures(seconds(result.model), size.macs, size.params, size.bytes)

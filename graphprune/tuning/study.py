@@ -71,7 +71,8 @@ class Study:
     @cached_property
     def maker(self) -> Maker:
         """Makes candidates."""
-        return Maker(self.case.job.model, self.place, self.case.settings)
+        case, factor = self.case, self.measured.predictor.factor
+        return Maker(case.job.model, self.place, case.settings, case.shapes, factor)
 
     @cached_property
     def log(self) -> Log:
@@ -121,7 +122,7 @@ class Study:
         Raises:
             GraphpruneError: a file of the study is damaged, or cannot be written.
         """
-        file, known = self.place.folder / "device.json", self.place.folder / "profile.json"
+        file, known = self.place.folder / "device.json", self.place.profile
         threads = self.case.settings.threads
         if self.case.settings.resume and file.is_file() and known.is_file():
             told = Document(json.loads(file.read_text(encoding="utf-8")), quote(str(file)))
@@ -153,13 +154,13 @@ class Study:
 
     def write_recipe(self, found: Trial) -> None:
         """What makes a candidate again."""
-        write_file(self.place.recipe(found.number), self.maker.recipe(found.asked).encode())
+        write_file(self.place.recipe(found.number), self.maker.recipe(found).encode())
 
     def path(self, found: Trial) -> Path:
         """Where the model of a candidate is; made again where a kill came between."""
         path = self.place.candidate(found.number)
         if not path.is_file():
-            self.maker.made(found.number, found.asked)
+            self.maker.made(found.number, found.pipeline, found.asked.level)
         return path
 
     def tidy(self, trials: Iterable[Trial], kept: Iterable[Trial]) -> None:

@@ -20,8 +20,8 @@ class Way:
 
     Attributes:
         name: for tables.
-        text: with {left}, the share of the multiply-adds to be left, or {ratio}, the share of Units that goes
-            where that is about what is left.
+        text: with {left}, the share of the multiply-adds, or of the latency, to be left, or {ratio}, the
+            share of Units that goes where that is about what is left.
         needs: what a model must have for it.
         effort: what it costs to make, in runs over the samples, about.
     """
@@ -38,6 +38,7 @@ class Way:
 
 
 WAYS = (
+    Way("latency", "obspa(latency={left}, io=fixed)", effort=4),
     Way("obspa", "obspa(macs={left}, io=fixed)"),
     Way("units", "obspa(ratio={ratio}, io=fixed)"),
     Way("refit", "prune(macs={left}, criterion=l2, repair=refit, driver=sequential, io=fixed)"),

@@ -13,7 +13,7 @@ from graphprune.tuning.trial import FULL, QUICK, Asked, History, Loss, Trial
 from graphprune.tuning.ways import WAYS
 
 DENSE = Figures(1.0, 1000, 1000, 4000)
-THREE = WAYS[:3]
+THREE = WAYS[1:4]
 Curve = Callable[[str, float], float]
 
 

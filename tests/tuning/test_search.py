@@ -17,7 +17,6 @@ import pytest
 from graphprune.cli.main import main
 from graphprune.errors import ArgumentError, DataError, OutputError
 from graphprune.ir.load import load
-from graphprune.pipeline.compile import Job as CompileJob
 from graphprune.pipeline.settings import Tuning
 from graphprune.tuning import sampler
 from graphprune.tuning.case import Job
@@ -196,9 +195,3 @@ def test_the_command_fails_where_the_target_is_missed(folder: Path) -> None:
         "tune model.onnx --calibration samples.npz -o small.onnx --steps 1 --time 2s --target macs=0.001 -q"
     )
     assert main(words.split()) == 1
-
-
-def test_a_job_of_a_candidate_is_what_its_recipe_says(search: Make) -> None:
-    made = search(1)
-    made.finish()
-    assert isinstance(made.study.maker.job(made.history.trials[1].asked), CompileJob)  # type: ignore[union-attr]
