@@ -238,6 +238,15 @@ class Tuning(Choosing, Gating):
         "Most that any output may lose against the dense model; of a metric, how far it may fall.",
         recipe=False,
     )
+    metric: str | None = option(
+        None,
+        Text("NAME"),
+        "Bound a metric's fall: top1, auc, boxes, exact, perplexity, retrieval or module:function.",
+        recipe=False,
+    )
+    labels: str | os.PathLike[str] | None = option(
+        None, File(), "Labels for the metric, one per sample: an .npy or .npz.", recipe=False
+    )
     target: str = option(
         "latency",
         Text("WHAT"),

@@ -23,9 +23,11 @@ from graphprune.pipeline.samples import Given, read_sets
 from graphprune.runtime.dimensions import data_inputs
 from graphprune.runtime.holding import count, digest
 from graphprune.tuning.finals import Timer
-from graphprune.tuning.goal import Figures
+from graphprune.tuning.goal import Figures, parse
 from graphprune.tuning.judge import DropJudge, Judge
+from graphprune.tuning.metrics import MetricJudge, read_labels
 from graphprune.tuning.parts import Parts, divide
+from graphprune.tuning.scores import SCORES
 from graphprune.tuning.ways import Way, ways
 
 if TYPE_CHECKING:
@@ -97,8 +99,9 @@ class Case:
 
     @cached_property
     def ways(self) -> tuple[Way, ...]:
-        """How candidates may be made."""
-        return ways(self.analysis)
+        """How candidates may be made; times are for those who search for the fastest."""
+        found, least = ways(self.analysis), parse(self.settings.target).least
+        return tuple(way for way in found if least == "latency" or way.name != "latency")
 
     @cached_property
     def size(self) -> Size:
@@ -145,8 +148,13 @@ class Case:
     @cached_property
     def judge(self) -> Judge:
         """Says what is lost."""
-        outputs = verdict.how_judged(self.model, self.opened.sizes, self.settings)
-        return DropJudge(self.model, outputs, self.settings)
+        settings = self.settings
+        if settings.metric is not None:
+            labels = None if settings.labels is None else read_labels(Path(settings.labels))
+            return MetricJudge(settings.metric, self.model, settings, labels)
+        if settings.labels is not None:
+            raise ArgumentError("labels are for a metric", f"name one: --metric {' or '.join(SCORES)}")
+        return DropJudge(self.model, verdict.how_judged(self.model, self.opened.sizes, settings), settings)
 
     @cached_property
     def judged(self) -> Sequence[str]:
@@ -172,4 +180,5 @@ class Case:
             "target": settings.target,
             "max-drop": str(settings.max_drop),
             "batch": str(settings.batch),
+            "metric": settings.metric or "",
         }

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from graphprune.pipeline.samples import Judging
 
+TRAINING, TRAINING_MOST = 0.15, 300.0
+"""Share of the time that one training may take, and the most seconds."""
 LATENCY = ("device_profile", "latency_factor")
 """Options that a recipe without a latency budget does not need."""
 Seconds = Callable[["ir.Model"], float]
@@ -88,6 +90,11 @@ class Maker:
     shapes: Mapping[str, tuple[int, ...]]
     factor: float
 
+    def pipeline(self, asked: Asked) -> str:
+        """Passes of a candidate as text."""
+        seconds = min(TRAINING_MOST, TRAINING * self.settings.time)
+        return BY_NAME[asked.way].pipeline(asked.left, seconds)
+
     def job(self, pipeline: str, level: Level, output: Path | None = None) -> compiling.Job:
         """What to compile."""
         samples = self.place.samples("few" if level == QUICK else "repair")
@@ -143,7 +150,7 @@ class Evaluator:
     def trial(self, number: int, asked: Asked, seconds: Seconds) -> Trial:
         """One candidate; what cannot be made says why."""
         start = time.monotonic()
-        found = Trial(number, asked, BY_NAME[asked.way].pipeline(asked.left))
+        found = Trial(number, asked, self.maker.pipeline(asked))
         try:
             result = self.maker.made(number, found.pipeline, asked.level)
             # Passes that were told a time say there in how many steps they used it.

@@ -47,6 +47,18 @@ def proposed(
     return list(islice(dict.fromkeys(asked), count))
 
 
+def trained(history: History, way: Way, count: int) -> list[Asked]:
+    """Candidates of a way that begins where the others ended, further than the best of them."""
+    line = _Line(history, way.name)
+    if history.of(way.name):
+        left = line.next(FULL) if line.alive else None
+    else:
+        best = history.holding[:1]
+        left = _within(history.share(best[0]) * FURTHER) if best else None
+    asked = [] if left is None else [Asked(way.name, _within(left), FULL)]
+    return [each for each in asked if not history.has(each)][:count]
+
+
 def _candidates(history: History, ways: Sequence[Way], screen: bool, everything: bool) -> Iterator[Asked]:
     level = QUICK if screen else FULL
     first = [Asked(way.name, FIRST, level) for way in ways if not history.of(way.name)]

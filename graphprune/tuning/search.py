@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from graphprune.errors import PromiseError
 from graphprune.ir.load import load
 from graphprune.pipeline.output import copy
 from graphprune.pipeline.report import Size
@@ -19,7 +21,7 @@ from graphprune.tuning.finals import GIVEN
 from graphprune.tuning.study import Study
 from graphprune.tuning.trial import QUICK, Asked, History, Trial
 from graphprune.tuning.tuned import Final, Point, Tuned
-from graphprune.tuning.ways import DENSE, Way
+from graphprune.tuning.ways import DENSE, TRAINED, Way
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 FINALS, FINALS_MOST = 0.2, 60.0
 """Share of the time that is for the last candidates, and the most seconds."""
+TRAINABLE = 300.0
+"""Seconds of a search below which nothing is trained."""
 ROOM = 8
 """With room for fewer candidates the first ways are followed without telling all apart."""
 FOLLOWED = 2
@@ -75,6 +79,7 @@ class Search:
         """
         with one_blas_thread():
             self.study.prepare()
+            _ = self.case.judged
             self.settings.progress(0, 0, "measure this machine")
             trials = self.study.trials()
             dense = self.case.figures(self.study.measured.given)
@@ -96,7 +101,10 @@ class Search:
         """New candidates in their order."""
         assert self.history is not None
         if not self.history.trials:
-            yield self._tried(self.history, Asked(DENSE, 1.0))
+            dense = self._tried(self.history, Asked(DENSE, 1.0))
+            if not dense.made:
+                raise PromiseError(f"the model itself cannot be lowered and judged: {dense.why}")
+            yield dense
         if self.settings.steps is None:
             self.due = self.start + self.settings.time - min(FINALS_MOST, FINALS * self.settings.time)
         try:
@@ -125,9 +133,16 @@ class Search:
         count, screen = self.settings.batch, self._room(history) >= ROOM
         tried = self._ways(history) if screen else self.case.ways[:FOLLOWED]
         asked = propose.proposed(history, tried, count, screen=screen)
+        if not asked and tried and self._may_train(history):
+            asked = propose.trained(history, TRAINED, count)
         if not asked and tried and sampler.is_installed():
             asked = sampler.sampled(history, tried, count, self.settings.seed)
         return asked or propose.proposed(history, tried, count, screen=screen, everything=True)
+
+    def _may_train(self, history: History) -> bool:
+        """Whether there is torch, and time enough for a training to tell anything."""
+        long = self.settings.time >= TRAINABLE and not history.goal.bounds
+        return long and self.goal.least == "latency" and importlib.util.find_spec("torch") is not None
 
     def _room(self, history: History) -> float:
         """How many candidates there is time or steps for in all, about."""
@@ -259,6 +274,9 @@ def _as_measured(figures: goal.Figures, told: Sequence[Final], number: int) -> g
 
 def left_out() -> tuple[str, ...]:
     """What is not tried for want of a package."""
-    if sampler.is_installed():
-        return ()
-    return (f"proposals beyond the brackets need Optuna: {sampler.INSTALL}",)
+    lines = []
+    if not sampler.is_installed():
+        lines.append(f"proposals beyond the brackets need Optuna: {sampler.INSTALL}")
+    if importlib.util.find_spec("torch") is None:
+        lines.append('training what was cut needs torch: pip install "graphprune[torch]"')
+    return tuple(lines)

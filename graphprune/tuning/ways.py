@@ -31,10 +31,11 @@ class Way:
     needs: str = ""
     effort: int = 3
 
-    def pipeline(self, left: float) -> str:
-        """Its passes as text."""
+    def pipeline(self, left: float, seconds: float = 60.0) -> str:
+        """Its passes as text; a training lasts so long."""
         # Widths go in and come out of a layer: of both 1 - r is left, and of its multiply-adds the square.
-        return self.text.format(left=f"{left:.4g}", ratio=f"{1 - math.sqrt(left):.4g}")
+        ratio = 1 - math.sqrt(left)
+        return self.text.format(left=f"{left:.4g}", ratio=f"{ratio:.4g}", seconds=round(seconds))
 
 
 WAYS = (
@@ -53,7 +54,11 @@ WAYS = (
     Way("experts", "experts(params={left})", needs="experts", effort=2),
 )
 """Most promising first."""
-BY_NAME = {each.name: each for each in WAYS} | {DENSE: Way(DENSE, "canonicalize", effort=0)}
+TRAINED = Way(
+    "recover", "obspa(latency={left}, io=fixed), recover(time={seconds}s)", needs="torch", effort=100
+)
+"""What goes on where cuts alone have come to their ends."""
+BY_NAME = {each.name: each for each in (*WAYS, TRAINED)} | {DENSE: Way(DENSE, "canonicalize", effort=0)}
 
 
 def ways(analysis: Analysis) -> tuple[Way, ...]:

@@ -37,8 +37,9 @@ def render(rows: Sequence[Row]) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    names = "model minutes seed dense tuned change speed-up batch drop unseen passes".split()
-    return f"| {' | '.join(names)} |\n{'|---' * len(names)}|\n{''.join(map(_row, rows))}"
+    heading = "model | minutes | seed | dense | tuned | change | speed-up | batch | drop | unseen | passes"
+    rule = "|---" * len(heading.split(" | "))
+    return f"| {heading} |\n{rule}|\n{''.join(map(_row, rows))}"
 
 
 def _row(row: Row) -> str:
