@@ -285,6 +285,16 @@ class Tuning(Choosing, Gating):
         "A device profile to predict latency from; measured on this machine where none is given.",
         recipe=False,
     )
+    engine: Literal["local", "ray"] = option(
+        "local",
+        Word("local|ray", words=("local", "ray")),
+        "Make candidates here, or by the workers of a Ray cluster.",
+        shown="local",
+        recipe=False,
+    )
+    address: str = option(
+        "", Text("HOST:PORT"), "The Ray cluster; one on this machine if not said.", recipe=False
+    )
     dry_run: bool = option(
         False, Flag(), "Only print the predicted curve, and what the search would cost.", recipe=False
     )

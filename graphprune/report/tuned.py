@@ -141,9 +141,9 @@ def ending(found: Tuned) -> Table:
     told += [("would help", each) for each in found.helps]
     told += [("left out", each) for each in found.left_out]
     rows = tuple((name, escape(each)) for name, each in told)
-    return Table(
-        f"Why it ends here, after {found.tried} candidates and {found.seconds:.0f} s", ("", ""), rows
-    )
+    noun = "candidate" if found.tried == 1 else "candidates"
+    title = f"Why it ends here, after {found.tried} {noun} and {found.seconds:.0f} s"
+    return Table(title, ("", ""), rows)
 
 
 def foreseen(found: Foreseen) -> tuple[Table, ...]:

@@ -6,6 +6,7 @@ import importlib.util
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,10 @@ from graphprune.pipeline.report import Size
 from graphprune.runtime.jobs import one_blas_thread
 from graphprune.tuning import finals, goal, propose, sampler, why
 from graphprune.tuning.case import Case, Job
+from graphprune.tuning.engine import Engine, engine
 from graphprune.tuning.evaluate import Evaluator, OutOfTimeError
 from graphprune.tuning.finals import GIVEN
+from graphprune.tuning.sent import Sent, make, sent, unpack
 from graphprune.tuning.study import Study
 from graphprune.tuning.trial import QUICK, Asked, History, Trial
 from graphprune.tuning.tuned import Final, Point, Tuned
@@ -79,13 +82,19 @@ class Search:
         """
         with one_blas_thread():
             self.study.prepare()
+            if self.settings.engine != "local":
+                _ = self._engine
             _ = self.case.judged
             self.settings.progress(0, 0, "measure this machine")
             trials = self.study.trials()
             dense = self.case.figures(self.study.measured.given)
             self.history = History(self.goal, self.settings.max_drop or 0.0, dense, trials)
             yield from trials
-            yield from self._told()
+            try:
+                yield from self._told()
+            finally:
+                if "_engine" in self.__dict__:
+                    self._engine.close()
             self.due = None
             self._tuned = self._finished(self.history)
 
@@ -101,9 +110,10 @@ class Search:
         """New candidates in their order."""
         assert self.history is not None
         if not self.history.trials:
-            dense = self._tried(self.history, Asked(DENSE, 1.0))
+            (dense,) = self._made(self.history, [Asked(DENSE, 1.0)])
             if not dense.made:
                 raise PromiseError(f"the model itself cannot be lowered and judged: {dense.why}")
+            self._keep(self.history, dense)
             yield dense
         if self.settings.steps is None:
             self.due = self.start + self.settings.time - min(FINALS_MOST, FINALS * self.settings.time)
@@ -113,10 +123,13 @@ class Search:
                 if not asked:
                     self.end = "tried"
                     return
-                for each in asked:
+                if self.settings.steps is not None:
+                    asked = asked[: self.settings.steps + 1 - len(self.history.trials)]
+                for found in self._made(self.history, asked):
+                    self._keep(self.history, found)
+                    yield found
                     if not self._more(self.history):
                         return
-                    yield self._tried(self.history, each)
         except OutOfTimeError:
             self.end = "time"
 
@@ -164,12 +177,29 @@ class Search:
         left = self.due - time.monotonic() + sum(took)
         return every[: max(1, int(SCREENING * left / max(sum(took) / len(took), 1e-3)))]
 
-    def _tried(self, history: History, asked: Asked) -> Trial:
-        """Makes a candidate, keeps what is worth keeping, and writes it down."""
-        evaluator = Evaluator(self.study.maker, self.case.judge, self.case.parts.selection)
-        found = evaluator.trial(len(history.trials), asked, self.study.seconds)
-        self._keep(history, found)
-        return found
+    def _made(self, history: History, asked: Sequence[Asked]) -> Iterator[Trial]:
+        """A batch of candidates, here or by workers; latency is predicted here in any case."""
+        numbered = list(enumerate(asked, len(history.trials)))
+        if self.settings.engine == "local":
+            evaluator = Evaluator(self.study.maker, self.case.judge, self.case.parts.selection)
+            yield from (evaluator.trial(*each, self.study.seconds) for each in numbered)
+            return
+        for made in self._engine.map(make, self._sent, numbered):
+            unpack(made, self.study.place)
+            found = made.trial
+            if found.figures is not None:
+                model = load(self.study.place.candidate(found.number), self.settings.limits).model
+                figures = replace(found.figures, latency=self.study.seconds(model))
+                found = replace(found, figures=figures)
+            yield found
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return engine(self.settings.engine, self.settings.address, self.settings.progress)
+
+    @cached_property
+    def _sent(self) -> Sent:
+        return sent(self.study)
 
     def _keep(self, history: History, found: Trial) -> None:
         """Its files first, then the line: what was told is on disk."""
