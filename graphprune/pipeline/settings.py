@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from graphprune.pipeline.option import (
     Bytes,
@@ -25,6 +25,7 @@ from graphprune.pipeline.option import (
     Target,
     Text,
     Whole,
+    Word,
     option,
     options,
 )
