@@ -53,7 +53,6 @@ class Predictor:
 def predictor(
     model: ir.Model,
     feeds: Feeds,
-    known: DeviceProfile | None,
     seconds: float,
     brief: float = SECONDS,
     threads: int = 1,
@@ -64,7 +63,6 @@ def predictor(
     Args:
         model: lowered, as candidates are.
         feeds: of one sample.
-        known: a profile of this machine, if there is one.
         seconds: how long to measure, about.
         brief: how long the whole model is timed, and traced.
         threads: of ONNX Runtime.
@@ -73,7 +71,7 @@ def predictor(
     from graphprune.runtime.profile import profile as traced
 
     found = pieces(model, feeds, threads)
-    profile = known or DeviceProfile(this_machine(threads))
+    profile = DeviceProfile(this_machine(threads))
     spent = traced(model, feeds, threads=threads, seconds=brief / 2, run=run)
     main = [node.seconds for node in spent.nodes if node.within is None]
     times = dict(zip(range(len(found)), main, strict=True)) if len(main) == len(found) else {}

@@ -117,9 +117,10 @@ class Search:
             yield dense
         if self.settings.steps is None:
             self.due = self.start + self.settings.time - min(FINALS_MOST, FINALS * self.settings.time)
+        pending = self._pending(self.history)
         try:
             while self._more(self.history):
-                asked = self._proposed(self.history)
+                asked, pending = pending or self._proposed(self.history), []
                 if not asked:
                     self.end = "tried"
                     return
@@ -132,6 +133,16 @@ class Search:
                         return
         except OutOfTimeError:
             self.end = "time"
+
+    def _pending(self, history: History) -> list[Asked]:
+        """What is left of the batch in which a study by steps was stopped."""
+        done = 1
+        while self.settings.steps is not None and done < len(history.trials):
+            asked = self._proposed(replace(history, trials=history.trials[:done]))
+            if not asked or done + len(asked) > len(history.trials):
+                return asked[len(history.trials) - done :]
+            done += len(asked)
+        return []
 
     def _more(self, history: History) -> bool:
         """Whether one more may be tried."""

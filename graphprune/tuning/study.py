@@ -137,15 +137,14 @@ class Study:
     def _measure(self) -> Measured:
         settings, case = self.case.settings, self.case
         seconds = min(PROFILING_MOST, PROFILING * settings.time)
-        known = (
-            predict.load(Path(settings.profile), settings.threads) if settings.profile is not None else None
-        )
-        if known is not None or seconds < PROFILING_LEAST:
+        if settings.profile is not None:  # then nothing is measured, so that the study is the same anywhere
+            known = predict.load(Path(settings.profile), settings.threads)
+            told = Predictor(known, 1.0, settings.threads)
+            return Measured(told.seconds(case.model, case.feed), told)
+        if seconds < PROFILING_LEAST:
             seconds = 0.0
         brief = min(predict.SECONDS, BRIEF * settings.time)
-        made = predict.predictor(
-            case.lowered, case.feed, known, seconds, brief, settings.threads, settings.run
-        )
+        made = predict.predictor(case.lowered, case.feed, seconds, brief, settings.threads, settings.run)
         return Measured(made.seconds(case.lowered, case.feed) * case.timer.ratio(case.lowered), made)
 
     def seconds(self, model: ir.Model) -> float:

@@ -61,11 +61,12 @@ def cluster() -> Iterator[str]:
 
 @pytest.mark.full
 def test_a_worker_that_is_killed_loses_nothing(search: Make, cluster: str) -> None:
-    alone = [trial.asked for trial in search(6, "alone.onnx", batch=4)]
+    search(1, "zero.onnx").finish()
+    alone = [trial.asked for trial in search(6, "alone.onnx", batch=4, profile="zero.tune/profile.json")]
     victims: list[int] = []
     killer = threading.Thread(target=kill_a_worker, args=(victims,))
     killer.start()
-    made = search(6, "many.onnx", batch=4, engine="ray", address=cluster, profile="alone.tune/profile.json")
+    made = search(6, "many.onnx", batch=4, engine="ray", address=cluster, profile="zero.tune/profile.json")
     trials = list(made)
     killer.join()
     assert victims

@@ -52,8 +52,9 @@ def test_a_recipe_alone_makes_the_same_bytes(search: Make) -> None:
 
 
 def test_steps_and_seed_make_the_same_study(search: Make, folder: Path) -> None:
-    first = [trial.asked for trial in search(6, "one.onnx")]
-    again = [trial.asked for trial in search(6, "two.onnx", profile="one.tune/profile.json")]
+    search(1, "zero.onnx").finish()
+    first = [trial.asked for trial in search(6, "one.onnx", profile="zero.tune/profile.json")]
+    again = [trial.asked for trial in search(6, "two.onnx", profile="zero.tune/profile.json")]
     assert first == again
 
 
@@ -82,11 +83,12 @@ def test_nothing_that_may_shrink_is_said(folder: Path, search: Make) -> None:
     assert found.chosen in (0, -1)
 
 
-def test_an_interrupted_search_goes_on(search: Make) -> None:
-    whole = [trial.asked for trial in search(6, "whole.onnx")]
-    begun = search(6, profile="whole.tune/profile.json")
-    for trial in begun:
-        if trial.number == 2:
+@pytest.mark.parametrize("stop", [1, 2])
+def test_an_interrupted_search_goes_on(search: Make, stop: int) -> None:
+    search(1, "zero.onnx").finish()
+    whole = [trial.asked for trial in search(6, "whole.onnx", profile="zero.tune/profile.json")]
+    for trial in search(6, profile="zero.tune/profile.json"):
+        if trial.number == stop:
             break
     rest = list(search(6, resume=True))
     assert [trial.asked for trial in rest] == whole
