@@ -17,10 +17,7 @@ def lines(item: PassReport) -> tuple[str, ...]:
 def _told(found: RecoveryReport) -> Iterator[str]:
     weights = f"{numbers.short(found.weights)} weights in {found.tensors} tensors"
     how = f"{found.steps} steps of {found.batch}" + ("" if found.together else ", one sample at a time")
-    yield (
-        f"trained {weights} on {found.samples} samples without labels: {how}, rate {found.rate:g}, "
-        f"{found.seconds:.0f} s"
-    )
+    yield (f"trained {weights} on {found.samples} samples: {how}, rate {found.rate:g}, {found.seconds:.0f} s")
     yield f"towards the dense model's {', '.join(map(quote, found.goals))}"
     least = min(found.curve, key=lambda each: each.selection)
     chosen = f"step {least.step}" if least.step else "no step"

@@ -21,6 +21,8 @@ from graphprune.ir.arrays import Array
 from graphprune.ops.torch.call import Tensor
 from graphprune.run import Run
 
+LARGE, SEGMENTS = 50_000_000, 8
+"""Weights from which on a graph is large, and the parts that it then runs in."""
 LOOKED_AT = 128
 """Samples whose answers say how much each goal counts."""
 
@@ -58,7 +60,7 @@ def begin(
         ArgumentError: there are no weights to train.
         UnsupportedError: an operator on the way does not run in torch.
     """
-    net = Differentiable(model, precision=_precision(model))
+    net = Differentiable(model, precision=_precision(model), segments=_segments(model))
     net.trainable(())
     names = trained(model, net)
     if not names:
@@ -104,6 +106,14 @@ def _marks(
         raise ArgumentError(f"labels: {wrong} is no class of output '{goal.output}', which has {classes}")
     one, two = (np.eye(classes, dtype=np.float32)[list(part)] for part in labels)
     return one, two
+
+
+def _segments(model: ir.Model) -> int:
+    """Parts that are computed again on the way back, where all that a graph keeps may not fit into memory."""
+    large = sum(
+        value.const_value.size for value in model.graph.initializers.values() if value.const_value is not None
+    )
+    return SEGMENTS if large > LARGE else 0
 
 
 def _precision(model: ir.Model) -> str:
