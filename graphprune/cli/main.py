@@ -24,6 +24,7 @@ from graphprune.ir.names import quote
 COMMANDS = {
     "compile": "Run a pipeline of passes over a model, prove the result and save it.",
     "tune": "Search for the fastest model at a bound loss, and save it.",
+    "sweep": "Compile models by several recipes and seeds, into one table.",
     "lower": "Rewrite a model into an equal one that ONNX Runtime runs faster.",
     "init": "Write a commented graphprune.toml for a model.",
     "calibrate": "Choose calibration samples from a pool, and compare the choice with random draws.",

@@ -230,7 +230,31 @@ class Choosing(Running):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning(Choosing, Gating):
+class Spreading(Choosing):
+    """How compiles are spread over machines (`tune`, `sweep`)."""
+
+    engine: Literal["local", "ray"] = option(
+        "local",
+        Word("local|ray", words=("local", "ray")),
+        "Compile here, or by the workers of a Ray cluster.",
+        shown="local",
+        recipe=False,
+    )
+    address: str = option(
+        "", Text("HOST:PORT"), "The Ray cluster; one on this machine if not said.", recipe=False
+    )
+    resume: bool = option(False, Flag(), "Go on with what is there.", recipe=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweeping(Spreading):
+    """How models are compiled by many recipes (`sweep`)."""
+
+    bench: bool = option(False, Flag(), "Also measure latency, one result after the other.", recipe=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(Spreading, Gating):
     """How the fastest model at a bound loss is searched for (`tune`)."""
 
     max_drop: float | None = option(
@@ -276,7 +300,6 @@ class Tuning(Choosing, Gating):
     study: str | os.PathLike[str] | None = option(
         None, File("DIR"), "Where the study is kept; NAME.tune beside the output if not said.", recipe=False
     )
-    resume: bool = option(False, Flag(), "Go on with the study that is there.", recipe=False)
     keep_all: bool = option(
         False, Flag(), "Leave the model of every candidate in the study, not only its recipe.", recipe=False
     )
@@ -285,16 +308,6 @@ class Tuning(Choosing, Gating):
         File(),
         "A device profile to predict latency from; measured on this machine where none is given.",
         recipe=False,
-    )
-    engine: Literal["local", "ray"] = option(
-        "local",
-        Word("local|ray", words=("local", "ray")),
-        "Make candidates here, or by the workers of a Ray cluster.",
-        shown="local",
-        recipe=False,
-    )
-    address: str = option(
-        "", Text("HOST:PORT"), "The Ray cluster; one on this machine if not said.", recipe=False
     )
     dry_run: bool = option(
         False, Flag(), "Only print the predicted curve, and what the search would cost.", recipe=False

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from graphprune.ir.names import escape
 from graphprune.report import numbers
 from graphprune.report.table import Table
-from graphprune.tuning.foreseen import Foreseen
-from graphprune.tuning.goal import Figures
-from graphprune.tuning.trial import FULL, Loss, Trial
-from graphprune.tuning.tuned import Final, Point, Tuned
+from graphprune.tuning.trial import FULL
+
+if TYPE_CHECKING:
+    from graphprune.tuning.foreseen import Foreseen
+    from graphprune.tuning.goal import Figures
+    from graphprune.tuning.trial import Loss, Trial
+    from graphprune.tuning.tuned import Final, Point, Tuned
 
 BAR = 24
 """Characters of a bar that is a whole."""

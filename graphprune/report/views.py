@@ -19,6 +19,7 @@ from graphprune.report import (
     described,
     explained,
     inspected,
+    swept,
     tuned,
 )
 from graphprune.report.numbers import milliseconds, share, short
@@ -176,6 +177,7 @@ VIEWS: Mapping[str, View] = {
     "PlanFile": View(_plan_file, _plan_tables),
     "Report": View(_report, compiled.tables),
     "Result": View(_result, _result_tables),
+    "Swept": View(swept.brief, swept.tables),
     "Tuned": View(tuned.brief, tuned.tables),
 }
 """By the name of the class."""

@@ -37,6 +37,8 @@ def loaded(*arguments: str) -> str:
         ("bench",),
         ("passes",),
         ("init",),
+        ("tune",),
+        ("sweep",),
     ],
 )
 def test_help_imports_nothing_heavy(command: tuple[str, ...]) -> None:

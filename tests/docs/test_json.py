@@ -19,13 +19,14 @@ from graphprune.pipeline.inspection import Inspection
 from graphprune.pipeline.kit import Kit
 from graphprune.pipeline.profiling import Profiled
 from graphprune.pipeline.report import Report
+from graphprune.tuning.sweep import Swept
 from graphprune.tuning.tuned import Tuned
 
 from .pages import ROOT
 
 DOCUMENTS = (
     *(Report, Inspection, Explanation, PassLine, PassHelp, Comparison, Check, Bench, Kit, Profiled),
-    Tuned,
+    *(Tuned, Swept),
 )
 WORDS = {object: "any", str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \|", re.MULTILINE)
