@@ -35,9 +35,10 @@ def device_profile(needed: Sequence[Piece], threads: int, settings: Settings) ->
     """
     from graphprune.runtime.device import this_machine
 
-    if settings.device_profile is None:
+    path = profile_path(settings)
+    if path is None:
         return own_profile(needed, threads, settings), True
-    found = given_profile(Path(settings.device_profile), threads)
+    found = given_profile(path, threads)
     return found, found.machine == this_machine(threads)
 
 
@@ -65,9 +66,15 @@ def step_of(settings: Settings) -> int | None:
     """
     from graphprune.runtime.device import DeviceProfile
 
-    if settings.device_profile is None:
-        return None
-    return DeviceProfile.load(Path(settings.device_profile)).step or None
+    path = profile_path(settings)
+    return None if path is None else DeviceProfile.load(path).step or None
+
+
+def profile_path(settings: Settings) -> Path | None:
+    """The file that is given: of its own, or as the target of lowering."""
+    target = os.fsdecode(settings.target)
+    path = settings.device_profile or (target if target.endswith(".json") else None)
+    return None if path is None else Path(path)
 
 
 def own_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> DeviceProfile:

@@ -350,7 +350,7 @@ class Settings(Lowering, Choosing, Gating):
         None,
         File("FILE.json"),
         "What nodes cost on the target, as `profile` wrote it: what latency= and align=auto go by.",
-        usage="without it this machine is measured",
+        usage="without it the file of --target, or else this machine is measured",
         found=False,
     )
     latency_factor: float | None = option(

@@ -141,7 +141,7 @@ def test_it_is_missed_where_the_whole_interval_is_more_than_five_percent_above(
     assert compiled("prune(latency=0.5)").report.budgets[0].met
     clock(0.54)
     with pytest.raises(PromiseError, match=r"latency=0.5 is missed: .* was foreseen"):
-        compiled("prune(latency=0.5)", latency_factor=1.0)
+        compiled("prune(latency=0.5)", latency_factor=1.0, bench=True)
 
 
 def test_out_of_reach_it_says_the_nearest_that_can_be_had(clock: Callable[..., Clock]) -> None:
@@ -187,6 +187,8 @@ def test_a_profile_of_another_machine_decides_and_nothing_is_measured(
     result = compiled("prune(latency=0.5)", device_profile=file)
     assert told.calls == 0 and result.report.budgets[0].met
     assert result.report.budgets[0].left == result.report.budgets[0].foreseen
+    target = graphprune.compile(deep(), "prune(latency=0.5)", target=file)
+    assert told.calls == 0 and target.plans[0].cuts == result.plans[0].cuts
     replace(own, machine=this_machine(2)).save(file)
     with pytest.raises(ArgumentError, match="measured with --threads 2, not 1"):
         compiled("prune(latency=0.5)", device_profile=file)
