@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
@@ -40,13 +40,16 @@ def gradients(
         if not found[name].requires_grad:
             raise DataError(f"the value {name!r} is not made of floating numbers", "name another value")
     at = {**found, **parameters}
-    slopes = torch.autograd.grad(
-        loss({name: found[name] for name in net.outputs}), [at[name] for name in wanted], allow_unused=True
-    )
-    return {
-        name: torch.zeros_like(at[name]) if slope is None else slope
-        for name, slope in zip(wanted, slopes, strict=True)
-    }
+    slopes = _slopes(loss({name: found[name] for name in net.outputs}), [at[name] for name in wanted])
+    return dict(zip(wanted, slopes, strict=True))
+
+
+def _slopes(value: Tensor, at: Sequence[Tensor], *, again: bool = False) -> list[Tensor]:
+    """The gradient of a number; zero in what it does not depend on."""
+    if not value.requires_grad:
+        return [torch.zeros_like(each) for each in at]
+    found = torch.autograd.grad(value, at, allow_unused=True, create_graph=again)
+    return [torch.zeros_like(e) if slope is None else slope for e, slope in zip(at, found, strict=True)]
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -112,13 +115,9 @@ def hessian_vector(
     """
     at = {name: _leaf(_parameter(net, name)) for name in vector}
     value = loss(net.run(feeds, parameters=at))
-    first = torch.autograd.grad(value, list(at.values()), create_graph=True)
-    along = sum((g * vector[name]).sum() for g, name in zip(first, at, strict=True))
-    second = torch.autograd.grad(along, list(at.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(vector[name]) if slope is None else slope
-        for name, slope in zip(at, second, strict=True)
-    }
+    first = _slopes(value, list(at.values()), again=True)
+    along = torch.stack([(g * vector[name]).sum() for g, name in zip(first, at, strict=True)]).sum()
+    return dict(zip(at, _slopes(along, list(at.values())), strict=True))
 
 
 def _parameter(net: Differentiable, name: str) -> Tensor:

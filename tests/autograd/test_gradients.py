@@ -123,3 +123,20 @@ def test_gates_of_groups_have_gradients_that_say_what_closing_them_does() -> Non
         shut = gates.gates({group.id: tuple(np.delete(np.arange(5), unit).tolist())})
         closed = net.run({**feeds, name: torch.from_numpy(shut[name]).double()})["y"].sum()
         assert float(open_sum - closed) == pytest.approx(float(slope[unit]), rel=1e-9)  # linear in every gate
+
+
+def test_what_a_loss_does_not_depend_on_has_no_gradient() -> None:
+    import torch
+
+    from graphprune.autograd.gradients import gradients, hessian_vector
+
+    net, feeds = exact()
+    ones = {name: torch.ones_like(net.parameters[name]) for name in ("w", "w0")}
+    constant = gradients(net, feeds, lambda outputs: torch.ones(()), ["w", "x"])
+    assert not any(slope.any() for slope in constant.values())
+    straight = hessian_vector(net, feeds, lambda outputs: outputs["y"].sum(), {"w": ones["w"]})
+    assert not straight["w"].any()
+    inner = gradients(net, feeds, lambda outputs: outputs["y"].detach().sum(), ["w0"])
+    assert not inner["w0"].any()
+    flat = hessian_vector(net, feeds, lambda outputs: torch.ones(()), ones)
+    assert not any(slope.any() for slope in flat.values())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
+from scipy.special import expit
 
 from graphprune.ir.arrays import Doubles, Singles
 from graphprune.prune.masks.drive import Needed, sequential
@@ -103,7 +104,10 @@ def _over_mean(values: Singles) -> Doubles:
 
 
 def squashed(values: Doubles) -> Scores:
-    """Standardised over the matrix, then in (0, 1): matrices compare, and no score is negative."""
+    """Standardised over the matrix, then in (0, 1): matrices compare, and no score is negative.
+
+    In double precision, since a few outliers leave all others close together.
+    """
     spread = float(values.std())
     standard = (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
-    return np.asarray(1 / (1 + np.exp(-standard)), np.float32)
+    return np.asarray(expit(standard))
