@@ -43,6 +43,7 @@ class Recovering:
         rank: of the updates of large matrices; 0 trains all weights.
         labels: a file with the class of each calibration sample.
         loss: a loss of the user's own, as module:function.
+        flip: whether half of the pictures are mirrored.
     """
 
     text: str
@@ -53,6 +54,7 @@ class Recovering:
     rank: int = 0
     labels: str | None = None
     loss: str | None = None
+    flip: bool = False
 
 
 def recovered(asked: Recovering, subject: Subject, context: Context) -> tuple[Plan, RecoveryReport]:
@@ -104,6 +106,7 @@ def _trained(
         run=context.run,
         judge=None if asked.loss is None else _judge(asked.loss),
         labels=None if asked.labels is None else _labels(asked.labels, reference),
+        mirrored=asked.flip,
     )
     given = Asked(asked.seconds, asked.steps, asked.batch, asked.rate, asked.rank)
     return train(lesson, given, context.run, Checkpoint(reference.scratch, _key(asked, model, reference)))

@@ -29,6 +29,9 @@ class Recover(Pass):
     rate: float | None = argument(None, "largest learning rate (default: found by a short test)")
     rank: int = argument(0, "change large matrices by a product of this rank only; 0: all their weights")
 
+    flip: bool = argument(
+        False, "also mirror pictures left to right, where that makes pictures that may come"
+    )
     labels: str | None = argument(
         None, "file with the class of each calibration sample, which is then learned beside the dense model"
     )
@@ -63,6 +66,7 @@ class Recover(Pass):
             rank=self.rank,
             labels=self.labels,
             loss=self.loss,
+            flip=self.flip,
         )
         plan, report = recovered(asked, subject, context)
         context.recovered(report)

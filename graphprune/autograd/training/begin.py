@@ -40,6 +40,7 @@ def begin(
     run: Run,
     judge: Callable[[Values, Values], Tensor] | None = None,
     labels: tuple[Sequence[int], Sequence[int]] | None = None,
+    mirrored: bool = False,
 ) -> Lesson:
     """What a compressed model is to learn.
 
@@ -55,6 +56,7 @@ def begin(
         run: the seed, and how long a run of the dense model may take.
         judge: a loss of the user's own in place of ours, from the values of both models by name.
         labels: the class of each sample, and of each of the selection.
+        mirrored: whether half of the pictures are mirrored left to right.
 
     Raises:
         ArgumentError: there are no weights to train.
@@ -79,7 +81,7 @@ def begin(
         weights=weights(net, names, rank, run.seed),
         aims=aims(goals, answers),
         teacher=asked,
-        draws=draws(dense, samples, run.seed, marks and marks[0]),
+        draws=draws(dense, samples, run.seed, marks and marks[0], mirrored),
         selection=selection,
         narrow=narrow,
         stack=stack,

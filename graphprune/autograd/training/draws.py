@@ -20,6 +20,8 @@ NOISE = 0.5
 """Most noise, in standard deviations of the input."""
 NOISY = 0.5
 """Chance that a draw gets noise; all are mixed with another where they can be."""
+PICTURE = 4
+"""Axes of pictures: samples, channels, rows, columns."""
 MARKS = 2
 """An input with no more different values is a mask."""
 
@@ -34,6 +36,7 @@ class Draws:
         mixes: whether every input that differs over samples is free, so that two samples have a mean.
         seed: of everything drawn.
         labels: of each sample, as a distribution over classes [samples, classes]; None where there are none.
+        mirrored: whether half of the pictures (four axes) are mirrored left to right.
     """
 
     samples: Sequence[Feed]
@@ -41,6 +44,7 @@ class Draws:
     mixes: bool
     seed: int
     labels: Array | None = None
+    mirrored: bool = False
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -55,10 +59,13 @@ class Draws:
         rng = np.random.default_rng([self.seed, epoch, 2, number])
         feed, another = dict(self.samples[number]), self.samples[other]
         sigma = NOISE * rng.random() if rng.random() < NOISY else 0.0
+        mirror = self.mirrored and rng.random() < 0.5
         for name, spread in self.free.items():
             array = np.asarray(feed[name], np.float32)
             if share < 1:
                 array = share * array + (1 - share) * np.asarray(another[name], np.float32)
+            if mirror and array.ndim == PICTURE:
+                array = array[..., ::-1]
             if sigma:
                 array = array + sigma * spread * rng.standard_normal(array.shape, np.float32)
             feed[name] = np.asarray(array, feed[name].dtype)
@@ -80,7 +87,9 @@ class Draws:
         return (share, other) if self.mixes and self.free and alike else (1.0, number)
 
 
-def draws(model: ir.Model, samples: Sequence[Feed], seed: int, labels: Array | None = None) -> Draws:
+def draws(
+    model: ir.Model, samples: Sequence[Feed], seed: int, labels: Array | None = None, mirrored: bool = False
+) -> Draws:
     """What may be drawn from samples of a model: ids, masks, lengths and states stay as they are."""
     states = {value.name for value in cache_pairs(model.graph)}
     varying = [name for name in samples[0] if _varies([feed[name] for feed in samples])]
@@ -89,7 +98,7 @@ def draws(model: ir.Model, samples: Sequence[Feed], seed: int, labels: Array | N
         for name in varying
         if name not in states and (spread := _spread([feed[name] for feed in samples])) > 0
     }
-    return Draws(samples, free, set(varying) == set(free), seed, labels)
+    return Draws(samples, free, set(varying) == set(free), seed, labels, mirrored)
 
 
 def _varies(arrays: Sequence[Array]) -> bool:

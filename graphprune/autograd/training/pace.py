@@ -38,13 +38,14 @@ def find_pace(lesson: Lesson, asked: Asked, watch: Callable[[], float]) -> Pace:
 
 
 def _rate(lesson: Lesson, batch: int, enough: Callable[[], bool]) -> float:
-    """The rate that a few steps of each recommend."""
+    """The rate that a few steps of each recommend; the usual one where there is no time to try it."""
     lost: dict[float, float] = {}
     for rate in RATES:
-        lost[rate] = _trial(lesson, rate, batch)
-        if enough():
+        found = _trial(lesson, rate, batch, enough)
+        if found is None:
             break
-    return _chosen(lost, lesson)
+        lost[rate] = found
+    return _chosen(lost, lesson) if lost else RATES[0]
 
 
 def _chosen(lost: Mapping[float, float], lesson: Lesson) -> float:
@@ -56,10 +57,13 @@ def _chosen(lost: Mapping[float, float], lesson: Lesson) -> float:
     return max(rate for rate, each in lost.items() if each <= bound)
 
 
-def _trial(lesson: Lesson, rate: float, batch: int) -> float:
-    """The loss on the selection part after a short training."""
+def _trial(lesson: Lesson, rate: float, batch: int, enough: Callable[[], bool]) -> float | None:
+    """The loss on the selection part after a short training; None where there was not the time."""
     optimiser = lesson.optimiser(rate)
     for number in range(TRIAL):
+        if enough():
+            lesson.reset()
+            return None
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (number + 1) / GROW)
         lesson.step(optimiser, batch, number)

@@ -83,6 +83,12 @@ def test_a_rate_that_ruins_the_model_is_not_chosen() -> None:
     assert far.rate == 2e-3
 
 
+def test_without_the_time_for_trials_the_usual_rate_is_taken() -> None:
+    late = iter(range(1000))
+    pace = find_pace(lesson(net(5)), Asked(1, batch=8), lambda: float(next(late)))
+    assert pace.rate == 5e-4 and pace.steps == 1
+
+
 def test_the_rate_grows_then_falls_to_nothing() -> None:
     rates = [scheduled(step, 200) for step in range(200)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == rates[9] == 1.0

@@ -1,0 +1,80 @@
+"""Draws change what may be changed, by their number alone, and leave ids, masks and states as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphprune.autograd.training.draws import Draws, draws
+from graphprune.ir.arrays import Array
+from tests.proof.building import model
+
+pytestmark = pytest.mark.zoo
+TEXT = """(float[n,6] x, int64[n,6] ids, float[n,6] mask, float[n,6] state) => (float[n,6] y) {
+    i = Cast<to = 1>(ids)
+    a = Add(x, i)
+    b = Mul(a, mask)
+    y = Add(b, state)
+}"""
+RANDOM = np.random.default_rng(0)
+
+
+def sample() -> dict[str, Array]:
+    return {
+        "x": RANDOM.standard_normal((1, 6)).astype(np.float32),
+        "ids": RANDOM.integers(0, 9, (1, 6)),
+        "mask": RANDOM.integers(0, 2, (1, 6)).astype(np.float32),
+        "state": np.zeros((1, 6), np.float32),
+    }
+
+
+def drawn(samples: list[dict[str, Array]]) -> Draws:
+    return draws(model(TEXT, 17), samples, 0)
+
+
+def test_only_floats_that_differ_and_are_no_masks_are_changed() -> None:
+    samples = [sample() for _ in range(8)]
+    found = drawn(samples)
+    assert list(found.free) == ["x"] and not found.mixes  # ids of two samples have no mean
+    shown = [found.draw(epoch, number) for epoch in range(4) for number in range(8)]
+    for at, feed in enumerate(shown):
+        assert all((feed[name] == samples[at % 8][name]).all() for name in ("ids", "mask", "state"))
+        assert all(feed[name].dtype == samples[0][name].dtype for name in feed)
+    moved = [np.abs(feed["x"] - samples[at % 8]["x"]).max() for at, feed in enumerate(shown)]
+    assert any(each > 0.01 for each in moved) and any(each == 0 for each in moved)
+
+
+def test_samples_are_mixed_where_all_that_differs_may_be_changed() -> None:
+    pictures = [{"x": np.full((1, 1, 2, 2), float(at), np.float32)} for at in range(64)]
+    found = Draws(pictures, {"x": 0.0}, True, 0)
+    mixed = [float(found.draw(0, at)["x"].mean()) for at in range(64)]
+    assert sum(each != int(each) for each in mixed) > 50
+    assert min(mixed) >= 0 and max(mixed) <= 63
+
+
+def test_a_draw_is_its_numbers_own() -> None:
+    samples = [{"x": RANDOM.standard_normal((1, 6)).astype(np.float32)} for _ in range(8)]
+    one, two = (Draws(samples, {"x": 1.0}, True, 0) for _ in range(2))
+    two.draw(5, 1)
+    assert (one.draw(3, 2)["x"] == two.draw(3, 2)["x"]).all()
+    assert not (one.draw(3, 2)["x"] == one.draw(4, 2)["x"]).all()
+    assert sorted(one.order(0)) == list(range(8)) and one.order(0) != one.order(1)
+
+
+def test_labels_are_mixed_like_their_samples() -> None:
+    pictures = [{"x": np.full((1, 1, 2, 2), float(at), np.float32)} for at in range(4)]
+    found = Draws(pictures, {"x": 0.0}, True, 0, np.eye(4, dtype=np.float32))
+    for number in range(4):
+        share = found.label(0, number)
+        assert share.sum() == pytest.approx(1)
+        assert float(found.draw(0, number)["x"].mean()) == pytest.approx(
+            float(share @ np.arange(4)), rel=1e-5
+        )
+
+
+def test_pictures_are_mirrored_only_if_asked() -> None:
+    picture = np.arange(8, dtype=np.float32).reshape(1, 1, 2, 4)
+    for asked in (False, True):
+        found = Draws([{"x": picture}], {"x": 0.0}, False, 0, mirrored=asked)
+        seen = {found.draw(epoch, 0)["x"][0, 0, 0].tolist() == [3, 2, 1, 0] for epoch in range(20)}
+        assert seen == ({False, True} if asked else {False})
