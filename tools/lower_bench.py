@@ -90,16 +90,23 @@ RUNTIME = (
 """Contractions, as ONNX Runtime names what it fused."""
 
 
-def made(path: Path, folder: Path, peers: str | None) -> dict[str, Path]:
-    """The files that are compared, by name."""
-    files = {"given": path}
-    for target in TARGETS:
-        files[target] = folder / f"{target}.onnx"
-        graphprune.lower(path, files[target], target=target)
+def made(path: Path, folder: Path) -> dict[str, Path]:
+    """The lowered files, by target."""
+    files = {target: folder / f"{target}.onnx" for target in TARGETS}
+    for target, file in files.items():
+        if not file.exists():
+            graphprune.lower(path, file, target=target)
+    return files
+
+
+def simplified(path: Path, folder: Path, peers: str | None) -> dict[str, Path]:
+    """What onnxsim and onnxslim make of a file, where they make something."""
+    files = {}
     for name, call in PEERS.items() if peers else ():
         out = folder / f"{name}.onnx"
-        done = subprocess.run([str(peers), *call, str(path), str(out)], capture_output=True, check=False)
-        if done.returncode == 0 and out.exists():
+        if not out.exists():
+            subprocess.run([str(peers), *call, str(path), str(out)], capture_output=True, check=False)
+        if out.exists():
             files[name] = out
     return files
 
@@ -115,7 +122,7 @@ def one(path: Path, files: Mapping[str, Path]) -> dict[str, object]:
         except GraphpruneError:
             continue  # a peer's file that does not run
         subjects.append(Subject(name, session, feed))
-    found = measure(subjects, min_seconds=1.0, max_seconds=4.0)
+    found = measure(subjects, min_seconds=0.5, max_seconds=3.0)
     ratios = {
         each.name: {
             "speedup": round(1 / each.value, 3),
@@ -135,29 +142,31 @@ def stored() -> list[dict[str, object]]:
 
 
 def run(paths: list[Path], peers: str | None) -> None:
-    """Add what the rows lack."""
-    for path in paths:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                files = made(path, Path(folder), peers)
-                share = outside(path, inputs(path))
-            except GraphpruneError as error:
-                print(f"{name_of(path)}: {error.message}", file=sys.stderr)
-                continue
-            key = {"model": name_of(path), "lowered": digest(files)}
-            done = sum(row.items() >= key.items() for row in stored())
-            for _ in range(PROCESSES - done):
-                call = [sys.executable, "-m", "tools.lower_bench", "one", str(path)]
-                call += [f"{name}={file}" for name, file in files.items()]
-                found = json.loads(subprocess.run(call, capture_output=True, check=True, text=True).stdout)
-                row = {**key, "outside": round(share, 3), **found}
-                with ROWS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(
-                    row["model"],
-                    {name: each["speedup"] for name, each in found["ratios"].items()},
-                    flush=True,
-                )
+    """Add what the rows lack: one process of every model, then the second, so that a stopped run has all."""
+    with tempfile.TemporaryDirectory() as folder:
+        for wanted in range(1, PROCESSES + 1):
+            for path in paths:
+                own = Path(folder, name_of(path))
+                own.mkdir(exist_ok=True)
+                try:
+                    _process(path, own, peers, wanted)
+                except GraphpruneError as error:
+                    print(f"{name_of(path)}: {error.message}", file=sys.stderr)
+
+
+def _process(path: Path, folder: Path, peers: str | None, wanted: int) -> None:
+    """Add one row of a model, if it has less than the wanted ones."""
+    lowered = {"given": path, **made(path, folder)}
+    key = {"model": name_of(path), "lowered": digest(lowered)}
+    if sum(row.items() >= key.items() for row in stored()) >= wanted:
+        return
+    share = outside(path, inputs(path))
+    call = [sys.executable, "-m", "tools.lower_bench", "one", str(path)]
+    call += [f"{name}={file}" for name, file in (lowered | simplified(path, folder, peers)).items()]
+    found = json.loads(subprocess.run(call, capture_output=True, check=True, text=True).stdout)
+    with ROWS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**key, "outside": round(share, 3), **found}) + "\n")
+    print(key["model"], {name: each["speedup"] for name, each in found["ratios"].items()}, flush=True)
 
 
 def name_of(path: Path) -> str:

@@ -20,10 +20,11 @@ PREFIX = "lower_"
 
 @dataclass(frozen=True)
 class Use:
-    """A rule, and the value that it computes otherwise now."""
+    """A rule, the value that it computes otherwise now, and how many nodes fewer that takes."""
 
     rule: str
     value: str
+    fewer: int = 0
 
 
 def apply(
@@ -96,7 +97,8 @@ def _applied(rule: Rule, found: Rewrite, scene: Scene, names: Names) -> Use:
     root = found.nodes[-1]
     old = root.outputs[0]
     name = old.name or ""
-    new = found.build(Writer(scene, root, names))
+    writer = Writer(scene, root, names)
+    new = found.build(writer)
     fresh = new.producer() is not None and (new.name or "").startswith(PREFIX)
     supersede(old, new, ())
     for node in reversed(found.nodes):
@@ -104,4 +106,4 @@ def _applied(rule: Rule, found: Rewrite, scene: Scene, names: Names) -> Use:
     if fresh and new.name != name:
         # What computes the same has the same name: the second proof compares by it.
         old.name, new.name = new.name, name
-    return Use(rule.name, name)
+    return Use(rule.name, name, len(found.nodes) - len(writer.made))

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -30,7 +30,10 @@ FILE = "table.json"
 
 @dataclass(frozen=True)
 class Cell:
-    """What a rule did to its example: times as fast, and nanoseconds less per element of the result."""
+    """What a rule did to its example: times as fast, and nanoseconds less per element of the result.
+
+    What a node costs whatever it does is not among the latter.
+    """
 
     speedup: float
     saved_ns: float
@@ -38,10 +41,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by place, an instruction set and a version of ONNX Runtime as `avx512/1.32`, then by rule."""
+    """Cells by place, an instruction set and a version of ONNX Runtime as `avx512/1.32`, then by rule.
+
+    Attributes:
+        cells: what was measured.
+        node_ns: by place, nanoseconds that a node costs whatever it does.
+        hash: of the text.
+    """
 
     cells: Mapping[str, Mapping[str, Cell]]
     hash: str
+    node_ns: Mapping[str, float] = field(default_factory=dict)
 
     def rules(self, target: str, place: str) -> frozenset[str]:
         """Names of the rules that pay at all places, for the target `portable`, else at this one as well."""
@@ -69,10 +79,16 @@ class Table:
         older = [each for each in known if _version(each) <= _version(f"{kind}/{version}")]
         return (older[-1:] or known[:1] or [""])[0]
 
-    def saved(self, rule: str, elements: int, place: str) -> float | None:
-        """Milliseconds that a use is foreseen to save; None where the rule was not measured."""
-        cell = self.cells.get(self.nearest(place) or max(self.cells, key=_version), {}).get(rule)
-        return None if cell is None else max(0.0, cell.saved_ns) * elements * 1e-6
+    def saved(self, rule: str, elements: int, fewer: int, place: str) -> float:
+        """Milliseconds that a use is foreseen to save: per element of its result, and per node that goes.
+
+        Nothing where the rule was not measured.
+        """
+        nearest = self.nearest(place) or max(self.cells, key=_version)
+        cell = self.cells.get(nearest, {}).get(rule)
+        if cell is None:
+            return 0.0
+        return max(0.0, cell.saved_ns * elements + self.node_ns.get(nearest, 0.0) * fewer) * 1e-6
 
 
 def _version(place: str) -> tuple[int, ...]:
@@ -92,7 +108,8 @@ def parse(text: str) -> Table:
         place: {rule: Cell(float(speedup), float(saved)) for rule, (speedup, saved) in rules.items()}
         for place, rules in content["cells"].items()
     }
-    return Table(cells, hashlib.sha256(text.encode()).hexdigest()[:16])
+    nodes = {place: float(cost) for place, cost in content.get("node_ns", {}).items()}
+    return Table(cells, hashlib.sha256(text.encode()).hexdigest()[:16], nodes)
 
 
 def names() -> tuple[str, ...]:

@@ -184,7 +184,7 @@ class _Lowerer:
         elements = _elements(model, {name: array.shape for name, array in self.feeds[0].items()})
         place, saved = here(), dict[str, float]()
         for use in uses:
-            foreseen = table().saved(use.rule, elements.get(use.value, 0), place) or 0.0
+            foreseen = table().saved(use.rule, elements.get(use.value, 0), use.fewer, place)
             saved[use.rule] = saved.get(use.rule, 0.0) + foreseen
         counts = Counter(use.rule for use in uses)
         return tuple(LoweringUse(name, count, round(saved[name], 6)) for name, count in counts.items())
