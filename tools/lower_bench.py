@@ -224,8 +224,8 @@ def _rules() -> list[str]:
 def _models() -> list[str]:
     names = [*TARGETS, *PEERS]
     lines = [
-        f"| model | as given, ms | outside contractions | {' | '.join(names)} |",
-        "|---|--:|--:" + "|--:" * 4 + "|",
+        f"| model | processes | as given, ms | outside contractions | {' | '.join(names)} |",
+        "|---|--:|--:|--:" + "|--:" * 4 + "|",
     ]
     means: dict[str, list[float]] = {name: [] for name in names}
     for model, found in rows():
@@ -236,14 +236,14 @@ def _models() -> list[str]:
             middle = float(np.median([ratio["speedup"] for ratio in each])) if each else None
             if middle is not None and share >= CHANGED:
                 means[name].append(middle)
-            slower = bool(each) and all(ratio["verdict"] == "slower" for ratio in each)
+            slower = len(each) == PROCESSES and all(ratio["verdict"] == "slower" for ratio in each)
             cells.append(
                 "does not run" if middle is None else f"{middle:.2f}" + (" slower" if slower else "")
             )
         ms = float(np.median([float(row["ms"]) for row in found]))  # type: ignore[arg-type]
-        lines.append(f"| {model} | {ms:.3g} | {100 * share:.0f} % | {' | '.join(cells)} |")
+        lines.append(f"| {model} | {len(found)} | {ms:.3g} | {100 * share:.0f} % | {' | '.join(cells)} |")
     mean = [f"{np.exp(np.mean(np.log(each))):.2f}" if each else "" for each in means.values()]
-    lines.append(f"| geometric mean from {100 * CHANGED:.0f} % on | | | {' | '.join(mean)} |")
+    lines.append(f"| geometric mean from {100 * CHANGED:.0f} % on | | | | {' | '.join(mean)} |")
     return lines
 
 
