@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 FINALS, FINALS_MOST = 0.2, 60.0
 """Share of the time that is for the last candidates, and the most seconds."""
-TRAINABLE = 300.0
+TRAINABLE = 150.0
 """Seconds of a search below which nothing is trained."""
 ROOM = 8
 """With room for fewer candidates the first ways are followed without telling all apart."""

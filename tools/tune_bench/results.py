@@ -17,7 +17,7 @@ class Row:
 
     Metrics are of the task on test data; `change` is small minus dense, paired by item, with its standard
     error. `drop` lies from `drop_low` to `drop_high` as tune reports it, `unseen_drop` is on inputs that tune
-    never saw. Speed-ups are against the file as given: at batch 1, and at the batch at which the file takes a
+    never saw, where the model has more than tune gets. Speed-ups are against the file as given: at batch 1, and at the batch at which the file takes a
     millisecond. `shifted` is what the dense model loses against itself with its input shifted by one, where
     the metric is agreement.
     """
@@ -38,7 +38,7 @@ class Row:
     drop: float = 0.0
     drop_low: float = 0.0
     drop_high: float = 0.0
-    unseen_drop: float = 0.0
+    unseen_drop: float | None = None
     before_ms: float = 0.0
     speedup: float = 1.0
     low: float = 1.0

@@ -60,7 +60,7 @@ def line(row: Row) -> str:
     what = row.error or (
         f"{row.dense:.4f} -> {row.metric:.4f} ({row.change:+.4f} ± {row.change_error:.4f})"
         f"  x{row.speedup:.2f}  drop {row.drop:.4f} [{row.drop_low:.4f}, {row.drop_high:.4f}]"
-        f" unseen {row.unseen_drop:.4f}  {row.pipeline}"
+        f" unseen {row.unseen_drop}  {row.pipeline}"
     )
     return f"{row.workload:18s} {row.minutes:4.1f} min seed {row.seed}  {what}  ({row.seconds:.0f} s)"
 
@@ -141,11 +141,13 @@ def batch_of(dense: Path, milliseconds: float) -> int:
     return int(min(LARGEST_BATCH, 2 ** np.ceil(np.log2(WHOLE_MS / milliseconds))))
 
 
-def _unseen_drop(workload: Workload, dense: Path, small: Path) -> float:
-    """The drop on inputs beyond those that tune got."""
+def _unseen_drop(workload: Workload, dense: Path, small: Path) -> float | None:
+    """The drop on inputs beyond those that tune got; None where there are no more."""
     arrays = {name: array[SAMPLES:] for name, array in workload.calibration(UNSEEN).items()}
+    if not all(map(len, arrays.values())):
+        return None
     found = graphprune.check(dense, small, arrays, max_drop=1.0, fix=workload.fixed)
-    return next((each.value for each in found.figures if each.name == "drop" and each.value is not None), 0.0)
+    return next((each.value for each in found.figures if each.name == "drop"), None)
 
 
 def _noise(workload: Workload, dense: Path, folder: Path) -> float:
