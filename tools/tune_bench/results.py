@@ -17,9 +17,9 @@ class Row:
 
     Metrics are of the task on test data; `change` is small minus dense, paired by item, with its standard
     error. `drop` lies from `drop_low` to `drop_high` as tune reports it, `unseen_drop` is on inputs that tune
-    never saw, where the model has more than tune gets. Speed-ups are against the file as given: at batch 1, and at the batch at which the file takes a
-    millisecond. `shifted` is what the dense model loses against itself with its input shifted by one, where
-    the metric is agreement.
+    never saw, where the model has more than tune gets. Speed-ups are against the file as given: at batch 1,
+    and at the batch at which the file takes a millisecond. `shifted` is what the dense model loses against
+    itself with its input shifted by one, where the metric is agreement.
     """
 
     workload: str
