@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from graphprune.ir.names import escape
-from graphprune.runtime.latency import LEVEL, MARGIN
 
 CPU = "CPUExecutionProvider"
 
@@ -31,6 +30,8 @@ def ran_on(providers: Sequence[str]) -> str:
 
 def margin(verdict: str, low: float, high: float) -> str:
     """Why an interval beside 1 is no difference all the same; empty where it says one, or holds 1."""
+    from graphprune.runtime.latency import LEVEL, MARGIN
+
     beside = low > 1 or high < 1
     return f", and equal models differ by up to {MARGIN:.0%}" if verdict == LEVEL and beside else ""
 
