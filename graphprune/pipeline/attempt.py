@@ -62,8 +62,7 @@ class Attempt:
 
     Attributes:
         steps: the passes.
-        sizes: of the dense model and after each pass; the last is as written.
-        counted: the same before lowering.
+        sizes: of the dense model and after each pass; the bytes of the last are as written.
         lowering: None where the result is not lowered.
         latency: of the result against the model as given, where a budget asks for it.
         foresight: what latency budgets were solved by.
@@ -71,7 +70,6 @@ class Attempt:
 
     steps: tuple[Step, ...]
     sizes: list[Size]
-    counted: list[Size]
     lowering: Outcome | None
     latency: LatencyReport | None = None
     foresight: Foresight | None = None
@@ -163,14 +161,14 @@ class Attempts:
         with self.clock.phase("report"):
             counted = [size, *(measure.size(step.model, self.settings.shape) for step in steps)]
         if self.how is None:
-            return Attempt(steps, counted, counted, None, foresight=foresight)
+            return Attempt(steps, counted, None, foresight=foresight)
         self.settings.progress(0, 0, "lower")
         lowering = Lowering(self.samples, set(given.kept), self.settings, self.clock)
         outcome = lower_result(given.dense, steps, counted, lowering, self.how)
         written = [*counted[:-1], replace(counted[-1], bytes=outcome.size.bytes)]
         if steps:
             steps = (*steps[:-1], replace(steps[-1], model=outcome.model))
-        return Attempt(steps, written, counted, outcome, foresight=foresight)
+        return Attempt(steps, written, outcome, foresight=foresight)
 
     def _foresight(self, passes: Sequence[Pass]) -> Foresight:
         """What to solve by: a profile, and how far what the lowered dense model takes is from it.

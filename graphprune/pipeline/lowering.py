@@ -205,6 +205,6 @@ def _elements(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
 
 
 def _larger(one: Size, two: Size) -> Size:
-    """The larger figure of a model before and after it was lowered, which budgets are judged by."""
+    """The larger figure of a model before and after it was lowered, and its bytes as they are written."""
     macs = None if one.macs is None or two.macs is None else max(one.macs, two.macs)
-    return replace(one, params=max(one.params, two.params), macs=macs)
+    return replace(one, params=max(one.params, two.params), macs=macs, bytes=two.bytes)
