@@ -25,8 +25,12 @@ import graphprune
 from graphprune.errors import GraphpruneError
 from graphprune.lowering.rules import RULES
 from graphprune.lowering.table import table
+from graphprune.pipeline.opened import load_to_run
+from graphprune.pipeline.settings import Timing
+from graphprune.pipeline.timed import times_of
 from graphprune.runtime.inputs import runnable_inputs
 from graphprune.runtime.latency import Subject, measure
+from graphprune.runtime.profile import profile
 from graphprune.runtime.session import open_session
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -53,7 +57,7 @@ SHAPES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 
 def inputs(path: Path) -> dict[str, np.ndarray]:
     """One input of a model, of the batch of one."""
-    model, shapes = ir.load(path), SHAPES.get(path.stem)
+    model, shapes = ir.load(path), SHAPES.get(name_of(path))
     if shapes is None:
         return runnable_inputs(model, batch=1)
     feed = runnable_inputs(model, batch=1)
@@ -64,30 +68,8 @@ def inputs(path: Path) -> dict[str, np.ndarray]:
 
 
 def outside(path: Path, feed: Mapping[str, np.ndarray]) -> float:
-    """Share of time that ONNX Runtime spends outside contractions."""
-    import onnxruntime
-
-    known = {op for row in RUNTIME for op in row}
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.enable_profiling, options.log_severity_level = 1, True, 4
-        options.profile_file_prefix = f"{folder}/profile"
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for _ in range(10):
-            session.run(None, dict(feed))
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    nodes = [each for each in events if each.get("cat") == "Node" and each["name"].endswith("kernel_time")]
-    whole = sum(int(each["dur"]) for each in nodes)
-    return sum(int(each["dur"]) for each in nodes if each["args"]["op_name"] not in known) / max(1, whole)
-
-
-RUNTIME = (
-    ("Conv", "FusedConv", "ConvTranspose", "ConvInteger", "QLinearConv"),
-    ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulInteger", "QLinearMatMul", "MatMulNBits"),
-    ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM", "Einsum"),
-    ("LSTM", "GRU", "RNN", "Attention", "MultiHeadAttention"),
-)
-"""Contractions, as ONNX Runtime names what it fused."""
+    """Share of time that ONNX Runtime spends outside contractions, as `inspect --time` says it."""
+    return times_of(profile(load_to_run(path, Timing()).model, feed, seconds=1)).outside
 
 
 def made(path: Path, folder: Path) -> dict[str, Path]:
