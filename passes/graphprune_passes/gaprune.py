@@ -32,8 +32,11 @@ class Gaprune(Masking):
 
     budget: Literal["global", "uniform"] = argument("global", "the least of all layers, or of every layer")
     alpha: float = argument(0.2, "weight of the alignment of both gradients, row by row")
-    beta: float = argument(1.0, "weight of what all else needs")
+    beta: float = argument(0.3, "weight of what all else needs; 1 in the paper")
     gamma: float = argument(0.5, "weight of magnitude")
+    fisher: Literal["root", "mean", "raw"] = argument(
+        "root", "mean squared gradients as they are, over their mean, or their roots over the mean root"
+    )
     min_keep: float = argument(0.05, "budget=global: share of every layer that stays in any case")
 
     def __post_init__(self) -> None:
@@ -79,6 +82,7 @@ class Gaprune(Masking):
         return {layer.name: keep for layer, keep in zip(layers, masks, strict=True)}
 
     def _scored(self, matrix: Singles, fields: Mapping[str, Singles]) -> Scores:
-        from graphprune.prune.masks.domain import domain_alignment, squashed
+        from graphprune.prune.masks.domain import Terms, domain_alignment, squashed
 
-        return squashed(domain_alignment(matrix, fields, self.alpha, self.beta, self.gamma))
+        terms = Terms(self.alpha, self.beta, self.gamma, self.fisher)
+        return squashed(domain_alignment(matrix, fields, terms))

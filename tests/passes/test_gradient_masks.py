@@ -8,7 +8,7 @@ import pytest
 
 import graphprune
 from graphprune.errors import ArgumentError
-from graphprune.prune.masks.domain import domain_alignment, dual
+from graphprune.prune.masks.domain import Terms, domain_alignment, dual
 from tests.axes.claims import weight
 from tests.proof.building import model
 
@@ -128,26 +128,36 @@ def test_d_pruner_without_general_importance_is_taylor_of_both_orders() -> None:
     np.testing.assert_allclose(told, abs(quadratic * w - (quadratic * w) ** 2 / 2))
 
 
-def importance_of(dense: ir.Model, x: Array, other: Array, alpha: float, beta: float, gamma: float) -> Array:
+FISHER = {
+    "root": lambda f: np.sqrt(f) / np.sqrt(f).mean(),
+    "mean": lambda f: f / f.mean(),
+    "raw": lambda f: f,
+}
+
+
+def importance_of(
+    dense: ir.Model, x: Array, other: Array, fisher: str, alpha: float, beta: float, gamma: float
+) -> Array:
     u = abs(weight(dense, "u").astype(np.float64))
     one, two = slopes(dense, x), slopes(dense, other)
-    f, general = (each / each.mean() for each in ((one**2).mean(0), (two**2).mean(0)))
+    f, general = (FISHER[fisher]((each**2).mean(0)) for each in (one, two))
     a, b = one.mean(0), two.mean(0)  # [inputs, outputs]: rows of W are columns here
     cosine = (a * b).sum(0) / np.linalg.norm(a, axis=0) / np.linalg.norm(b, axis=0)
     return ((f - beta * general) * u + gamma * np.sqrt(u + 1e-8)) * (1 + alpha * cosine)
 
 
+@pytest.mark.parametrize("fisher", FISHER)
 @pytest.mark.parametrize("terms", [(0.2, 1.0, 0.5), (0.9, 0.3, 0.1), (0.0, 0.0, 0.0)])
-def test_gaprune_is_domain_alignment_importance(terms: tuple[float, float, float]) -> None:
+def test_gaprune_is_domain_alignment_importance(fisher: str, terms: tuple[float, float, float]) -> None:
     dense, x, other = net(), inputs(), inputs(7, seed=2)
-    text = "gaprune(ratio=0.5, budget=uniform, alpha={}, beta={}, gamma={})".format(*terms)
-    wanted = of_matrix(importance_of(dense, x, other, *terms), 12)
+    text = "gaprune(ratio=0.5, budget=uniform, fisher={}, alpha={}, beta={}, gamma={})".format(fisher, *terms)
+    wanted = of_matrix(importance_of(dense, x, other, fisher, *terms), 12)
     np.testing.assert_array_equal(kept_beside(dense, text, x, other), wanted)
 
 
 def test_gaprune_of_two_like_sets_is_magnitude() -> None:
     dense, x = net(), inputs()
-    found = kept_beside(dense, "gaprune(ratio=0.5, budget=uniform)", x, x)
+    found = kept_beside(dense, "gaprune(ratio=0.5, budget=uniform, beta=1)", x, x)
     np.testing.assert_array_equal(found, of_matrix(abs(weight(dense, "u")), 12))
 
 
@@ -155,9 +165,10 @@ def test_a_row_that_all_else_moves_the_other_way_scores_lower() -> None:
     draw = np.random.default_rng(0)
     w, g, f = draw.standard_normal((3, 4)), draw.standard_normal((3, 4)), draw.random((3, 4))
     known = {"mean": g, "square": f, "general mean": g.copy(), "general square": f}
-    before = domain_alignment(w, known, 0.2, 0.5, 0.5)
+    terms = Terms(0.2, 0.5, 0.5, "mean")
+    before = domain_alignment(w, known, terms)
     known["general mean"][1] *= -1
-    after = domain_alignment(w, known, 0.2, 0.5, 0.5)
+    after = domain_alignment(w, known, terms)
     assert (after[1] < before[1]).all() and np.array_equal(after[[0, 2]], before[[0, 2]])
 
 

@@ -31,7 +31,7 @@ class Method:
 
 
 def _masks() -> tuple[Method, ...]:
-    passes = {"magnitude": "", "wanda": "", "sparsegpt": "", "sparsegpt+refit": ", repair=refit"}
+    passes = {"magnitude": "", "wanda": "", "gblm": "", "sparsegpt": "", "sparsegpt+refit": ", repair=refit"}
     patterns = {"50 %": "ratio=0.5", "2:4": "pattern=2:4"}
     return tuple(
         Method(
@@ -55,6 +55,12 @@ def _like_flap(name: str, pipeline: str) -> Method:
     return Method(name, pipeline, "language", "units", (0.2,), same_size_as="flap")
 
 
+def _like_obspa(criterion: str) -> Method:
+    """Of obspa's size, without repair: what the criterion alone is worth."""
+    text = f"prune(params={{params}}, criterion={criterion}, repair=none)"
+    return Method(f"{criterion}, size of obspa", text, same_size_as="obspa")
+
+
 INNER = "kinds=[heads, neurons]"
 METHODS = (
     Method("random", "prune(ratio={ratio}, criterion=random, repair=none)"),
@@ -66,7 +72,7 @@ METHODS = (
     Method("obspa, MACs", "obspa(macs={kept:g})", ratios=(0.5, 0.65)),
     Method("obspa+recover", "obspa(macs={kept:g}), recover(time=3m)", ratios=(0.5, 0.65)),
     Method("flap", "flap(ratio={ratio}, kinds=all, driver=oneshot)"),
-    Method("l2, size of obspa", "prune(params={params}, criterion=l2, repair=none)", same_size_as="obspa"),
+    *map(_like_obspa, ("l2", "taylor", "taylor-activation", "fisher", "lrp")),
     *_masks(),
     _language("flap", "flap(ratio={ratio}, driver=oneshot)"),
     _language("flap, centred refit", "flap(ratio={ratio}, repair=refit, driver=oneshot)"),
@@ -74,6 +80,8 @@ METHODS = (
     _like_flap("l2", f"prune(params={{params}}, criterion=l2, repair=none, {INNER})"),
     _like_flap("wanda-sp", "wanda-sp(params={params})"),
     _like_flap("cfsp", "cfsp(params={params})"),
+    _like_flap("llm-pruner", "llm-pruner(params={params})"),
+    _like_flap("lrp", f"prune(params={{params}}, criterion=lrp, repair=none, {INNER})"),
     _language("depth, block influence", "depth(ratio={ratio}, criterion=influence)"),
     _language("depth, divergence", "depth(ratio={ratio}, search=oneshot)"),
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit
@@ -79,28 +81,47 @@ def aligned(one: Singles, two: Singles) -> Doubles:
     return np.asarray(cosines[..., None], np.float64)
 
 
-def domain_alignment(
-    weight: Singles, known: Mapping[str, Singles], alpha: float, beta: float, gamma: float
-) -> Doubles:
-    """((F_d - beta F_g) |w| + gamma sqrt|w|) (1 + alpha s): GAPrune (arXiv 2509.10844), F over its mean.
+Fisher = Literal["root", "mean", "raw"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Of domain alignment importance.
+
+    Attributes:
+        alpha: weight of the alignment of a row's gradients.
+        beta: of the general information.
+        gamma: of magnitude.
+        fisher: mean squared gradients as they are, over their mean, or their roots over the mean root.
+    """
+
+    alpha: float
+    beta: float
+    gamma: float
+    fisher: Fisher
+
+
+def domain_alignment(weight: Singles, known: Mapping[str, Singles], terms: Terms) -> Doubles:
+    """((F_d - beta F_g) |w| + gamma sqrt|w|) (1 + alpha s): GAPrune (arXiv 2509.10844).
 
     Args:
         weight: [..., rows, columns].
         known: in the same shape, mean gradients and mean squares, as "mean" and "square" on the domain, as
             "general mean" and "general square" on all else.
-        alpha: weight of the alignment s of a row's gradients.
-        beta: of the general information.
-        gamma: of magnitude.
+        terms: their weights.
     """
     w = np.abs(weight.astype(np.float64))
-    domain, general = (_over_mean(known[name]) for name in ("square", "general square"))
-    s = aligned(known["mean"], known["general mean"])
-    return np.asarray(((domain - beta * general) * w + gamma * np.sqrt(w + EPSILON)) * (1 + alpha * s))
+    domain, general = (_information(known[name], terms.fisher) for name in ("square", "general square"))
+    felt = (domain - terms.beta * general) * w + terms.gamma * np.sqrt(w + EPSILON)
+    return np.asarray(felt * (1 + terms.alpha * aligned(known["mean"], known["general mean"])))
 
 
-def _over_mean(values: Singles) -> Doubles:
-    mean = float(values.mean(dtype=np.float64))
-    return np.asarray(values.astype(np.float64) / mean if mean > 0 else values, np.float64)
+def _information(squares: Singles, fisher: Fisher) -> Doubles:
+    found = squares.astype(np.float64)
+    if fisher == "root":
+        found = np.sqrt(found)
+    mean = 1.0 if fisher == "raw" else float(found.mean())
+    return np.asarray(found / mean if mean > 0 else found)
 
 
 def squashed(values: Doubles) -> Scores:
