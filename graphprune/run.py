@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 Progress = Callable[[int, int, str], None]
@@ -11,6 +13,21 @@ Progress = Callable[[int, int, str], None]
 
 CPU_ALONE = ("cpu",)
 """The execution provider that every ONNX Runtime has, and that proofs, statistics and repair run on."""
+
+SELDOM = (50_000, 20, 20)
+"""New objects between two collections, and how many pass between two of what they left, and of what these
+left: graphs are many small objects that stay (a quarter of `inspect`)."""
+
+
+@contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Look for circles of objects seldom; what the caller had set comes back."""
+    before = gc.get_threshold()
+    gc.set_threshold(*SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def short(provider: str) -> str:

@@ -20,6 +20,7 @@ from graphprune import __version__
 from graphprune.cli.output import UnshownError, abandon_stdout
 from graphprune.errors import GraphpruneError, PluginError, did_you_mean
 from graphprune.ir.names import quote
+from graphprune.run import SELDOM
 
 COMMANDS = {
     "compile": "Run a pipeline of passes over a model, prove the result and save it.",
@@ -38,9 +39,6 @@ COMMANDS = {
     "passes": "List the installed passes, or describe one.",
 }
 _WIDTH = 100
-YOUNG, MIDDLE = 50_000, 20
-"""New objects between two collections, and how many pass between two of what they left: graphs are many small
-objects that stay (a quarter of `inspect`)."""
 _BUG = (
     "this is a bug in graphprune; `graphprune --debug ...` and `compile --reproducer DIR` help to report it"
 )
@@ -119,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     if arguments is not None:
         return _main(list(arguments))
-    gc.set_threshold(YOUNG, MIDDLE)
+    gc.set_threshold(*SELDOM)
     code = _main(sys.argv[1:])
     gc.freeze()  # the system takes all memory at once; Python would look for circles once more (a tenth)
     session = sys.modules.get("graphprune.runtime.session")

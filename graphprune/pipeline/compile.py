@@ -50,6 +50,7 @@ from graphprune.pipeline.samples import Samples, with_shapes
 from graphprune.pipeline.settings import Files, Settings
 from graphprune.pipeline.sparse import sparse_output
 from graphprune.pipeline.unfused import is_suspect, require_unfused
+from graphprune.run import seldom_collected
 from graphprune.runtime.dimensions import require_fits
 from graphprune.runtime.jobs import one_blas_thread
 from graphprune.runtime.providers import providers
@@ -186,7 +187,7 @@ def run(job: Job, settings: Settings) -> Result:
     if folder is not None:
         reproducer.require_free(folder)
     try:
-        with one_blas_thread():
+        with one_blas_thread(), seldom_collected():
             return _Compile(job, settings).run()
     except Exception as error:
         if folder is not None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from graphprune.runtime.device import DeviceProfile, Machine
     from graphprune.runtime.pieces import Piece
 
+BUILTIN = "builtin"
+"""Stands for the profile that ships whose machine is nearest to this one."""
+
 
 def device_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> tuple[DeviceProfile, bool]:
     """What nodes cost, and whether that is of this machine.
@@ -35,27 +38,36 @@ def device_profile(needed: Sequence[Piece], threads: int, settings: Settings) ->
     """
     from graphprune.runtime.device import this_machine
 
-    path = profile_path(settings)
-    if path is None:
+    given = given_name(settings)
+    if given is None:
         return own_profile(needed, threads, settings), True
-    found = given_profile(path, threads)
-    return found, found.machine == this_machine(threads)
+    found = given_profile(given, threads)
+    return found, given == BUILTIN or found.machine == this_machine(threads)
 
 
-def given_profile(path: Path, threads: int) -> DeviceProfile:
-    """A profile from a file.
+def given_profile(given: str, threads: int) -> DeviceProfile:
+    """The profile that is given: a file, the name of one that ships, or the nearest of these.
 
     Raises:
         DataError: the file is none.
         ArgumentError: it was measured with another number of threads.
     """
-    from graphprune.runtime.device import DeviceProfile
-
-    found = DeviceProfile.load(path)
+    found = _named(given)
     if found.machine.threads != threads:
-        fault = f"{quote(str(path))} was measured with --threads {found.machine.threads}, not {threads}"
+        fault = f"{quote(given)} was measured with --threads {found.machine.threads}, not {threads}"
         raise ArgumentError(fault, f"give --threads {found.machine.threads}, or another profile")
     return found
+
+
+def _named(given: str) -> DeviceProfile:
+    from graphprune.runtime import builtin
+    from graphprune.runtime.device import DeviceProfile, this_machine
+
+    if given == BUILTIN:
+        return builtin.nearest(this_machine())
+    if given in builtin.names() and not Path(given).exists():
+        return builtin.shipped(given)
+    return DeviceProfile.load(Path(given))
 
 
 def step_of(settings: Settings) -> int | None:
@@ -64,17 +76,24 @@ def step_of(settings: Settings) -> int | None:
     Raises:
         DataError: the file is no profile.
     """
-    from graphprune.runtime.device import DeviceProfile
-
-    path = profile_path(settings)
-    return None if path is None else DeviceProfile.load(path).step or None
+    given = given_name(settings)
+    return None if given is None else _named(given).step or None
 
 
-def profile_path(settings: Settings) -> Path | None:
-    """The file that is given: of its own, or as the target of lowering."""
+def given_name(settings: Settings) -> str | None:
+    """What is given: a profile of its own, or a file as the target of lowering."""
     target = os.fsdecode(settings.target)
-    path = settings.device_profile or (target if target.endswith(".json") else None)
-    return None if path is None else Path(path)
+    given = settings.device_profile or (target if target.endswith(".json") else None)
+    return None if given is None else os.fsdecode(given)
+
+
+def remarks(settings: Settings) -> tuple[str, ...]:
+    """What there is to say of the profile that is given."""
+    from graphprune.runtime import builtin
+    from graphprune.runtime.device import this_machine
+
+    said = builtin.remark(this_machine()) if given_name(settings) == BUILTIN else ""
+    return (said,) if said else ()
 
 
 def own_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> DeviceProfile:

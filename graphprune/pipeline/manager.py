@@ -22,7 +22,7 @@ from graphprune.pipeline.amounts import COUNTED
 from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.collecting import Collector
-from graphprune.pipeline.deviceprofiles import step_of
+from graphprune.pipeline.deviceprofiles import remarks, step_of
 from graphprune.pipeline.passes import Context, Pass, Subject, decides
 from graphprune.pipeline.registry import blamed, fault_hint, require_model, settled
 from graphprune.pipeline.report import GroupReport, ProofReport, RecoveryReport, Size, ZerosReport
@@ -122,6 +122,8 @@ class Manager:
             else:
                 self.settings.progress(at, len(passes), f"pass {item}")
                 step = self._step(item, model, sizes, at + 1 == len(passes))
+                if not at:
+                    step = dataclasses.replace(step, warnings=(*remarks(self.settings), *step.warnings))
             steps.append(step)
             self.samples = self.samples.without(summary.lost_inputs(model, step.model), step.narrow)
             model = step.model

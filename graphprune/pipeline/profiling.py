@@ -84,7 +84,7 @@ def profile_machine(
 
     Raises:
         ModelError: a model does not load or run.
-        ArgumentError: the file is of another machine, ONNX Runtime or number of threads; another provider.
+        ArgumentError: the file is of another machine, ONNX Runtime, number of threads or provider.
         DataError: the file is no profile.
         OutputError: it cannot be written.
     """
@@ -93,8 +93,6 @@ def profile_machine(
     from graphprune.runtime.pieces import pieces
     from graphprune.runtime.session import open_session
 
-    if settings.providers != CPU_ALONE:
-        raise ArgumentError("profile measures the CPU provider alone", "leave --providers out")
     before = _known(output, this_machine(settings.threads, settings.providers))
     timed: list[tuple[str, tuple[Piece, ...], float]] = []
     narrow: list[Piece] = []
@@ -102,11 +100,15 @@ def profile_machine(
         settings.progress(0, 0, "load")
         ready = load_to_run(model, settings)
         feeds = feeds_for(ready.model, inputs, settings, ready.constants)[0]
-        found = pieces(ready.model, feeds, settings.threads)
-        narrow += pieces_of_narrowed(ready.model, feeds, settings.threads)
-        subject = Subject("", open_session(ready.model, threads=settings.threads), feeds)
+        how = settings.threads, settings.providers
+        found = pieces(ready.model, feeds, *how)
+        narrow += pieces_of_narrowed(ready.model, feeds, *how)
+        subject = Subject(
+            "", open_session(ready.model, threads=settings.threads, providers=settings.providers), feeds
+        )
         timing = measure([subject], max_seconds=3, run=settings.run).timings[0]
-        seconds = timing.cpu_median if settings.threads == 1 else timing.wall_median
+        own = settings.threads == 1 and settings.providers == CPU_ALONE
+        seconds = timing.cpu_median if own else timing.wall_median
         timed.append((str(model) if isinstance(model, str | Path) else type(model).__name__, found, seconds))
     every = [piece for _, found, _ in timed for piece in found]
     profile, left, start = before, 0, time.monotonic()
@@ -161,7 +163,9 @@ def profile_of_kit(folder: Path, output: Path) -> Profiled:
     return _profiled(made, before, 0, models)
 
 
-def pieces_of_narrowed(model: ir.Model, feeds: Feeds, threads: int = 1) -> list[Piece]:
+def pieces_of_narrowed(
+    model: ir.Model, feeds: Feeds, threads: int = 1, providers: Sequence[str] = CPU_ALONE
+) -> list[Piece]:
     """What runs at some other widths of a normalised model."""
     from graphprune.pipeline.narrowed import narrowed
     from graphprune.runtime.pieces import pieces
@@ -169,7 +173,7 @@ def pieces_of_narrowed(model: ir.Model, feeds: Feeds, threads: int = 1) -> list[
     found: list[Piece] = []
     for small in narrowed(model, NARROWED, SEED):
         with suppress(ModelError):
-            found += pieces(small, feeds, threads)
+            found += pieces(small, feeds, threads, providers)
     return found
 
 

@@ -349,7 +349,8 @@ class Settings(Lowering, Choosing, Gating):
     device_profile: str | os.PathLike[str] | None = option(
         None,
         File("FILE.json"),
-        "What nodes cost on the target, as `profile` wrote it: what latency= and align=auto go by.",
+        "What nodes cost on the target, for latency= and align=auto: a file that `profile` wrote, the name "
+        "of a profile that ships, or builtin for the nearest of these.",
         usage="without it the file of --target, or else this machine is measured",
         found=False,
     )

@@ -15,21 +15,25 @@ from functools import cache, partial
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.run import CPU_ALONE
 from graphprune.runtime.pieces import COUNTING, Given, Piece, Shape
 from graphprune.runtime.session import open_session
 
+Providers = tuple[str, ...]
 COPIES, FEW = 8, 2
 LARGE = 2**20
 """Elements of an input from which there are few copies."""
 SAMPLES, SAMPLE_SECONDS, TRIES = 5, 0.002, 10
-CHANNELS, STAIRS, PAIRS, PART = 64, (4, 8, 16), 4, 0.25
+CHANNELS, STAIRS, PAIRS, PART, LARGE_PART = 64, (4, 8, 16), 4, 0.35, 0.25
 REPEATS = 3
 NAMES = {"float": "float32", "double": "float64"}
 """Types that the trace calls otherwise than numpy."""
 
 
-def seconds_of(piece: Piece, widths: Sequence[int], threads: int = 1) -> float:
-    """Of one run of it at these widths: CPU time with one thread, else wall time.
+def seconds_of(
+    piece: Piece, widths: Sequence[int], threads: int = 1, providers: Providers = CPU_ALONE
+) -> float:
+    """Of one run of it at these widths: CPU time with one thread of the CPU provider, else wall time.
 
     Raises:
         ModelError: it does not run alone.
@@ -37,29 +41,35 @@ def seconds_of(piece: Piece, widths: Sequence[int], threads: int = 1) -> float:
     shapes = piece.at(widths)
     copies = COPIES if max(map(math.prod, shapes), default=0) < LARGE else FEW
     model, feeds = _model(piece, shapes, widths, copies)
-    mood = _mood(threads)
-    spent = mood.quiet(_clock(model, feeds, threads))
-    return max(0.0, (spent - nothing(threads, copies)) / copies)
+    spent = _mood(threads, providers).quiet(_clock(model, feeds, threads, providers))
+    return max(0.0, (spent - nothing(threads, providers, copies)) / copies)
 
 
 @cache
-def nothing(threads: int = 1, copies: int = 0) -> float:
+def nothing(threads: int = 1, providers: Providers = CPU_ALONE, copies: int = 0) -> float:
     """Seconds of a run of a model that computes nothing, and reads as many shapes as there are copies."""
     made = _Builder()
     for copy in range(copies):
         made.read(made.inputs[0], copy)
-    return _mood(threads).quiet(_clock(*made.model({"": 17}), threads))
+    return _mood(threads, providers).quiet(_clock(*made.model({"": 17}), threads, providers))
 
 
 Sample = Callable[[], float]
 """Times something once, in seconds."""
 
 
-def _clock(model: ir.Model, feeds: dict[str, np.ndarray], threads: int, optimise: bool = False) -> Sample:
+def _clock(
+    model: ir.Model,
+    feeds: dict[str, np.ndarray],
+    threads: int,
+    providers: Providers,
+    optimise: bool = False,
+) -> Sample:
     """What times a model, over as many runs as a sample takes."""
-    session = open_session(model, threads=threads, optimise=optimise)
+    session = open_session(model, threads=threads, providers=providers, optimise=optimise)
     session.run(feeds)
-    clock = time.thread_time if threads == 1 else time.perf_counter
+    own = threads == 1 and providers == CPU_ALONE
+    clock = time.thread_time if own else time.perf_counter
     start = clock()
     session.call(feeds)
     times = max(1, min(500, round(SAMPLE_SECONDS / max(clock() - start, 1e-7))))
@@ -90,34 +100,34 @@ class _Mood:
 
 
 @cache
-def _mood(threads: int) -> _Mood:
-    sample = _clock(*fixed_product(), threads)
+def _mood(threads: int, providers: Providers) -> _Mood:
+    sample = _clock(*fixed_product(), threads, providers)
     return _Mood(sample, min(sample() for _ in range(TRIES * SAMPLES)))
 
 
-def reference(threads: int = 1) -> float:
+def reference(threads: int = 1, providers: Providers = CPU_ALONE) -> float:
     """Seconds of the fixed product that all costs of this process are measured by."""
-    return _mood(threads).best
+    return _mood(threads, providers).best
 
 
-def stairs(threads: int = 1) -> int:
+def stairs(threads: int = 1, providers: Providers = CPU_ALONE) -> int:
     """By how many of 64 channels a convolution has to be narrower to be cheaper.
 
     The first power of two, from four on, of which one step brings its part of what two bring: on a staircase
     it brings nothing.
     """
-    seconds = cache(partial(_between, threads))
+    seconds = cache(partial(_between, threads, providers))
     for step in STAIRS:
         first = both = 0.0
         for top in range(CHANNELS, CHANNELS // 4 + 2 * step - 1, -2 * step)[:PAIRS]:
             first += seconds(top) - seconds(top - step)
             both += seconds(top) - seconds(top - 2 * step)
-        if first > PART * both and both > PART * seconds(CHANNELS):
+        if first > PART * both and both > LARGE_PART * seconds(CHANNELS):
             return step
     return CHANNELS // 2
 
 
-def _between(threads: int, channels: int) -> float:
+def _between(threads: int, providers: Providers, channels: int) -> float:
     """Seconds of a model of two convolutions with so many channels between them."""
     made, rng = _Builder(), np.random.default_rng(0)
     value = made.value("x", rng.standard_normal((1, CHANNELS, 14, 14)).astype(np.float32), False)
@@ -129,8 +139,8 @@ def _between(threads: int, channels: int) -> float:
         )
         value = made.nodes[-1].outputs[0]
     made.results.append(value)
-    sample = _clock(*made.model({"": 17}), threads, optimise=True)
-    return float(np.median([_mood(threads).quiet(sample) for _ in range(REPEATS)]))
+    sample = _clock(*made.model({"": 17}), threads, providers, optimise=True)
+    return float(np.median([_mood(threads, providers).quiet(sample) for _ in range(REPEATS)]))
 
 
 def fixed_product() -> tuple[ir.Model, dict[str, np.ndarray]]:

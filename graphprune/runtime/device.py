@@ -30,6 +30,7 @@ STEPS = (0.125, 0.25, 0.5, 0.75, 1.0)
 """Shares of a width at which a cost is measured."""
 FEW = (0.25, 0.5, 1.0)
 """The same where somebody waits for it."""
+FAR = 4
 POINTS = 5
 """At most, of a kind whose widths nobody knows."""
 FEATURES = ("sse4_1", "avx", "avx2", "avx512f", "avx512_vnni", "amx_tile", "asimd", "asimddp", "i8mm", "sve")
@@ -55,6 +56,11 @@ class Cost:
         for axis, width in zip(self.axes, widths, strict=True):
             values = self._along(axis, values, width)
         return float(values)
+
+    def far(self, widths: Sequence[int]) -> bool:
+        """Whether elements, to which a node need not be proportional, are far from all that were measured."""
+        low, high = self.axes[0][0], self.axes[0][-1]
+        return not self.step and not low / FAR <= widths[0] <= high * FAR
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -145,7 +151,7 @@ class DeviceProfile:
     def at(self, kind: str, widths: Sequence[int]) -> float | None:
         """Seconds of one node; None where nothing alike was measured."""
         cost = self.costs.get(kind)
-        return self.general.at(kind, widths) if cost is None else cost.at(widths)
+        return self.general.at(kind, widths) if cost is None or cost.far(widths) else cost.at(widths)
 
     def cost(self, piece: Piece) -> Cost | None:
         """What a node costs at its widths and below; None where nothing alike was measured."""
@@ -190,6 +196,11 @@ class DeviceProfile:
             raise OutputError(f"cannot write {quote(str(path))}: {(error.strerror or '').lower()}") from error
 
     @classmethod
+    def of(cls, told: dict[str, Any]) -> DeviceProfile:
+        """From a document; whatever does not fit raises an error of Python."""
+        return _read(told)
+
+    @classmethod
     def load(cls, path: Path) -> DeviceProfile:
         """Read one.
 
@@ -197,7 +208,7 @@ class DeviceProfile:
             DataError: there is none, or it is no profile of this format.
         """
         try:
-            return _read(json.loads(path.read_text(encoding="utf-8")))
+            return cls.of(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise DataError(f"cannot read {quote(str(path))}: {(error.strerror or '').lower()}") from error
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -291,7 +302,11 @@ def by_kind(found: Sequence[Piece]) -> dict[str, list[Piece]]:
 
 
 def cost_of(
-    alike: Sequence[Piece], threads: int = 1, scale: float = 1.0, steps: Sequence[float] = STEPS
+    alike: Sequence[Piece],
+    threads: int = 1,
+    scale: float = 1.0,
+    steps: Sequence[float] = STEPS,
+    providers: tuple[str, ...] = CPU_ALONE,
 ) -> Cost:
     """Measured over the grid below the largest widths that pieces of one kind have.
 
@@ -300,17 +315,20 @@ def cost_of(
         threads: of ONNX Runtime.
         scale: how slow the machine is to count, as a multiple of how slow it was at the start.
         steps: shares of a width at which it is measured.
+        providers: what runs it.
 
     Raises:
         ModelError: one does not run alone.
     """
     first = alike[0]
+
+    def seconds(piece: Piece, widths: Sequence[int]) -> float:
+        return scale * seconds_of(piece, widths, threads, providers)
+
     if not first.roles:
         sizes = {piece.widths[0]: piece for piece in alike}
         places = sorted(sizes)[:: max(1, len(sizes) // POINTS)]
-        return Cost(
-            (tuple(places),), tuple(scale * seconds_of(sizes[at], (at,), threads) for at in places), 0
-        )
+        return Cost((tuple(places),), tuple(seconds(sizes[at], (at,)) for at in places), 0)
     grouped = any(times > 1 for role in first.roles for _, _, times in role)
     step = block_width() if first.kind.startswith(f'["{BLOCKED}') and not grouped else 1
     every = zip(*(piece.widths for piece in alike), strict=True)
@@ -318,23 +336,28 @@ def cost_of(
     axes = tuple(
         grid(min(widths), max(widths), step, inwards and not at, steps) for at, widths in enumerate(every)
     )
-    return Cost(axes, tuple(scale * seconds_of(first, widths, threads) for widths in product(*axes)), step)
+    return Cost(axes, tuple(seconds(first, widths) for widths in product(*axes)), step)
 
 
 def measured(
     found: Sequence[Piece], known: DeviceProfile, steps: Sequence[float] = STEPS
 ) -> Iterator[tuple[DeviceProfile, int]]:
     """The profile, longer by one kind at a time, and how many are left; what does not run alone stays out."""
-    threads = known.machine.threads
+    threads, providers = known.machine.threads, known.machine.providers
     missing = {kind: alike for kind, alike in by_kind(found).items() if kind not in known.costs}
-    now = reference(threads)
+    now = reference(threads, providers)
     scale = known.reference / now if known.reference else 1.0
     profile = replace(
-        known, overhead=scale * nothing(threads), reference=scale * now, step=known.step or stairs(threads)
+        known,
+        overhead=scale * nothing(threads, providers),
+        reference=scale * now,
+        step=known.step or stairs(threads, providers),
     )
     for number, (kind, alike) in enumerate(missing.items(), 1):
         try:
-            profile = replace(profile, costs={**profile.costs, kind: cost_of(alike, threads, scale, steps)})
+            profile = replace(
+                profile, costs={**profile.costs, kind: cost_of(alike, threads, scale, steps, providers)}
+            )
         except ModelError:
             continue
         yield profile, len(missing) - number
@@ -343,12 +366,12 @@ def measured(
 def noise_of(found: Sequence[Piece], profile: DeviceProfile, most: int = 12) -> float:
     """How far a second measurement is from the first: the median over some kinds, at their largest widths."""
     kinds = [alike[0] for kind, alike in by_kind(found).items() if kind in profile.costs and alike[0].roles]
-    threads = profile.machine.threads
-    scale = profile.reference / reference(threads) if profile.reference else 1.0
+    threads, providers = profile.machine.threads, profile.machine.providers
+    scale = profile.reference / reference(threads, providers) if profile.reference else 1.0
     apart = []
     for piece in kinds[:: max(1, len(kinds) // most)]:
         cost = profile.costs[piece.kind]
         widths = [axis[-1] for axis in cost.axes]
-        before, again = cost.seconds[-1], scale * seconds_of(piece, widths, threads)
+        before, again = cost.seconds[-1], scale * seconds_of(piece, widths, threads, providers)
         apart.append(abs(again - before) / max(again, before, 1e-9))
     return float(np.median(apart)) if apart else 0.0

@@ -27,8 +27,12 @@ from graphprune.runtime.patterns import BLOCKED
 from graphprune.runtime.work import work_of
 
 NEIGHBOURS = 6
+FEWEST = 3
+"""Sizes that an operator was measured at, below which its kind of work tells more."""
 NEAR = 0.05
 """Distance, in natural logarithms of sizes, below which neighbours count alike."""
+MOST_OFF = math.log(4)
+"""How far from the line neighbours may be and count in full."""
 OTHER = 0.7
 """How far another kind of node is away beside that: about twice the size."""
 
@@ -136,12 +140,14 @@ class Line:
 
     Attributes:
         factors: seconds of a node, and per multiply-add, element and weight.
+        least: seconds of the quickest that was measured; no line goes below.
         places: logarithms of the sizes that were measured.
         off: logarithms of how many times the line's cost each took.
         kinds: of which each was.
     """
 
     factors: Doubles
+    least: float
     places: Doubles
     off: Doubles
     kinds: Array
@@ -155,8 +161,9 @@ class Line:
         scale = np.maximum(terms.max(axis=0), 1.0)
         found, _ = nnls(terms / scale / seconds[:, None], np.ones(len(seconds)))
         factors = found / scale
-        off = np.log(seconds) - np.log(np.maximum(terms @ factors, 1e-12))
-        return cls(factors, np.log1p(sizes), off, np.array(kinds))
+        least = float(seconds.min())
+        off = np.log(seconds) - np.log(np.maximum(terms @ factors, least))
+        return cls(factors, least, np.log1p(sizes), np.clip(off, -MOST_OFF, MOST_OFF), np.array(kinds))
 
     def at(self, sizes: Doubles, kind: str) -> float:
         """Seconds of a kind at other sizes."""
@@ -164,7 +171,7 @@ class Line:
         nearest = np.argsort(apart, kind="stable")[:NEIGHBOURS]
         weights = 1 / (NEAR + apart[nearest]) ** 2
         off = float(weights @ self.off[nearest] / weights.sum())
-        return max(float(self.factors[0] + self.factors[1:] @ sizes), 1e-12) * math.exp(off)
+        return max(float(self.factors[0] + self.factors[1:] @ sizes), self.least) * math.exp(off)
 
 
 Point = tuple[tuple[int, ...], float]
@@ -195,6 +202,7 @@ class General:
                 [each[2] for each in rows],
             )
             for family, rows in found.items()
+            if not family[0] or len({tuple(sizes) for sizes, _, _ in rows}) >= FEWEST
         }
 
     def at(self, kind: str, widths: Sequence[int]) -> float | None:

@@ -20,9 +20,10 @@ from graphprune.errors import ModelError
 from graphprune.ir.nodes import operator_of
 from graphprune.ops import has, layer_of
 from graphprune.ops.traits import Trait
+from graphprune.run import CPU_ALONE
 from graphprune.runtime.patterns import BLOCKED
 from graphprune.runtime.profile import Event, events_of
-from graphprune.runtime.session import OPTIMISED, Feeds, open_session
+from graphprune.runtime.session import OPTIMISED, Feeds, Session, open_session
 from graphprune.runtime.work import work_of
 
 Shape = tuple[int, ...]
@@ -77,17 +78,29 @@ class Piece:
         return tuple(map(tuple, shapes))
 
 
-def pieces(model: ir.Model, feeds: Feeds, threads: int = 1) -> tuple[Piece, ...]:
+def pieces(
+    model: ir.Model, feeds: Feeds, threads: int = 1, providers: Sequence[str] = CPU_ALONE
+) -> tuple[Piece, ...]:
     """Of a model as ONNX Runtime runs it on these inputs; what stands in bodies counts with their node.
 
     Raises:
         ModelError: it does not load or run.
     """
     with TemporaryDirectory() as folder:
-        session = open_session(model, threads=threads, trace=Path(folder))
+        session = _traced(model, threads, providers, Path(folder))
         session.run(feeds)
         run = events_of(session.end_trace())[-1]
         return pieces_of(ir.load(Path(folder, OPTIMISED)).graph, run)
+
+
+def _traced(model: ir.Model, threads: int, providers: Sequence[str], folder: Path) -> Session:
+    try:
+        return open_session(model, threads=threads, providers=providers, trace=folder)
+    except ModelError as error:
+        if "compiled nodes" not in error.message:
+            raise
+        fault = f"{', '.join(providers)} compiles models, and does not tell what their nodes take"
+        raise ModelError(fault, "a profile needs a provider that runs node by node") from error
 
 
 def pieces_of(graph: ir.Graph, run: Sequence[Event]) -> tuple[Piece, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline import measure
 from graphprune.pipeline.recipe import parse
 from graphprune.pipeline.report import LatencyReport
-from graphprune.runtime import device
+from graphprune.runtime import builtin, device
 from graphprune.runtime.device import Cost, DeviceProfile, this_machine
 from graphprune.runtime.pieces import Piece
 from tests.axes.claims import sketch
@@ -38,7 +38,7 @@ def deep() -> ir.Model:
     return sketch(DEEP, w1=(64, 96), w2=(96, 128), w3=(128, 4)).model
 
 
-def cost_of(alike: list[Piece], threads: int, scale: float, steps: Sequence[float]) -> Cost:
+def cost_of(alike: list[Piece], *_: object) -> Cost:
     """A nanosecond per product of the widths, in place of a measurement."""
     axes = tuple((1, max(widths)) for widths in zip(*(piece.widths for piece in alike), strict=True))
     grid = np.meshgrid(*(np.array(axis, float) for axis in axes), indexing="ij")
@@ -62,9 +62,9 @@ class Clock:
 def no_measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(device, "cost_of", cost_of)
-    monkeypatch.setattr(device, "nothing", lambda threads: 1e-9)
-    monkeypatch.setattr(device, "reference", lambda threads: 1.0)
-    monkeypatch.setattr(device, "stairs", lambda threads: 16)
+    monkeypatch.setattr(device, "nothing", lambda *_: 1e-9)
+    monkeypatch.setattr(device, "reference", lambda *_: 1.0)
+    monkeypatch.setattr(device, "stairs", lambda *_: 16)
 
 
 @pytest.fixture
@@ -216,6 +216,16 @@ def test_passes_that_remove_sublayers_or_search_are_held_to_it_too(
     budget = result.report.budgets[0]
     assert budget.foreseen is not None and budget.asked - 0.25 < budget.foreseen <= budget.asked
     assert result.plans[0].bypassed or result.plans[0].cuts
+
+
+def test_a_profile_that_ships_serves_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sketch(CONVOLUTIONS, w1=(64, 3, 3, 3), w2=(4, 64, 3, 3)).model
+    monkeypatch.setattr(builtin, "remark", lambda machine: "that of another serves")
+    result = compiled("prune(ratio=0.3), prune(ratio=0.1)", model, device_profile="builtin")
+    assert [step.warnings for step in result.report.passes] == [("that of another serves",), ()]
+    assert [len(units) for units in result.plans[0].cuts.values()] == [48]
+    named = compiled("prune(ratio=0.3)", model, device_profile=builtin.names()[0])
+    assert not named.report.passes[0].warnings
 
 
 @pytest.mark.parametrize(

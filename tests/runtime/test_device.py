@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from graphprune.errors import DataError
+from graphprune.runtime import alone
 from graphprune.runtime.alone import seconds_of, stairs
 from graphprune.runtime.device import Cost, DeviceProfile, Machine, grid, measured, this_machine
-from graphprune.runtime.patterns import block_width
 from graphprune.runtime.pieces import pieces
 
 NET = """(float[1,16,20,20] x) => (float[1,{0},20,20] z) {{
@@ -165,9 +165,17 @@ def test_a_node_that_was_never_measured_has_a_cost_at_all_widths(build):
     assert DeviceProfile(this_machine()).cost(found[0]) is None
 
 
-@pytest.mark.skipif(block_width() == 1, reason="ONNX Runtime stores channels in blocks on x86 alone")
-def test_the_step_of_widths_is_that_of_blocks():
-    assert stairs() == block_width()
+@pytest.mark.parametrize(("block", "step"), [(1, 4), (4, 4), (8, 8), (16, 16), (32, 32)])
+def test_the_step_of_widths_is_that_of_the_staircase(monkeypatch: pytest.MonkeyPatch, block: int, step: int):
+    def seconds(threads: int, providers: tuple[str, ...], channels: int) -> float:
+        return float(-(-channels // block) * block)
+
+    monkeypatch.setattr(alone, "_between", seconds)
+    assert stairs() == step
+
+
+def test_a_step_is_measured():
+    assert stairs() in (4, 8, 16, 32)
 
 
 def test_what_is_known_is_not_measured_again(build, monkeypatch):

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from graphprune.errors import ArgumentError, ModelError, PluginError
-from graphprune.pipeline.settings import Timing
+from graphprune.pipeline.profiling import profile_machine
+from graphprune.pipeline.settings import Profiling, Timing
 from graphprune.runtime import Subject, measure, open_session, providers
+from graphprune.runtime.device import DeviceProfile
 from graphprune.runtime.providers import CPU, OPENVINO
 from graphprune.runtime.silent import ort
 
@@ -214,3 +216,13 @@ def test_openvino_runs_a_model(build):
     assert session.providers == (OPENVINO,)
     expected, found = (each.run(feeds)["y"] for each in (open_session(model), session))
     assert np.abs(expected - found).max() < 0.02 * np.abs(expected).max()  # it may compute in bfloat16
+
+
+def test_nodes_are_measured_on_the_providers_that_are_asked(stub, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphprune.runtime.alone.SAMPLES", 1)
+    file = tmp_path / "device.json"
+    result = profile_machine([model], file, Profiling(providers=["cuda"]))
+    assert result.providers == ("cuda",) and result.kinds == 1
+    assert DeviceProfile.load(file).machine.providers == ("cuda",)
+    with pytest.raises(ArgumentError, match="measured elsewhere"):
+        profile_machine([model], file, Profiling())
