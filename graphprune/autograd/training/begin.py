@@ -13,7 +13,7 @@ from graphprune.autograd.training.draws import draws
 from graphprune.autograd.training.lesson import Lesson
 from graphprune.autograd.training.losses import Values, aims, label_scale
 from graphprune.autograd.training.stacks import Feed, stacked
-from graphprune.autograd.training.teacher import teacher
+from graphprune.autograd.training.teacher import Teacher, teacher
 from graphprune.autograd.training.weights import trained, weights
 from graphprune.axes.goals import Goal
 from graphprune.errors import ArgumentError
@@ -23,8 +23,8 @@ from graphprune.run import Run
 
 LARGE, SEGMENTS = 50_000_000, 8
 """Weights from which on a graph is large, and the parts that it then runs in."""
-LOOKED_AT = 128
-"""Samples whose answers say how much each goal counts."""
+LOOKED_AT, BYTES = 128, 1 << 26
+"""Samples whose answers say how much each goal counts, at most, and what these may take in memory."""
 
 
 def begin(
@@ -69,10 +69,7 @@ def begin(
         raise ArgumentError("recover: the model has no floating weights to train", "leave recover out")
     values = [goal.value for goal in goals]
     asked = teacher(dense, values, run)
-    answers = [
-        {name: torch.from_numpy(array) for name, array in asked.answer(("look", at), feed).items()}
-        for at, feed in enumerate(samples[:LOOKED_AT])
-    ]
+    answers = _looked_at(asked, samples)
     few = [narrow(feed) for feed in samples]
     stack = stacked(lambda feeds: net.run(feeds, values), few, axes)
     marks = None if labels is None else _marks(goals, answers[0], labels)
@@ -89,6 +86,19 @@ def begin(
         labels=marks and marks[1],
         label_scale=label_scale(torch.from_numpy(marks[0])) if marks else 1.0,
     )
+
+
+def _looked_at(asked: Teacher, samples: Sequence[Feed]) -> list[dict[str, Tensor]]:
+    """What the dense model says to the first samples: two at least, and as many as are not too large."""
+    found: list[dict[str, Tensor]] = []
+    size = 0
+    for at, feed in enumerate(samples[:LOOKED_AT]):
+        answer = asked.answer(("look", at), feed)
+        found.append({name: torch.from_numpy(array) for name, array in answer.items()})
+        size += sum(array.nbytes for array in answer.values())
+        if size > BYTES and len(found) > 1:
+            break
+    return found
 
 
 def _marks(

@@ -103,3 +103,19 @@ def test_a_training_ends_when_looks_are_in_vain() -> None:
     assert not in_vain(curve(1, 2, 2, 2, 2, 2))
     assert in_vain(curve(1, 2, 2, 2, 2, 2, 2))
     assert not in_vain(curve(3, 2, 2, 2, 2, 2, 1))
+
+
+def test_large_answers_are_looked_at_only_as_far_as_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphprune.autograd.training import begin as module
+
+    seen: list[int] = []
+    true = module.aims
+    monkeypatch.setattr(
+        module, "aims", lambda goals, answers: (seen.append(len(answers)), true(goals, answers))[1]
+    )
+    lesson(net(1))
+    monkeypatch.setattr(module, "BYTES", 3 * 4 * 5)  # five answers of three numbers
+    lesson(net(1))
+    monkeypatch.setattr(module, "BYTES", 1)
+    lesson(net(1))
+    assert seen == [64, 6, 2]
