@@ -103,6 +103,14 @@ def item_of(item: Pass) -> Pass | None:
     return item.item if isinstance(item, Replay) else item
 
 
+def on_time(asked: float, taken: Taken) -> bool:
+    """Whether a latency budget is met: not where all of the interval is beyond it."""
+    measured = taken.measured
+    whole = 1e6 * measured.before_ms if measured else taken.whole or 1
+    least = 1 / measured.speedup_high if measured else taken.foreseen or 1.0
+    return least <= (asked if asked <= 1 else asked / whole) * (1 + MARGIN)
+
+
 def _of_latency(asked: float, step: Step, taken: Taken) -> Verdict:
     """As measured, or as foreseen for another machine; missed where all of the interval is beyond."""
     measured = taken.measured
@@ -110,7 +118,7 @@ def _of_latency(asked: float, step: Step, taken: Taken) -> Verdict:
     share = asked if asked <= 1 else asked / whole
     part = 1 / measured.speedup if measured else taken.foreseen or 1.0
     least = 1 / measured.speedup_high if measured else part
-    met = least <= share * (1 + MARGIN)
+    met = on_time(asked, taken)
     report = BudgetReport(str(step.item), "latency", share, part, met, foreseen=taken.foreseen)
     name = shown("latency", asked)
     if met:

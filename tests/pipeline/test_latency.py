@@ -114,6 +114,15 @@ def test_a_latency_that_is_off_is_solved_again_once_and_the_factor_repeats_it(
     assert again.plans[0].cuts == result.plans[0].cuts
 
 
+def test_a_second_solution_that_is_too_late_gives_way_to_a_first_that_is_not(
+    clock: Callable[..., Clock],
+) -> None:
+    told = clock(0.3, 0.9)
+    result = compiled("prune(latency=0.5)")
+    assert told.calls == 2 and result.report.budgets[0].met and result.report.budgets[0].left < 0.4
+    assert result.plan_file.latency is not None and result.plan_file.latency.factor == 1.0
+
+
 def test_passes_before_the_first_latency_budget_run_once(clock: Callable[..., Clock]) -> None:
     clock(0.62, 0.5)
     result = compiled("canonicalize, prune(ratio=0.1), prune(latency=0.5)")
