@@ -27,6 +27,8 @@ DRIVEN = 2
 """Ways that are driven at a time."""
 SMALL = 1e-4
 """A loss that is smaller counts as this."""
+HARMLESS = 4.0
+"""A loss that is so many times below the bound draws the next candidate no further than one of none."""
 FAILED = 1.0
 """How far beyond the bound counts what nothing came of."""
 
@@ -113,7 +115,7 @@ class _Line:
         if self.history.goal.bounds:
             return -math.log(max(self.history.share(trial), SMALL))
         bound = max(self.history.bound, SMALL)
-        return math.log(min(max(trial.loss.cautious, SMALL), 1.0) / bound)
+        return math.log(min(max(trial.loss.cautious, bound / HARMLESS), 1.0) / bound)
 
     def next(self, level: Level) -> float | None:
         """The share to leave next; None at the end."""
