@@ -19,7 +19,7 @@ FIRST = 0.6
 LEAST, MOST = 0.03, 0.97
 FURTHER, BACK = 0.6, 0.5
 """How much further the next cut goes where none failed yet, and which part of it stays where all did."""
-CLOSE = 1.1
+CLOSE = 1.06
 """A bracket that is no wider tells nothing new."""
 EDGE = 0.2
 """How near to the ends of a bracket the next candidate may be, as a share of it."""

@@ -121,8 +121,8 @@ def _loss(told: Document) -> Loss:
     return Loss(value, low, high, error, told.one("where", str))
 
 
-SAME = 0.005
-"""Shares of multiply-adds that differ by less ask for the same."""
+SAME = 0.01
+"""Shares of multiply-adds that differ by a smaller part of themselves ask for the same."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class History:
     def has(self, asked: Asked) -> bool:
         """Whether a candidate was tried, or one so close to it that its cuts are the same."""
         near = (each.asked.left for each in self.of(asked.way, asked.level))
-        return any(abs(left - asked.left) < SAME for left in near)
+        return any(abs(left - asked.left) < SAME * asked.left for left in near)
 
     def share(self, found: Trial) -> float:
         """What a candidate leaves of the cost."""

@@ -57,7 +57,7 @@ def test_the_bracket_closes_at_the_bound(target: float) -> None:
     assert target <= best.asked.left <= propose.CLOSE * target
 
 
-@pytest.mark.parametrize("step", [0.5, 0.25])
+@pytest.mark.parametrize("step", [0.5, 0.25, 0.12, 0.07])
 def test_a_step_is_found_in_few_candidates(step: float) -> None:
     def curve(way: str, left: float) -> float:
         return 0.0 if left > step else 0.02
