@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphprune.errors import ArgumentError, DataError
+from graphprune.errors import ArgumentError, DataError, ModelError
 from graphprune.runtime import Ratio, Session, Subject, measure, open_session
-from graphprune.runtime.latency import _is_narrow, interval
+from graphprune.runtime.latency import TURNS, _is_narrow, in_turns, interval
 from graphprune.runtime.providers import CPU
 
 pytestmark = pytest.mark.timed
@@ -153,3 +153,57 @@ def test_thread_counts_must_agree(build):
         measure(subjects)
     with pytest.raises(ArgumentError):
         measure([])
+
+
+class Taking:
+    """A session that notes what it is fed."""
+
+    threads, providers = 1, (CPU,)
+
+    def __init__(self, refuses=False):
+        self.called, self.refuses = [], refuses
+
+    def run(self, feeds, timeout_s):
+        if self.refuses and feeds is not GIVEN:
+            raise ModelError("no")
+
+    def call(self, feeds):
+        self.called.append(feeds)
+
+
+GIVEN = {
+    "x": np.random.default_rng(0).normal(size=(2, 50)).astype(np.float32),
+    "ids": np.arange(100),
+    "scale": np.ones(3, np.float32),
+}
+
+
+def test_runs_take_large_float_arrays_rolled_and_all_models_the_same():
+    one, other = Taking(), Taking()
+    measure(
+        [Subject("a", one, GIVEN), Subject("b", other, GIVEN)], rounds=16, min_seconds=0, sample_seconds=0
+    )
+    seen = {feeds["x"].tobytes() for feeds in one.called}
+    assert len(seen) == TURNS and seen == {feeds["x"].tobytes() for feeds in other.called}
+    for feeds in one.called:
+        assert sorted(feeds["x"].ravel()) == sorted(GIVEN["x"].ravel())
+        assert feeds["ids"] is GIVEN["ids"] and feeds["scale"] is GIVEN["scale"]
+
+
+def test_what_a_model_refuses_rolled_it_gets_as_it_is():
+    strict, other = Taking(refuses=True), Taking()
+    subjects = [Subject("a", strict, GIVEN), Subject("b", other, GIVEN)]
+    measure(subjects, rounds=8, min_seconds=0, sample_seconds=0)
+    assert all(feeds is GIVEN for feeds in strict.called + other.called)
+
+
+def test_what_takes_long_is_not_run_again_and_again(monkeypatch):
+    monkeypatch.setattr("graphprune.runtime.latency.TURNING_SECONDS", 0)
+    assert len(in_turns(Subject("a", Taking(), GIVEN))) == 2
+
+
+def test_turns_take_no_more_memory_than_they_may(monkeypatch):
+    monkeypatch.setattr("graphprune.runtime.latency.TURNED_BYTES", 3 * GIVEN["x"].nbytes)
+    assert len(in_turns(Subject("a", Taking(), GIVEN))) == 3
+    monkeypatch.setattr("graphprune.runtime.latency.TURNED_BYTES", 1)
+    assert len(in_turns(Subject("a", Taking(), GIVEN))) == 1
