@@ -25,6 +25,7 @@ from graphprune.pipeline import budgets, fingerprint, measure, origin, recipe, r
 from graphprune.pipeline.agreement import OpenedOnce
 from graphprune.pipeline.attempt import Attempt, Attempts, Given
 from graphprune.pipeline.clock import Clock, Timings
+from graphprune.pipeline.extras import require_torch
 from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.learning import Learning
 from graphprune.pipeline.lowering import rules_of
@@ -223,6 +224,8 @@ class _Compile:
         verdict.require_data(self.settings, given)
         providers(self.settings.providers)
         require_order(self.job.passes)
+        for item in self.job.passes:
+            require_torch(item.needs_torch)
         with self.clock.phase("load"):
             source = self._load()
         if self._copies:

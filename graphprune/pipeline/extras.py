@@ -8,10 +8,10 @@ from graphprune.errors import ArgumentError
 
 
 def require_torch(what: str) -> None:
-    """Say that something needs torch.
+    """Say that something needs torch, if anything: an empty name is of nothing.
 
     Raises:
         ArgumentError: it is not installed.
     """
-    if find_spec("torch") is None:
+    if what and find_spec("torch") is None:
         raise ArgumentError(f"{what} needs torch, which is not installed", 'pip install "graphprune[torch]"')

@@ -97,6 +97,11 @@ class Method(Pass):
                 "add allow-inexact=true, or use layernorm=expand",
             )
 
+    @property
+    def needs_torch(self) -> str:
+        """A criterion that reads gradients."""
+        return f"criterion={self.criterion}" if self.scoring(0).criterion.gradients else ""
+
     def options(self) -> Options:
         """What the analysis may assume under these arguments."""
         return Options(self.layernorm, self.allow_inexact, self.share, self.io, self.shuffle, self.dequantize)

@@ -209,6 +209,11 @@ class Pass:
             setattr(cls, name, field(default=value, metadata=inherited.metadata))
             cls.__annotations__ = {**inspect.get_annotations(cls), name: hints[name]}
 
+    @property
+    def needs_torch(self) -> str:
+        """What of this pass needs torch, as an error says it where torch is missing; empty for nothing."""
+        return ""
+
     def options(self) -> Options:
         """How the model is to be analysed for this pass."""
         from graphprune.axes import Options

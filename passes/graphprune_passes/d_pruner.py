@@ -41,6 +41,11 @@ class DPruner(Masking):
         if not 0 <= self.general_ratio < 1:
             raise ArgumentError(f"general-ratio must be in [0, 1), got {self.general_ratio}")
 
+    @property
+    def needs_torch(self) -> str:
+        """The gradients."""
+        return self.name
+
     def scores(self, matrix: Singles, known: Moments) -> Scores:
         """What the loss of the domain changes by, with a penalty for what all else needs."""
         from graphprune.prune.masks.domain import dual

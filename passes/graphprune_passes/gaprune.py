@@ -48,6 +48,11 @@ class Gaprune(Masking):
         if not 0 <= self.min_keep <= 1:
             raise ArgumentError(f"min-keep must be in [0, 1], got {self.min_keep}")
 
+    @property
+    def needs_torch(self) -> str:
+        """The gradients."""
+        return self.name
+
     def scores(self, matrix: Singles, known: Moments) -> Scores:
         """Domain alignment importance, made comparable over layers."""
         return self._scored(matrix, known.fields).reshape(-1, matrix.shape[-1])

@@ -41,6 +41,11 @@ class Gblm(Calibrated):
         if not 0 <= self.alpha < float("inf"):
             raise ArgumentError(f"alpha must be a number from 0 up, got {self.alpha}")
 
+    @property
+    def needs_torch(self) -> str:
+        """The gradients."""
+        return self.name
+
     def score(self, weight: Singles, squares: Doubles) -> Scores:
         """Wanda's, for budget=owl."""
         return wanda(weight, squares)

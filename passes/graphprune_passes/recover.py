@@ -50,12 +50,15 @@ class Recover(Pass):
         if self.rank < 0:
             raise ArgumentError(f"rank must be at least 0, got {self.rank}")
 
+    @property
+    def needs_torch(self) -> str:
+        """The training."""
+        return self.name
+
     def decide(self, subject: Subject, context: Context) -> Plan:
         """Train, and keep what is no worse on samples that the training did not see."""
-        from graphprune.pipeline.extras import require_torch
         from graphprune.pipeline.recovering import Recovering, recovered
 
-        require_torch("recover")
         context.require_calibration("recover")
         asked = Recovering(
             text=str(self),

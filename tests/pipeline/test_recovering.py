@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -100,15 +99,6 @@ def test_too_few_samples_are_refused_with_what_to_do(count: int) -> None:
     ) as caught:
         compiled([Half(), Learner()], count)
     assert "no labels are needed" in caught.value.hint
-
-
-def test_without_torch_recover_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    hidden = lambda name, *rest: None if name == "torch" else found(name, *rest)  # noqa: E731
-    monkeypatch.setattr("graphprune.pipeline.extras.find_spec", hidden)
-    with pytest.raises(ArgumentError, match="recover needs torch, which is not installed") as caught:
-        compiled([Half(), *registry.read("recover")], 64)
-    assert caught.value.hint == 'pip install "graphprune[torch]"'
 
 
 BAD = {
