@@ -16,6 +16,7 @@ from graphprune.pipeline import compile as compiling
 from graphprune.pipeline import recipe, registry
 from graphprune.pipeline.option import options
 from graphprune.pipeline.settings import Choosing, Gating, Settings, Tuning
+from graphprune.tuning.deadline import OutOfTimeError
 from graphprune.tuning.goal import Figures
 from graphprune.tuning.judge import Judge
 from graphprune.tuning.trial import QUICK, Asked, Level, Loss, Trial
@@ -32,10 +33,6 @@ LATENCY = ("device_profile", "latency_factor")
 """Options that a recipe without a latency budget does not need."""
 Seconds = Callable[["ir.Model"], float]
 """Predicts the latency of a model."""
-
-
-class OutOfTimeError(BaseException):
-    """The answer is due: unwinds the stack, so that nothing that was under way takes it for a failure."""
 
 
 @dataclass(frozen=True)

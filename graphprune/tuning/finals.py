@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphprune.errors import GraphpruneError, ModelError
-from graphprune.ir.load import load
 from graphprune.pipeline import measure
 from graphprune.pipeline.measure import Timed
-from graphprune.tuning.trial import Loss, Trial
+from graphprune.tuning.deadline import OutOfTimeError, left_at
+from graphprune.tuning.trial import Loss
 from graphprune.tuning.tuned import Final
 
 if TYPE_CHECKING:
@@ -26,12 +28,17 @@ if TYPE_CHECKING:
     from graphprune.tuning.judge import Judge
     from graphprune.tuning.parts import Parts
 
+    Models = Callable[[int], ir.Model]
+
 MOST = 3
 """Candidates that are timed, beside the lowered model."""
 BRIEF = 2.0
 """Seconds that a first measurement takes at most, about."""
+LEAST = 0.5
+"""Seconds that one is timed at least."""
 GIVEN = -1
 """The number of the file as it was given."""
+UNWANTED, SLOWER = "another is wanted more", "slower than the file as given"
 
 
 @dataclass(frozen=True)
@@ -70,10 +77,11 @@ class Timer:
             return 1.0
         return found.ratios[0].value
 
-    def final(self, number: int, model: ir.Model) -> Final:
-        """One model."""
+    def final(self, number: int, model: ir.Model, most: float = math.inf) -> Final:
+        """One model, in no more seconds, about, than that."""
         timed = Timed(self.given, self.fixed, self.normal, None, model)
-        found = measure.latency(timed, self.feed, self.settings, self.seconds)
+        seconds = min(self.seconds, max(LEAST, most))
+        found = measure.latency(timed, self.feed, self.settings, seconds)
         return Final(
             number,
             found.before_ms,
@@ -86,48 +94,52 @@ class Timer:
 
 
 def timed(
-    trials: Sequence[Trial],
-    path_of: Callable[[Trial], Path],
-    timer: Timer,
-    fastest: bool,
-    due: float | None = None,
+    numbers: Sequence[int], models: Models, timer: Timer, fastest: bool, due: float | None = None
 ) -> tuple[Final, ...]:
     """Each alone, the fastest first where that is what is wanted.
 
     Args:
-        trials: in the order in which they are wanted.
-        path_of: where the model of each is.
+        numbers: of candidates, in the order in which they are wanted.
+        models: of each by its number.
         timer: times one.
         fastest: whether measured latency decides.
-        due: when the answer is, by the monotonic clock; one is timed in any case.
+        due: when this is over, by the monotonic clock: what is under way then is left, but one is timed
+            in any case.
     """
     found: list[Final] = []
-    for each in trials:
-        if found and due is not None and time.monotonic() > due:
+    for at, number in enumerate(numbers):
+        most = _left(due) / (len(numbers) - at)
+        try:
+            with left_at(due if found else None):
+                found.append(timer.final(number, models(number), most))
+        except OutOfTimeError:
             break
-        found.append(timer.final(each.number, load(path_of(each)).model))
     return tuple(sorted(found, key=lambda each: each.after_ms / each.before_ms)) if fastest else tuple(found)
 
 
 def decided(
     finals: Sequence[Final],
-    dense: Final,
     bound: float,
-    models: Callable[[int], ir.Model],
+    models: Models,
+    timer: Timer,
     judge: Judge,
     parts: Parts,
     slower: bool,
+    due: float | None = None,
 ) -> tuple[tuple[Final, ...], int]:
     """Reads the report part once; the first that keeps to the bound there, too, is the result.
 
+    The lowered model is, where no candidate does. Beside a result it is timed only where there is time.
+
     Args:
         finals: in the order in which they are wanted.
-        dense: the lowered model, which is the result where no other is.
         bound: the most that may be lost.
-        models: of each by its number.
+        models: of each by its number; that of 0 is the lowered model.
+        timer: times the lowered model.
         judge: says what is lost.
         parts: the samples.
         slower: whether one that is slower than the file as given may be the result.
+        due: when the answer is, by the monotonic clock.
 
     Returns:
         What was timed, with what it lost and why it is not the result; and the number of the result.
@@ -135,21 +147,32 @@ def decided(
     rest = parts.report()
     told: list[Final] = []
     chosen: int | None = None
-    for each in (*finals, dense):
+    for each in finals:
         if chosen is not None:
-            told.append(replace(each, why="another is wanted more"))
+            told.append(replace(each, why=UNWANTED))
             continue
         if each.verdict == "slower" and not slower:
-            told.append(replace(each, why="slower than the file as given"))
+            told.append(replace(each, why=SLOWER))
             continue
         lost = _lost(judge, models(each.number), rest)
-        if each.number != dense.number and (lost is None or lost.value > bound):
+        if lost is None or lost.value > bound:
             said = "cannot be judged" if lost is None else f"loses {lost.value:.3f}"
             told.append(replace(each, reported=lost, why=f"on the report part it {said}"))
             continue
         chosen = each.number
         told.append(replace(each, reported=lost))
-    return tuple(told), GIVEN if chosen is None else chosen
+    if chosen is None:
+        lowered = timer.final(0, models(0), _left(due))
+        if lowered.verdict == "slower" and not slower:
+            return (*told, replace(lowered, why=SLOWER)), GIVEN
+        return (*told, replace(lowered, reported=_lost(judge, models(0), rest))), 0
+    with suppress(OutOfTimeError), left_at(due):
+        told.append(replace(timer.final(0, models(0), _left(due)), why=UNWANTED))
+    return tuple(told), chosen
+
+
+def _left(due: float | None) -> float:
+    return math.inf if due is None else due - time.monotonic()
 
 
 def _lost(judge: Judge, model: ir.Model, judging: Judging) -> Loss | None:

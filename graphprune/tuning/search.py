@@ -6,7 +6,7 @@ import importlib.util
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,9 @@ from graphprune.pipeline.report import Size
 from graphprune.runtime.jobs import one_blas_thread
 from graphprune.tuning import finals, goal, propose, sampler, why
 from graphprune.tuning.case import Case, Job
+from graphprune.tuning.deadline import OutOfTimeError, left_at, require_time
 from graphprune.tuning.engine import Engine, engine
-from graphprune.tuning.evaluate import Evaluator, OutOfTimeError
+from graphprune.tuning.evaluate import Evaluator
 from graphprune.tuning.finals import GIVEN
 from graphprune.tuning.sent import Sent, make, sent, unpack
 from graphprune.tuning.study import Study
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 FINALS, FINALS_MOST = 0.2, 60.0
 """Share of the time that is for the last candidates, and the most seconds."""
+REPORT = 0.25
+"""Share of that which is for the report part, and to time the lowered model."""
 TRAINABLE = 150.0
 """Seconds of a search below which nothing is trained."""
 ROOM = 8
@@ -70,8 +73,7 @@ class Search:
 
     def _tell_or_stop(self, done: int, total: int, what: str) -> None:
         """Tells how far the work is, and ends it where the answer is due."""
-        if self.due is not None and time.monotonic() > self.due:
-            raise OutOfTimeError("the answer is due")
+        require_time(self.due)
         self._say(done, total, what)
 
     def __iter__(self) -> Iterator[Trial]:
@@ -193,7 +195,10 @@ class Search:
         numbered = list(enumerate(asked, len(history.trials)))
         if self.settings.engine == "local":
             evaluator = Evaluator(self.study.maker, self.case.judge, self.case.parts.selection)
-            yield from (evaluator.trial(*each, self.study.seconds) for each in numbered)
+            for each in numbered:
+                with left_at(self.due):
+                    found = evaluator.trial(*each, self.study.seconds)
+                yield found
             return
         for made in self._engine.map(make, self._sent, numbered):
             unpack(made, self.study.place)
@@ -230,17 +235,13 @@ class Search:
         wanted = [each for each in history.holding if each.asked.way != DENSE][: finals.MOST]
         fastest = history.goal.least == "latency" and not history.goal.bounds
         due = None if self.settings.steps is not None else self.start + self.settings.time
-        found = finals.timed(wanted, self.study.path, self.case.timer, fastest, due)
-        dense = self.case.timer.final(0, self._model(history, 0))
+        for_report = REPORT * min(FINALS_MOST, FINALS * self.settings.time)
+        models = partial(self._model, history)
+        numbers = [each.number for each in wanted]
+        found = finals.timed(numbers, models, self.case.timer, fastest, due and due - for_report)
         self.settings.progress(0, 0, "report")
         told, chosen = finals.decided(
-            found,
-            dense,
-            history.bound,
-            lambda number: self._model(history, number),
-            self.case.judge,
-            self.case.parts,
-            slower=not fastest,
+            found, history.bound, models, self.case.timer, self.case.judge, self.case.parts, not fastest, due
         )
         return self._assembled(history, told, chosen, self._written(history, chosen))
 
