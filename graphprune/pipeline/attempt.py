@@ -91,12 +91,22 @@ class Attempt:
         return budgets.Taken(self.latency, foreseen, whole)
 
     @property
+    def share(self) -> float:
+        """What the result takes of what the model as given takes, as measured; 1 where it was not."""
+        return 1.0 if self.latency is None else 1 / self.latency.speedup
+
+    @property
     def off(self) -> float:
         """Times what was foreseen that the result takes; 1 where nothing was, or it cannot be measured."""
+        foreseen = self.taken.foreseen
+        return 1.0 if self.latency is None or not foreseen else self.share / foreseen
+
+    def corrected(self, asked: float) -> Foresight:
+        """What to solve by once the result was measured, to come to a share or to nanoseconds."""
         taken = self.taken
-        if taken.measured is None or not taken.foreseen:
-            return 1.0
-        return 1 / taken.measured.speedup / taken.foreseen
+        assert self.foresight is not None and taken.foreseen and taken.whole
+        share = budgets.share_of(asked, taken)
+        return self.foresight.corrected(share, taken.foreseen, self.share, taken.whole)
 
 
 @dataclass
@@ -137,11 +147,11 @@ class Attempts:
         if foresight is None or abs(off - 1) <= OFF or self.settings.latency_factor is not None:
             return first
         self.settings.progress(0, 0, f"solve again: {off:.2f} times what was foreseen")
-        again = self._attempt(passes, foresight.corrected(off), first.steps[: timed[0]], collector)
-        again = self._timed(again)
-        asked = [asked_of(budgets.item_of(passes[at]))["latency"] for at in timed]
-        met = [all(budgets.on_time(each, attempt.taken) for each in asked) for attempt in (first, again)]
-        return first if met == [True, False] else again  # one factor does not make up for every shape
+        asked = min(asked_of(budgets.item_of(passes[at]))["latency"] for at in timed)
+        better = first.corrected(asked)
+        again = self._timed(self._attempt(passes, better, first.steps[: timed[0]], collector))
+        late = not budgets.on_time(asked, again.taken)
+        return first if late and first.share < again.share else again
 
     def _attempt(
         self,

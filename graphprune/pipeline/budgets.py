@@ -106,16 +106,20 @@ def item_of(item: Pass) -> Pass | None:
 def on_time(asked: float, taken: Taken) -> bool:
     """Whether a latency budget is met: not where all of the interval is beyond it."""
     measured = taken.measured
-    whole = 1e6 * measured.before_ms if measured else taken.whole or 1
     least = 1 / measured.speedup_high if measured else taken.foreseen or 1.0
-    return least <= (asked if asked <= 1 else asked / whole) * (1 + MARGIN)
+    return least <= share_of(asked, taken) * (1 + MARGIN)
+
+
+def share_of(asked: float, taken: Taken) -> float:
+    """What a latency budget asks for as a share of what the model as given takes."""
+    measured = taken.measured
+    whole = 1e6 * measured.before_ms if measured else taken.whole or 1
+    return asked if asked <= 1 else asked / whole
 
 
 def _of_latency(asked: float, step: Step, taken: Taken) -> Verdict:
     """As measured, or as foreseen for another machine; missed where all of the interval is beyond."""
-    measured = taken.measured
-    whole = 1e6 * measured.before_ms if measured else taken.whole or 1
-    share = asked if asked <= 1 else asked / whole
+    measured, share = taken.measured, share_of(asked, taken)
     part = 1 / measured.speedup if measured else taken.foreseen or 1.0
     least = 1 / measured.speedup_high if measured else part
     met = on_time(asked, taken)

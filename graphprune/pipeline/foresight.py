@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log
 from typing import TYPE_CHECKING
 
 from graphprune.axes import Analysis, Group
@@ -12,6 +13,9 @@ from graphprune.pipeline.alike import fitting
 from graphprune.pipeline.built import built
 from graphprune.pipeline.settings import Settings
 from graphprune.prune.plan import Plan
+
+MOST_POWER = 2.0
+"""By which the logarithm of what was foreseen is multiplied at most; the inverse is the least."""
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -99,9 +103,26 @@ class Foresight:
         nodes = follow(analysis, groups, ladders, run, self.runs.settings.seed)
         return LatencyModel(analysis, nodes, self.profile, self.factor)
 
-    def corrected(self, off: float) -> Foresight:
-        """Where a result took so many times what was foreseen."""
-        return replace(self, factor=self.factor * off)
+    def corrected(self, asked: float, foreseen: float, measured: float, whole: float) -> Foresight:
+        """What to solve by where a result took another share than was foreseen.
+
+        What nodes cost alone and what a model of them takes differ by more than a factor: the dense model is
+        foreseen exactly, the result is not. So shares of the dense model are taken to turn out as a power of
+        what is foreseen, the one that goes through both, and the factor is the one that makes what is asked
+        turn out. The power is bounded, since a measurement near that of the dense model says little.
+
+        Args:
+            asked: share of the model as given.
+            foreseen: of the result, likewise.
+            measured: of the result, likewise.
+            whole: nanoseconds that are all of that model where a cut is foreseen.
+        """
+        dense = self.whole * self.factor / whole
+        if not max(asked, foreseen) < dense:  # nothing had to go
+            return replace(self, factor=self.factor * measured / foreseen)
+        power = log(measured / dense) / log(foreseen / dense)
+        power = min(max(power, 1 / MOST_POWER), MOST_POWER)
+        return replace(self, factor=self.factor * (asked / dense) ** (1 - 1 / power))
 
 
 def taken(found: Sequence[Piece], profile: DeviceProfile) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +14,7 @@ import pytest
 import graphprune
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline import measure
+from graphprune.pipeline.foresight import Foresight, Runs
 from graphprune.pipeline.recipe import parse
 from graphprune.pipeline.report import LatencyReport
 from graphprune.runtime import builtin, device
@@ -114,6 +116,41 @@ def test_a_latency_that_is_off_is_solved_again_once_and_the_factor_repeats_it(
     assert again.plans[0].cuts == result.plans[0].cuts
 
 
+def foresight(factor: float = 1.0, whole: int = 1000) -> Foresight:
+    return Foresight(Mock(spec=Runs), DeviceProfile(this_machine()), True, whole, factor=factor)
+
+
+@pytest.mark.parametrize("power", [0.6, 1.0, 1.7])
+@pytest.mark.parametrize("lowered", [0.7, 1.0, 1.2])
+@pytest.mark.parametrize("foreseen", [0.3, 0.45])
+def test_a_machine_that_is_a_power_of_what_is_foreseen_is_met_by_one_correction(
+    power: float, lowered: float, foreseen: float
+) -> None:
+    """The dense model is foreseen as it is; `told` is what the profile would have to say for `asked`."""
+    asked = 0.45
+    measured = lowered * (foreseen / lowered) ** power
+    factor = foresight(lowered).corrected(asked, foreseen, measured, 1000).factor
+    told = asked * lowered / factor
+    assert lowered * (told / lowered) ** power == pytest.approx(asked)
+
+
+def test_a_correction_is_bounded_and_holds_where_nothing_had_to_go() -> None:
+    assert foresight().corrected(0.5, 0.5, 1.3, 1000).factor == pytest.approx(2.0)
+    assert foresight().corrected(0.5, 0.5, 0.01, 1000).factor == pytest.approx(0.5**0.5)
+    assert foresight(0.4).corrected(0.5, 0.4, 0.44, 1000).factor == pytest.approx(0.44)
+    times = foresight(2.0).corrected(0.5, 0.5, 0.6, 2000)
+    assert times.factor == pytest.approx(2 * foresight().corrected(0.5, 0.5, 0.6, 1000).factor)
+
+
+def test_a_first_that_was_far_too_quick_is_not_taken_back_whole(clock: Callable[..., Clock]) -> None:
+    clock(0.3, 0.5)
+    result = compiled("prune(latency=0.5)")
+    foreseen = compiled("prune(latency=0.5)", latency_factor=1.0).report.budgets[0].foreseen
+    assert foreseen is not None and result.plan_file.latency is not None
+    power = np.log(0.3) / np.log(foreseen)
+    assert result.plan_file.latency.factor == pytest.approx(0.5 ** (1 - 1 / power))
+
+
 def test_a_second_solution_that_is_too_late_gives_way_to_a_first_that_is_not(
     clock: Callable[..., Clock],
 ) -> None:
@@ -121,6 +158,13 @@ def test_a_second_solution_that_is_too_late_gives_way_to_a_first_that_is_not(
     result = compiled("prune(latency=0.5)")
     assert told.calls == 2 and result.report.budgets[0].met and result.report.budgets[0].left < 0.4
     assert result.plan_file.latency is not None and result.plan_file.latency.factor == 1.0
+
+
+def test_where_both_are_too_late_the_quicker_one_is_told(clock: Callable[..., Clock]) -> None:
+    clock(0.62, 0.58)
+    assert compiled("prune(latency=0.5)", allow_short=True).report.budgets[0].left == pytest.approx(0.58)
+    clock(0.62, 0.7)
+    assert compiled("prune(latency=0.5)", allow_short=True).report.budgets[0].left == pytest.approx(0.62)
 
 
 def test_passes_before_the_first_latency_budget_run_once(clock: Callable[..., Clock]) -> None:
