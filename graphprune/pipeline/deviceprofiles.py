@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from graphprune.ir.names import quote
 
 if TYPE_CHECKING:
     from graphprune.pipeline.settings import Settings
-    from graphprune.runtime.device import DeviceProfile, Machine
+    from graphprune.runtime.device import Cost, DeviceProfile, Machine
     from graphprune.runtime.pieces import Piece
 
 BUILTIN = "builtin"
@@ -102,11 +102,12 @@ def own_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> De
 
     machine = this_machine(threads)
     path = _place(machine)
-    profile = _covering(needed, _cached(path, machine) or DeviceProfile(machine))
+    profile, before = _covering(needed, _cached(path, machine) or DeviceProfile(machine))
+    wanted = (*needed, *_wide(needed, before))
     known, start, quiet = len(profile.costs), time.monotonic(), profile.overhead
-    for longer, left in measured(needed, profile, FEW):
+    for longer, left in measured(wanted, profile, FEW):
         profile = replace(
-            longer,
+            _joined(longer, before),
             overhead=quiet or longer.overhead,
             minutes=profile.minutes + (time.monotonic() - start) / 60,
         )
@@ -119,15 +120,30 @@ def own_profile(needed: Sequence[Piece], threads: int, settings: Settings) -> De
     return replace(profile, costs={kind: cost for kind, cost in profile.costs.items() if kind in kinds})
 
 
-def _covering(needed: Sequence[Piece], profile: DeviceProfile) -> DeviceProfile:
-    """A profile without kinds that are wider here than they were measured."""
-    narrow = {
-        piece.kind
-        for piece in needed
-        if (cost := profile.costs.get(piece.kind)) is not None
-        and any(width > axis[-1] for width, axis in zip(piece.widths, cost.axes, strict=True))
+def _covering(needed: Sequence[Piece], profile: DeviceProfile) -> tuple[DeviceProfile, Mapping[str, Cost]]:
+    """A profile without kinds that are wider or far narrower here than they were measured, and those."""
+    costs = profile.costs
+    apart = {each.kind for each in needed if each.kind in costs and not costs[each.kind].covers(each.widths)}
+    left = {kind: cost for kind, cost in costs.items() if kind not in apart}
+    return replace(profile, costs=left), {kind: costs[kind] for kind in sorted(apart)}
+
+
+def _wide(needed: Sequence[Piece], before: Mapping[str, Cost]) -> Iterator[Piece]:
+    """Pieces as wide and as narrow as their kinds were before, which stay covered."""
+    for kind, cost in before.items():
+        if cost.step:
+            piece = next(each for each in needed if each.kind == kind)
+            for widths in zip(*((axis[-1], min(2 * axis[0], axis[-1])) for axis in cost.axes), strict=True):
+                yield replace(piece, widths=widths)
+
+
+def _joined(profile: DeviceProfile, before: Mapping[str, Cost]) -> DeviceProfile:
+    """With what was measured before of kinds whose cost is one of elements."""
+    costs = {
+        kind: cost if kind not in before or cost.step else cost.joined(before[kind])
+        for kind, cost in profile.costs.items()
     }
-    return replace(profile, costs={k: cost for k, cost in profile.costs.items() if k not in narrow})
+    return replace(profile, costs=costs)
 
 
 def _cached(path: Path, machine: Machine) -> DeviceProfile | None:

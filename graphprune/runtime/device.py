@@ -62,6 +62,20 @@ class Cost:
         low, high = self.axes[0][0], self.axes[0][-1]
         return not self.step and not low / FAR <= widths[0] <= high * FAR
 
+    def covers(self, widths: Sequence[int]) -> bool:
+        """Whether it was measured at these widths, and at about a quarter of them."""
+        if not self.step:
+            return not self.far(widths)
+        return all(
+            axis[0] <= width / 2 + 2 * self.step and width <= axis[-1]
+            for axis, width in zip(self.axes, widths, strict=True)
+        )
+
+    def joined(self, other: Cost) -> Cost:
+        """With what another says of other numbers of elements."""
+        told = {**dict(other.points), **dict(self.points)}
+        return Cost((tuple(sorted(at for (at,) in told)),), tuple(told[at] for at in sorted(told)), 0)
+
     @property
     def points(self) -> tuple[Point, ...]:
         """What was measured: widths and seconds."""

@@ -14,9 +14,11 @@ import pytest
 import graphprune
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline import measure
+from graphprune.pipeline.deviceprofiles import own_profile
 from graphprune.pipeline.foresight import Foresight, Runs
 from graphprune.pipeline.recipe import parse
 from graphprune.pipeline.report import LatencyReport
+from graphprune.pipeline.settings import Settings
 from graphprune.runtime import builtin, device
 from graphprune.runtime.device import Cost, DeviceProfile, this_machine
 from graphprune.runtime.pieces import Piece
@@ -34,6 +36,10 @@ CONVOLUTIONS = (
 SWISH = """(float[n,64] x) => (float[n,4] y) {
     a = MatMul(x, w1)\n b = Add(a, three)\n c = Clip(b, zero, six)\n d = Mul(a, c)\n e = Div(d, six)
     y = MatMul(e, w2) }"""
+
+
+COST_OF = device.cost_of
+"""As it is, which most tests here replace."""
 
 
 def deep() -> ir.Model:
@@ -294,3 +300,44 @@ def test_a_profile_that_ships_serves_with_one_warning(monkeypatch: pytest.Monkey
 def test_what_is_no_latency_is_said(passes: str, said: str) -> None:
     with pytest.raises(ArgumentError, match=said):
         compiled(passes)
+
+
+def spread(widths: tuple[int, ...], roles: bool) -> Piece:
+    """A node of one kind at some widths; without roles they are elements."""
+    places = tuple((((0, at, 1),)) for at in range(len(widths))) if roles else ()
+    node = ir.node("MatMul" if roles else "Softmax", [])
+    return Piece(node.op_type, widths, places, node, ())
+
+
+@pytest.mark.parametrize(
+    ("roles", "one", "other"),
+    [
+        (True, (512, 64), (32, 64)),
+        (True, (32, 64), (512, 64)),
+        (True, (512, 16), (16, 512)),
+        (False, (100_000,), (100,)),
+        (False, (100,), (100_000,)),
+    ],
+)
+def test_a_kind_that_comes_in_other_sizes_is_measured_there_and_stays_known(
+    monkeypatch: pytest.MonkeyPatch, roles: bool, one: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(device, "seconds_of", lambda piece, widths, *_: 1e-9 * float(np.prod(widths)))
+    monkeypatch.setattr(device, "cost_of", COST_OF)
+    first, second = spread(one, roles), spread(other, roles)
+    own_profile([first], 1, Settings())
+    both = own_profile([second], 1, Settings()).costs[first.kind]
+    for sizes in (one, other):
+        assert both.covers(sizes) and both.at(sizes) == pytest.approx(1e-9 * np.prod(sizes))
+    monkeypatch.setattr(device, "cost_of", Mock(side_effect=AssertionError("measured again")))
+    for piece in (first, second):
+        assert own_profile([piece], 1, Settings()).costs[first.kind] == both
+
+
+def test_a_cost_that_is_close_by_is_not_measured_again() -> None:
+    assert Cost(((16, 64, 256),), (1e-6, 2e-6, 3e-6), 16).covers((32,))
+    assert Cost(((16, 64, 256),), (1e-6, 2e-6, 3e-6), 16).covers((16,))
+    assert not Cost(((128, 256),), (2e-6, 3e-6), 16).covers((128,))
+    assert not Cost(((16, 64, 256),), (1e-6, 2e-6, 3e-6), 16).covers((272,))
+    assert Cost(((100, 400),), (1e-6, 4e-6), 0).covers((1600,))
+    assert not Cost(((100, 400),), (1e-6, 4e-6), 0).covers((1601,))
