@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from graphprune.pipeline.samples import Judging
 
-TRAINING, TRAINING_MOST = 0.15, 300.0
-"""Share of the time that one training may take, and the most seconds."""
 LATENCY = ("device_profile", "latency_factor")
 """Options that a recipe without a latency budget does not need."""
 Seconds = Callable[["ir.Model"], float]
@@ -89,8 +87,7 @@ class Maker:
 
     def pipeline(self, asked: Asked) -> str:
         """Passes of a candidate as text."""
-        seconds = min(TRAINING_MOST, TRAINING * self.settings.time)
-        return BY_NAME[asked.way].pipeline(asked.left, seconds)
+        return BY_NAME[asked.way].pipeline(asked.left, asked.seconds)
 
     def job(self, pipeline: str, level: Level, output: Path | None = None) -> compiling.Job:
         """What to compile."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from graphprune.tuning.trial import FULL, QUICK, Asked, History, Level, Trial
-from graphprune.tuning.ways import Way
+from graphprune.tuning.ways import DENSE, Way, trained
 
 FIRST = 0.6
 """Share of the multiply-adds that first candidates leave."""
@@ -29,6 +29,8 @@ SMALL = 1e-4
 """A loss that is smaller counts as this."""
 HARMLESS = 4.0
 """A loss that is so many times below the bound draws the next candidate no further than one of none."""
+LEARNT = 2.0
+"""Times the bound that a cut loses which a training may bring back, about."""
 FAILED = 1.0
 """How far beyond the bound counts what nothing came of."""
 
@@ -49,16 +51,35 @@ def proposed(
     return list(islice(dict.fromkeys(asked), count))
 
 
-def trained(history: History, way: Way, count: int) -> list[Asked]:
-    """Candidates of a way that begins where the others ended, further than the best of them."""
-    line = _Line(history, way.name)
-    if history.of(way.name):
-        left = line.next(FULL) if line.alive else None
+def to_train(history: History, ways: Sequence[Way]) -> Way | None:
+    """The way whose cuts are worth a training: that of the best so far; None where no cut holds."""
+    best = next((each for each in history.holding if each.asked.way != DENSE), None)
+    return next((way for way in ways if best and best.asked.way in (way.name, trained(way).name)), None)
+
+
+def beyond(history: History, way: Way, seconds: float) -> list[Asked]:
+    """A cut that goes further than the bound, to be trained so long; none where that tells nothing new.
+
+    The first is where the cut alone loses `LEARNT` times the bound; others go further as long as training
+    brings that back, and close in between the hardest that holds and the mildest that does not.
+    """
+    cut, taught = _Line(history, way.name), _Line(history, trained(way).name)
+    holding = [each for line in (cut, taught) for each in line.points(FULL) if each[1] <= 0]
+    if not holding:
+        return []
+    hardest = min(holding)
+    tried = taught.points(FULL)
+    left: float | None
+    if not tried:
+        left = min(cut.where(math.log(LEARNT)), hardest[0] / CLOSE**2)
+    elif all(value <= 0 for _, value in tried):
+        left = hardest[0] * math.sqrt(FURTHER)
     else:
-        best = history.holding[:1]
-        left = _within(history.share(best[0]) * FURTHER) if best else None
-    asked = [] if left is None else [Asked(way.name, _within(left), FULL)]
-    return [each for each in asked if not history.has(each)][:count]
+        left = taught.next(FULL, (hardest,))
+    if left is None or hardest[0] / left < CLOSE:
+        return []
+    asked = Asked(trained(way).name, _within(left), FULL, round(seconds))
+    return [] if history.has(asked) else [asked]
 
 
 def _candidates(history: History, ways: Sequence[Way], screen: bool, everything: bool) -> Iterator[Asked]:
@@ -117,11 +138,23 @@ class _Line:
         bound = max(self.history.bound, SMALL)
         return math.log(min(max(trial.loss.cautious, bound / HARMLESS), 1.0) / bound)
 
-    def next(self, level: Level) -> float | None:
-        """The share to leave next; None at the end."""
-        points = self._points(level)
+    def where(self, value: float) -> float:
+        """The share at which that value is reached, by the secant; further than all where none reaches it."""
+        points = self.points(FULL)
+        high = [point for point in points if point[1] <= value]
+        if not high:
+            return MOST
+        low = [point for point in points if point[1] > value and point[0] < min(high)[0]]
+        if not low:
+            return _within(min(high)[0] * FURTHER)
+        moved = [(left, at - value) for left, at in (max(low), min(high))]
+        return _between(*moved)
+
+    def next(self, level: Level, known: Sequence[tuple[float, float]] = ()) -> float | None:
+        """The share to leave next, with points that are known from elsewhere; None at the end."""
+        points = sorted([*self.points(level), *known])
         if not points:
-            points = self._points(QUICK)
+            points = self.points(QUICK)
             root = self._root(points)
             return None if root is None else _within(root)
         low, high = self._bracket(points)
@@ -157,7 +190,8 @@ class _Line:
         assert trial.loss is not None
         return trial.loss.cautious if self.history.goal.bounds else self.history.share(trial)
 
-    def _points(self, level: Level) -> list[tuple[float, float]]:
+    def points(self, level: Level) -> list[tuple[float, float]]:
+        """Shares left and values, the hardest cut first."""
         return sorted((each.asked.left, self.value(each)) for each in self.history.of(self.way, level))
 
     def _bracket(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from graphprune.errors import PromiseError
 from graphprune.ir.load import load
+from graphprune.pipeline import registry
 from graphprune.pipeline.output import copy
 from graphprune.pipeline.report import Size
 from graphprune.runtime.jobs import one_blas_thread
@@ -23,9 +24,9 @@ from graphprune.tuning.evaluate import Evaluator
 from graphprune.tuning.finals import GIVEN
 from graphprune.tuning.sent import Sent, make, sent, unpack
 from graphprune.tuning.study import Study
-from graphprune.tuning.trial import QUICK, Asked, History, Trial
+from graphprune.tuning.trial import FULL, QUICK, Asked, History, Trial
 from graphprune.tuning.tuned import Final, Point, Tuned
-from graphprune.tuning.ways import DENSE, TRAINED, Way
+from graphprune.tuning.ways import DENSE, Way, trained
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -36,8 +37,10 @@ FINALS, FINALS_MOST = 0.2, 60.0
 """Share of the time that is for the last candidates, and the most seconds."""
 REPORT = 0.25
 """Share of that which is for the report part, and to time the lowered model."""
-TRAINABLE = 150.0
-"""Seconds of a search below which nothing is trained."""
+TRAINING, TRAINING_MOST = 30.0, 300.0
+"""Seconds that a training takes at least and at most."""
+STEPS = 24
+"""A training that found time for fewer steps is not worth another."""
 ROOM = 8
 """With room for fewer candidates the first ways are followed without telling all apart."""
 FOLLOWED = 2
@@ -159,16 +162,27 @@ class Search:
         count, screen = self.settings.batch, self._room(history) >= ROOM
         tried = self._ways(history) if screen else self.case.ways[:FOLLOWED]
         asked = propose.proposed(history, tried, count, screen=screen)
-        if not asked and tried and self._may_train(history):
-            asked = propose.trained(history, TRAINED, count)
+        way = propose.to_train(history, tried) if not asked else None
+        if way is not None and (seconds := self._training(history, way)):
+            asked = propose.beyond(history, way, seconds)
         if not asked and tried and sampler.is_installed():
             asked = sampler.sampled(history, tried, count, self.settings.seed)
         return asked or propose.proposed(history, tried, count, screen=screen, everything=True)
 
-    def _may_train(self, history: History) -> bool:
-        """Whether there is torch, and time enough for a training to tell anything."""
-        long = self.settings.time >= TRAINABLE and not history.goal.bounds
-        return long and self.goal.least == "latency" and importlib.util.find_spec("torch") is not None
+    def _training(self, history: History, way: Way) -> float:
+        """How long the next training may take; 0 where there is no torch, or too little time for it.
+
+        That is half of what is left, or all of it where half is too little.
+        """
+        before = history.of(trained(way).name)
+        none = history.goal.bounds or self.due is None or importlib.util.find_spec("torch") is None
+        if none or any(steps_of(each) < STEPS for each in before):
+            return 0.0
+        assert self.due is not None
+        cut = max(each.seconds for each in history.of(way.name, FULL))
+        left = self.due - time.monotonic() - cut
+        seconds = min(TRAINING_MOST, left / 2 if left >= 2 * TRAINING else left)
+        return seconds if seconds >= TRAINING else 0.0
 
     def _room(self, history: History) -> float:
         """How many candidates there is time or steps for in all, about."""
@@ -312,6 +326,12 @@ def _as_measured(figures: goal.Figures, told: Sequence[Final], number: int) -> g
     """What a candidate costs, its latency as it was measured."""
     timed = [1e-3 * each.after_ms for each in told if each.number == number]
     return replace(figures, latency=timed[0]) if timed else figures
+
+
+def steps_of(found: Trial) -> int:
+    """How many steps the training of a candidate took."""
+    last = registry.read(found.pipeline)[-1]
+    return int(getattr(last, "steps", None) or 0)
 
 
 def left_out() -> tuple[str, ...]:

@@ -23,11 +23,13 @@ class Asked:
         way: name of how it is made.
         left: share of the multiply-adds that is to be left, about.
         level: quick ones are repaired on few samples, and are never the result.
+        seconds: that a training may take, where there is one.
     """
 
     way: str
     left: float
     level: Level = FULL
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,12 @@ def trial(told: Document) -> Trial:
     level = asked.one("level", str)
     return Trial(
         number=told.one("number", int),
-        asked=Asked(asked.one("way", str), asked.one("left", float), QUICK if level == QUICK else FULL),
+        asked=Asked(
+            asked.one("way", str),
+            asked.one("left", float),
+            QUICK if level == QUICK else FULL,
+            asked.one("seconds", float) if "seconds" in asked.content else 0.0,
+        ),
         pipeline=told.one("pipeline", str),
         figures=_figures(told.part("figures")) if made else None,
         loss=_loss(told.part("loss")) if made else None,

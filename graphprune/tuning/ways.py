@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Way:
     effort: int = 3
 
     def pipeline(self, left: float, seconds: float = 60.0) -> str:
-        """Its passes as text; a training lasts so long."""
+        """Its passes as text; a training lasts so many seconds."""
         # Widths go in and come out of a layer: of both 1 - r is left, and of its multiply-adds the square.
         ratio = 1 - math.sqrt(left)
         return self.text.format(left=f"{left:.4g}", ratio=f"{ratio:.4g}", seconds=round(seconds))
@@ -54,11 +54,17 @@ WAYS = (
     Way("experts", "experts(params={left})", needs="experts", effort=2),
 )
 """Most promising first."""
-TRAINED = Way(
-    "recover", "obspa(latency={left}, io=fixed), recover(time={seconds}s)", needs="torch", effort=100
-)
-"""What goes on where cuts alone have come to their ends."""
-BY_NAME = {each.name: each for each in (*WAYS, TRAINED)} | {DENSE: Way(DENSE, "canonicalize", effort=0)}
+
+
+def trained(way: Way) -> Way:
+    """The same cuts, and a training of what they leave."""
+    return replace(
+        way, name=f"{way.name}+recover", text=f"{way.text}, recover(time={{seconds}}s)", effort=100
+    )
+
+
+BY_NAME = {each.name: each for way in WAYS for each in (way, trained(way))}
+BY_NAME |= {DENSE: Way(DENSE, "canonicalize", effort=0)}
 
 
 def ways(analysis: Analysis) -> tuple[Way, ...]:

@@ -104,3 +104,49 @@ def test_a_loss_without_a_standard_error_is_no_hold() -> None:
     unsure = Trial(0, one.asked, "", one.figures, Loss(0.0, 0.0, 1.0, math.inf, "y"))
     assert one.holds(0.01)
     assert not unsure.holds(0.01)
+
+
+def taught(curve: Curve, rounds: int, gain: float) -> History:
+    """A study whose brackets are closed, with trainings that divide the loss."""
+
+    def lost(way: str, left: float) -> float:
+        name = way.removesuffix("+recover")
+        return curve(name, left) / (gain if name != way else 1.0)
+
+    history = followed(curve, 40)
+    for _ in range(rounds):
+        way = propose.to_train(history, THREE)
+        assert way is not None
+        for asked in propose.beyond(history, way, 40.0):
+            history = history.told(told(asked, len(history.trials), lost))
+    return history
+
+
+def test_what_is_trained_first_loses_somewhat_more_than_it_may() -> None:
+    history = taught(cubic, 1, 1.0)
+    first = history.trials[-1].asked
+    assert first.way == "obspa+recover"
+    assert 0.012 < cubic("obspa", first.left) < 0.03
+    assert first.seconds == 40
+
+
+@pytest.mark.parametrize("gain", [1.5, 3.0])
+def test_trainings_close_in_on_what_they_bring_back(gain: float) -> None:
+    history = taught(cubic, 6, gain)
+    best = history.holding[0]
+    assert best.asked.way == "obspa+recover"
+    assert cubic("obspa", best.asked.left) / gain > 0.8 * 0.01
+    assert len(history.of("obspa+recover")) <= 6
+
+
+def test_trainings_that_bring_nothing_back_end() -> None:
+    history = taught(cubic, 6, 1.0)
+    assert history.holding[0].asked.way == "obspa"
+    assert len(history.of("obspa+recover")) <= 4
+
+
+def test_behind_a_step_a_training_begins_a_little_further() -> None:
+    history = taught(lambda way, left: 0.0 if left > 0.3 else 0.2, 1, 1.0)
+    asked = history.trials[-1].asked
+    assert asked.way.endswith("+recover")
+    assert 0.25 < asked.left < 0.3
