@@ -277,7 +277,15 @@ class Search:
         result = history.trials[max(0, chosen)]
         assert result.figures is not None
         figures = result.figures
-        ending = why.Ending(history, result if chosen > 0 else None, self.end, sum(case.samples), seconds)
+        ending = why.Ending(
+            history,
+            result if chosen > 0 else None,
+            self.end,
+            sum(case.samples),
+            seconds,
+            decisions=self.settings.metric is None
+            and any(each.endswith(" as classes") for each in case.judged),
+        )
         return Tuned(
             source=case.job.source,
             output=str(case.job.output or ""),

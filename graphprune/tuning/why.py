@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnx_ir as ir
 
 from graphprune.ir.names import escape, quote
 from graphprune.tuning.trial import FULL, History, Trial
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
 End = Literal["time", "steps", "tried"]
 ENOUGH = 256
 """Samples from which on more of them hardly help repair."""
+SINGLE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""Types of weights that processors multiply as they are."""
 PINNED = 0.3
 """Share of the parameters behind pins that is worth a line."""
 
@@ -29,6 +35,7 @@ class Ending:
         end: what ended the search.
         samples: all of them.
         seconds: that the search took.
+        decisions: whether classes that change are what is lost.
     """
 
     history: History
@@ -36,6 +43,7 @@ class Ending:
     end: End
     samples: int
     seconds: float
+    decisions: bool = False
 
     @property
     def next(self) -> Trial | None:
@@ -54,7 +62,8 @@ def stopped(ending: Ending, analysis: Analysis) -> tuple[str, ...]:
 
 def helps(ending: Ending, analysis: Analysis) -> tuple[str, ...]:
     """What would lead further."""
-    return (*_data(ending), *_longer(ending), *_unblock(analysis))
+    found = (_data(ending), _labels(ending), _longer(ending), _denormals(analysis), _unblock(analysis))
+    return tuple(chain.from_iterable(found))
 
 
 def _by_loss(ending: Ending) -> Iterator[str]:
@@ -108,6 +117,26 @@ def _data(ending: Ending) -> Iterator[str]:
             yield "more inputs: the next candidate is as good as on the bound"
     elif ending.samples < ENOUGH:
         yield f"more inputs: {ending.samples} samples are few to repair with; {2 * ENOUGH} do better"
+
+
+def _labels(ending: Ending) -> Iterator[str]:
+    """Where decisions stand in for what is right, and a cut was refused for them."""
+    after = ending.next
+    if ending.decisions and after is not None and not after.holds(ending.history.bound):
+        yield "labels: --metric top1 --labels FILE.npy counts only answers that become wrong"
+
+
+def _denormals(analysis: Analysis) -> Iterator[str]:
+    """Weights that processors multiply slowly."""
+    tensors = (value.const_value for value in analysis.model.graph.initializers.values())
+    count = sum(_subnormal(each.numpy()) for each in tensors if each is not None and each.dtype in SINGLE)
+    if count:
+        noun = "weight is a denormal float" if count == 1 else "weights are denormal floats"
+        yield f"denormals: {count} {noun}, which runs slowly; session.set_denormal_as_zero=1 ends that"
+
+
+def _subnormal(array: np.ndarray) -> int:
+    return int(np.count_nonzero((array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)))
 
 
 def _longer(ending: Ending) -> Iterator[str]:

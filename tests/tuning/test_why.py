@@ -1,0 +1,50 @@
+"""What would lead further is said where it applies, and only there."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+
+from graphprune.axes import analyse
+from graphprune.tuning.goal import Figures, parse
+from graphprune.tuning.trial import Asked, History, Loss, Trial
+from graphprune.tuning.why import Ending, helps
+
+from .conftest import mlp
+
+FIGURES = Figures(1.0, 1000, 1000, 4000)
+SMALLER = Figures(0.5, 500, 500, 2000)
+
+
+def ended(lost: float, decisions: bool) -> Ending:
+    """A search whose only cut loses so much."""
+    loss = Loss(lost, lost, lost, 0.0, "y")
+    history = History(parse("latency"), 0.01, FIGURES, (Trial(1, Asked("obspa", 0.5), "", SMALLER, loss),))
+    return Ending(history, None, "tried", 512, 1.0, decisions)
+
+
+def normal(weight: float = 1.0) -> ir.Model:
+    """The small model with one weight that is given."""
+    model = mlp()
+    value = model.graph.initializers["w1"]
+    assert value.const_value is not None
+    array = value.const_value.numpy().copy()
+    array[0, 0] = weight
+    value.const_value = ir.tensor(array, name="w1")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("lost", "decisions", "said"), [(0.5, True, True), (0.5, False, False), (0, True, False)]
+)
+def test_labels_help_where_classes_that_change_stood_in_the_way(
+    lost: float, decisions: bool, said: bool
+) -> None:
+    lines = helps(ended(lost, decisions), analyse(normal()))
+    assert any(line.startswith("labels: ") for line in lines) == said
+
+
+@pytest.mark.parametrize(("weight", "said"), [(1e-40, True), (0.0, False), (1e-30, False)])
+def test_denormal_weights_are_named(weight: float, said: bool) -> None:
+    lines = helps(ended(0.0, False), analyse(normal(weight)))
+    assert any("1 weight is a denormal float" in line for line in lines) == said
