@@ -352,7 +352,6 @@ class Settings(Lowering, Choosing, Gating):
         "What nodes cost on the target, for latency= and align=auto: a file that `profile` wrote, the name "
         "of a profile that ships, or builtin for the nearest of these.",
         usage="without it the file of --target, or else this machine is measured",
-        found=False,
     )
     latency_factor: float | None = option(
         None,

@@ -12,6 +12,7 @@ import graphprune
 from graphprune.errors import ModelError
 from graphprune.pipeline import compile as driver
 from graphprune.pipeline.inspection import inspect
+from graphprune.pipeline.manager import Manager
 from graphprune.pipeline.settings import Settings
 from graphprune.runtime import open_session
 from tests.proof.building import parsed
@@ -81,7 +82,7 @@ REFUSED = r"runs only as ONNX Runtime fuses it; node by node: .*DequantizeLinear
 
 @pytest.mark.parametrize("passes", ["prune(params=0.6)", "obspa(params=0.6)", "prune(dequantize=true)"])
 def test_what_fits_nowhere_is_refused_before_any_work(passes: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver.Manager, "run", None)
+    monkeypatch.setattr(Manager, "run", None)
     with pytest.raises(ModelError, match=REFUSED):
         graphprune.compile(quantised(5), passes, calibration=X)
 

@@ -18,6 +18,7 @@ from graphprune.passes import Canonicalize, Prune
 from graphprune.pipeline.passes import Pass
 from graphprune.report.views import VIEWS
 from graphprune.shown import Shown
+from graphprune.tuning.sweep import SweepRow, Swept
 from tests.pipeline.conftest import mlp
 
 DENSE = str(Path(__file__).resolve().parents[2] / "models" / "digits_cnn" / "model.onnx")
@@ -26,6 +27,7 @@ DENSE = str(Path(__file__).resolve().parents[2] / "models" / "digits_cnn" / "mod
 def shown() -> dict[str, Shown]:
     small = graphprune.compile(mlp(), Prune(ratio=0.5), bench=True)
     rows = np.zeros((8, 6), np.float32)
+    drawn = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
     return {
         "Result": small,
         "Report": small.report,
@@ -39,6 +41,8 @@ def shown() -> dict[str, Shown]:
         "Chosen": graphprune.calibrate(mlp(), rows, samples=3),
         "Installed": graphprune.list_passes(),
         "PassHelp": graphprune.list_passes()["prune"],
+        "Tuned": graphprune.tune(mlp(), drawn, steps=1, time="1s").finish(),
+        "Swept": Swept((SweepRow("a.onnx", "half", 0, "prune(ratio=0.5)", 0.5, 0.4, 0.5, 0.01, 0.0, 0.02),)),
     }
 
 

@@ -100,7 +100,7 @@ def profile_of(found: Sequence[Piece]) -> DeviceProfile:
         seconds = (1e-8 * rng.random() * np.prod(grid, axis=0)).ravel()
         step = block_width() if BLOCKED in piece.kind else 1
         costs[piece.kind] = Cost(axes, tuple(seconds.tolist()), step)
-    return DeviceProfile(this_machine(), costs, 1e-6)
+    return DeviceProfile(this_machine(), costs, overhead=1e-6)
 
 
 def foreseen(model: ir.Model) -> tuple[Analysis, list[Group], list[Ladder], DeviceProfile, LatencyModel]:
