@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -21,6 +22,7 @@ from graphprune.runtime.device import Cost, DeviceProfile, measured, this_machin
 from graphprune.runtime.latency import Subject, measure
 from graphprune.runtime.pieces import Piece, pieces
 from graphprune.runtime.session import Feeds, open_session
+from graphprune.tuning.deadline import OutOfTimeError, left_at, require_time
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -108,11 +110,11 @@ def _measured(
     start = time.monotonic()
     if seconds <= 0:
         return profile
-    for longer, left in measured([found[at] for at in order], profile):
-        profile = longer
-        run.progress(0, left, "measure this machine")
-        if time.monotonic() - start > seconds:
-            break
+    with suppress(OutOfTimeError), left_at(start + seconds):
+        for longer, left in measured([found[at] for at in order], profile):
+            profile = longer
+            run.progress(0, left, "measure this machine")
+            require_time(start + seconds)
     return profile
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 from graphprune.ir.load import load
 from graphprune.pipeline import compile as compiling
 from graphprune.pipeline import measure
+from graphprune.runtime.device import DeviceProfile
+from graphprune.tuning import predict
 from graphprune.tuning.deadline import OutOfTimeError, left_at
 from graphprune.tuning.finals import Timer
 
-from .conftest import Make
+from .conftest import Make, mlp
 
 TIME = 5.0
 LATE = 60.0
@@ -114,3 +117,19 @@ def test_one_is_timed_in_less_where_less_is_left(search: Make, monkeypatch: pyte
     timer.final(0, model, 1.0)
     timer.final(0, model, -5.0)
     assert np.allclose(seen, [1.0, 0.5])
+
+
+def test_a_machine_that_takes_long_to_measure_is_measured_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predict.measured
+
+    def slow(*args: object) -> Iterator[tuple[DeviceProfile, int]]:
+        yield next(whole(*args))  # type: ignore[arg-type]
+        time.sleep(LATE)
+
+    monkeypatch.setattr(predict, "measured", slow)
+    model, feed = mlp(), {"x": np.ones((1, 6), np.float32)}
+    start = time.monotonic()
+    found = predict.predictor(model, feed, seconds=4.0, brief=0.1)
+    assert time.monotonic() - start < LATE / 2
+    assert found.profile.costs
+    assert found.seconds(model, feed) > 0
