@@ -94,7 +94,8 @@ def profile_of(found: Sequence[Piece]) -> DeviceProfile:
     for piece in sorted(found, key=lambda piece: piece.kind):
         axes = tuple(tuple(range(1, width + 1)) for width in piece.widths)
         if not piece.roles:
-            costs[piece.kind] = Cost((piece.widths,), (1e-6 * rng.random(),), 0)
+            (elements,) = piece.widths
+            costs[piece.kind] = Cost(((1, elements),), (1e-9, 1e-6 * rng.random()), 0)
             continue
         grid = np.meshgrid(*(np.array(axis, float) for axis in axes), indexing="ij")
         seconds = (1e-8 * rng.random() * np.prod(grid, axis=0)).ravel()
