@@ -30,9 +30,9 @@ class Gaprune(Masking):
     name: ClassVar[str] = "gaprune"
     needs: ClassVar[Needs] = "nothing"
 
-    budget: Literal["global", "uniform"] = argument("global", "the least of all layers, or of every layer")
+    budget: Literal["global", "uniform"] = argument("uniform", "the least of every layer, or of all layers")
     alpha: float = argument(0.2, "weight of the alignment of both gradients, row by row")
-    beta: float = argument(0.3, "weight of what all else needs; 1 in the paper")
+    beta: float = argument(0.1, "weight of what all else needs; 1 in the paper")
     gamma: float = argument(0.5, "weight of magnitude")
     fisher: Literal["root", "mean", "raw"] = argument(
         "root", "mean squared gradients as they are, over their mean, or their roots over the mean root"
