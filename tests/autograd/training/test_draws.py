@@ -44,6 +44,20 @@ def test_only_floats_that_differ_and_are_no_masks_are_changed() -> None:
     assert any(each > 0.01 for each in moved) and any(each == 0 for each in moved)
 
 
+def test_ids_that_come_as_floats_stay() -> None:
+    text = """(float[n,6] x, float[n,6] ids) => (float[n,6] y) {
+        column = Constant <value = int64[2] {-1, 1}> ()
+        moved = Reshape(ids, column)
+        whole = Cast<to = 7>(moved)
+        i = Cast<to = 1>(whole)
+        shape = Shape(x)
+        back = Reshape(i, shape)
+        y = Add(x, back)
+    }"""
+    samples = [{**sample(), "ids": RANDOM.integers(0, 9, (1, 6)).astype(np.float32)} for _ in range(8)]
+    assert list(draws(model(text, 17), [{n: s[n] for n in ("x", "ids")} for s in samples], 0).free) == ["x"]
+
+
 def test_samples_are_mixed_where_all_that_differs_may_be_changed() -> None:
     pictures = [{"x": np.full((1, 1, 2, 2), float(at), np.float32)} for at in range(64)]
     found = Draws(pictures, {"x": 0.0}, True, 0)
