@@ -40,7 +40,9 @@ REPORT = 0.25
 TRAINING, TRAINING_MOST = 30.0, 300.0
 """Seconds that a training takes at least and at most."""
 STEPS = 24
-"""A training that found time for fewer steps is not worth another."""
+"""A training that found time for fewer steps is not worth another,"""
+LONGER = 2.0
+"""unless that may take so many times as long."""
 ROOM = 8
 """With room for fewer candidates the first ways are followed without telling all apart."""
 FOLLOWED = 2
@@ -176,13 +178,14 @@ class Search:
         """
         before = history.of(trained(way).name)
         none = history.goal.bounds or self.due is None or importlib.util.find_spec("torch") is None
-        if none or any(steps_of(each) < STEPS for each in before):
+        if none:
             return 0.0
         assert self.due is not None
         cut = max(each.seconds for each in history.of(way.name, FULL))
         left = self.due - time.monotonic() - cut
         seconds = min(TRAINING_MOST, left / 2 if left >= 2 * TRAINING else left)
-        return seconds if seconds >= TRAINING else 0.0
+        vain = max((each.asked.seconds for each in before if steps_of(each) < STEPS), default=0.0)
+        return seconds if seconds >= max(TRAINING, LONGER * vain) else 0.0
 
     def _room(self, history: History) -> float:
         """How many candidates there is time or steps for in all, about."""

@@ -46,10 +46,11 @@ def test_a_training_takes_half_of_what_is_left(begun: Search, left: float, expec
     assert seconds(begun, left) == pytest.approx(expected, abs=1)
 
 
-def test_a_training_that_came_to_nothing_is_the_last(begun: Search) -> None:
-    assert seconds(begun, 210, told(100)) > 0
-    assert seconds(begun, 210, told(1)) == 0
-    assert seconds(begun, 210, replace(told(100), pipeline="obspa(macs=0.4), recover(time=40s)")) == 0
+def test_a_training_of_few_steps_is_the_last_unless_there_is_more_time(begun: Search) -> None:
+    assert seconds(begun, 150, told(100)) > 0
+    assert seconds(begun, 150, told(1)) == 0
+    assert seconds(begun, 400, told(1)) > 0
+    assert seconds(begun, 150, replace(told(100), pipeline="obspa(macs=0.4), recover(time=40s)")) == 0
 
 
 def test_nothing_is_trained_by_steps_or_under_bounds(begun: Search) -> None:
