@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx_ir as ir
@@ -23,8 +24,18 @@ Chosen = Literal["all", "inner", "stream", "neurons", "heads", "dims", "experts"
 Units = frozenset[int]
 
 
-def kinds(analysis: Analysis) -> dict[str, Kind]:
+_FOUND: WeakKeyDictionary[Analysis, Mapping[str, Kind]] = WeakKeyDictionary()
+"""An analysis does not change; a pass asks before it decides, and again when what it took is counted."""
+
+
+def kinds(analysis: Analysis) -> Mapping[str, Kind]:
     """The kind of every Group, by its id."""
+    if analysis not in _FOUND:
+        _FOUND[analysis] = _kinds(analysis)
+    return _FOUND[analysis]
+
+
+def _kinds(analysis: Analysis) -> Mapping[str, Kind]:
     constant = _from_weights(analysis)
     heads, dims = _attention(analysis, constant)
     experts = _experts(analysis)

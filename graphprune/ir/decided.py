@@ -26,6 +26,8 @@ def take_branches(model: ir.Model, operators: Operators) -> set[ir.Node]:
     Returns:
         Nodes outside the Ifs that nothing may read any more.
     """
+    if not any(is_if(node) for graph in _graphs(model.graph) for node in graph):
+        return set()
     taking = _Taking(model)
     while ifs := taking.undecided():
         sizes = infer(model, operators)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -51,6 +51,7 @@ class Source:
         opset: version of the default operator set, 0 where the model does not import it.
         bytes: size of the model file and its external files.
         unknown: protobuf fields that onnx does not define, as message and number.
+        data: the map of the model file that weights are read from; None where none are.
     """
 
     model: ir.Model
@@ -60,6 +61,7 @@ class Source:
     opset: int
     bytes: int
     unknown: tuple[str, ...] = ()
+    data: mmap.mmap | None = field(default=None, repr=False, compare=False)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -141,7 +143,8 @@ def _from_file(path: Path, limits: Limits, lift: bool) -> Source:
     model = _convert(file, limits, lift)
     external = tuple(sorted(sizes))
     size = len(file.data) + sum(sizes.values())
-    return Source(model, path, external, bool(external), _opset(model), size, file.unknown)
+    data = file.data if file.tensors.cut else None
+    return Source(model, path, external, bool(external), _opset(model), size, file.unknown, data)
 
 
 def _from_bytes(given: bytes | bytearray | memoryview, limits: Limits, lift: bool) -> Source:

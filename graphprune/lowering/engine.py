@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from graphprune.ir.build import Names, drop_unread, supersede
+from graphprune.ir.domains import is_default
 from graphprune.ir.nodes import is_constant
 from graphprune.ir.shapes import Sizes
 from graphprune.lowering.rule import Rewrite, Rule
-from graphprune.lowering.scene import Scene, Writer, dtype_of, is_op
+from graphprune.lowering.scene import Scene, Writer, dtype_of
 
 ROUNDS = 8
 """Walks over a graph; what one rule leaves may be what another looks for."""
@@ -66,7 +67,9 @@ def _taken(graph: ir.Graph) -> set[str | None]:
 
 def _walk(rule: Rule, scene: Scene, names: Names) -> Iterator[Use]:
     """One rule wherever it fits, from the inputs on."""
-    for node in [node for node in scene.graph if is_op(node, *rule.roots)]:
+    # No `is_op`: most nodes are no root of most rules, and this looks at all of them for each.
+    roots = [node for node in scene.graph if node.op_type in rule.roots and is_default(node.domain)]
+    for node in roots:
         if node.graph is not scene.graph or dtype_of(node) not in rule.types:
             continue
         found = rule.find(node, scene)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PREFIX = "graphprune."
 """Of every key that is ours; other metadata stay as they are."""
+_BLOCK = 2**18
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,12 @@ def _hash(source: Source) -> str:
     if source.path is None:
         return ""
     digest = hashlib.sha256()
-    for path in (source.path, *sorted(source.external_files)):
+    files = [source.path, *sorted(source.external_files)]
+    if source.data is not None:  # no copy, and the pages are there: the weights were read
+        digest.update(source.data)
+        del files[0]
+    for path in files:
         with path.open("rb") as file:
-            while block := file.read(2**20):
+            while block := file.read(_BLOCK):
                 digest.update(block)
     return f"sha256:{digest.hexdigest()}"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 import graphprune
+from graphprune.ir.load import load
 from graphprune.pipeline.inspection import inspect
-from graphprune.pipeline.origin import Origin
+from graphprune.pipeline.origin import Origin, of
+from graphprune.pipeline.planfile import made
 from graphprune.pipeline.settings import Looking
 
 from .conftest import Half, mlp
@@ -32,6 +35,19 @@ def test_a_file_names_version_source_and_passes(model: Path, tmp_path: Path) -> 
     found = inspect(tmp_path / "small.onnx", Looking()).origin
     assert found is not None and found.pipeline == PASSES
     assert inspect(model, Looking()).origin is None
+
+
+def test_the_source_is_the_file_that_was_loaded_whatever_has_its_name_now(tmp_path: Path) -> None:
+    path = tmp_path / "wide.onnx"
+    weight = ir.tensor(np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32), name="w")
+    graph = "g (float[n, 64] x) => (float[n, 64] y) { y = MatMul(x, w) }"
+    text = f'<ir_version: 10, opset_import: ["" : 21]>\n{graph}'
+    ir.save(ir.from_onnx_text(text, initializers=[weight]), path)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    source = load(path)
+    ir.save(mlp(), tmp_path / "other.onnx")
+    (tmp_path / "other.onnx").replace(path)
+    assert of(source, made(source.model, (), "", {})).source == f"sha256:{before}"
 
 
 def test_weights_beside_the_model_are_part_of_the_source(tmp_path: Path) -> None:
