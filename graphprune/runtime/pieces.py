@@ -119,7 +119,8 @@ def _piece(node: ir.Node, event: Event) -> Piece:
     shapes = [each.shape for each in inputs]
     out = event.outputs[0] if event.outputs else ()
     roles, outs = _widths(node, inputs, out)
-    if not roles or not all(roles):
+    told = all(axis < len(shapes[at]) for role in roles for at, axis, _ in role)
+    if not roles or not all(roles) or not told:
         elements = sum(map(math.prod, (*shapes, *event.outputs)))
         return Piece(_kind(node, [], (), [], {}), (elements,), (), node, inputs)
     firsts = [role[0] for role in roles]
@@ -128,14 +129,16 @@ def _piece(node: ir.Node, event: Event) -> Piece:
 
 
 def _inputs(node: ir.Node, event: Event) -> tuple[Given, ...]:
-    """The trace leaves out what a body reads from outside."""
+    """The trace leaves out what a body reads from outside, and weights that a kernel packed its own way."""
     present = [value for value in node.inputs if value is not None]
     traced = list(zip(event.inputs, event.types, strict=True))
-    whole = len(traced) == len(present)
+    told_weights = len(traced) - sum(value.const_value is None for value in present)
     found = []
     for value in present:
         fixed = value.const_value
-        if fixed is not None and not whole:
+        there = fixed is None or (told_weights > 0 and traced[0][0] == tuple(fixed.shape.numpy()))
+        told_weights -= fixed is not None and there
+        if fixed is not None and not there:
             shape, type_ = tuple(fixed.shape.numpy()), str(fixed.dtype).lower()
         else:
             shape, type_ = traced.pop(0) if traced else ((), "float")

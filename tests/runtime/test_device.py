@@ -106,6 +106,28 @@ def test_a_recurrent_net_has_a_hidden_width(build):
     assert 0 < seconds_of(wide, (12, 8)) < seconds_of(wide, (12, 256))
 
 
+STATES = """(float[6,1,12] x, float[1,1,{0}] h, float[1,1,{0}] c) => (float[6,1,1,{0}] y)
+    {{ y = LSTM<hidden_size = {0}>(x, w, r, b, , h, c) }}"""
+
+
+def test_states_behind_weights_that_the_trace_leaves_out_are_states(build):
+    """Two of three weights are packed by the kernel, and not told."""
+
+    def piece(hidden: int):
+        weights = {"w": (1, 4 * hidden, 12), "r": (1, 4 * hidden, hidden), "b": (1, 8 * hidden)}
+        states = {name: np.ones((1, 1, hidden), np.float32) for name in "hc"}
+        (found,) = pieces(
+            build(STATES.format(hidden), **weights), {"x": np.ones((6, 1, 12), np.float32), **states}
+        )
+        return found
+
+    wide, narrow = piece(64), piece(20)
+    assert [given.shape for given in wide.inputs[-3:]] == [(1, 512), (1, 1, 64), (1, 1, 64)]
+    assert [given.constant for given in wide.inputs] == [False, True, True, True, False, False]
+    assert wide.kind == narrow.kind
+    assert wide.at((12, 20)) == tuple(given.shape for given in narrow.inputs)
+
+
 SCORES = """(float[1,{0},20,{1}] q, float[1,{0},{1},20] k, float[1,{0},20,{1}] v)
     => (float[1,{0},20,{1}] z) {{
     s = MatMul(q, k)
