@@ -64,6 +64,16 @@ class Lowered:
         return not self.wrong
 
 
+def _captured(node: ir.Node) -> Iterator[ir.Value]:
+    """What the bodies of a node read of the graphs around them."""
+    bodies = [each.as_graph() for each in node.attributes.values() if each.type == ir.AttributeType.GRAPH]
+    for body in bodies:
+        made = (out for inner in body for out in inner.outputs)
+        own = {*body.inputs, *body.initializers.values(), *made}
+        read = [value for inner in body for value in (*inner.inputs, *_captured(inner))]
+        yield from (value for value in (*read, *body.outputs) if value is not None and value not in own)
+
+
 @dataclass(frozen=True)
 class _Cut:
     """A model, and the values of it that another one has, too."""
@@ -81,7 +91,7 @@ class _Cut:
             if node is None or node in nodes:
                 continue
             nodes.add(node)
-            for value in node.inputs:
+            for value in (*node.inputs, *_captured(node)):
                 if value is None or is_constant(value):
                     continue
                 if value.name in self.common:
@@ -108,7 +118,10 @@ def prove_lowered(
     cuts = [_Cut(model, frozenset(values.keys() & others.keys())) for model in (before, after)]
     roots = [name for name in values if name in others and not _same(values[name], others[name])]
     sizes = infer(before, record_of, shapes).shapes
-    known = {name: tuple(a for a, _ in sizes.get(value) or ((-1, -1),)) for name, value in values.items()}
+    known = {
+        name: (-1,) if (shape := sizes.get(value)) is None else tuple(a for a, _ in shape)
+        for name, value in values.items()
+    }
     wrong: list[str] = []
     skipped: list[str] = []
     worst = 0.0
@@ -205,14 +218,39 @@ def _same(one: ir.Value, two: ir.Value) -> bool:
     a, b = one.producer(), two.producer()
     if a is None or b is None:
         return a is b
+    return _same_node(a, b)
+
+
+def _same_node(a: ir.Node, b: ir.Node) -> bool:
     if (a.domain, a.op_type, len(a.inputs)) != (b.domain, b.op_type, len(b.inputs)):
         return False
     if a.attributes.keys() != b.attributes.keys():
         return False
-    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS, ir.AttributeType.TENSOR)
-    plain = [name for name, attr in a.attributes.items() if attr.type not in kinds]
-    return all(a.attributes[name].value == b.attributes[name].value for name in plain) and all(
+    return all(_same_attribute(attr, b.attributes[name]) for name, attr in a.attributes.items()) and all(
         _alike(x, y) for x, y in zip(a.inputs, b.inputs, strict=True)
+    )
+
+
+def _same_attribute(one: ir.Attr, two: ir.Attr) -> bool:
+    """Whether two attributes hold the same; tensors are not compared, as no rule writes any."""
+    if one.type != two.type:
+        return False
+    if one.type == ir.AttributeType.GRAPH:
+        return _same_body(one.as_graph(), two.as_graph())
+    skipped = (ir.AttributeType.GRAPHS, ir.AttributeType.TENSOR)
+    return one.type in skipped or bool(one.value == two.value)
+
+
+def _same_body(one: ir.Graph, two: ir.Graph) -> bool:
+    """Whether two bodies have the same nodes in one order; where their constants stand does not matter."""
+    ends = [(*graph.inputs, *graph.outputs) for graph in (one, two)]
+    if len(one) != len(two) or [len(one.inputs), len(one.outputs)] != [len(two.inputs), len(two.outputs)]:
+        return False
+    made = [[out.name for node in graph for out in node.outputs] for graph in (one, two)]
+    return (
+        made[0] == made[1]
+        and all(_alike(a, b) for a, b in zip(*ends, strict=True))
+        and all(_same_node(a, b) for a, b in zip(one, two, strict=True))
     )
 
 
@@ -278,7 +316,13 @@ def _both(
     model = _regions(cut, values, roots, inputs)
     try:
         session = open_session(model, optimise=False, exact=True)
-        feeds = [_feeds(inputs, known, run.seed, special) for special in (False, True)]
+        chosen = any(_chooses(known[name], value) for name, value in inputs.items())
+        branches = (False, True) if chosen else (False,)
+        feeds = [
+            _feeds(inputs, known, run.seed, special, branch)
+            for branch in branches
+            for special in (False, True)
+        ]
         return [
             session.run({k: v for k, v in feed.items() if k in session.inputs}, run.timeout) for feed in feeds
         ]
@@ -310,6 +354,15 @@ def _regions(
                 inner[old] = new
             made.append(copy)
     outputs = [inner[values[root]] for root in roots]
+    # Bodies read by name.
+    taken = {value.name for value in inner}
+    for value in dict.fromkeys(value for node in nodes for value in _captured(node)):
+        source = _read(value, copies, inner, weights)
+        if value.name not in taken and not is_constant(value):
+            alias = ir.Node("", "Identity", [source], num_outputs=1)
+            alias.outputs[0].name = value.name
+            taken.add(value.name)
+            made.insert(0, alias)
     opsets = dict(cut.model.opset_imports)
     graph = ir.Graph(
         list(copies.values()),
@@ -340,12 +393,22 @@ def _read(
     return weights[value]
 
 
-def _feeds(inputs: Mapping[str, ir.Value], known: Shapes, seed: int, special: bool) -> dict[str, Array]:
+def _chooses(shape: tuple[int, ...], value: ir.Value) -> bool:
+    """Whether a value may be what an If goes by."""
+    return value.dtype == ir.DataType.BOOL and prod(shape) == 1
+
+
+def _feeds(
+    inputs: Mapping[str, ir.Value], known: Shapes, seed: int, special: bool, branch: bool
+) -> dict[str, Array]:
     feeds: dict[str, Array] = {}
     for at, (name, value) in enumerate(inputs.items()):
         assert value.dtype is not None
         random = np.random.default_rng([seed, at])
-        feeds[f"cut:{name}"] = _numbers(known[name], value.dtype, random, special)
+        if _chooses(known[name], value):
+            feeds[f"cut:{name}"] = np.full(known[name], branch)
+        else:
+            feeds[f"cut:{name}"] = _numbers(known[name], value.dtype, random, special)
     return feeds
 
 

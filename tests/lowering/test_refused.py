@@ -43,21 +43,28 @@ def an_output(net: Net, x: str) -> str:
     return last
 
 
-def captured(net: Net, x: str) -> str:
-    """A subgraph reads what is inside."""
-    last = hard_swish(net, x)
-    inside = net.nodes[-3].output[0]
+def branched(net: Net, *read: str) -> str:
+    """An If of a value: its product with the second one, if there is one, or its negative."""
     bodies = {
         name: helper.make_graph(
-            [helper.make_node("Neg", [inside], [f"{name}_out"])],
+            [helper.make_node(op, inputs, [f"{name}_out"])],
             name,
             [],
             [helper.make_tensor_value_info(f"{name}_out", 1, None)],
         )
-        for name in ("then_branch", "else_branch")
+        for name, op, inputs in (
+            ("then_branch", "Mul" if read[1:] else "Neg", list(read)),
+            ("else_branch", "Neg", list(read[:1])),
+        )
     }
-    condition = net.op("Greater", net.op("ReduceSum", x, keepdims=0), net.number(0))
-    return net.op("Add", last, net.op("If", condition, **bodies))
+    condition = net.op("Greater", net.op("ReduceSum", "x", keepdims=0), net.number(0))
+    return net.op("If", condition, **bodies)
+
+
+def captured(net: Net, x: str) -> str:
+    """A subgraph reads what is inside."""
+    last = hard_swish(net, x)
+    return net.op("Add", last, branched(net, net.nodes[-3].output[0]))
 
 
 def larger_constant(net: Net, x: str) -> str:
@@ -268,3 +275,25 @@ def test_equal_graphs_have_no_region() -> None:
     net = Net(13, "float", SHAPE)
     model = net.model(prelu_turned(net, net.conv("x")))
     assert prove_lowered(model, model.clone(), {"x": SHAPE}).regions == 0
+
+
+@pytest.mark.parametrize("place", ["graph", "body"])
+def test_the_second_proof_looks_into_bodies(place: str) -> None:
+    net = Net(13, "float", SHAPE)
+    model = net.model(branched(net, net.op("Tanh", "x"), net.number([2])))
+    after = model.clone()
+    (branch,) = (node.attributes["then_branch"].as_graph() for node in after.graph if node.op_type == "If")
+    (product,) = branch
+    factor = product.inputs[1]
+    assert factor is not None and factor.const_value is not None
+    assert prove_lowered(model, after, {"x": SHAPE}).regions == 0
+    same = factor.const_value
+    other = ir.Tensor(np.array([3], np.float32), name=factor.name)
+    if place == "body":
+        del after.graph.initializers[factor.name or ""]
+        branch.register_initializer(factor)
+    for content, ok in ((same, True), (ir.Tensor(same.numpy()), True), (other, False)):
+        factor.const_value = content
+        found = prove_lowered(model, after, {"x": SHAPE})
+        assert found.ok is ok, found
+        assert not found.skipped
