@@ -103,7 +103,7 @@ def test_a_recurrent_net_has_a_hidden_width(build):
     assert (wide.widths, narrow.widths) == ((12, 64), (12, 20))
     assert wide.kind == narrow.kind
     assert wide.at((12, 20)) == tuple(given.shape for given in narrow.inputs)
-    assert 0 < seconds_of(wide, (12, 8)) < seconds_of(wide, (12, 256))
+    assert seconds_of(wide, (12, 8)) < seconds_of(wide, (12, 256))
 
 
 STATES = """(float[6,1,12] x, float[1,1,{0}] h, float[1,1,{0}] c) => (float[6,1,1,{0}] y)
@@ -158,7 +158,7 @@ def test_groups_of_channels_shrink_alike(build):
     wide, narrow = piece(6), piece(3)
     assert (wide.kind, wide.widths, narrow.widths) == (narrow.kind, (6, 6), (3, 3))
     assert wide.at((3, 3)) == tuple(given.shape for given in narrow.inputs)
-    assert seconds_of(wide, (3, 3)) > 0
+    assert seconds_of(wide, (2, 2)) < seconds_of(wide, (64, 64))
 
 
 def test_what_was_never_measured_is_told_from_what_is_alike(build):

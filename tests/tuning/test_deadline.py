@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from graphprune.ir.load import load
 from graphprune.pipeline import compile as compiling
 from graphprune.pipeline import measure
 from graphprune.runtime.device import DeviceProfile
+from graphprune.runtime.latency import LEVEL
 from graphprune.tuning import predict
 from graphprune.tuning.deadline import OutOfTimeError, left_at
-from graphprune.tuning.finals import Timer
+from graphprune.tuning.finals import Final, Timer
 
 from .conftest import Make, mlp
 
@@ -86,11 +88,11 @@ def test_finals_that_never_end_are_left(search: Make, monkeypatch: pytest.Monkey
     search(1, "warm.onnx").finish()
     whole, timed = Timer.final, []
 
-    def stuck(timer: Timer, number: int, *args: object) -> object:
+    def stuck(timer: Timer, number: int, *args: object) -> Final:
         timed.append(number)
         if len(timed) > 1:
             time.sleep(LATE)
-        return whole(timer, number, *args)  # type: ignore[arg-type]
+        return replace(whole(timer, number, *args), verdict=LEVEL)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Timer, "final", stuck)
     start = time.monotonic()
