@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from graphprune.axes.outputs import SAME, Judged
 from graphprune.ops import has
+from graphprune.ops.forms.distributions import distribution
 from graphprune.ops.traits import Trait
 
 GoalKind = Literal["classes", "scores", "values"]
@@ -69,7 +70,11 @@ def _before(value: ir.Value | None, output: str, depth: int) -> Iterator[Goal]:
         return
     source = node.inputs[0] if node.inputs else None
     name = source.name if source is not None and source.producer() is not None else None
-    if has(node, Trait.PROBABILITIES, Trait.LOG_PROBABILITIES) and name:
+    written = distribution(node)
+    if written is not None:
+        axis = written.axis if written.axis < 0 else written.axis - _rank(written.logits)
+        yield Goal(output, written.logits.name or "", "classes", axis)
+    elif has(node, Trait.PROBABILITIES, Trait.LOG_PROBABILITIES) and name:
         yield Goal(output, name, "classes", _axis(node, source))
     elif has(node, Trait.SIGMOID) and name:
         yield Goal(output, name, "scores")

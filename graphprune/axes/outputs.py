@@ -16,6 +16,7 @@ from graphprune.axes.caches import cache_pairs
 from graphprune.ir.operators import Shape, Size
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.ops import has, record_of
+from graphprune.ops.forms.distributions import distribution
 from graphprune.ops.traits import Trait
 
 OutputKind = Literal["classes", "tokens", "scores", "exact", "values"]
@@ -107,6 +108,10 @@ class _Walk:
         node = value.producer() if value is not None else None
         if value is None or node is None or self.sizes.shapes.get(value) is None or self.depth > DEPTH:
             return None
+        written = distribution(node)
+        if written is not None:
+            axis = written.axis % max(1, len(self.shape(value)))
+            return _Read("classes", "log" if written.log else "probabilities", axis)
         for traits, reader in READERS:
             if has(node, *traits):
                 self.depth += 1

@@ -62,7 +62,7 @@ def divide(sets: Sequence[Arrays], model: ir.Model, seed: int) -> Parts:
     total = count(sets, model)
     if total < LEAST:
         raise DataError(
-            f"{total} samples are too few to search with: some repair, some choose, some report",
+            f"too few samples to search with ({total}): some repair, some choose, some report",
             f"give {LEAST} or more; a few hundred are better",
         )
     taken, _ = parts(sets, model, parted(total, whole=False), seed)

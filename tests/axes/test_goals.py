@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from graphprune.axes.goals import Goal, find_goals
@@ -16,6 +17,11 @@ FOUND = {
     "logits": ("float[n,4] h", "", [Goal("h", "h", "classes")]),
     "softmax": ("float[n,4] y", "y = Softmax(h)", [Goal("y", "h", "classes")]),
     "log softmax": ("float[n,4] y", "y = LogSoftmax(h)", [Goal("y", "h", "classes")]),
+    "softmax written out": (
+        "float[n,4] y",
+        "e = Exp(h)\nt = ReduceSum<keepdims = 1>(e, last)\ny = Div(e, t)",
+        [Goal("y", "h", "classes")],
+    ),
     "argmax": ("int64[n,1] y", "y = ArgMax<axis = 1>(h)", [Goal("y", "h", "classes")]),
     "argmax of softmax": (
         "int64[n,1] y",
@@ -41,7 +47,8 @@ FOUND = {
 @pytest.mark.parametrize("name", FOUND)
 def test_goals_are_what_stands_before_the_last_squashing(name: str) -> None:
     outputs, body, expected = FOUND[name]
-    net = model(HEADER.format(outputs=outputs) + LOGITS + body + "\n}", 21, w=(6, 4))
+    axes = {"last": np.array([1])} if "last" in body else {}
+    net = model(HEADER.format(outputs=outputs) + LOGITS + body + "\n}", 21, w=(6, 4), **axes)
     sizes = normalise(net, record_of)
     assert list(find_goals(net, judged(net, sizes))) == expected
 

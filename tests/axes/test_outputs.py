@@ -19,6 +19,15 @@ def read(text: str, opset: int = 18, chosen: dict[str, UserKind] | None = None, 
 VECTOR, MAP = "(float[n,6] x)", "(float[n,6,8,8] x)"
 CLASSES = {
     "a softmax": (f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) y = Softmax(a) }}", "probabilities", 1),
+    "a softmax written out": (
+        f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) m = ReduceMax<keepdims=1>(a, s1) d = Sub(a, m)"
+        " e = Exp(d) t = ReduceSum<keepdims=1>(e, s1) y = Div(e, t) }", "probabilities", 1),
+    "a softmax by a reciprocal": (
+        f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) e = Exp(a) t = ReduceSum<keepdims=1>(e, s1)"
+        " r = Reciprocal(t) y = Mul(r, e) }", "probabilities", 1),
+    "its logarithm written out": (
+        f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) e = Exp(a) t = ReduceSum<keepdims=1>(e, s1)"
+        " r = Log(t) y = Sub(a, r) }", "log", 1),
     "its logarithm": (f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) y = LogSoftmax(a) }}", "log", 1),
     "a last product": (f"{VECTOR} => (float[n,4] y) {{ y = MatMul(x, w) }}", "logits", 1),
     "with a bias": (f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) y = Add(a, bias) }}", "logits", 1),
@@ -58,6 +67,11 @@ OTHERS = {
     "scaled actions": (
         f"{VECTOR} => (float[n,4] y) {{ a = Gemm(x, w, bias) t = Tanh(a) y = Mul(t, two) }}", "values"),
     "hidden states": (f"{VECTOR} => (float[n,4] y) {{ a = MatMul(x, w) y = Relu(a) }}", "values"),
+    "exponentials over another sum": (
+        f"{VECTOR} => (float[n,6] y) {{ e = Exp(x) t = ReduceSum<keepdims=1>(x, s1) y = Div(e, t) }}",
+        "values"),
+    "exponentials over the sum of all": (
+        f"{VECTOR} => (float[n,6] y) {{ e = Exp(x) t = ReduceSum<keepdims=1>(e) y = Div(e, t) }}", "values"),
     "an index": (f"{VECTOR} => (int64[n] y) {{ y = ArgMax<axis=1,keepdims=0>(x) }}", "exact"),
     "a softmax over many axes at once": (f"{MAP} => (float[n,6,8,8] y) {{ y = Softmax(x) }}", "values"),
 }  # fmt: skip
