@@ -84,15 +84,25 @@ def _inside(node: ir.Node) -> Iterable[ir.Node]:
 
 
 def _reads(node: ir.Node, changed: Collection[ir.Value]) -> Iterable[str]:
-    """Values from elsewhere that a node and its bodies read, inputs and weights of the model apart."""
-    graph = node.graph
-    for each in (node, *_inside(node)):
-        for value in each.inputs:
-            if value is None or value in changed or is_constant(value) or value.is_graph_input():
-                continue
-            maker = value.producer()
-            if maker is not None and maker.graph is graph:
-                yield value.name or ""
+    """Values from elsewhere that a node and its bodies read, inputs and weights of the model apart.
+
+    Whole numbers may be sizes, into which a cut writes its own constants: they are computed anew, from values
+    that are none.
+    """
+    graph, seen = node.graph, set[ir.Value]()
+    waiting = [value for each in (node, *_inside(node)) for value in each.inputs]
+    while waiting:
+        value = waiting.pop(0)
+        if value is None or value in seen or value in changed or is_constant(value) or value.is_graph_input():
+            continue
+        seen.add(value)
+        maker = value.producer()
+        if maker is None or maker.graph is not graph:
+            continue
+        if value.dtype is not None and value.dtype.is_integer():
+            waiting += [other for each in (maker, *_inside(maker)) for other in each.inputs]
+        else:
+            yield value.name or ""
 
 
 def _name(node: ir.Node) -> str:

@@ -136,3 +136,18 @@ def test_a_probe_from_stored_values_says_what_a_whole_run_says(
         for feeds in data:
             for name, array in full.run(feeds).items():
                 np.testing.assert_allclose(run(feeds)[name], array, rtol=1e-5, atol=1e-6)
+
+
+HEADS = """(float[n,8] x) => (float[n,8] y) {
+    a = MatMul(x, w)\n s = Shape(x)\n b = Gather(s, first)\n t = Concat<axis=0>(b, heads)\n c = Reshape(a, t)
+    d = Transpose<perm=[0, 2, 1]>(c)\n e = Softmax(d)\n f = Transpose<perm=[0, 2, 1]>(e)
+    u = Concat<axis=0>(b, flat)\n g = Reshape(f, u)\n y = MatMul(g, v) }"""
+
+
+def test_sizes_that_a_cut_writes_into_a_graph_are_not_those_of_the_dense_model() -> None:
+    model = sketch(
+        HEADS, w=(8, 48), v=(48, 8), first=np.array([0]), heads=np.array([4, 12]), flat=np.array([-1])
+    ).model
+    result = graphprune.compile(model, "prune(macs=0.7, allocate=output)", calibration=SAMPLES)
+    assert result.report.passes[0].proof.ok
+    assert any(group.kept < group.width for group in result.report.passes[0].groups)
