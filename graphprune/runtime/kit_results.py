@@ -125,20 +125,22 @@ def _read(path: Path) -> Result:
     graph = _graph(path.with_suffix("") / OPTIMISED)
     try:
         found = pieces_of(graph, events)
-        for piece in found:
-            _require_shapes(piece)
+        for piece, event in zip(found, events, strict=True):
+            _require_shapes(piece.node, event)
     except (ModelError, LookupError, TypeError, ValueError, ZeroDivisionError) as error:
         raise DataError(f"{quote(str(path))} and the graph beside it are not of one model", HINT) from error
     return Result(path.stem, machine, kit, found, _untraced(seconds, whole), whole, reference)
 
 
-def _require_shapes(piece: Piece) -> None:
-    """Whether weights in the graph are as long as those that ran."""
-    present = [value for value in piece.node.inputs if value is not None]
-    for value, given in zip(present, piece.inputs, strict=True):
-        fixed = value.const_value
-        if fixed is not None and tuple(fixed.shape.numpy()) != given.shape:
-            raise ValueError
+def _require_shapes(node: ir.Node, event: Event) -> None:
+    """Whether weights in the graph are as long as those that ran, but for those that a kernel packed."""
+    left = list(event.inputs)
+    for value in node.inputs:
+        fixed = value.const_value if value is not None else None
+        if left and value is not None and (fixed is None or tuple(fixed.shape.numpy()) == left[0]):
+            left.pop(0)
+    if left:
+        raise ValueError
 
 
 def _bounded(path: Path) -> bytes:
