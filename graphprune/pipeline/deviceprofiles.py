@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphprune.errors import ArgumentError, DataError, OutputError
+from graphprune.errors import ArgumentError, DataError, OutputError, did_you_mean
 from graphprune.ir.names import quote
 
 if TYPE_CHECKING:
@@ -67,7 +67,13 @@ def _named(given: str) -> DeviceProfile:
         return builtin.nearest(this_machine())
     if given in builtin.names() and not Path(given).exists():
         return builtin.shipped(given)
-    return DeviceProfile.load(Path(given))
+    path = Path(given)
+    if not path.suffix and not path.exists():
+        raise ArgumentError(
+            f"no device profile is named {quote(given)}, and there is no such file",
+            did_you_mean(given, [BUILTIN, *builtin.names()]),
+        )
+    return DeviceProfile.load(path)
 
 
 def step_of(settings: Settings) -> int | None:

@@ -171,6 +171,7 @@ def test_bounds_are_met_at_the_least_loss(search: Make) -> None:
     assert found.after.params <= 0.6 * found.before.params
 
 
+@pytest.mark.full
 def test_optuna_reads_the_study(search: Make) -> None:
     optuna = pytest.importorskip("optuna")
     from optuna.storages import JournalStorage
