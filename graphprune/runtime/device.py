@@ -24,6 +24,7 @@ from graphprune.runtime.general import General, Point
 from graphprune.runtime.patterns import BLOCKED, block_width
 from graphprune.runtime.pieces import Piece
 from graphprune.runtime.silent import ort
+from graphprune.runtime.told import number, text
 
 FORMAT = 2
 STEPS = (0.125, 0.25, 0.5, 0.75, 1.0)
@@ -237,21 +238,21 @@ def _read(told: dict[str, Any]) -> DeviceProfile:
         raise ValueError
     return DeviceProfile(
         Machine(
-            tuple(map(_text, machine["features"])),
-            _text(machine["runtime"]),
+            tuple(map(text, machine["features"])),
+            text(machine["runtime"]),
             int(machine["threads"]),
-            tuple(map(_text, machine["providers"])),
+            tuple(map(text, machine["providers"])),
         ),
-        {_text(kind): _cost(cost) for kind, cost in told["costs"].items()},
-        {_text(kind): tuple(map(_point, points)) for kind, points in told["seen"].items() if points},
-        step=int(_number(told["step"])),
-        **{name: _number(told[name]) for name in ("overhead", "reference", "noise", "minutes")},
+        {text(kind): _cost(cost) for kind, cost in told["costs"].items()},
+        {text(kind): tuple(map(_point, points)) for kind, points in told["seen"].items() if points},
+        step=int(number(told["step"])),
+        **{name: number(told[name]) for name in ("overhead", "reference", "noise", "minutes")},
     )
 
 
 def _cost(told: dict[str, Any]) -> Cost:
     axes = tuple(tuple(int(width) for width in axis) for axis in told["axes"])
-    seconds = tuple(map(_number, told["seconds"]))
+    seconds = tuple(map(number, told["seconds"]))
     ordered = all(axis and axis[0] > 0 and sorted(set(axis)) == list(axis) for axis in axes)
     if not 0 < len(axes) < 3 or not ordered or math.prod(map(len, axes)) != len(seconds):
         raise ValueError
@@ -262,19 +263,7 @@ def _point(told: list[Any]) -> Point:
     widths, seconds = told
     if not widths or any(isinstance(width, bool) or int(width) != width or width < 1 for width in widths):
         raise ValueError
-    return tuple(map(int, widths)), _number(seconds)
-
-
-def _number(told: object) -> float:
-    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told < math.inf:
-        raise ValueError
-    return float(told)
-
-
-def _text(told: object) -> str:
-    if not isinstance(told, str):
-        raise TypeError
-    return told
+    return tuple(map(int, widths)), number(seconds)
 
 
 @dataclass(frozen=True)
@@ -367,14 +356,14 @@ def measured(
         reference=scale * now,
         step=known.step or stairs(threads, providers),
     )
-    for number, (kind, alike) in enumerate(missing.items(), 1):
+    for at, (kind, alike) in enumerate(missing.items(), 1):
         try:
             profile = replace(
                 profile, costs={**profile.costs, kind: cost_of(alike, threads, scale, steps, providers)}
             )
         except ModelError:
             continue
-        yield profile, len(missing) - number
+        yield profile, len(missing) - at
 
 
 def noise_of(found: Sequence[Piece], profile: DeviceProfile, most: int = 12) -> float:

@@ -22,6 +22,7 @@ from graphprune.runtime.kit_script import FORMAT, OPTIMISED
 from graphprune.runtime.patterns import BLOCKED
 from graphprune.runtime.pieces import Piece, pieces_of
 from graphprune.runtime.profile import CHEAPEST, Event
+from graphprune.runtime.told import number, text
 
 LARGEST = 2**26
 """Bytes of a file of results; graphs come without their weights."""
@@ -113,9 +114,9 @@ def _read(path: Path) -> Result:
         told = json.loads(_bounded(path).decode())
         machine = _machine(told)
         events = [_event(node) for node in told["nodes"]]
-        seconds = [_seconds(node["seconds"]) for node in told["nodes"]]
-        whole, reference = _seconds(told["seconds"]), _seconds(told["reference"])
-        kit = _text(told["kit"])
+        seconds = [number(node["seconds"]) for node in told["nodes"]]
+        whole, reference = number(told["seconds"]), number(told["reference"])
+        kit = text(told["kit"])
         if not reference:
             raise ValueError
     except OSError as error:
@@ -167,16 +168,16 @@ def _graph(path: Path) -> ir.Graph:
 def _machine(told: dict[str, Any]) -> Machine:
     if told["format"] != FORMAT:
         raise ValueError
-    words = {_text(word) for word in told["features"]}
-    features = (_text(told["architecture"]), *(name for name in FEATURES if name in words))
-    providers = tuple(short(_text(name)) for name in told["providers"])
-    return Machine(features, _text(told["runtime"]), int(told["threads"]), providers)
+    words = {text(word) for word in told["features"]}
+    features = (text(told["architecture"]), *(name for name in FEATURES if name in words))
+    providers = tuple(short(text(name)) for name in told["providers"])
+    return Machine(features, text(told["runtime"]), int(told["threads"]), providers)
 
 
 def _event(told: dict[str, Any]) -> Event:
     inputs, outputs = told["inputs"], told["outputs"]
-    types = tuple(_text(name) for each in inputs for name in each)
-    return Event("", _text(told["operator"]), 0, 0, "", _shapes(inputs), types, _shapes(outputs))
+    types = tuple(text(name) for each in inputs for name in each)
+    return Event("", text(told["operator"]), 0, 0, "", _shapes(inputs), types, _shapes(outputs))
 
 
 def _shapes(told: list[dict[str, list[int]]]) -> tuple[tuple[int, ...], ...]:
@@ -184,18 +185,6 @@ def _shapes(told: list[dict[str, list[int]]]) -> tuple[tuple[int, ...], ...]:
     if any(size < 0 for shape in shapes for size in shape):
         raise ValueError
     return shapes
-
-
-def _seconds(told: object) -> float:
-    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told < math.inf:
-        raise ValueError
-    return float(told)
-
-
-def _text(told: object) -> str:
-    if not isinstance(told, str):
-        raise TypeError
-    return told
 
 
 def _untraced(seconds: Sequence[float], whole: float) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from graphprune.runtime import builtin, device
 from graphprune.runtime.device import Cost, DeviceProfile, this_machine
 from graphprune.runtime.pieces import Piece
 from tests.axes.claims import sketch
+from tests.pipeline.conftest import mlp
 from tests.prune.test_depth import stack
 from tests.prune.widths import widths
 
@@ -341,3 +342,9 @@ def test_a_cost_that_is_close_by_is_not_measured_again() -> None:
     assert not Cost(((16, 64, 256),), (1e-6, 2e-6, 3e-6), 16).covers((272,))
     assert Cost(((100, 400),), (1e-6, 4e-6), 0).covers((1600,))
     assert not Cost(((100, 400),), (1e-6, 4e-6), 0).covers((1601,))
+
+
+def test_a_profile_that_is_misspelt_is_answered_with_the_names() -> None:
+    with pytest.raises(ArgumentError, match="no device profile is named 'builtn'") as caught:
+        graphprune.compile(mlp(), "prune(latency=0.5)", device_profile="builtn")
+    assert caught.value.hint == "did you mean 'builtin'?"
