@@ -44,6 +44,7 @@ class _Compile(Settings):
     plan: PlanFile | Plan | PathLike | None = field(default=None, kw_only=True)
     calibration: Data = field(default=None, kw_only=True)
     general: Data = field(default=None, kw_only=True)
+    selection: Data = field(default=None, kw_only=True)
     inputs: Data = field(default=None, kw_only=True)
 
 
@@ -61,6 +62,8 @@ def compile(asked: _Compile) -> Result:
             ([samples, ...]). Of an iterable each item is a batch, or one sample without that axis; it is read
             once, and what goes beyond 256 MiB is kept in a temporary file.
         general: samples of all else, for passes that weigh the domain of `calibration` against it.
+        selection: samples that passes that learn choose by, and that the result is judged on where there are
+            no inputs; then `calibration` is used whole.
         inputs: samples to prove, time and judge the result on; generated when not given.
 
     Raises:
@@ -92,6 +95,7 @@ def compile(asked: _Compile) -> Result:
         output=path_of("output", asked.output) if asked.output is not None else None,
         calibration=as_samples("calibration", asked.calibration),
         general=as_samples("general", asked.general),
+        selection=as_samples("selection", asked.selection),
         inputs=as_samples("inputs", asked.inputs),
         also_read=(path,) if path is not None else (),
         command=as_call("graphprune.compile", asked, passes=registry.text(passes) or ()),

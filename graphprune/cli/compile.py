@@ -217,6 +217,7 @@ def _job(model: str, recipe: Recipe, files: Files, given: _Given, project: Proje
         output=None if files.output in (None, PIPE) else Path(files.output),
         calibration=_path(files.calibration),
         general=_path(files.general),
+        selection=_path(files.selection),
         inputs=_path(files.inputs),
         also_read=tuple(map(Path, [*filter(None, [given["plan"]]), *config])),
         report=_path(files.report),

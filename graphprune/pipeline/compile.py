@@ -78,6 +78,7 @@ class Job:
     output: Path | None = None
     calibration: Data = None
     general: Data = None
+    selection: Data = None
     inputs: Data = None
     also_read: tuple[Path, ...] = ()
     report: Path | None = None
@@ -89,7 +90,11 @@ class Job:
     def files(self) -> tuple[Path, ...]:
         """What is read besides the model, and so never written."""
         tensors = (path.with_suffix(".safetensors") for path in self.also_read)
-        data = (item for item in (self.calibration, self.general, self.inputs) if isinstance(item, Path))
+        data = (
+            item
+            for item in (self.calibration, self.general, self.selection, self.inputs)
+            if isinstance(item, Path)
+        )
         return (*self.also_read, *tensors, *data)
 
     @property
@@ -280,6 +285,7 @@ class _Compile:
             job.calibration,
             self.settings,
             general=job.general,
+            selected=job.selection,
             fixed=self.held,
             replay=replay,
             learner=learner,

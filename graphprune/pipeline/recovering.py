@@ -139,7 +139,16 @@ def _judge(name: str) -> Callable[..., Any]:
 
 
 def _labels(path: str, reference: Reference) -> tuple[list[int], list[int]]:
-    """The class of each sample that is trained on, and of each that is chosen by."""
+    """The class of each sample that is trained on, and of each that is chosen by.
+
+    Raises:
+        ArgumentError: there are none of the latter.
+    """
+    if not reference.selection.numbers:
+        raise ArgumentError(
+            "labels are those of the calibration samples, and samples to choose by were given apart",
+            "leave out --selection: a part of the calibration samples then chooses",
+        )
     found = labels.read(Path(path), reference.samples)
     training, selection = (
         [*map(int, found[list(part.numbers)])] for part in (reference.training, reference.selection)

@@ -30,7 +30,7 @@ Batches = tuple[dict[str, np.ndarray], ...]
 Sets = list[dict[str, np.ndarray]]
 Narrow = Callable[[Arrays], Arrays]
 """Batches of the model before a pass as those of the model after it: a cache may have lost heads."""
-Source = Literal["inputs", "held back", "repaired on", "given", "generated"]
+Source = Literal["inputs", "selection", "held back", "repaired on", "given", "generated"]
 InMemory: TypeAlias = "Items | Arrays | tuple[Arrays, ...]"
 Given: TypeAlias = "Path | InMemory | None"
 """A file or folder of arrays, what Python gave, arrays by input name, several such sets, or nothing."""
@@ -68,6 +68,7 @@ class Samples:
         inputs: what to prove and time on; generated if None.
         calibration: samples for criteria that need data.
         general: samples of all else, for passes that weigh a domain against it.
+        selected: samples that passes that learn choose by; then nothing of the calibration is held back.
         settings: seed, shapes and time limit of generated inputs.
         lost: inputs that passes removed (caches of layers that are gone).
         fixed: inputs that became constants; samples may still hold them.
@@ -81,6 +82,7 @@ class Samples:
     calibration: Given
     settings: Running
     general: Given = None
+    selected: Given = None
     lost: frozenset[str] = frozenset()
     fixed: Arrays = field(default_factory=dict)
     narrow: tuple[Narrow, ...] = ()
@@ -113,7 +115,7 @@ class Samples:
         """
         if self.inputs is not None or self.calibration is not None:
             _ = self.feeds
-        _ = self._general
+        _ = self._general, self._selected
 
     @cached_property
     def batches(self) -> Batches:
@@ -130,6 +132,10 @@ class Samples:
         return [] if self.general is None else read_sets(self.general, self.model, self.fixed)
 
     @cached_property
+    def _selected(self) -> Sets:
+        return [] if self.selected is None else read_sets(self.selected, self.model, self.fixed)
+
+    @cached_property
     def _calibration(self) -> _Calibration:
         """What was given to calibrate on; nothing of it is held back where the user said what to judge by."""
         from graphprune.runtime.holding import count, digest, divide, drawn, held_back
@@ -140,7 +146,8 @@ class Samples:
         samples = count(sets, self.model)
         if self.learner and not self.replay:
             return self._parted(sets, samples)
-        number = 0 if self.inputs is not None or self.replay else held_back(samples)
+        judged = self.inputs is not None or self.selected is not None
+        number = 0 if judged or self.replay else held_back(samples)
         if not number:
             return _Calibration([], sets, (), samples, digest(sets))
         seed = self.settings.seed
@@ -153,14 +160,18 @@ class Samples:
         Raises:
             ArgumentError: there are too few.
         """
-        from graphprune.runtime.holding import LEAST, digest, parted, picked
+        from graphprune.runtime.holding import LEAST, count, digest, parted, picked
         from graphprune.runtime.ordered import parts
 
-        if samples < LEAST:
+        given = samples + count(self._selected, self.model)
+        if given < LEAST:
             raise ArgumentError(
-                f"{self.learner} needs at least {LEAST} calibration samples, and has {samples}",
+                f"{self.learner} needs at least {LEAST} calibration samples, and has {given}",
                 "give more: no labels are needed; a few hundred inputs as the model will see them are good",
             )
+        if self._selected:
+            trained = tuple(range(samples))
+            return _Calibration([], sets, (), samples, digest(sets), self._selected, trained)
         sizes = parted(samples, whole=self.inputs is not None)
         (selection, held), _ = parts(sets, self.model, sizes, self.settings.seed)
         rest = [~(one | two) for one, two in zip(selection, held, strict=True)]
@@ -201,6 +212,13 @@ class Samples:
             DataReport(
                 "general", _named(self.general), count(self._general, self.model), 0, digest(self._general)
             ),
+            DataReport(
+                "selection",
+                _named(self.selected),
+                count(self._selected, self.model),
+                0,
+                digest(self._selected),
+            ),
             DataReport("inputs", _named(self.inputs), count(own, self.model), 0, digest(own)),
         )
         return tuple(row for row in rows if row.samples)
@@ -209,6 +227,8 @@ class Samples:
         """What the result is judged on: given inputs, what was held back, else what there is."""
         if self.inputs is not None:
             return Judging(self._given, "inputs", self.model)
+        if self._selected:
+            return Judging(self._selected, "selection", self.model)
         found = self._calibration
         if found.samples:
             source: Source = "given" if self.replay else "held back" if found.held else "repaired on"

@@ -402,6 +402,11 @@ class Files:
         File("DATA"),
         "Samples of all else, for passes that weigh the domain of --calibration against it.",
     )
+    selection: str | None = option(
+        None,
+        File("DATA"),
+        "Samples that learning chooses by, and the result is judged on; calibration is then used whole.",
+    )
     inputs: str | None = option(
         None,
         File("DATA"),

@@ -10,6 +10,7 @@ from graphprune.report.table import Table
 UNMEASURED = "accuracy: not measured; give --calibration or --inputs"
 WHERE = {
     "inputs": "samples of --inputs",
+    "selection": "samples of --selection",
     "held back": "samples held back from --calibration",
     "repaired on": "samples that repair saw",
     "given": "samples of --calibration; a replay repairs nothing",

@@ -91,8 +91,13 @@ class Maker:
 
     def job(self, pipeline: str, level: Level, output: Path | None = None) -> compiling.Job:
         """What to compile."""
-        samples = self.place.samples("few" if level == QUICK else "repair")
-        return compiling.Job(self.model, registry.read(pipeline), output=output, calibration=samples)
+        return compiling.Job(
+            self.model,
+            registry.read(pipeline),
+            output=output,
+            calibration=self.place.samples("few" if level == QUICK else "repair"),
+            selection=self.place.samples("selection"),
+        )
 
     @cached_property
     def compile_settings(self) -> Settings:
@@ -106,13 +111,14 @@ class Maker:
     def recipe(self, found: Trial) -> str:
         """What makes a candidate again, as a file."""
         job, here = self.job(found.pipeline, found.asked.level), self.place.recipe(0).parent
-        assert isinstance(job.calibration, Path)
-        beside = os.path.relpath(job.calibration, here)
         told = job.recipe(replace(self.compile_settings, force=False))
-        named = {"calibration": beside, "device_profile": os.path.relpath(self.place.profile, here)}
+        named = {
+            name: os.path.relpath(str(told.options[name]), here) for name in ("calibration", "selection")
+        }
         rest = told.options
-        if "latency=" not in found.pipeline:
-            named = {"calibration": beside}
+        if "latency=" in found.pipeline:
+            named["device_profile"] = os.path.relpath(self.place.profile, here)
+        else:
             rest = {name: value for name, value in rest.items() if name not in LATENCY}
         return recipe.write(replace(told, options={**rest, **named}))
 
@@ -162,4 +168,4 @@ class Evaluator:
 
     def loss(self, model: ir.Model) -> Loss:
         """What a model loses on the samples that candidates are chosen by."""
-        return self.judge.loss(model, self.selection)
+        return self.judge.estimate(model, self.selection)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from graphprune.errors import ModelError
+from graphprune.ir.arrays import Doubles
 from graphprune.pipeline import verdict
 from graphprune.pipeline.alike import typed
 from graphprune.pipeline.runner import Runner, runner
 from graphprune.pipeline.samples import Judging
 from graphprune.pipeline.settings import Gating
+from graphprune.runtime.gaps import distribution
 from graphprune.runtime.session import Feeds
+from graphprune.tuning import smooth
 from graphprune.tuning.trial import Loss
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ class Judge(Protocol):
 
     def loss(self, small: ir.Model, judging: Judging) -> Loss:
         """Over some samples."""
+        ...
+
+    def estimate(self, small: ir.Model, judging: Judging) -> Loss:
+        """Over all such inputs, as some samples show it: with the least variance, to choose by."""
         ...
 
     def said(self, judging: Judging) -> tuple[str, ...]:
@@ -58,6 +65,26 @@ class Remembering(Runner):
         return found
 
 
+@dataclass(frozen=True)
+class Recording(Runner):
+    """A model, and what it gave.
+
+    Attributes:
+        names: of outputs that are kept.
+        kept: arrays of each, sample after sample.
+    """
+
+    names: frozenset[str] = frozenset()
+    kept: dict[str, list[np.ndarray]] = field(default_factory=dict, compare=False)
+
+    def __call__(self, feed: Feeds) -> dict[str, np.ndarray]:
+        """What it gives."""
+        found = super().__call__(feed)
+        for name in self.names & found.keys():
+            self.kept.setdefault(name, []).append(found[name])
+        return found
+
+
 @dataclass(eq=False)
 class DropJudge:
     """The drop of decisions, likelihoods or values, which needs no labels.
@@ -79,9 +106,11 @@ class DropJudge:
 
     def drops(self, small: ir.Model, judging: Judging) -> tuple[Drop, ...]:
         """Of every output."""
+        return verdict.drops(self.runs, self._runner(small), self.outputs, judging)
+
+    def _runner(self, small: ir.Model) -> Runner:
         require_inputs(self.dense, small)
-        run = runner(small, self.settings, narrow=(partial(typed, small),))
-        return verdict.drops(self.runs, run, self.outputs, judging)
+        return runner(small, self.settings, narrow=(partial(typed, small),))
 
     def loss(self, small: ir.Model, judging: Judging) -> Loss:
         """Of the output that loses most, its uncertainty included.
@@ -89,17 +118,66 @@ class DropJudge:
         Raises:
             ModelError: the samples say nothing about any output.
         """
-        found = [(each.drop, each.name) for each in self.drops(small, judging) if each.drop is not None]
-        if not found:
-            raise ModelError("the samples say nothing about any output of the model")
-        drop, name = max(found, key=lambda pair: (pair[0].value + pair[0].error, pair[1]))
-        return Loss(drop.value, drop.low, drop.high, drop.error, name)
+        return _worst(map(_counted, self.drops(small, judging)))
+
+    def estimate(self, small: ir.Model, judging: Judging) -> Loss:
+        """The same; of one class per sample it is smoothed, not counted.
+
+        Raises:
+            ModelError: the samples say nothing about any output.
+        """
+        run = self._runner(small)
+        classes = {each.name: each for each in self.outputs if each.kind == "classes"}
+        seen = Recording(run.session, run.inputs, run.timeout, run.narrow, frozenset(classes))
+        drops = verdict.drops(self.runs, seen, self.outputs, judging)
+        found = []
+        for each in drops:
+            mine = _counted(each)
+            if mine is not None and each.kind == "classes" and each.name in seen.kept:
+                mine = self._smoothed(classes[each.name], seen.kept[each.name], judging) or mine
+            found.append(mine)
+        return _worst(found)
+
+    def _smoothed(self, judged: Judged, small: Sequence[np.ndarray], judging: Judging) -> Loss | None:
+        """None where an output does not hold one distribution per sample."""
+        if len(small) != len(judging) or any(each.size != small[0].size for each in small):
+            return None
+        dense = [self.runs(feed)[judged.name] for feed in judging.feeds()]
+        if any(
+            one.shape != two.shape or one.size != one.shape[judged.axis]
+            for one, two in zip(dense, small, strict=True)
+        ):
+            return None
+        one, two = (_distributions(judged, arrays) for arrays in (dense, small))
+        if not smooth.usable(one, two):
+            return None
+        value, error = smooth.estimate(one, two)
+        return Loss(value, *smooth.interval(value, error, len(one)), error, judged.name)
 
     def said(self, judging: Judging) -> tuple[str, ...]:
         """The kind taken for each output, as the first samples show it."""
         some = Judging([next(judging.feeds())], judging.source, judging.model)
         kinds = {each.name: each.kind for each in self.drops(self.dense, some)}
         return tuple(f"{name} as {kind}" for name, kind in kinds.items())
+
+
+def _counted(each: Drop) -> Loss | None:
+    """The loss of an output as its samples show it; None where they say nothing."""
+    if each.drop is None:
+        return None
+    return Loss(each.drop.value, each.drop.low, each.drop.high, each.drop.error, each.name)
+
+
+def _worst(losses: Iterable[Loss | None]) -> Loss:
+    found = [each for each in losses if each is not None]
+    if not found:
+        raise ModelError("the samples say nothing about any output of the model")
+    return max(found, key=lambda each: (each.value + each.error, each.where))
+
+
+def _distributions(judged: Judged, arrays: Sequence[np.ndarray]) -> Doubles:
+    rows = np.stack([each.reshape(-1) for each in arrays]).astype(np.float64)
+    return distribution(rows, judged.scale)
 
 
 def require_inputs(dense: ir.Model, small: ir.Model) -> None:

@@ -88,6 +88,10 @@ class MetricJudge:
         assert found is not None
         return Loss(found.value, found.low, found.high, found.error, self.name)
 
+    def estimate(self, small: ir.Model, judging: Judging) -> Loss:
+        """The same: of a metric nothing but its numbers is known."""
+        return self.loss(small, judging)
+
     def said(self, judging: Judging) -> tuple[str, ...]:
         """The metric, and what it is of the dense model."""
         numbers = self._dense(judging)

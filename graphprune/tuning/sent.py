@@ -19,7 +19,6 @@ from graphprune.pipeline.settings import Tuning
 from graphprune.run import silent
 from graphprune.tuning.case import Case, Job
 from graphprune.tuning.evaluate import Evaluator, Maker, Place
-from graphprune.tuning.parts import write
 from graphprune.tuning.trial import Asked, Trial
 
 if TYPE_CHECKING:
@@ -71,8 +70,7 @@ def sent(study: Study) -> Sent:
     with TemporaryDirectory(prefix="graphprune") as made:
         folder = Path(made)
         model = _copied(case, folder)
-        write(case.parts.selection.sets, folder / "samples" / "selection")
-        for what in ("repair", "few"):
+        for what in ("repair", "few", "selection"):
             shutil.copytree(place.samples(what), folder / "samples" / what)
         shutil.copyfile(place.profile, folder / place.profile.name)
         settings = replace(case.settings, progress=silent, profile=None, study=None, force=True, resume=False)

@@ -101,6 +101,7 @@ class Study:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             write(parts.repair, self.place.samples("repair"))
             write(parts.few, self.place.samples("few"))
+            write(parts.selection.sets, self.place.samples("selection"))
         except OSError as error:
             raise unwritable(folder, error) from None
 

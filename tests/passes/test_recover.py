@@ -218,6 +218,13 @@ def test_labels_that_do_not_fit_are_refused(name: str, tmp_path: Path) -> None:
         digits(f"{CUT}, recover(steps=2, batch=8, rate=0.001, labels={tmp_path / 'labels.npy'})", 64)
 
 
+def test_labels_need_samples_to_choose_by_among_those_that_they_are_of(tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", np.zeros(64, np.int64))
+    passes = f"{CUT}, recover(steps=2, batch=8, rate=0.001, labels={tmp_path / 'labels.npy'})"
+    with pytest.raises(GraphpruneError, match="samples to choose by were given apart"):
+        digits(passes, 64, selection={"image": np.load(DIGITS / "calibration.npz")["image"][64:104]})
+
+
 def test_a_loss_of_ones_own_is_what_is_made_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_loss.py").write_text(
         "def apart(small, dense):\n    return (small['logits'] - dense['logits']).abs().mean()\n"

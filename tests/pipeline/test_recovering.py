@@ -80,6 +80,32 @@ def test_with_inputs_nothing_is_kept_for_the_report() -> None:
     assert result.report.agreement.samples == 40
 
 
+def test_samples_to_choose_by_that_are_given_apart_leave_all_others_to_train_on() -> None:
+    given = {"x": data(60)["x"][20:]}
+    result = compiled([Half(), Learner()], 20, selection=given)
+    reference, agreement = Learner.seen[0].reference, result.report.agreement
+    assert reference is not None and agreement is not None
+    assert numbers(reference.training) == {row.tobytes() for row in np.split(data(20)["x"], 20)}
+    assert numbers(reference.selection) == {row.tobytes() for row in np.split(given["x"], 40)}
+    assert (agreement.source, agreement.samples) == ("selection", 40)
+    assert [(row.role, row.samples, row.held_back) for row in result.report.data] == [
+        ("calibration", 20, 0),
+        ("selection", 40, 0),
+    ]
+
+
+def test_a_pass_that_does_not_learn_is_judged_on_them_and_repairs_on_all_others() -> None:
+    result = compiled([Half()], 64, selection=data(40))
+    assert result.report.agreement is not None
+    assert (result.report.agreement.source, result.report.agreement.samples) == ("selection", 40)
+    assert [row.held_back for row in result.report.data] == [0, 0]
+
+
+def test_samples_of_both_kinds_together_have_to_be_enough() -> None:
+    with pytest.raises(ArgumentError, match="needs at least 32 calibration samples, and has 31"):
+        compiled([Half(), Learner()], 20, selection=data(11))
+
+
 def test_the_report_part_is_read_once_after_the_last_decision(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     judging, decide = Samples.judging, Learner.decide

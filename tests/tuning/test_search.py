@@ -67,7 +67,7 @@ def test_best_so_far_is_on_disk_while_the_search_goes_on(search: Make) -> None:
 
 
 def test_no_cut_that_keeps_the_bound_leaves_the_dense_model(search: Make) -> None:
-    found = search(2, max_drop=0.0, target="macs").finish()
+    found = search(2, max_drop=0.0, target="macs", outputs={"y": "values"}).finish()
     assert found.chosen in (0, -1)
     assert found.after.macs == found.before.macs
     assert any("loss" in line for line in found.stopped)
