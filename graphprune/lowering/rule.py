@@ -15,6 +15,7 @@ Exactness = Literal["bits", "rounding"]
 """`bits`: the same arithmetic, or none. `rounding`: equal in real numbers, alike at NaN and infinities."""
 FLOATS = frozenset([ir.DataType.FLOAT, ir.DataType.FLOAT16])
 REALS = FLOATS | {ir.DataType.DOUBLE}
+SINGLES = frozenset([ir.DataType.FLOAT])
 
 
 @dataclass(frozen=True)

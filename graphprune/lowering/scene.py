@@ -11,6 +11,7 @@ import onnx_ir as ir
 from graphprune.ir.arrays import Array, Doubles
 from graphprune.ir.build import Names, initializer
 from graphprune.ir.domains import is_default
+from graphprune.ir.evaluate import axes_of
 from graphprune.ir.nodes import input_of, is_constant
 from graphprune.ir.shapes import Sizes
 
@@ -118,6 +119,16 @@ def operands(node: ir.Node) -> Iterator[tuple[ir.Value, ir.Value]]:
     if one is not None and two is not None:
         yield one, two
         yield two, one
+
+
+def reduced(node: ir.Node, rank: int) -> tuple[int, ...] | None:
+    """The axes that a reduction is over and keeps, sorted; None where they are not known, or go."""
+    given = input_of(node, 1)
+    if not (given is None or is_constant(given)) or node.attributes.get_int("keepdims", 1) != 1:
+        return None
+    content = None if given is None or given.const_value is None else np.asarray(given.const_value.numpy())
+    axes = axes_of([None, content], node.attributes)
+    return tuple(sorted(axis % rank for axis in axes)) if axes is not None and rank else None
 
 
 @dataclass

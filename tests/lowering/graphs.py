@@ -90,6 +90,12 @@ class Net:
             return self.op("Slice", x, starts=[place], ends=[place + 1], axes=[0])
         return self.op("Slice", x, self.ints(place), self.ints(place + 1), self.ints(0))
 
+    def mean(self, x: str, *axes: int) -> str:
+        """A ReduceMean in the form of the opset."""
+        if self.opset < 18:
+            return self.op("ReduceMean", x, axes=list(axes))
+        return self.op("ReduceMean", x, self.ints(*axes))
+
     def norm(self, x: str, channels: int = 8) -> str:
         """A BatchNormalization."""
         given = [self.random(channels) for _ in range(3)] + [self.random(channels, low=0.5, high=2)]

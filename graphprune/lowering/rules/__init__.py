@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphprune.lowering.rule import Rule
-from graphprune.lowering.rules import activations, affine, gates, layout, pooled
+from graphprune.lowering.rules import activations, affine, gates, layout, norms, pooled
 
 RULES: tuple[Rule, ...] = (
     *activations.RULES,
@@ -11,5 +11,6 @@ RULES: tuple[Rule, ...] = (
     *affine.RULES,
     *layout.RULES,
     *pooled.RULES,
+    *norms.RULES,
 )
 BY_NAME = {rule.name: rule for rule in RULES}

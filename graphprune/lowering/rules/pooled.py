@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import onnx_ir as ir
 
-from graphprune.ir.evaluate import axes_of
-from graphprune.ir.nodes import input_of, is_constant
 from graphprune.lowering.layer import Layer, layer_at, per_channel
-from graphprune.lowering.rule import Rewrite, Rule
+from graphprune.lowering.rule import SINGLES, Rewrite, Rule
 from graphprune.lowering.rules.affine import Affine, affine_at
-from graphprune.lowering.scene import Attribute, Dims, Scene, Writer, is_op
+from graphprune.lowering.scene import Attribute, Dims, Scene, Writer, is_op, reduced
 
 BLOCK = 16
 """Channels of a block, on the widest instruction set; means of channels that fill some stay in the layout."""
 UNARY = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid")
-SINGLES = frozenset([ir.DataType.FLOAT])
 
 
 @dataclass(frozen=True)
@@ -75,15 +71,10 @@ def _is_mean(node: ir.Node, scene: Scene) -> bool:
     """Whether a node makes the mean of each channel, one position of each."""
     if not is_op(node, "GlobalAveragePool", "ReduceMean"):
         return False
-    shape, given = scene.shape(node.inputs[0]), input_of(node, 1)
-    if shape is None or len(shape) != 4 or not (given is None or is_constant(given)):
+    shape = scene.shape(node.inputs[0])
+    if shape is None or len(shape) != 4:
         return False
-    if is_op(node, "GlobalAveragePool"):
-        return True
-    content = None if given is None or given.const_value is None else np.asarray(given.const_value.numpy())
-    axes = axes_of([None, content], node.attributes)
-    kept = node.attributes.get_int("keepdims", 1) == 1
-    return kept and axes is not None and sorted(axis % 4 for axis in axes) == [2, 3]
+    return is_op(node, "GlobalAveragePool") or reduced(node, 4) == (2, 3)
 
 
 def _folded(steps: Sequence[Layer | Affine | ir.Node]) -> Iterator[Layer | Affine | ir.Node]:
