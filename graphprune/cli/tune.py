@@ -96,13 +96,13 @@ def _searched(search: Search, show: Show, progress: Progress) -> Tuned:
     from graphprune.report.tuned import HEADING, judged, line
 
     bound = search.settings.max_drop or 0.0
-    if not show.quiet:
-        progress.say(judged(tuple(search.case.judged), bound))
-        progress.say(HEADING)
-    for trial in search:
+    for number, trial in enumerate(search):
         assert search.history is not None
         left = None if search.due is None else search.due - time.monotonic()
         share = search.history.share(trial) if trial.made else None
+        if not (show.quiet or number):
+            progress.say(judged(tuple(search.case.judged), bound))
+            progress.say(HEADING)
         if not show.quiet:
             progress.say(line(trial, share, search.history.dense, left))
     return search.finish()

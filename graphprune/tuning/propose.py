@@ -139,12 +139,16 @@ class _Line:
         return math.log(min(max(trial.loss.cautious, bound / HARMLESS), 1.0) / bound)
 
     def where(self, value: float) -> float:
-        """The share at which that value is reached, by the secant; further than all where none reaches it."""
+        """The share at which that value is reached, by the secant; further than all where none reaches it.
+
+        Where no cut of this way went so far in full, quick ones say how fast it loses.
+        """
         points = self.points(FULL)
         high = [point for point in points if point[1] <= value]
         if not high:
             return MOST
-        low = [point for point in points if point[1] > value and point[0] < min(high)[0]]
+        known = (point for level in (FULL, QUICK) for point in reversed(self.points(level)))
+        low = [point for point in known if point[1] > value and point[0] < min(high)[0]][:1]
         if not low:
             return _within(min(high)[0] * FURTHER)
         moved = [(left, at - value) for left, at in (max(low), min(high))]

@@ -130,6 +130,16 @@ def test_what_is_trained_first_loses_somewhat_more_than_it_may() -> None:
     assert first.seconds == 40
 
 
+def test_where_no_cut_in_full_went_too_far_quick_ones_say_how_fast_it_loses() -> None:
+    history = History(parse("latency"), 0.01, DENSE)
+    for level, left, lost in ((QUICK, 0.6, 0.04), (QUICK, 0.8, 0.015), (FULL, 0.9, 0.005)):
+        history = history.told(
+            told(Asked("obspa", left, level), len(history.trials), lambda way, at, x=lost: x)
+        )
+    (asked,) = propose.beyond(history, WAYS[1], 40.0)
+    assert 0.6 < asked.left < 0.8
+
+
 @pytest.mark.parametrize("gain", [1.5, 3.0])
 def test_trainings_close_in_on_what_they_bring_back(gain: float) -> None:
     history = taught(cubic, 6, gain)
