@@ -42,6 +42,7 @@ class Judged:
         axis: of classes.
         tokens: the input that holds the ids that a language model continues; empty for none.
         loose: whether samples may differ in size.
+        single: whether a layer sums up each number by itself, and nothing bounds it: a logit, or a quantity.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Judged:
     axis: int = -1
     tokens: str = ""
     loose: bool = False
+    single: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _judged(graph: ir.Graph, value: ir.Value, walk: _Walk) -> Judged:
         return replace(item, kind="exact")
     read = walk.read(value)
     if read is None:
-        return item
+        return replace(item, single=walk.single(value))
     item = replace(item, kind=read.kind, scale=read.scale, axis=read.axis)
     tokens = _tokens(graph, value, read, walk)
     return replace(item, kind="tokens", tokens=tokens) if tokens else item
@@ -91,7 +93,8 @@ def _as_chosen(item: Judged, chosen: UserKind | None) -> Judged:
     if chosen is None or (chosen == "classes" and item.kind == "classes"):
         return item
     known = item.kind in ("classes", "scores", "tokens")
-    scale: Scale = item.scale if known else "logits" if chosen == "classes" else "probabilities"
+    logits = chosen == "classes" or (chosen == "scores" and item.single)
+    scale: Scale = item.scale if known else "logits" if logits else "probabilities"
     axis = item.axis if item.kind in ("classes", "tokens") else -1
     return replace(item, kind=chosen, scale=scale, axis=axis, tokens="")
 
@@ -119,6 +122,20 @@ class _Walk:
                 self.depth -= 1
                 return found
         return None
+
+    def single(self, value: ir.Value | None, depth: int = DEPTH) -> bool:
+        """Whether a value is what a layer of one column or channel gives, moved at most."""
+        node = value.producer() if value is not None else None
+        if node is None or depth == 0:
+            return False
+        shape = self.shape(node.outputs[0])
+        if has(node, Trait.PRODUCT, Trait.CONVOLUTION):
+            axis = 1 if has(node, Trait.CONVOLUTION) else len(shape) - 1
+            return 0 < axis < len(shape) and shape[axis] == ONE
+        computed = [v for v in node.inputs if v is not None and v.producer() is not None]
+        if has(node, *SAME, Trait.RESHAPE, Trait.TRANSPOSE, Trait.AFFINE) and computed:
+            return self.single(computed[0], depth - 1) if len(computed) == 1 else False
+        return False
 
     def shape(self, value: ir.Value | None) -> Shape:
         """Sizes of a value, in two components that differ where they are not known."""

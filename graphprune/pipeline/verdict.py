@@ -93,7 +93,7 @@ class _Tallies:
 
     def __init__(self, dense: Runner, outputs: tuple[Judged, ...]) -> None:
         self._dense, self._outputs = dense, outputs
-        self._tallies: dict[str, dict[str, Tally]] = {item.name: {} for item in outputs}
+        self._tallies: list[dict[str, Tally]] = [{} for _ in outputs]
         self._samples = 0
 
     def add(self, feed: Feeds, one: Arrays, two: Arrays) -> None:
@@ -103,8 +103,7 @@ class _Tallies:
 
         real = real_tokens(feed)
         self._samples += 1
-        for item in self._outputs:
-            mine = self._tallies[item.name]
+        for item, mine in zip(self._outputs, self._tallies, strict=True):
             for name in dict.fromkeys(name for name in (*one, *two) if _of(name, item.name)):
                 if name not in mine:
                     array = one[name] if name in one else two[name]
@@ -115,7 +114,7 @@ class _Tallies:
         """What each output lost so far."""
         return tuple(
             replace(tally.drop(self._samples), name=name)
-            for mine in self._tallies.values()
+            for mine in self._tallies
             for name, tally in mine.items()
         )
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from graphprune.axes import Analysis
+    from graphprune.axes.outputs import UserKind
     from graphprune.pipeline.report import Size
     from graphprune.pipeline.settings import Tuning
 
@@ -155,6 +156,12 @@ class Case:
         if settings.labels is not None:
             raise ArgumentError("labels are for a metric", f"name one: --metric {' or '.join(SCORES)}")
         return DropJudge(self.model, verdict.how_judged(self.model, self.opened.sizes, settings), settings)
+
+    @cached_property
+    def kinds(self) -> dict[str, UserKind]:
+        """What candidates are told of outputs, besides what the user said."""
+        judge = self.judge
+        return judge.kinds(self.parts.selection) if isinstance(judge, DropJudge) else {}
 
     @cached_property
     def judged(self) -> Sequence[str]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from graphprune.tuning.ways import BY_NAME
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from graphprune.axes.outputs import UserKind
     from graphprune.pipeline.samples import Judging
 
 LATENCY = ("device_profile", "latency_factor")
@@ -77,6 +78,7 @@ class Maker:
         settings: of the search.
         shapes: of one sample.
         factor: by which the model takes longer than the profile of the study says.
+        kinds: what outputs are, besides what the user said.
     """
 
     model: object
@@ -84,6 +86,7 @@ class Maker:
     settings: Tuning
     shapes: Mapping[str, tuple[int, ...]]
     factor: float
+    kinds: Mapping[str, UserKind] = field(default_factory=dict)
 
     def pipeline(self, asked: Asked) -> str:
         """Passes of a candidate as text."""
@@ -105,6 +108,7 @@ class Maker:
         known = {each.name for kind in (Choosing, Gating) for each in options(kind)} - {"max_drop", "strict"}
         own = {name: getattr(self.settings, name) for name in known}
         own |= {"shape": {**self.shapes, **self.settings.shape}, "device_profile": self.place.profile}
+        own["outputs"] = {**self.kinds, **self.settings.outputs}
         own |= {"latency_factor": self.factor, "allow_short": True, "force": True, "bench": False}
         return Settings(**own)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,9 +24,11 @@ from graphprune.tuning.trial import Loss
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from graphprune.axes.outputs import Judged
+    from graphprune.axes.outputs import Judged, UserKind
     from graphprune.runtime.drop import Drop
 
+SIGNS = 0.03
+"""Share of each sign from which on single numbers may be logits."""
 KEPT_BYTES = 2**28
 """Outputs of the dense model that are kept, so that it runs once over the samples."""
 
@@ -99,14 +101,32 @@ class DropJudge:
     outputs: tuple[Judged, ...]
     settings: Gating
     runs: Remembering = field(init=False)
+    _logits: tuple[Judged, ...] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         run = runner(self.dense, self.settings)
         self.runs = Remembering(run.session, run.inputs, run.timeout)
 
     def drops(self, small: ir.Model, judging: Judging) -> tuple[Drop, ...]:
-        """Of every output."""
-        return verdict.drops(self.runs, self._runner(small), self.outputs, judging)
+        """Of every output; of one that may be a logit both as values and as scores."""
+        return verdict.drops(self.runs, self._runner(small), self._every(judging), judging)
+
+    def _every(self, judging: Judging) -> tuple[Judged, ...]:
+        """All outputs, and once more those that may be logits: the first samples decide for all."""
+        if self._logits is None:
+            asked = (each for each in self.outputs if each.single and each.kind == "values")
+            self._logits = tuple(
+                replace(each, kind="scores", scale="logits")
+                for each in asked
+                if each.name not in self.settings.outputs
+                and has_both_signs(self.runs(feed).get(each.name) for feed in judging.feeds())
+            )
+        return (*self.outputs, *self._logits)
+
+    def kinds(self, judging: Judging) -> dict[str, UserKind]:
+        """What candidates are told of outputs, besides what the user said: which are logits."""
+        apart = self._every(judging)[len(self.outputs) :]
+        return {each.name: "scores" for each in apart}
 
     def _runner(self, small: ir.Model) -> Runner:
         require_inputs(self.dense, small)
@@ -129,7 +149,7 @@ class DropJudge:
         run = self._runner(small)
         classes = {each.name: each for each in self.outputs if each.kind == "classes"}
         seen = Recording(run.session, run.inputs, run.timeout, run.narrow, frozenset(classes))
-        drops = verdict.drops(self.runs, seen, self.outputs, judging)
+        drops = verdict.drops(self.runs, seen, self._every(judging), judging)
         found = []
         for each in drops:
             mine = _counted(each)
@@ -156,9 +176,10 @@ class DropJudge:
 
     def said(self, judging: Judging) -> tuple[str, ...]:
         """The kind taken for each output, as the first samples show it."""
+        _ = self._every(judging)
         some = Judging([next(judging.feeds())], judging.source, judging.model)
-        kinds = {each.name: each.kind for each in self.drops(self.dense, some)}
-        return tuple(f"{name} as {kind}" for name, kind in kinds.items())
+        kinds = [(each.name, each.kind) for each in self.drops(self.dense, some)]
+        return tuple(f"{name} as {kind}" for name, kind in kinds)
 
 
 def _counted(each: Drop) -> Loss | None:
@@ -178,6 +199,16 @@ def _worst(losses: Iterable[Loss | None]) -> Loss:
 def _distributions(judged: Judged, arrays: Sequence[np.ndarray]) -> Doubles:
     rows = np.stack([each.reshape(-1) for each in arrays]).astype(np.float64)
     return distribution(rows, judged.scale)
+
+
+def has_both_signs(arrays: Iterable[np.ndarray | None]) -> bool:
+    """Whether numbers say yes and no, as logits do: a few in a hundred at least are above zero, and below."""
+    above = below = 0
+    for array in arrays:
+        if array is not None and array.dtype.kind == "f":
+            above += int((array > 0).sum())
+            below += int((array < 0).sum())
+    return min(above, below) > SIGNS * (above + below)
 
 
 def require_inputs(dense: ir.Model, small: ir.Model) -> None:

@@ -52,22 +52,24 @@ def proposed(
 
 
 def to_train(history: History, ways: Sequence[Way]) -> Way | None:
-    """The way whose cuts are worth a training: that of the best so far; None where no cut holds."""
-    best = next((each for each in history.holding if each.asked.way != DENSE), None)
-    return next((way for way in ways if best and best.asked.way in (way.name, trained(way).name)), None)
+    """The way whose cuts are worth a training: that of the best so far, else the one that loses least."""
+    best = next((each.asked.way for each in history.holding if each.asked.way != DENSE), None)
+    if best is not None:
+        return next((way for way in ways if best in (way.name, trained(way).name)), None)
+    driven = [way for way in ways if any(each.made for each in history.of(way.name, FULL))]
+    return min(driven, key=lambda way: _Line(history, way.name).promise, default=None)
 
 
 def beyond(history: History, way: Way, seconds: float) -> list[Asked]:
     """A cut that goes further than the bound, to be trained so long; none where that tells nothing new.
 
-    The first is where the cut alone loses `LEARNT` times the bound; others go further as long as training
-    brings that back, and close in between the hardest that holds and the mildest that does not.
+    The first is where the cut alone loses `LEARNT` times the bound, or next to nothing is cut; others go
+    further as long as training brings that back, and close in between the hardest that holds and the mildest
+    that does not.
     """
     cut, taught = _Line(history, way.name), _Line(history, trained(way).name)
     holding = [each for line in (cut, taught) for each in line.points(FULL) if each[1] <= 0]
-    if not holding:
-        return []
-    hardest = min(holding)
+    hardest = min(holding, default=(1.0, 0.0))
     tried = taught.points(FULL)
     left: float | None
     if not tried:
@@ -75,8 +77,8 @@ def beyond(history: History, way: Way, seconds: float) -> list[Asked]:
     elif all(value <= 0 for _, value in tried):
         left = hardest[0] * math.sqrt(FURTHER)
     else:
-        left = taught.next(FULL, (hardest,))
-    if left is None or hardest[0] / left < CLOSE:
+        left = taught.next(FULL, (hardest,) if holding else ())
+    if left is None or (holding and hardest[0] / left < CLOSE):
         return []
     asked = Asked(trained(way).name, _within(left), FULL, round(seconds))
     return [] if history.has(asked) else [asked]

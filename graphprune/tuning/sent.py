@@ -24,6 +24,7 @@ from graphprune.tuning.trial import Asked, Trial
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from graphprune.axes.outputs import UserKind
     from graphprune.tuning.study import Study
 
 Files = Mapping[str, bytes]
@@ -43,6 +44,7 @@ class Sent:
         settings: of the search.
         shapes: of one sample.
         factor: of the profile.
+        kinds: what outputs are, besides what the user said.
         key: a hash of all of it.
     """
 
@@ -53,6 +55,7 @@ class Sent:
     settings: Tuning
     shapes: Mapping[str, tuple[int, ...]]
     factor: float
+    kinds: Mapping[str, UserKind]
     key: str
 
 
@@ -87,7 +90,9 @@ def sent(study: Study) -> Sent:
     for name, content in files.items():
         digest.update(name.encode() + hashlib.sha256(content).digest())
     numbers, factor = tuple(case.parts.selection.numbers), study.measured.predictor.factor
-    return Sent(files, model, place.name, numbers, settings, case.shapes, factor, digest.hexdigest())
+    return Sent(
+        files, model, place.name, numbers, settings, case.shapes, factor, case.kinds, digest.hexdigest()
+    )
 
 
 def _copied(case: Case, folder: Path) -> str:
@@ -128,7 +133,8 @@ def _evaluator(given: Sent) -> Evaluator:
         case = Case(Job(folder / given.model, None), settings)
         sets: Sets = read_sets(folder / "samples" / "selection", case.model)
         selection = Judging(sets, "inputs", case.model, given.numbers)
-        maker = Maker(folder / given.model, Place(folder, given.name), settings, given.shapes, given.factor)
+        place = Place(folder, given.name)
+        maker = Maker(folder / given.model, place, settings, given.shapes, given.factor, given.kinds)
         _EVALUATORS[given.key] = Evaluator(maker, case.judge, selection)
     return _EVALUATORS[given.key]
 

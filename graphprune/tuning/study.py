@@ -72,7 +72,7 @@ class Study:
     def maker(self) -> Maker:
         """Makes candidates."""
         case, factor = self.case, self.measured.predictor.factor
-        return Maker(case.job.model, self.place, case.settings, case.shapes, factor)
+        return Maker(case.job.model, self.place, case.settings, case.shapes, factor, case.kinds)
 
     @cached_property
     def log(self) -> Log:

@@ -155,6 +155,15 @@ def test_trainings_that_bring_nothing_back_end() -> None:
     assert len(history.of("obspa+recover")) <= 4
 
 
+def test_where_no_cut_holds_the_one_that_loses_least_is_trained() -> None:
+    history = taught(
+        lambda way, left: min(1.0, {"obspa": 0.9, "units": 0.5, "refit": 2.0}[way] * (1 - left)), 4, 4.0
+    )
+    trained = [each for each in history.trials if each.asked.way.endswith("+recover")]
+    assert {each.asked.way for each in trained} == {"units+recover"}
+    assert history.holding[0] in trained
+
+
 def test_behind_a_step_a_training_begins_a_little_further() -> None:
     history = taught(lambda way, left: 0.0 if left > 0.3 else 0.2, 1, 1.0)
     asked = history.trials[-1].asked
