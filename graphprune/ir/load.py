@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from graphprune.ir.element import is_packed
 from graphprune.ir.interop import plain
 from graphprune.ir.lift import lift_constants
 from graphprune.ir.limits import DEFAULT_LIMITS, Limits
-from graphprune.ir.mapped import MappedTensor
+from graphprune.ir.mapped import FiledTensor, MappedTensor
 from graphprune.ir.preflight.domains import one_spelling, two_spellings
 from graphprune.ir.preflight.external import WeightFiles
 from graphprune.ir.preflight.files import map_model, refuse_other_formats
@@ -282,17 +281,11 @@ def _mapped(data: mmap.mmap, span: tuple[int, int], path: Path) -> Placer:
 
 def _external(at: Located, base: Path) -> Placer:
     def place(stub: ir.ExternalTensor) -> Tensor:
-        return ir.ExternalTensor(
-            os.path.relpath(at.path, base),
-            at.offset,
-            at.nbytes,
-            stub.dtype,
-            shape=ir.Shape(stub.shape.numpy()),
-            name=stub.name,
-            doc_string=stub.doc_string,
-            metadata_props=dict(stub.metadata_props),
-            base_dir=base,
-        )
+        shape = ir.Shape(stub.shape.numpy())
+        tensor = FiledTensor(at.path, base, (at.offset, at.nbytes), stub.dtype, shape, stub.name)
+        tensor.doc_string = stub.doc_string
+        tensor.metadata_props.update(stub.metadata_props)
+        return tensor
 
     return place
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -79,6 +80,32 @@ class MappedTensor(ir.LazyTensor):
         """The elements (of a byte or more) where they lie in the file, not aligned more often than not."""
         # ONNX files are little-endian, as is every machine that ONNX Runtime supports.
         return np.frombuffer(self.view, self.dtype.numpy()).reshape(self.shape.numpy())
+
+
+class FiledTensor(ir.ExternalTensor):
+    """A weight in a file beside the model, which knows whether that is still the file that was checked."""
+
+    def __init__(
+        self,
+        path: Path,
+        base: Path,
+        span: tuple[int, int],
+        dtype: ir.DataType,
+        shape: ir.Shape,
+        name: str,
+    ) -> None:
+        start, nbytes = span
+        location = os.path.relpath(path, base)
+        super().__init__(location, start, nbytes, dtype, shape=shape, name=name, base_dir=base)
+        self._where = path
+        self._seen = _identity(path)
+
+    @property
+    def span(self) -> Span | None:
+        """Where another reader finds the same bytes; None once that file is another."""
+        path = self._where.resolve()
+        same = self._seen and _identity(path) == self._seen
+        return Span(path, self.offset or 0, self.nbytes) if same else None
 
 
 def _identity(path: Path) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from onnx_ir import serde
 
 from graphprune.errors import ArgumentError, ModelError, did_you_mean
 from graphprune.ir.element import is_packed
-from graphprune.ir.mapped import MappedTensor, Span
+from graphprune.ir.mapped import FiledTensor, MappedTensor, Span
+from graphprune.ir.spill import Spill, SpillError
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -70,19 +72,22 @@ def weightless(
     extra_outputs: Sequence[str] = (),
     inline_bytes: int = INLINE_BYTES,
     in_files: bool = False,
+    spill: Spill | None = None,
     functions: Sequence[Function] = (),
 ) -> Weightless:
     """Serialise a model, leaving initializers above `inline_bytes` out; the model is not touched.
 
     Weights of subgraphs cannot be handed over by pointer, so they move to the main graph where
     their name is unique, and are written inline where it is not. With `in_files` large weights that lie in a
-    file as they are stay there, and the bytes say where. `functions` define operators that the model has.
+    file as they are stay there, and the bytes say where; with `spill` all other large ones are written to
+    it, one at a time. `functions` define operators that the model has.
 
     Raises:
         ArgumentError: an extra output names no value of the main graph.
         ModelError: a weight cannot be read, or what has to stay inline exceeds protobuf's 2 GiB.
+        SpillError: `spill` has no room.
     """
-    writer = _Writer(inline_bytes, Counter(_value_names(model.graph)), in_files)
+    writer = _Writer(inline_bytes, Counter(_value_names(model.graph)), in_files, spill)
     proto = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name or "")
     for domain, version in model.opset_imports.items():
         proto.opset_import.add(domain=domain, version=version)
@@ -94,7 +99,19 @@ def weightless(
     writer.graph(proto.graph, model.graph, main=True)
     proto.graph.initializer.extend(writer.hoisted)
     _add_outputs(proto.graph, extra_outputs)
-    return Weightless(_bytes(proto), writer.weights, writer.folder, writer.large, writer.floating)
+    folder = _below_one_folder(proto.graph.initializer)
+    return Weightless(_bytes(proto), writer.weights, folder, writer.large, writer.floating)
+
+
+def loose_bytes(model: ir.Model) -> int:
+    """Bytes of the large weights of a model that lie in no file as they are."""
+    graphs = (model.graph, *model.graph.subgraphs())
+    weights = (value.const_value for graph in graphs for value in graph.initializers.values())
+    return sum(
+        tensor.nbytes
+        for tensor in weights
+        if tensor is not None and tensor.nbytes >= FILED_BYTES and _span(tensor) is None
+    )
 
 
 def read_function(text: str) -> Function:
@@ -130,7 +147,8 @@ class _Writer:
     inline_bytes: int
     names: Counter[str]
     in_files: bool = False
-    folder: Path | None = None
+    spill: Spill | None = None
+    anchor: str = ""
     large: int = 0
     floating: bool = True
     weights: dict[str, Weight] = field(default_factory=dict)
@@ -210,6 +228,8 @@ class _Writer:
                 proto.string_data.extend(_strings(tensor))
             else:
                 proto.raw_data = tensor.tobytes()
+        except SpillError:
+            raise
         except Exception as error:  # a malformed tensor fails in many ways, asserts of onnx_ir included
             raise ModelError(f"cannot read the tensor {name!r}: {error}") from error
         return proto
@@ -220,27 +240,48 @@ class _Writer:
         self.floating = self.floating and tensor.dtype.is_floating_point()
         proto.data_location = onnx.TensorProto.EXTERNAL
         span = self._filed(tensor)
+        if span is None and self.spill is not None and tensor.nbytes >= FILED_BYTES:
+            span = self._here(self.spill.put(_weight(tensor, bits).array))
         if span is None:
             self.weights[proto.name] = _weight(tensor, bits)
             proto.external_data.add(key="location", value=STUB_LOCATION)
             return
-        self.folder = span.path.parent
-        entries = {"location": span.path.name, "offset": str(span.offset), "length": str(span.length)}
+        entries = {"location": str(span.path), "offset": str(span.offset), "length": str(span.length)}
         for key, value in entries.items():
             proto.external_data.add(key=key, value=value)
 
     def _filed(self, tensor: Tensor) -> Span | None:
-        """Where a large weight lies in a file, if all files are in one folder and names are text."""
-        if not self.in_files or tensor.nbytes < FILED_BYTES or not isinstance(tensor, MappedTensor):
+        """Where a large weight lies in a file that the runtime can be told."""
+        if not self.in_files or tensor.nbytes < FILED_BYTES:
             return None
-        span = tensor.span
-        if span is None or self.folder not in (None, span.path.parent):
+        return self._here(_span(tensor))
+
+    def _here(self, span: Span | None) -> Span | None:
+        """The same if all files are below one folder, and names are text."""
+        if span is None or self.anchor not in ("", span.path.anchor):
             return None
         try:
             str(span.path).encode()
         except UnicodeError:  # bytes of a name that are no UTF-8
             return None
+        self.anchor = span.path.anchor
         return span
+
+
+def _span(tensor: Tensor) -> Span | None:
+    return tensor.span if isinstance(tensor, MappedTensor | FiledTensor) else None
+
+
+def _below_one_folder(tensors: Iterable[onnx.TensorProto]) -> Path | None:
+    """Says where weights in files are as seen from the innermost folder that holds them all; that folder."""
+    places = [entry for tensor in tensors for entry in tensor.external_data if entry.key == "location"]
+    filed = [entry for entry in places if entry.value != STUB_LOCATION]
+    if not filed:
+        return None
+    folder = Path(os.path.commonpath([Path(entry.value).parent for entry in filed]))
+    for entry in filed:
+        entry.value = str(Path(entry.value).relative_to(folder))
+    return folder
 
 
 def _weight(tensor: Tensor, bits: np.dtype) -> Weight:

@@ -234,7 +234,7 @@ def agree(
     from graphprune.runtime.compare import agreement, merge
     from graphprune.runtime.exact import has_products
     from graphprune.runtime.providers import together
-    from graphprune.runtime.session import open_session
+    from graphprune.runtime.session import lie_well, open_session
 
     # A file is not read to find out: what it multiplies, the model in memory beside it does, too.
     exact = exact and any(has_products(model) for model in (first, second) if isinstance(model, ir.Model))
@@ -244,16 +244,23 @@ def agree(
         threads=settings.threads,
         optimise=optimise,
         exact=exact,
-        rearrange=False,
         providers=providers,
     )
-    ran, reference = _outputs(opened(first), given, settings)
+    # What a file holds is what the model in memory beside it does, here as well.
+    models = [model for model in (first, second) if isinstance(model, ir.Model)]
+    packed = not all(lie_well(model) for model in models)
+    ran, reference = _outputs(opened(first, rearrange=_is_file(first) and packed), given, settings)
     shared = once is not None and not exact and optimise == once.optimise
-    also, candidate = _outputs(once.session if once and shared else opened(second), feeds, settings)
+    session = once.session if once and shared else opened(second, rearrange=_is_file(second) and packed)
+    also, candidate = _outputs(session, feeds, settings)
     if _stackable(reference) and _stackable(candidate):
         reference, candidate = [_stacked(reference)], [_stacked(candidate)]
     found = merge(agreement(a, b, settings.tolerance) for a, b in zip(reference, candidate, strict=True))
     return replace(found, providers=together(ran, also))
+
+
+def _is_file(model: ir.Model | Path) -> bool:
+    return isinstance(model, Path)
 
 
 def _outputs(session: Session, feeds: Batches, settings: Comparing) -> tuple[tuple[str, ...], list[Outputs]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -64,11 +65,16 @@ def nudged(model: ir.Model, seed: int = 0) -> ir.Model:
         tensor = value.const_value
         if tensor is None or len(tensor.shape) < 2 or tensor.dtype not in NUDGED:
             continue
-        array = tensor.numpy()
-        up = np.random.default_rng([seed, number]).integers(0, 2, array.shape, dtype=np.int8)
-        to = np.where(up, np.inf, -np.inf).astype(array.dtype)
-        value.const_value = ir.Tensor(np.where(array == 0, array, np.nextafter(array, to)), name=value.name)
+        make = partial(_nudged, tensor, [seed, number], value.name)
+        value.const_value = ir.LazyTensor(make, tensor.dtype, ir.Shape(tensor.shape.numpy()), name=value.name)
     return copy
+
+
+def _nudged(tensor: ir.TensorProtocol, seed: Sequence[int], name: str | None) -> ir.TensorProtocol:
+    array = tensor.numpy()
+    up = np.random.default_rng(seed).integers(0, 2, array.shape, dtype=np.int8)
+    to = np.where(up, np.inf, -np.inf).astype(array.dtype)
+    return ir.Tensor(np.where(array == 0, array, np.nextafter(array, to)), name=name)
 
 
 def own_rounding(

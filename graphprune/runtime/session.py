@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,8 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError, ModelError, did_you_mean
-from graphprune.ir.serialise import Weight, Weightless, weightless
+from graphprune.ir.serialise import INLINE_BYTES, Weight, Weightless, loose_bytes, weightless
+from graphprune.ir.spill import SpillError, spill
 from graphprune.ops.door import PLAIN, foreign
 from graphprune.run import CPU_ALONE, USUAL, Run
 from graphprune.runtime.customs import NONE, Customs
@@ -154,7 +156,8 @@ def open_session(
 
     A Model is not changed: its big weights are passed by pointer. ONNX Runtime makes one private copy
     of them while it loads, and refers to the originals no longer afterwards. Large weights that are still in
-    the file that they were loaded from are mapped from there.
+    the file that they were loaded from are mapped from there. Where ONNX Runtime rearranges nothing, it maps
+    large weights that lie in no file as well, from one that is gone as soon as it has.
 
     Args:
         model: a Model, or the path of a model file.
@@ -167,7 +170,7 @@ def open_session(
             session of a process, so a comparison with and without it needs two processes.
         exact: let products of bytes come out alike on every CPU, which is not what this one may make of them.
         rearrange: let ONNX Runtime hold large weights in the order in which its kernels want them: another
-            copy, which pays where a session runs often.
+            copy, which pays where a session runs often. Of a file it is let or not, whatever it holds.
         providers: what runs it, each node on the first that has a kernel for it.
         trace: a folder for the time of every node in every run, and for the graph as it runs
             (`runtime.profile` reads both).
@@ -180,7 +183,10 @@ def open_session(
     options = partial(_options, threads, optimise, deterministic, flush_denormals, trace)
     if isinstance(model, Path) and not extra_outputs and not exact and (name := _utf8(model)):
         try:
-            return _create(name, options(), chosen)
+            given = options()
+            if not rearrange:
+                _as_they_lie(given)
+            return _create(name, given, chosen)
         except ModelError as error:
             if UNKNOWN not in error.message or not foreign(ir.load(model)):
                 raise
@@ -189,17 +195,40 @@ def open_session(
     customs = Customs(foreign(model))
     if exact:
         model = unsaturated(model, extra_outputs)
+    spilled = not rearrange and loose_bytes(model) > LARGE
+    written = partial(weightless, model, extra_outputs=extra_outputs, functions=customs.functions())
     for in_files in (True, False):
-        content = weightless(
-            model, extra_outputs=extra_outputs, in_files=in_files, functions=customs.functions()
-        )
-        given = _for(content, customs.added(options()), extra_outputs, exact, rearrange)
-        try:
-            return _create(content.proto, given, chosen, customs)
-        except ModelError as error:
-            if content.folder is None:
-                raise customs.explained(error, model, open_session) from error
+        with ExitStack() as files:
+            try:
+                room = files.enter_context(spill()) if spilled and in_files else None
+                content = written(in_files=in_files, spill=room)
+            except SpillError:  # of no consequence but for memory
+                content = written(in_files=in_files)
+            given = _for(content, customs.added(options()), extra_outputs, exact, rearrange)
+            try:
+                return _create(content.proto, given, chosen, customs)
+            except ModelError as error:
+                if content.folder is None:
+                    raise customs.explained(error, model, open_session) from error
     raise AssertionError("without files there is nothing left to try")
+
+
+def lie_well(model: ir.Model) -> bool:
+    """Whether its weights are so large that nothing is to rearrange them for a few runs, and no bytes."""
+    graphs = (model.graph, *model.graph.subgraphs())
+    weights = [value.const_value for graph in graphs for value in graph.initializers.values()]
+    large = [tensor for tensor in weights if tensor is not None and tensor.nbytes > INLINE_BYTES]
+    return _large_floats(
+        sum(tensor.nbytes for tensor in large), all(tensor.dtype.is_floating_point() for tensor in large)
+    )
+
+
+def _large_floats(nbytes: int, floating: bool) -> bool:
+    return floating and nbytes > LARGE  # kernels of bytes may insist on their own order
+
+
+def _as_they_lie(options: ort.SessionOptions) -> None:
+    options.add_session_config_entry("session.disable_prepacking", "1")
 
 
 def _for(
@@ -211,8 +240,8 @@ def _for(
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", str(IN_FLOATS))
     if taps:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-    if not rearrange and content.floating and content.large > LARGE:  # kernels of bytes may insist on it
-        options.add_session_config_entry("session.disable_prepacking", "1")
+    if not rearrange and _large_floats(content.large, content.floating):
+        _as_they_lie(options)
     if content.folder is not None:  # ONNX Runtime before 1.21 refuses files without a path of the model
         folder = str(content.folder)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)

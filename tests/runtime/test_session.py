@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -119,6 +120,56 @@ def test_a_large_weight_is_mapped_from_the_file_that_it_was_loaded_from(build, t
     feeds = {"x": np.ones((2, 512), np.float32)}
     expected = feeds["x"] @ weight(model)
     np.testing.assert_allclose(open_session(model).run(feeds)["y"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_beside_the_model_are_mapped_from_their_file(build, tmp_path):
+    model = build("(float[b,512] x) => (float[b,600] y) { y = MatMul(x, w) }", w=WIDE)
+    ir.save(model, tmp_path / "m.onnx", external_data="m.data", size_threshold_bytes=0)
+    own = load(tmp_path / "m.onnx").model
+    content = weightless(own, in_files=True)
+    assert not content.weights and content.folder == tmp_path.resolve()
+    (tmp_path / "m.data").rename(tmp_path / "other.data")
+    (tmp_path / "m.data").write_bytes(bytes((tmp_path / "other.data").stat().st_size))
+    assert not weightless(own, in_files=True).folder
+
+
+def two_weights(build, folder: Path):
+    """One large weight in a file, the other in memory."""
+    model = build(
+        "(float[b,512] x) => (float[b,512] y) { h = MatMul(x, v) y = MatMul(h, w) }",
+        v=np.eye(512, dtype=np.float32),
+        w=(512, 512),
+    )
+    ir.save(model, folder / "m.onnx", external_data="m.data", size_threshold_bytes=0)
+    own = load(folder / "m.onnx").model
+    own.graph.initializers["w"].const_value = ir.tensor(weight(model).copy(), name="w")
+    return own, weight(model)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_large_weights_in_memory_are_mapped_from_a_file_that_is_gone_then(build, tmp_path, monkeypatch, room):
+    """In another folder than the other weights. Without room for it they go by pointer."""
+    model, w = two_weights(build, tmp_path)
+    temporary, given = tmp_path / "temporary", []
+    if room:
+        temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(session, "LARGE", 2**19)
+    written = session.weightless
+    monkeypatch.setattr(session, "weightless", lambda *a, **k: given.append(written(*a, **k)) or given[-1])
+    opened = open_session(model, rearrange=False)
+    assert list(given[0].weights) == ([] if room else ["w"]) and len(given) == 1
+    assert not room or not list(temporary.iterdir())
+    x = rows(2, 512)
+    np.testing.assert_allclose(opened.run({"x": x})["y"], x @ w, rtol=1e-3, atol=1e-3)
+
+
+def test_a_session_that_rearranges_weights_writes_none(build, tmp_path, monkeypatch):
+    model, _ = two_weights(build, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    monkeypatch.setattr(session, "LARGE", 2**19)
+    monkeypatch.setattr(session, "spill", None)
+    assert open_session(model).run({"x": rows(2, 512)})["y"].shape == (2, 512)
 
 
 @pytest.mark.parametrize("how", ["replaced", "changed", "gone"])
