@@ -35,6 +35,8 @@ class Differentiable:
         precision: "float32", "float64" or "bfloat16" in place of every floating type; "" keeps each.
         segments: parts of the graph that are computed again on the way back instead of being kept; they are
             cut where few values are alive, along the residual stream. 0 keeps all.
+        fused: whether runs of operators that torch computes at once, such as a written out Gelu, are computed
+            so where nothing inside them is fed, gated or asked for. Numbers alone are constants then.
 
     Attributes:
         parameters: every floating initializer by name: leaves, with gradients once `trainable` names them.
@@ -46,14 +48,20 @@ class Differentiable:
     """
 
     def __init__(
-        self, model: ir.Model, *, device: str = "cpu", precision: str = "", segments: int = 0
+        self,
+        model: ir.Model,
+        *,
+        device: str = "cpu",
+        precision: str = "",
+        segments: int = 0,
+        fused: bool = False,
     ) -> None:
         self._source = model
         if model.functions:
             model = copy_model(model).model
             inline(model)
         setting = Setting(_device(device), _precision(precision), dict(model.opset_imports))
-        self._setting, self._segments = setting, segments
+        self._setting, self._segments, self._fused = setting, segments, fused
         self._program = Program(model.graph, setting)
         self._graph = model.graph
         self.parameters: dict[str, Tensor] = {}
@@ -65,7 +73,7 @@ class Differentiable:
         for value in self._program.sources:
             if value.const_value is not None:
                 self._hold(value, keys.get(value, value.name or ""), value.const_value)
-        self._plans: dict[tuple[frozenset[int], tuple[int, ...]], Plan] = {}
+        self._plans: dict[tuple[frozenset[int], tuple[int, ...], bool], Plan] = {}
 
     def _hold(self, value: ir.Value, name: str, tensor: ir.TensorProtocol) -> None:
         slot = self._program.slots[value]
@@ -135,7 +143,7 @@ class Differentiable:
         """
         wanted = tuple(self._slot(name) for name in (self.outputs if outputs is None else outputs))
         given = {self._slot(name): self._fed(array) for name, array in feeds.items()}
-        plan = self._plan(frozenset(given), wanted)
+        plan = self._plan(frozenset(given), wanted, plain=bool(gates))
         values: list[object] = [None] * len(self._program.slots)
         for slot, value in self._constants.items():
             values[slot] = value
@@ -196,16 +204,18 @@ class Differentiable:
         precision = self._setting.precision if array.is_floating_point() else None
         return array.to(self._setting.device, precision or array.dtype)
 
-    def _plan(self, given: frozenset[int], wanted: tuple[int, ...]) -> Plan:
-        if (given, wanted) not in self._plans:
-            self._plans[given, wanted] = self._program.plan(given, wanted, self._segments)
-        return self._plans[given, wanted]
+    def _plan(self, given: frozenset[int], wanted: tuple[int, ...], plain: bool) -> Plan:
+        inputs = {self._program.slots[value] for value in self._program.sources}
+        fused = self._fused and not plain and given <= inputs
+        key = (given, wanted, fused)
+        if key not in self._plans:
+            self._plans[key] = self._program.plan(given, wanted, self._segments, fused)
+        return self._plans[key]
 
     def _complete(self, plan: Plan, given: Mapping[int, object]) -> None:
-        read = {slot for step in plan.steps for slot in step.reads()}
         for value in self._graph.inputs:
             slot = self._program.slots[value]
-            if slot in read and slot not in given and value.const_value is None:
+            if slot in plan.reads and slot not in given and value.const_value is None:
                 raise DataError(f"no value for the input {value.name!r}", "feed it by its name")
 
 

@@ -15,6 +15,7 @@ from graphprune.errors import GraphpruneError
 from graphprune.ir.nodes import is_literal, operator_of
 from graphprune.ops.torch import TABLE, Row, row_of
 from graphprune.ops.torch.call import Call, Tensor, UnsupportedError
+from graphprune.ops.torch.written import written
 
 Values = list[object]
 """By slot: a tensor, a sequence of them, or None."""
@@ -211,8 +212,16 @@ class Program:
                 found.add(self.slots[value])
         return found
 
-    def plan(self, given: frozenset[int], wanted: tuple[int, ...], segments: int = 0) -> Plan:
+    def plan(
+        self, given: frozenset[int], wanted: tuple[int, ...], segments: int = 0, fused: bool = False
+    ) -> Plan:
         """The steps that lead from given slots and sources to wanted ones.
+
+        Args:
+            given: slots that are fed.
+            wanted: slots that are asked for.
+            segments: parts that are computed again on the way back; 0 keeps all.
+            fused: whether runs of operators that torch computes at once are one step.
 
         Raises:
             UnsupportedError: a node among them does not run in torch.
@@ -224,8 +233,22 @@ class Program:
                 continue
             needed.add(node)
             work += [slot for slot in self.step(node).reads() if slot not in given]
-        steps = [self.step(node) for node in self.nodes if node in needed]
+        nodes = [node for node in self.nodes if node in needed]
+        runs = self._runs(nodes, wanted) if fused else {}
+        steps = [each for node in nodes if (each := runs.get(node, self.step(node))) is not None]
         return Plan(self, steps, frozenset(wanted), segments)
+
+    def _runs(self, nodes: Sequence[ir.Node], wanted: Sequence[int]) -> dict[ir.Node, Step | None]:
+        """Steps in place of the last nodes of runs, and none in place of the others."""
+        chosen = set(wanted)
+        kept = {value for value, slot in self.slots.items() if slot in chosen}
+        found: dict[ir.Node, Step | None] = {}
+        for run in written(nodes, kept):
+            found |= dict.fromkeys(run.nodes)
+            inputs = tuple(self.slots[value] for value in run.inputs)
+            outputs = self.step(run.nodes[-1]).outputs
+            found[run.nodes[-1]] = Step(Row(run.run, ()), self.step(run.nodes[0]).call, inputs, outputs, {})
+        return found
 
 
 def _kind(value: ir.Value | None) -> int:
@@ -296,6 +319,7 @@ class Plan:
             if slot not in wanted and slot not in sources:
                 self._dead[at].append(slot)
         self._wanted, self._last = wanted, last
+        self.reads = frozenset(slot for step in steps for slot in step.reads())
         self._bounds = [0, *self._cuts(segments, _weights(program)), len(steps)]
 
     @property

@@ -62,13 +62,13 @@ def begin(
         ArgumentError: there are no weights to train.
         UnsupportedError: an operator on the way does not run in torch.
     """
-    net = Differentiable(model, precision=_precision(model), segments=_segments(model))
+    net = Differentiable(model, precision=_precision(model), segments=_segments(model), fused=True)
     net.trainable(())
     names = trained(model, net)
     if not names:
         raise ArgumentError("recover: the model has no floating weights to train", "leave recover out")
     values = [goal.value for goal in goals]
-    asked = teacher(dense, values, run)
+    asked = teacher(dense, values, samples, axes, run)
     answers = _looked_at(asked, samples)
     few = [narrow(feed) for feed in samples]
     stack = stacked(lambda feeds: net.run(feeds, values), few, axes)
@@ -92,8 +92,8 @@ def _looked_at(asked: Teacher, samples: Sequence[Feed]) -> list[dict[str, Tensor
     """What the dense model says to the first samples: two at least, and as many as are not too large."""
     found: list[dict[str, Tensor]] = []
     size = 0
-    for at, feed in enumerate(samples[:LOOKED_AT]):
-        answer = asked.answer(("look", at), feed)
+    for feed in samples[:LOOKED_AT]:
+        (answer,) = asked.answers([feed])
         found.append({name: torch.from_numpy(array) for name, array in answer.items()})
         size += sum(array.nbytes for array in answer.values())
         if size > BYTES and len(found) > 1:

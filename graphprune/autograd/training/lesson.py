@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch
 from graphprune.autograd.differentiable import Differentiable
 from graphprune.autograd.training.draws import Draws
 from graphprune.autograd.training.losses import Aim, Values, labelled, loss
-from graphprune.autograd.training.stacks import Feed, Stack
+from graphprune.autograd.training.stacks import Feed, Joined, Stack
 from graphprune.autograd.training.teacher import Teacher
 from graphprune.autograd.training.weights import Weights
 from graphprune.ir.arrays import Array
@@ -24,7 +25,52 @@ EPOCHS = 64
 """Epochs with draws of their own; later ones repeat them, so that the dense model's answers are known."""
 TOGETHER = 8
 """Samples of the selection part that run at a time."""
-DECAY, MOMENTS = 1e-4, (0.9, 0.99)
+KEPT = 1 << 28
+"""Bytes of inputs that are kept joined, and of answers."""
+MOMENTS = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples that run together.
+
+    Attributes:
+        feed: of the compressed model.
+        dense: what the dense model says to them.
+        labels: of them, a tensor [samples, classes].
+        real: which of their tokens are no padding.
+        share: of a step.
+    """
+
+    feed: Joined
+    dense: Values
+    labels: Tensor | None
+    real: Tensor | None
+    share: float
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return sum(array.nbytes for array in (*self.feed.values(), *self.dense.values()))
+
+
+@dataclass(eq=False)
+class Store:
+    """What was computed, by a key of its own, as far as there is room."""
+
+    room: int
+    _held: dict[object, list[Part]] = field(default_factory=dict)
+
+    def get(self, key: object, make: Callable[[], list[Part]]) -> list[Part]:
+        """What is kept, or made now."""
+        if key in self._held:
+            return self._held[key]
+        made = make()
+        size = sum(part.bytes for part in made)
+        if size <= self.room:
+            self._held[key] = made
+            self.room -= size
+        return made
 
 
 @dataclass(eq=False)
@@ -57,107 +103,120 @@ class Lesson:
     labels: Array | None = None
     label_scale: float = 1.0
     _start: dict[str, Tensor] = field(default_factory=dict)
+    _parts: Store = field(default_factory=lambda: Store(KEPT))
+    _answers: dict[object, list[dict[str, Array]]] = field(default_factory=dict)
+    _room: int = KEPT
 
     def __post_init__(self) -> None:
-        self._start = copied(self.weights.leaves)
+        self._start = copied(self.weights.rows)
 
     def optimiser(self, rate: float) -> torch.optim.Optimizer:
         """A fresh optimiser of the weights."""
-        leaves = list(self.weights.leaves.values())
-        return torch.optim.AdamW(leaves, lr=rate, betas=MOMENTS, weight_decay=DECAY, fused=True)
+        rows = list(self.weights.rows.values())
+        return torch.optim.AdamW(rows, lr=rate, betas=MOMENTS, weight_decay=0.0, fused=True)
 
     def step(self, optimiser: torch.optim.Optimizer, batch: int, number: int) -> float:
         """Step `number` of a training; the loss before it. A loss that is no number changes nothing."""
         optimiser.zero_grad(set_to_none=True)
         per_epoch = max(1, len(self.draws) // batch)
         epoch, at = divmod(number, per_epoch)
-        lost = self._backward(epoch % EPOCHS, self.draws.order(epoch)[at * batch : (at + 1) * batch])
-        self.weights.hold_zeros()
+        lost = self._backward(self._drawn(epoch % EPOCHS, at, batch))
         if math.isfinite(lost):
             optimiser.step()
         return lost
 
-    def _backward(self, epoch: int, numbers: Sequence[int]) -> float:
-        """The mean loss of draws; its gradients are added to those of the leaves."""
-        drawn = [self.draws.draw(epoch, number) for number in numbers]
-        answers = [self.teacher.answer((epoch, n), feed) for n, feed in zip(numbers, drawn, strict=True)]
-        labels = None
-        if self.draws.labels is not None:
-            labels = np.stack([self.draws.label(epoch, number) for number in numbers])
+    def _drawn(self, epoch: int, at: int, batch: int) -> list[Part]:
+        """Samples of a step: the same whenever they are drawn, and so are those that run together."""
+        numbers = self.draws.order(epoch)[at * batch : (at + 1) * batch]
+
+        def make() -> list[Part]:
+            feeds = [self.draws.draw(epoch, number) for number in numbers]
+            labels = None
+            if self.draws.labels is not None:
+                labels = np.stack([self.draws.label(epoch, number) for number in numbers])
+            return self._made((epoch, at, batch), feeds, labels)
+
+        return self._parts.get((epoch, at, batch), make)
+
+    def _made(self, key: object, feeds: Sequence[Feed], labels: Array | None) -> list[Part]:
+        answers = self._answered(key, feeds)
+        return [
+            Part(
+                self.stack.join([self.narrow(feeds[at]) for at in part]),
+                self.stack.answers([answers[at] for at in part]),
+                None if labels is None else torch.from_numpy(labels[part]),
+                _real([feeds[at] for at in part]),
+                len(part) / len(feeds),
+            )
+            for part in self.stack.parts(feeds)
+        ]
+
+    def _answered(self, key: object, feeds: Sequence[Feed]) -> list[dict[str, Array]]:
+        """What the dense model says, kept where the inputs do not fit."""
+        if key in self._answers:
+            return self._answers[key]
+        found = self.teacher.answers(feeds)
+        size = sum(array.nbytes for each in found for array in each.values())
+        if size <= self._room:
+            self._answers[key] = found
+            self._room -= size
+        return found
+
+    def _backward(self, parts: Sequence[Part]) -> float:
+        """The mean loss; its gradients are added to those of the rows."""
         total = 0.0
-        for part in self._parts(drawn):
-            lost = self._loss([drawn[at] for at in part], [answers[at] for at in part], _some(labels, part))
-            share = len(part) / len(drawn)
-            (lost * share).backward()
-            total += float(lost.detach()) * share
+        leaves = list(self.weights.leaves.values())
+        for part in parts:
+            lost = self._loss(part)
+            self.weights.take(torch.autograd.grad(lost * part.share, leaves, allow_unused=True))
+            total += float(lost.detach()) * part.share
         return total
 
-    def _parts(self, feeds: Sequence[Feed]) -> list[list[int]]:
-        """Places of samples that run together."""
-        parts: list[list[int]] = []
-        for at, feed in enumerate(feeds):
-            alike = (part for part in parts if self.stack.fits([feeds[part[0]], feed]))
-            mine = next(alike, None) if self.stack.several else None
-            if mine is None:
-                parts.append([at])
-            else:
-                mine.append(at)
-        return parts
-
-    def _loss(
-        self, feeds: Sequence[Feed], answers: Sequence[Mapping[str, Array]], labels: Array | None
-    ) -> Tensor:
-        small = self._run([self.narrow(feed) for feed in feeds], self.weights.whole())
-        dense = self.stack.answers(answers)
-        lost = self.judge(small, dense) if self.judge else loss(self.aims, small, dense, _real(feeds))
-        if labels is None:
+    def _loss(self, part: Part) -> Tensor:
+        small = self._run(part.feed, self.weights.whole())
+        lost = self.judge(small, part.dense) if self.judge else loss(self.aims, small, part.dense, part.real)
+        if part.labels is None:
             return lost
         goal = next(aim.goal for aim in self.aims if aim.goal.kind == "classes")
-        told = torch.from_numpy(labels)
-        return (lost + labelled(goal, small, told) / self.label_scale) / 2
+        return (lost + labelled(goal, small, part.labels) / self.label_scale) / 2
 
-    def _run(self, feeds: Sequence[Feed], whole: Mapping[str, Tensor]) -> Values:
+    def _run(self, feed: Joined, whole: Mapping[str, Tensor]) -> Values:
         names = [aim.goal.value for aim in self.aims]
-        return self.stack.run(lambda feed: self.net.run(feed, names, parameters=whole), feeds)
+        return self.stack.run(lambda each: self.net.run(each, names, parameters=whole), feed)
 
-    def selected(self, leaves: Mapping[str, Tensor]) -> float:
+    def selected(self, rows: Mapping[str, Tensor]) -> float:
         """The loss on the selection part with these weights."""
-        held = copied(self.weights.leaves)
-        self.put(leaves)
+        held = copied(self.weights.rows)
+        self.put(rows)
         total = 0.0
         with torch.no_grad():
             for first in range(0, len(self.selection), TOGETHER):
-                feeds = self.selection[first : first + TOGETHER]
-                keys = [("selection", first + at) for at in range(len(feeds))]
-                answers = [self.teacher.answer(key, feed) for key, feed in zip(keys, feeds, strict=True)]
-                labels = None if self.labels is None else self.labels[first : first + TOGETHER]
-                for part in self._parts(feeds):
-                    mine = _some(labels, part)
-                    lost = self._loss([feeds[at] for at in part], [answers[at] for at in part], mine)
-                    total += float(lost) * len(part)
+                parts = self._parts.get(("selection", first), partial(self._selection, first))
+                count = min(TOGETHER, len(self.selection) - first)
+                total += sum(float(self._loss(part)) * part.share for part in parts) * count
         self.put(held)
         return total / len(self.selection)
 
-    def put(self, leaves: Mapping[str, Tensor]) -> None:
+    def _selection(self, first: int) -> list[Part]:
+        labels = None if self.labels is None else self.labels[first : first + TOGETHER]
+        return self._made(("selection", first), self.selection[first : first + TOGETHER], labels)
+
+    def put(self, rows: Mapping[str, Tensor]) -> None:
         """Other values of the weights."""
         with torch.no_grad():
-            for name, leaf in self.weights.leaves.items():
-                leaf.copy_(leaves[name])
+            for kind, row in self.weights.rows.items():
+                row.copy_(rows[kind])
 
     def reset(self) -> None:
         """The weights as they were before any step."""
         self.put(self._start)
-        for leaf in self.weights.leaves.values():
-            leaf.grad = None
+        for row in self.weights.rows.values():
+            row.grad = None
 
 
-def _some(labels: Array | None, part: Sequence[int]) -> Array | None:
-    return None if labels is None else labels[list(part)]
-
-
-def copied(leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Values by name, for themselves."""
-    return {name: leaf.detach().clone() for name, leaf in leaves.items()}
+def copied(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights for themselves."""
+    return {kind: row.detach().clone() for kind, row in rows.items()}
 
 
 def _real(feeds: Sequence[Feed]) -> Tensor | None:

@@ -53,7 +53,7 @@ def _chosen(lost: Mapping[float, float], lesson: Lesson) -> float:
     least = min(lost.values())
     if not math.isfinite(least):
         return min(lost)
-    bound = max(least, min(NEAR * least, lesson.selected(lesson.weights.leaves)))
+    bound = max(least, min(NEAR * least, lesson.selected(lesson.weights.rows)))
     return max(rate for rate, each in lost.items() if each <= bound)
 
 
@@ -67,7 +67,7 @@ def _trial(lesson: Lesson, rate: float, batch: int, enough: Callable[[], bool]) 
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (number + 1) / GROW)
         lesson.step(optimiser, batch, number)
-    lost = lesson.selected(lesson.weights.leaves)
+    lost = lesson.selected(lesson.weights.rows)
     lesson.reset()
     return lost if math.isfinite(lost) else math.inf
 
@@ -103,7 +103,7 @@ def _steps(lesson: Lesson, asked: Asked, watch: Callable[[], float], batch: int)
     """As many as the time that is left has room for, looks at the selection part included."""
     each = _seconds(lesson, batch)
     look = Watch()
-    lesson.selected(lesson.weights.leaves)
+    lesson.selected(lesson.weights.rows)
     left = asked.seconds - watch() - (LOOKS + 1) * look()
     answer, new = lesson.teacher.seconds, EPOCHS * len(lesson.draws)
     steps = left / (each + batch * answer)

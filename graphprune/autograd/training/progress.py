@@ -17,7 +17,7 @@ from graphprune.ops.torch.call import Tensor
 
 OFTEN = 20.0
 """Seconds between two writes at least."""
-FORMAT = "graphprune-recover"
+FORMAT = "graphprune-recover-2"
 
 
 @dataclass(eq=False)
@@ -26,7 +26,7 @@ class State:
 
     Attributes:
         pace: how it runs.
-        weights: as the last step left them.
+        weights: as the last step left them, by type.
         average: of the weights of the last steps.
         best: the average that was best on the selection part.
         optimiser: what the optimiser keeps.

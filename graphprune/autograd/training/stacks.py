@@ -19,6 +19,7 @@ from graphprune.ops.torch.call import Tensor
 
 Feed = Mapping[str, Array]
 Tensors = Mapping[str, Tensor]
+Joined = Mapping[str, "Tensor | Array"]
 Runs = Callable[[Mapping[str, Tensor | Array]], dict[str, Tensor]]
 How = Literal["alone", "rows", "mapped"]
 TRIED = 3
@@ -46,21 +47,30 @@ class Stack:
         """Whether more than one sample runs at a time."""
         return self.how != "alone"
 
-    def run(self, runs: Runs, feeds: Sequence[Feed]) -> dict[str, Tensor]:
+    def run(self, runs: Runs, joined: Joined) -> dict[str, Tensor]:
         """What a model gives for samples.
 
         Args:
             runs: runs the model on one feed.
-            feeds: of one sample each, and only one where samples run alone.
+            joined: what `join` made of the samples.
         """
         if self.how != "mapped":
-            return runs({name: _laid_out(self._joined(name, feeds)) for name in feeds[0]})
-        shared = {name: array for name, array in feeds[0].items() if name not in self.axes}
-        own = {name: torch.from_numpy(np.stack([feed[name] for feed in feeds])) for name in self.axes}
+            return runs(joined)
+        shared = {name: array for name, array in joined.items() if name not in self.axes}
+        own = {name: joined[name] for name in self.axes}
         with warnings.catch_warnings():  # of operators that torch maps over in a loop
             warnings.simplefilter("ignore")
             found: dict[str, Tensor] = torch.func.vmap(lambda feed: runs({**shared, **feed}))(own)
         return found
+
+    def join(self, feeds: Sequence[Feed]) -> Joined:
+        """Feeds of one sample each as one; only one where samples run alone."""
+        if self.how != "mapped":
+            return {name: _laid_out(self._joined(name, feeds)) for name in feeds[0]}
+        shared = {name: array for name, array in feeds[0].items() if name not in self.axes}
+        return shared | {
+            name: torch.from_numpy(np.stack([feed[name] for feed in feeds])) for name in self.axes
+        }
 
     def _joined(self, name: str, feeds: Sequence[Feed]) -> Array:
         if len(feeds) == 1 or name not in self.axes:
@@ -79,6 +89,24 @@ class Stack:
         assert self.results is not None
         return torch.from_numpy(np.concatenate(arrays, self.results[name]))
 
+    def parts(self, feeds: Sequence[Feed]) -> list[list[int]]:
+        """Places of samples that run together."""
+        found: list[list[int]] = []
+        for at, feed in enumerate(feeds):
+            alike = (part for part in found if self.fits([feeds[part[0]], feed]))
+            mine = next(alike, None) if self.several else None
+            if mine is None:
+                found.append([at])
+            else:
+                mine.append(at)
+        return found
+
+    def split(self, joined: Mapping[str, Array], count: int) -> list[dict[str, Array]]:
+        """What each of some samples gave, of what they gave as rows."""
+        assert self.results is not None
+        pieces = {name: np.split(array, count, self.results[name]) for name, array in joined.items()}
+        return [{name: each[at] for name, each in pieces.items()} for at in range(count)]
+
     def fits(self, feeds: Sequence[Feed]) -> bool:
         """Whether samples have the same shapes, and what belongs to all of them is the same."""
         first = feeds[0]
@@ -89,13 +117,14 @@ class Stack:
         )
 
 
-def stacked(runs: Runs, feeds: Sequence[Feed], axes: Mapping[str, int]) -> Stack:
+def stacked(runs: Runs, feeds: Sequence[Feed], axes: Mapping[str, int], maps: bool = True) -> Stack:
     """How samples of a model may run: together only where each result is the sample's own.
 
     Args:
         runs: runs the model.
         feeds: some samples.
         axes: along which samples of each input follow each other; none if each is a whole feed.
+        maps: whether torch runs the model, and so may map over samples.
     """
     alone, first = Stack(axes), feeds[0]
     varying = [name for name in first if any(not np.array_equal(feed[name], first[name]) for feed in feeds)]
@@ -104,12 +133,12 @@ def stacked(runs: Runs, feeds: Sequence[Feed], axes: Mapping[str, int]) -> Stack
     if len(feeds) < 2 or not every.axes:
         return alone
     with torch.no_grad():
-        singles = [alone.run(runs, [feed]) for feed in feeds]
+        singles = [alone.run(runs, alone.join([feed])) for feed in feeds]
         results = _rows(runs, feeds, singles, every) if axes else None
         if results is not None:
             return Stack(axes, "rows", results)
         mapped = Stack(every.axes, "mapped")
-        return mapped if _maps(runs, feeds, singles, mapped) else alone
+        return mapped if maps and _maps(runs, feeds, singles, mapped) else alone
 
 
 def _rows(
@@ -117,7 +146,7 @@ def _rows(
 ) -> dict[str, int] | None:
     """The axis of each result along which rows follow each other; None where they do not."""
     try:
-        together = every.run(runs, feeds)
+        together = every.run(runs, every.join(feeds))
     except Exception:  # torch and the interpreter raise a dozen types where shapes do not fit
         return None
     found = {name: _axis([each[name] for each in singles], tensor) for name, tensor in together.items()}
@@ -127,7 +156,7 @@ def _rows(
 
 def _maps(runs: Runs, feeds: Sequence[Feed], singles: Sequence[Tensors], mapped: Stack) -> bool:
     try:
-        together = mapped.run(runs, feeds)
+        together = mapped.run(runs, mapped.join(feeds))
     except Exception:  # operators whose shapes depend on data cannot be mapped over, in a dozen ways
         return False
     return all(

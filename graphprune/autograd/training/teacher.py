@@ -1,21 +1,22 @@
-"""What the dense model says to a draw: run in ONNX Runtime, and kept for the next time."""
+"""What the dense model says: in ONNX Runtime, samples together where each gets what it gets alone."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+import torch
 
+from graphprune.autograd.training.stacks import Stack, stacked
 from graphprune.ir.arrays import Array
+from graphprune.ops.torch.call import Tensor
 from graphprune.run import Run
 from graphprune.runtime.session import Session, open_session
 
 Feed = Mapping[str, Array]
-KEPT = 1 << 28
-"""Bytes of answers that are kept."""
 
 
 @dataclass(eq=False)
@@ -26,31 +27,34 @@ class Teacher:
         session: that returns them.
         names: of the values.
         timeout: seconds that a run may take.
+        stack: how samples run together.
 
     Attributes:
-        seconds: that the last answer took.
+        seconds: that the last answer took, per sample.
     """
 
     session: Session
     names: tuple[str, ...]
     timeout: float | None
+    stack: Stack
     seconds: float = 0.0
-    _kept: dict[object, dict[str, Array]] = field(default_factory=dict)
-    _bytes: int = 0
 
-    def answer(self, key: object, feed: Feed) -> dict[str, Array]:
-        """Its values for one sample, by a key that is the sample's own."""
-        if key in self._kept:
-            return self._kept[key]
+    def answers(self, feeds: Sequence[Feed]) -> list[dict[str, Array]]:
+        """Its values for samples."""
         began = time.monotonic()
-        found = self.session.run(feed, self.timeout)
-        self.seconds = time.monotonic() - began
-        answer = {name: _plain(found[name]) for name in self.names}
-        size = sum(array.nbytes for array in answer.values())
-        if self._bytes + size <= KEPT:
-            self._kept[key] = answer
-            self._bytes += size
-        return answer
+        found: dict[int, dict[str, Array]] = {}
+        for part in self.stack.parts(feeds):
+            joined = {name: np.asarray(a) for name, a in self.stack.join([feeds[at] for at in part]).items()}
+            values = _run(self.session, self.names, joined, self.timeout)
+            singles = self.stack.split(values, len(part)) if self.stack.several else [values]
+            found |= dict(zip(part, singles, strict=True))
+        self.seconds = (time.monotonic() - began) / len(feeds)
+        return [found[at] for at in range(len(feeds))]
+
+
+def _run(session: Session, names: Sequence[str], feed: Feed, timeout: float | None) -> dict[str, Array]:
+    found = session.run(feed, timeout)
+    return {name: _plain(found[name]) for name in names}
 
 
 def _plain(array: Array) -> Array:
@@ -58,8 +62,17 @@ def _plain(array: Array) -> Array:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
-def teacher(model: ir.Model, names: Sequence[str], run: Run) -> Teacher:
+def teacher(
+    model: ir.Model, names: Sequence[str], samples: Sequence[Feed], axes: Mapping[str, int], run: Run
+) -> Teacher:
     """The dense model, ready to be asked for values of its main graph.
+
+    Args:
+        model: the dense model.
+        names: of the values.
+        samples: some feeds, on which it is found out whether samples may run together.
+        axes: of each input, along which samples follow each other; none if each is a whole feed.
+        run: how long a run may take.
 
     Raises:
         ModelError: ONNX Runtime does not load it.
@@ -67,4 +80,11 @@ def teacher(model: ir.Model, names: Sequence[str], run: Run) -> Teacher:
     """
     outputs = {value.name for value in model.graph.outputs}
     inner = [name for name in names if name not in outputs]
-    return Teacher(open_session(model, extra_outputs=inner), tuple(names), run.timeout)
+    session = open_session(model, extra_outputs=inner)
+
+    def runs(feed: Mapping[str, Tensor | Array]) -> dict[str, Tensor]:
+        arrays = {name: np.asarray(array) for name, array in feed.items()}
+        found = _run(session, names, arrays, run.timeout)
+        return {name: torch.from_numpy(array) for name, array in found.items()}
+
+    return Teacher(session, tuple(names), run.timeout, stacked(runs, samples, axes, maps=False))

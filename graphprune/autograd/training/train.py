@@ -47,9 +47,9 @@ def train(lesson: Lesson, asked: Asked, run: Run, checkpoint: Checkpoint) -> Tra
 
 
 def _begun(lesson: Lesson, pace: Pace) -> State:
-    leaves = lesson.weights.leaves
-    first = Point(0, math.nan, lesson.selected(leaves))
-    return State(pace, copied(leaves), copied(leaves), copied(leaves), {}, [first])
+    rows = lesson.weights.rows
+    first = Point(0, math.nan, lesson.selected(rows))
+    return State(pace, copied(rows), copied(rows), copied(rows), {}, [first])
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class _Training:
         for group in optimiser.param_groups:
             group["lr"] = pace.rate * scheduled(number, pace.steps)
         lost = self.lesson.step(optimiser, pace.batch, number)
-        _follow(self.state.average, self.lesson.weights.leaves, number, pace.steps)
+        _follow(self.state.average, self.lesson.weights.rows, number, pace.steps)
         return lost
 
     def _look(self, step: int, training: float) -> None:
@@ -96,7 +96,7 @@ class _Training:
 
     def _keep(self, optimiser: torch.optim.Optimizer) -> None:
         if self.checkpoint.due:
-            self.state.weights = copied(self.lesson.weights.leaves)
+            self.state.weights = copied(self.lesson.weights.rows)
             self.state.optimiser = optimiser.state_dict()
             self.checkpoint.write(self.state)
 
@@ -132,11 +132,11 @@ def scheduled(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _follow(average: Mapping[str, Tensor], leaves: Mapping[str, Tensor], step: int, steps: int) -> None:
+def _follow(average: Mapping[str, Tensor], rows: Mapping[str, Tensor], step: int, steps: int) -> None:
     """The exponential mean of weights, young while it knows few of them."""
     share = max(1 / (1 + AVERAGED * steps), 1 / (step + 1))
     follow = get_ema_multi_avg_fn(1 - share)
-    follow([average[name] for name in leaves], list(leaves.values()), step)
+    follow([average[kind] for kind in rows], list(rows.values()), step)
 
 
 def in_vain(curve: Sequence[Point]) -> bool:

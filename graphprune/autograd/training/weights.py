@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 import torch
@@ -50,11 +50,11 @@ def _learns(node: ir.Node, position: int, value: ir.Value) -> bool:
 
 @dataclass(frozen=True)
 class Update:
-    """A matrix that is changed by a product of two thin ones: w + mask * (left @ right)."""
+    """A matrix that is changed by a product of two leaves: w + mask * (left @ right)."""
 
     base: Tensor
-    left: Tensor
-    right: Tensor
+    left: str
+    right: str
 
 
 @dataclass(eq=False)
@@ -65,11 +65,41 @@ class Weights:
         leaves: by name, tensors with gradients: a weight itself, or the factors of its update.
         masks: by name of a weight, ones where it may differ from zero.
         updates: by name of a weight, its update at low rank.
+        rows: by type, the memory of all its leaves as one vector: a step changes it, not each leaf.
     """
 
     leaves: dict[str, Tensor]
     masks: Mapping[str, Tensor]
     updates: Mapping[str, Update]
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    _masks: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind in dict.fromkeys(leaf.dtype for leaf in self.leaves.values()):
+            names = [name for name, leaf in self.leaves.items() if leaf.dtype == kind]
+            row = torch.cat([self.leaves[name].detach().reshape(-1) for name in names])
+            masks = [self.masks.get(name, torch.ones_like(self.leaves[name])) for name in names]
+            if any(name in self.masks for name in names):
+                self._masks[str(kind)] = torch.cat([mask.reshape(-1) for mask in masks])
+            place = 0
+            for name in names:
+                leaf = self.leaves[name]
+                part = row[place : place + leaf.numel()]
+                self.leaves[name] = part.view(leaf.shape).detach().requires_grad_()
+                place += leaf.numel()
+            self.rows[str(kind)] = row
+
+    def take(self, gradients: Sequence[Tensor | None]) -> None:
+        """Gradients of the leaves, in their order, as those of the rows; none where a mask is zero."""
+        found = dict(zip(self.leaves, gradients, strict=True))
+        for kind, row in self.rows.items():
+            mine = [(leaf, found[name]) for name, leaf in self.leaves.items() if leaf.dtype == row.dtype]
+            gradient = torch.cat(
+                [(torch.zeros_like(leaf) if each is None else each).reshape(-1) for leaf, each in mine]
+            )
+            if kind in self._masks:
+                gradient *= self._masks[kind]
+            row.grad = gradient if row.grad is None else row.grad + gradient
 
     def whole(self) -> dict[str, Tensor]:
         """The weights by name, with their gradients' history."""
@@ -77,15 +107,8 @@ class Weights:
         return found | {name: self._merged(name, update) for name, update in self.updates.items()}
 
     def _merged(self, name: str, update: Update) -> Tensor:
-        change = (update.left @ update.right).reshape(update.base.shape)
+        change = (self.leaves[update.left] @ self.leaves[update.right]).reshape(update.base.shape)
         return update.base + (change * self.masks[name] if name in self.masks else change)
-
-    def hold_zeros(self) -> None:
-        """No gradient where a mask is zero, so that an optimiser leaves it."""
-        for name, mask in self.masks.items():
-            leaf = self.leaves.get(name)
-            if leaf is not None and leaf.grad is not None:
-                leaf.grad.mul_(mask)
 
 
 def weights(net: Differentiable, names: Iterable[str], rank: int, seed: int) -> Weights:
@@ -107,11 +130,9 @@ def weights(net: Differentiable, names: Iterable[str], rank: int, seed: int) -> 
         rows, columns = value.shape[0], value[0].numel() if value.dim() else 1
         if rank and value.dim() > 1 and min(rows, columns) >= LARGE * rank:
             right = torch.randn(rank, columns, generator=random, dtype=value.dtype) / columns**0.5
-            update = Update(value, value.new_zeros(rows, rank), right)
-            leaves |= {f"{name}\0left": update.left, f"{name}\0right": update.right}
+            update = Update(value, f"{name}\0left", f"{name}\0right")
+            leaves |= {update.left: value.new_zeros(rows, rank), update.right: right}
             updates[name] = update
         else:
             leaves[name] = value
-    for leaf in leaves.values():
-        leaf.requires_grad_()
     return Weights(leaves, masks, updates)

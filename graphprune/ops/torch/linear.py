@@ -11,6 +11,8 @@ from graphprune.ops.torch.call import Call, Tensor
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 SPREAD = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+PICTURE = 2
+"""Axes of a picture."""
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "": lambda x: x,
     "Relu": torch.relu,
@@ -94,7 +96,18 @@ def conv(call: Call, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     pads = padding(call, x.shape[2:], kernel, strides, dilations)
     if not symmetric(pads):
         x, pads = F.pad(x, flat(pads)), [(0, 0)] * rank
+    line = rank == PICTURE and 1 in x.shape[2:] and w[0, 0].numel() > 1
+    if line and w.requires_grad and x.numel() > w.numel():
+        x, w = _channels_last(x), _channels_last(w)
     return CONV[rank](x, w, b, strides, [before for before, _ in pads], dilations, call.integer("group", 1))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """In memory: over pictures of one row or column oneDNN computes gradients twice as fast so."""
+    try:
+        return x.contiguous(memory_format=torch.channels_last)
+    except RuntimeError:  # torch maps over samples, and lays them out itself
+        return x
 
 
 def conv_transpose(call: Call, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:

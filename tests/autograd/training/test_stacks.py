@@ -67,7 +67,9 @@ def test_together_gives_what_each_gives_alone(name: str) -> None:
     assert stack.how == how
     if how == "alone":
         return
-    singles = [{k: v.numpy() for k, v in Stack(axes).run(runs, [feed]).items()} for feed in feeds]
-    together, expected = stack.run(runs, feeds)["y"], stack.answers(singles)["y"]
+    singles = [
+        {k: v.numpy() for k, v in Stack(axes).run(runs, Stack(axes).join([feed])).items()} for feed in feeds
+    ]
+    together, expected = stack.run(runs, stack.join(feeds))["y"], stack.answers(singles)["y"]
     assert together.shape == expected.shape
     np.testing.assert_allclose(together.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)

@@ -76,9 +76,9 @@ def test_a_change_of_low_rank_has_that_rank() -> None:
 def test_a_rate_that_ruins_the_model_is_not_chosen() -> None:
     given = lesson(net(0, scale=1.02))
     pace = find_pace(given, Asked(60, steps=10, batch=8), lambda: 0.0)
-    kept = {name: leaf.detach().clone() for name, leaf in given.weights.leaves.items()}
+    kept = {kind: row.clone() for kind, row in given.weights.rows.items()}
     assert pace.rate <= 1e-3  # it is all but learned
-    assert all((leaf == given._start[name]).all() for name, leaf in kept.items())
+    assert all((row == given._start[kind]).all() for kind, row in kept.items())
     far = find_pace(lesson(net(5)), Asked(60, steps=10, batch=8), lambda: 0.0)
     assert far.rate == 2e-3
 
