@@ -18,6 +18,7 @@ import onnx.parser
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
+from graphprune.errors import ModelError
 from graphprune.ir.normalise import normalise
 from graphprune.ir.shapes import infer
 from graphprune.lowering.engine import apply
@@ -102,6 +103,19 @@ def node_ns() -> float:
     return round(1e9 * (long - short) / 100)
 
 
+def reads() -> int:
+    """The latest opset that this ONNX Runtime reads."""
+    text = "<ir_version: 8, opset_import: ['' : {}]> g (float[1] x) => (float[1] y) {{ y = Identity(x) }}"
+    found = 7
+    for opset in range(found, onnx.defs.onnx_opset_version() + 1):
+        try:
+            open_session(ir.from_proto(onnx.parser.parse_model(text.format(opset).replace("'", '"'))))
+        except ModelError:
+            return found
+        found = opset
+    return found
+
+
 def cell(rule: Rule, node: float) -> tuple[float, float]:
     """Times as fast, and nanoseconds saved per element and use, beside what a node costs."""
     model = example(rule)
@@ -132,18 +146,24 @@ def main() -> None:
     for name in wanted:
         known[name] = cell(BY_NAME[name], node)
         print(here(), name, *known[name], flush=True)
+    stored.setdefault("opsets", {})[here()] = reads()
     stored["cells"][here()] = {name: known[name] for name in BY_NAME if name in known}
-    PATH.write_text(written(stored["cells"], stored["node_ns"]), encoding="utf-8")
+    PATH.write_text(written(stored["cells"], stored["node_ns"], stored["opsets"]), encoding="utf-8")
 
 
-def written(cells: Mapping[str, Mapping[str, Sequence[float]]], node_ns: Mapping[str, float]) -> str:
+def written(
+    cells: Mapping[str, Mapping[str, Sequence[float]]],
+    node_ns: Mapping[str, float],
+    opsets: Mapping[str, int],
+) -> str:
     """The table's text, with a line per rule."""
     places = []
     for place, rules in sorted(cells.items()):
         lines = ",\n".join(f"   {json.dumps(rule)}: {json.dumps(list(cell))}" for rule, cell in rules.items())
         places.append(f"  {json.dumps(place)}: {{\n{lines}\n  }}")
     joined = ",\n".join(places)
-    return f'{{\n "node_ns": {json.dumps(dict(sorted(node_ns.items())))},\n "cells": {{\n{joined}\n }}\n}}\n'
+    costs, latest = (json.dumps(dict(sorted(each.items()))) for each in (node_ns, opsets))
+    return f'{{\n "node_ns": {costs},\n "opsets": {latest},\n "cells": {{\n{joined}\n }}\n}}\n'
 
 
 if __name__ == "__main__":

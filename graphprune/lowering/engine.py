@@ -50,7 +50,7 @@ def apply(
     uses: list[Use] = []
     for _ in range(ROUNDS):
         before = len(uses)
-        for rule in rules:
+        for rule in (rule for rule in rules if rule.needs <= scene.opset):
             uses += _walk(rule, scene, names)
         if len(uses) == before:
             break

@@ -52,6 +52,7 @@ class Rule:
         is the
             input, `y` the result; the weights that it may read are those of `tools/lower_table`.
         opset: of the example.
+        needs: the opset from which on the operators of the replacement exist.
         types: of what is computed with.
     """
 
@@ -64,4 +65,5 @@ class Rule:
     find: Find = field(repr=False)
     example: str = field(repr=False)
     opset: int = 14
+    needs: int = 0
     types: frozenset[ir.DataType] = field(default=FLOATS, repr=False)

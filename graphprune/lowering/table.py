@@ -46,12 +46,14 @@ class Table:
     Attributes:
         cells: what was measured.
         node_ns: by place, nanoseconds that a node costs whatever it does.
+        opsets: by place, the latest opset that its ONNX Runtime reads.
         hash: of the text.
     """
 
     cells: Mapping[str, Mapping[str, Cell]]
     hash: str
     node_ns: Mapping[str, float] = field(default_factory=dict)
+    opsets: Mapping[str, int] = field(default_factory=dict)
 
     def rules(self, target: str, place: str) -> frozenset[str]:
         """Names of the rules that pay at all places, for the target `portable`, else at this one as well."""
@@ -62,6 +64,15 @@ class Table:
             found |= {name for name, cell in own.items() if cell.speedup >= FASTER}
             found -= {name for name, cell in own.items() if cell.speedup < NOT_SLOWER}
         return frozenset(found)
+
+    def reads(self, target: str, place: str) -> int:
+        """The latest opset that a target reads: for `portable` that of all places, else of this one.
+
+        0 where the instruction set was never measured.
+        """
+        if target == "portable":
+            return min(self.opsets.values(), default=0)
+        return self.opsets.get(self.nearest(place), 0)
 
     def _portable(self, name: str) -> bool:
         found = [cells[name].speedup for cells in self.cells.values() if name in cells]
@@ -109,7 +120,8 @@ def parse(text: str) -> Table:
         for place, rules in content["cells"].items()
     }
     nodes = {place: float(cost) for place, cost in content.get("node_ns", {}).items()}
-    return Table(cells, hashlib.sha256(text.encode()).hexdigest()[:16], nodes)
+    opsets = {place: int(opset) for place, opset in content.get("opsets", {}).items()}
+    return Table(cells, hashlib.sha256(text.encode()).hexdigest()[:16], nodes, opsets)
 
 
 def names() -> tuple[str, ...]:

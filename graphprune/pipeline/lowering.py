@@ -74,7 +74,7 @@ def rules_of(settings: Settings, plan: PlanFile | None) -> Rules | None:
     if not settings.lower:
         return None
     if plan is None:
-        return opened(os.fsdecode(settings.target))
+        return opened(os.fsdecode(settings.target), settings.opset == "auto")
     missing = [name for name in (plan.lowering.rules if plan.lowering else ()) if name not in BY_NAME]
     if missing:
         hint = "--no-lower writes the result as the passes leave it"
@@ -136,6 +136,8 @@ class _Lowerer:
             taken_back=taken,
             nodes_before=len(self.model.graph),
             nodes_after=len(model.graph),
+            opset_before=self.model.opset_imports.get("", 0),
+            opset_after=model.opset_imports.get("", 0),
         )
         lines = [
             f"lowering by {quote(name)} changes what the model computes: it is taken back" for name in taken

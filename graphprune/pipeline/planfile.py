@@ -305,7 +305,8 @@ def _lowering(document: Document) -> Rules | None:
     if document.content.get("lowering") is None:
         return None
     stored = document.part("lowering")
-    return Rules(stored.one("target", str), stored.one("table", str), stored.many("rules", str, needed=True))
+    rules = stored.many("rules", str, needed=True)
+    return Rules(stored.one("target", str), stored.one("table", str), rules, stored.one("opset", int, 0))
 
 
 def _entry(item: Document, at: int, tensors: Mapping[str, np.ndarray]) -> Entry:

@@ -327,6 +327,8 @@ class LoweringReport:
     taken_back: tuple[str, ...]
     nodes_before: int
     nodes_after: int
+    opset_before: int
+    opset_after: int
 
 
 @dataclass(frozen=True)

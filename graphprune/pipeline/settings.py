@@ -326,6 +326,13 @@ class Lowering(Comparing):
         usage="e.g. avx512, avx512/1.20 or phone.json",
         shown="portable",
     )
+    opset: str = option(
+        "keep",
+        Word("keep|auto", words=("keep", "auto")),
+        "Whether lowering may raise the opset of the file where that opens faster operators.",
+        usage="auto: as far as every ONNX Runtime that --target stands for reads it",
+        shown="keep",
+    )
     bench: bool = option(False, Flag(), "Measure latency before and after.", flag="--bench/--no-bench")
 
 

@@ -17,8 +17,10 @@ import onnx_ir as ir
 
 from graphprune.errors import ModelError
 from graphprune.ir.arrays import Array, Arrays
+from graphprune.ir.domains import is_default
 from graphprune.ir.names import quote
 from graphprune.ir.nodes import is_constant
+from graphprune.ir.opsets import changed
 from graphprune.ir.shapes import infer
 from graphprune.ops import record_of
 from graphprune.proof.rounding import MOST, Bounds, nudged, own_rounding
@@ -40,6 +42,8 @@ SPARSE = 101
 MANY = 1e3
 """Times the largest ordinary number from which on a number comes of the large ones that were fed."""
 Shapes = Mapping[str, tuple[int, ...]]
+Moved = frozenset[str]
+"""Operators of which two opsets have different versions."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ def prove_lowered(
     values = {value.name or "": value for value in _values(before)}
     others = {value.name or "": value for value in _values(after)}
     cuts = [_Cut(model, frozenset(values.keys() & others.keys())) for model in (before, after)]
-    roots = [name for name in values if name in others and not _same(values[name], others[name])]
+    moved = _moved(before, after)
+    roots = [name for name in values if name in others and not _same(values[name], others[name], moved)]
     sizes = infer(before, record_of, shapes).shapes
     known = {
         name: (-1,) if (shape := sizes.get(value)) is None else tuple(a for a, _ in shape)
@@ -213,35 +218,41 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
         yield from (out for out in node.outputs if out.name)
 
 
-def _same(one: ir.Value, two: ir.Value) -> bool:
+def _moved(before: ir.Model, after: ir.Model) -> frozenset[str]:
+    """Operators that are others in the opset of the second model."""
+    opsets = [model.opset_imports.get("", 0) for model in (before, after)]
+    return frozenset() if opsets[0] == opsets[1] else changed(before, *opsets)
+
+
+def _same(one: ir.Value, two: ir.Value, moved: Moved) -> bool:
     """Whether two nodes do the same to the same values."""
     a, b = one.producer(), two.producer()
     if a is None or b is None:
         return a is b
-    return _same_node(a, b)
+    return _same_node(a, b, moved)
 
 
-def _same_node(a: ir.Node, b: ir.Node) -> bool:
+def _same_node(a: ir.Node, b: ir.Node, moved: Moved) -> bool:
     if (a.domain, a.op_type, len(a.inputs)) != (b.domain, b.op_type, len(b.inputs)):
         return False
-    if a.attributes.keys() != b.attributes.keys():
+    if a.attributes.keys() != b.attributes.keys() or (a.op_type in moved and is_default(a.domain)):
         return False
-    return all(_same_attribute(attr, b.attributes[name]) for name, attr in a.attributes.items()) and all(
-        _alike(x, y) for x, y in zip(a.inputs, b.inputs, strict=True)
-    )
+    return all(
+        _same_attribute(attr, b.attributes[name], moved) for name, attr in a.attributes.items()
+    ) and all(_alike(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
 
 
-def _same_attribute(one: ir.Attr, two: ir.Attr) -> bool:
+def _same_attribute(one: ir.Attr, two: ir.Attr, moved: Moved) -> bool:
     """Whether two attributes hold the same; tensors are not compared, as no rule writes any."""
     if one.type != two.type:
         return False
     if one.type == ir.AttributeType.GRAPH:
-        return _same_body(one.as_graph(), two.as_graph())
+        return _same_body(one.as_graph(), two.as_graph(), moved)
     skipped = (ir.AttributeType.GRAPHS, ir.AttributeType.TENSOR)
     return one.type in skipped or bool(one.value == two.value)
 
 
-def _same_body(one: ir.Graph, two: ir.Graph) -> bool:
+def _same_body(one: ir.Graph, two: ir.Graph, moved: Moved) -> bool:
     """Whether two bodies have the same nodes in one order; where their constants stand does not matter."""
     ends = [(*graph.inputs, *graph.outputs) for graph in (one, two)]
     if len(one) != len(two) or [len(one.inputs), len(one.outputs)] != [len(two.inputs), len(two.outputs)]:
@@ -250,7 +261,7 @@ def _same_body(one: ir.Graph, two: ir.Graph) -> bool:
     return (
         made[0] == made[1]
         and all(_alike(a, b) for a, b in zip(*ends, strict=True))
-        and all(_same_node(a, b) for a, b in zip(one, two, strict=True))
+        and all(_same_node(a, b, moved) for a, b in zip(one, two, strict=True))
     )
 
 

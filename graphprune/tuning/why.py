@@ -11,6 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.names import escape, quote
+from graphprune.lowering.lower import lowered, opened
+from graphprune.lowering.rules import BY_NAME
 from graphprune.tuning.trial import FULL, History, Trial
 
 if TYPE_CHECKING:
@@ -62,8 +64,9 @@ def stopped(ending: Ending, analysis: Analysis) -> tuple[str, ...]:
 
 def helps(ending: Ending, analysis: Analysis) -> tuple[str, ...]:
     """What would lead further."""
-    found = (_data(ending), _labels(ending), _longer(ending), _denormals(analysis), _unblock(analysis))
-    return tuple(chain.from_iterable(found))
+    more = (_data(ending), _labels(ending), _longer(ending))
+    other = (_denormals(analysis), _opset(analysis.model), _unblock(analysis))
+    return tuple(chain.from_iterable((*more, *other)))
 
 
 def _by_loss(ending: Ending) -> Iterator[str]:
@@ -137,6 +140,17 @@ def _denormals(analysis: Analysis) -> Iterator[str]:
 
 def _subnormal(array: np.ndarray) -> int:
     return int(np.count_nonzero((array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)))
+
+
+def _opset(model: ir.Model) -> Iterator[str]:
+    """A later opset, where lowering would use it."""
+    given = model.opset_imports.get("", 0)
+    model, uses = lowered(model, opened("portable", raising=True))
+    after = model.opset_imports.get("", 0)
+    if after > given:
+        rules = dict.fromkeys(use.rule for use in uses if BY_NAME[use.rule].needs > given)
+        how = f"graphprune lower --opset auto raises {given} to {after}"
+        yield f"a later opset: {how}, for {', '.join(rules)}"
 
 
 def _longer(ending: Ending) -> Iterator[str]:

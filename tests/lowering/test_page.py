@@ -18,6 +18,6 @@ def test_the_page_lists_every_rule_with_its_figures() -> None:
 def test_the_table_is_as_its_script_writes_it() -> None:
     text = PATH.read_text(encoding="utf-8")
     content = json.loads(text)
-    assert written(content["cells"], content["node_ns"]) == text
-    assert content["cells"].keys() == content["node_ns"].keys()
+    assert written(content["cells"], content["node_ns"], content["opsets"]) == text
+    assert content["cells"].keys() == content["node_ns"].keys() == content["opsets"].keys()
     assert table().cells

@@ -111,6 +111,13 @@ def gelu(net: Net, x: str) -> str:
     return net.op("Mul", x, gate)
 
 
+def gelu_by_power(net: Net, x: str) -> str:
+    cube = net.op("Mul", net.number(0.044715), net.op("Pow", x, net.number(3)))
+    inner = net.op("Mul", net.op("Add", x, cube), net.number(0.7978845608))
+    gate = net.op("Add", net.op("Tanh", inner), net.number(1))
+    return net.op("Mul", net.op("Mul", x, net.number(0.5)), gate)
+
+
 def scaled_behind(net: Net, x: str) -> str:
     return net.op("Add", net.op("Mul", net.number([2.1]), net.conv(x)), net.number([0.3]))
 
@@ -272,6 +279,8 @@ CASES: tuple[tuple[str, Body, int], ...] = (
     ("sigmoid-written", silu, 7),
     ("half-tanh", half_tanh, 7),
     ("gelu-tanh", gelu, 7),
+    ("gelu-node", gelu, 20),
+    ("gelu-node", gelu_by_power, 20),
     ("affine-behind", scaled_behind, 7),
     ("affine-behind", written_norm, 7),
     ("affine-behind", norm_behind_transposed, 7),

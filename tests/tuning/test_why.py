@@ -9,6 +9,8 @@ from graphprune.axes import analyse
 from graphprune.tuning.goal import Figures, parse
 from graphprune.tuning.trial import Asked, History, Loss, Trial
 from graphprune.tuning.why import Ending, helps
+from tests.lowering.graphs import Net
+from tests.lowering.test_rules import SHAPE, gelu_by_power
 
 from .conftest import mlp
 
@@ -48,3 +50,10 @@ def test_labels_help_where_classes_that_change_stood_in_the_way(
 def test_denormal_weights_are_named(weight: float, said: bool) -> None:
     lines = helps(ended(0.0, False), analyse(normal(weight)))
     assert any("1 weight is a denormal float" in line for line in lines) == said
+
+
+@pytest.mark.parametrize(("opset", "said"), [(17, True), (20, False)])
+def test_a_later_opset_is_named_where_lowering_would_use_it(opset: int, said: bool) -> None:
+    net = Net(opset, "float", SHAPE)
+    lines = helps(ended(0.0, False), analyse(net.model(gelu_by_power(net, net.conv("x")))))
+    assert any("--opset auto raises 17 to 20, for gelu-node" in line for line in lines) == said

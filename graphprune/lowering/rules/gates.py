@@ -76,22 +76,35 @@ def _half_tanh(value: ir.Value, scene: Scene) -> tuple[ir.Value, tuple[ir.Node, 
     return tanh.inputs[0], (tanh, *scales, add, *outer)
 
 
-def gelu(node: ir.Node, scene: Scene) -> Rewrite | None:
-    """A product x · (1 + tanh(k · (x + c · x³))) / 2 in any order, in that which ONNX Runtime knows."""
+def gelu_fused(node: ir.Node, scene: Scene) -> Rewrite | None:
+    """A product x · (1 + tanh(k · (x + c · x³))) / 2 in any order but that which ONNX Runtime knows."""
+    found = _gelu_parts(node, scene)
+    if found is None or any(is_op(each, "Pow") for each in found[1]):
+        return None  # with a Pow ONNX Runtime fuses it as it is
+    data, nodes = found
+    return Rewrite(nodes, lambda to: _gelu(to, data))
+
+
+def gelu_node(node: ir.Node, scene: Scene) -> Rewrite | None:
+    """The same product in any order, that included."""
+    found = _gelu_parts(node, scene)
+    if found is None:
+        return None
+    data, nodes = found
+    return Rewrite(nodes, lambda to: to.op("Gelu", data, attributes={"approximate": "tanh"}))
+
+
+def _gelu_parts(node: ir.Node, scene: Scene) -> tuple[ir.Value, tuple[ir.Node, ...]] | None:
+    """(x, nodes): what that product is of, and all that makes it."""
     values, numbers, nodes = _factors(node.outputs[0], scene, 3)
     if len(values) != 2 or not nodes or abs(float(np.prod(numbers)) - 0.5) > CLOSE:
         return None
     for gate, data in (values, values[::-1]):
         found = _tanh_plus_one(gate, scene)
         cubic = _cubic(found[0], data, scene) if found is not None else None
-        if found is None or cubic is None or any(is_op(each, "Pow") for each in cubic):
-            continue  # with a Pow ONNX Runtime fuses it as it is
-        return _as_gelu((*cubic, *found[1], *nodes), data)
+        if found is not None and cubic is not None:
+            return data, (*cubic, *found[1], *nodes)
     return None
-
-
-def _as_gelu(gone: tuple[ir.Node, ...], data: ir.Value) -> Rewrite:
-    return Rewrite(gone, lambda to: _gelu(to, data))
 
 
 def _factors(
@@ -154,8 +167,6 @@ def _cube(value: ir.Value, x: ir.Value, scene: Scene) -> tuple[float, tuple[ir.N
 
 def _gelu(to: Writer, x: ir.Value) -> ir.Value:
     """As transformers write it, which ONNX Runtime fuses into one node."""
-    if to.scene.opset >= 20:
-        return to.op("Gelu", x, attributes={"approximate": "tanh"})
     cube = to.op("Pow", x, to.constant(3.0))
     inner = to.op("Add", x, to.op("Mul", cube, to.constant(0.044715)))
     tanh = to.op("Tanh", to.op("Mul", inner, to.constant(float(np.sqrt(2 / np.pi)))))
@@ -179,13 +190,30 @@ RULES = (
         types=REALS,
     ),
     Rule(
-        "gelu-tanh",
+        "gelu-node",
         ("Mul",),
         "x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2, its factors in any order",
-        "the same in the order that ONNX Runtime fuses, or Gelu from opset 20 on",
+        "Gelu(x)",
+        "the opset is 20 or later",
+        "rounding",
+        gelu_node,
+        example(
+            _ONE + "f@ = Constant<value_float=0.5>()\nk@ = Constant<value_float=0.7978846>()\n"
+            "q@ = Constant<value_float=0.044715>()\nc@ = Constant<value_float=3.0>()\nm@ = Pow(t@,c@)\n"
+            "r@ = Mul(m@,q@)\na@ = Add(t@,r@)\nd@ = Mul(a@,k@)\ne@ = Tanh(d@)\ng@ = Add(e@,o@)\n"
+            "h@ = Mul(t@,f@)\nu@ = Mul(h@,g@)"
+        ),
+        opset=20,
+        needs=20,
+    ),
+    Rule(
+        "gelu-tanh",
+        ("Mul",),
+        "the same",
+        "the same in the order that ONNX Runtime fuses",
         "",
         "rounding",
-        gelu,
+        gelu_fused,
         example(
             _ONE + "f@ = Constant<value_float=0.5>()\nk@ = Constant<value_float=0.7978846>()\n"
             "q@ = Constant<value_float=0.044715>()\nm@ = Mul(t@,q@)\nn@ = Mul(t@,m@)\nr@ = Mul(t@,n@)\n"
