@@ -167,3 +167,14 @@ class ShuffleGather(Edit):
 
     label: Label
     shuffle: Shuffle
+
+
+def normed(edit: Edit) -> tuple[Label, ...]:
+    """Labels over which an edit's node takes a mean or a spread: a cut changes what it makes of the rest."""
+    match edit:
+        case MeanCount():
+            return edit.labels
+        case RmsCompensation() | LayerNormExpansion() | VarianceCount():
+            return (edit.label,)
+        case _:
+            return ()

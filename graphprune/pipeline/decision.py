@@ -19,6 +19,7 @@ from graphprune.ir.arrays import Scores
 from graphprune.ir.weights import stored_bytes
 from graphprune.pipeline.built import built
 from graphprune.pipeline.clocks import clock_of_groups, ladders
+from graphprune.pipeline.comparing import Comparison
 from graphprune.pipeline.method import Method
 from graphprune.pipeline.passes import Context
 from graphprune.pipeline.probing import FEWEST, Probing, enough
@@ -101,7 +102,7 @@ class Decision:
             cuts = self._chosen(scored, self._curves(now, scored), done / self.item.rounds).cuts
             now = _twin(self.analysis, cuts, self._repaired(cuts))
         scored = self._scored(now, cuts)
-        choice, made = self._last(scored, self._curves(now, scored))
+        choice, made = self._last(scored, self._curves(now, scored, last=True))
         self._require(choice)
         if self._clock is not None:
             self.context.foretell(self._clock.left(Kept(self.analysis, choice.cuts)))
@@ -158,19 +159,36 @@ class Decision:
         by = (self.rules, self.analysis, lambda: self.cost, self.shares, curves)
         return choose(self.groups, scored.order, budgets, *by)
 
-    def _curves(self, now: Analysis, scored: Scored) -> Curves | None:
+    def _curves(self, now: Analysis, scored: Scored, last: bool = False) -> Curves | None:
         """What the outputs lose at every width, where that decides how much each Group gives."""
         groups = tuple(now.group(group.id) for group in self.groups)
+        local = local_curves(groups, scored.losses, scored.order)
+        blind = None if self._clock is None else local  # which widths pay, scores do not know
         if not self._asks_outputs:
-            if self._clock is None:
-                return None
-            return local_curves(groups, scored.losses, scored.order)  # which widths pay, scores do not know
+            return blind
         steps = ladders(groups, scored.order, self.align, self.item.min_keep)
         probing = Probing(now, steps, groups, self.how, self.context)
         found = probing.probes(self.cost)
         count = sum(map(len, found.values()))
         self.context.note(f"allocate=output: {count} cuts of {len(found)} of {len(groups)} groups were tried")
-        return probed_curves(local_curves(groups, scored.losses, scored.order), found)
+        probed = probed_curves(local, found)
+        return self._better(scored, probed, blind, probing) if last else probed
+
+    def _better(
+        self, scored: Scored, probed: Curves, blind: Curves | None, probing: Probing
+    ) -> Curves | None:
+        """The curves by which outputs lose less once the cut is made and repaired: all layers at once."""
+        cuts = [self._chosen(scored, curves, 1).cuts for curves in (probed, blind)]
+        if cuts[0] == cuts[1]:
+            return probed
+        held, rest = probing.split
+        one, two = Comparison(self.item, self.analysis, self.context, held, rest).losses(cuts, self.how)
+        taken = "outputs" if one <= two else "scores"
+        self.context.note(
+            f"allocate=output: {taken} decide; on samples that repair did not see outputs lose {one:.3g} "
+            f"as they say themselves, {two:.3g} as scores say"
+        )
+        return probed if one <= two else blind
 
     @cached_property
     def _asks_outputs(self) -> bool:

@@ -1,7 +1,9 @@
 """Probes: Groups cut and repaired one by one, everything else dense, and what the outputs lose by it.
 
 Losses of layers are relative to what each disturbs, and say nothing of what becomes of the error on its way.
-What comes before a cut is the dense model's and is computed once; what is run is what comes behind. Effort is
+What comes before a cut is the dense model's and is computed once; what is run is what comes behind. Repairs
+go by statistics of the dense model, but for Groups under a norm: a cut changes its mean or its spread, hence
+all that stays, so what the cut model computes has to be seen. Effort is
 fixed before the start and counted in multiply-adds, so that the result does not depend on the machine.
 """
 
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphprune.axes import Analysis, Group
+from graphprune.axes.kept import Kept
+from graphprune.labels.edits import normed
 from graphprune.pipeline.built import built
 from graphprune.pipeline.passes import Context
 from graphprune.pipeline.prefixes import Prefixes, Suffix, suffix_of
@@ -27,8 +31,13 @@ if TYPE_CHECKING:
     from graphprune.runtime.session import Feeds
     from graphprune.statistics.measures import Statistics
 
-SAMPLES = 32
-"""Samples on which outputs are compared, at most; a quarter of all where these are fewer."""
+LEAST, MOST = 32, 128
+"""Samples on which outputs are compared: as many as leave effort for some steps of every Group, of these.
+
+A quarter of all where that is fewer.
+"""
+STEPS = 3
+"""Steps of every Group that the number of samples leaves effort for."""
 FEWEST = 32
 """Of fewer calibration samples none can be spared."""
 RUNS = 3
@@ -58,10 +67,10 @@ class Probing:
 
     def probes(self, cost: CostModel) -> Probes:
         """What the outputs lose, Groups that cost most first, as far as the effort goes."""
-        from graphprune.prune.divergence import Loss
+        from graphprune.prune.loss import Loss
         from graphprune.runtime.session import open_session
 
-        held, _ = self._split
+        held, _ = self.split
         loss = Loss(self.analysis.model, held, open_session(self.analysis.model, exact=True).run)
         plan = self.planned(cost)
         prefixes = Prefixes(self.analysis.model, loss.batches)
@@ -70,7 +79,7 @@ class Probing:
         for at, (steps, count) in enumerate(plan):
             self.context.run.progress(at, len(plan), "probes")
             group = self.groups[steps.group]
-            model = built(self.analysis, self._cut(group, sorted(steps.order[count:].tolist())))
+            model = built(self.analysis, self._cut(steps.group, sorted(steps.order[count:].tolist())))
             found.setdefault(group.id, {})[count] = loss.lost(
                 prefixes.run(model, self._suffixes[steps.group])
             )
@@ -91,14 +100,29 @@ class Probing:
         )
         tried = [(steps, _step(steps, share)) for share in SHARES for steps in first]
         every = {(steps.group, count): (steps, count) for steps, count in tried}
-        spent = np.cumsum([self._suffixes[group].share for group, _ in every])
+        spent = np.cumsum([self._price(group) for group, _ in every])
         return list(every.values())[: int(np.searchsorted(spent, self.effort + ROUNDING, side="right"))]
 
     @property
     def effort(self) -> float:
         """Runs of the dense model over the samples that outputs are compared on."""
-        held, rest = self._split
+        held, rest = self.split
         return RUNS * _count(rest, self.analysis) / max(1, _count(held, self.analysis))
+
+    def _price(self, number: int) -> float:
+        """Runs of the dense model over those samples that a probe of a Group takes, and its repair."""
+        held, rest = self.split
+        repair = _count(rest, self.analysis) / max(1, _count(held, self.analysis))
+        return self._suffixes[number].share * (1 + repair * (number in self._normed))
+
+    @cached_property
+    def _normed(self) -> frozenset[int]:
+        """Groups whose cut changes what a norm takes from the Units that stay."""
+        if self.how == "none":
+            return frozenset()
+        labels = [label for edit in self.analysis.edits for label in normed(edit)]
+        halves = [Kept(self.analysis, {each.id: tuple(range(each.size // 2))}) for each in self.groups]
+        return frozenset(at for at, kept in enumerate(halves) if any(kept.touches(label) for label in labels))
 
     @cached_property
     def _suffixes(self) -> list[Suffix]:
@@ -113,12 +137,14 @@ class Probing:
         return [suffix_of(model, self.analysis.group(group.id), macs) for group in self.groups]
 
     @cached_property
-    def _split(self) -> tuple[tuple[Feeds, ...], tuple[Feeds, ...]]:
+    def split(self) -> tuple[tuple[Feeds, ...], tuple[Feeds, ...]]:
         """Samples to compare outputs on, and those that probes are repaired on."""
         from graphprune.runtime.holding import divide
 
         model, batches = self.analysis.model, self.context.calibration
-        number = min(SAMPLES, _count(batches, self.analysis) // 4)
+        total = _count(batches, self.analysis)
+        steps = STEPS * sum(suffix.share for suffix in self._suffixes)
+        number = min(max(LEAST, int(RUNS * total / max(steps, 1.0))), MOST, total // 4)
         held, rest = divide(batches, model, number, self.context.seed)
         return tuple(held), tuple(rest)
 
@@ -127,19 +153,21 @@ class Probing:
         from graphprune.prune.repair import wanted_grams
         from graphprune.statistics.collect import collect
 
-        return collect(self.analysis.model, self._split[1], wanted_grams(self.analysis), run=self.context.run)
+        return collect(self.analysis.model, self.split[1], wanted_grams(self.analysis), run=self.context.run)
 
-    def _cut(self, group: Group, kept: Sequence[int]) -> Plan:
-        """One Group cut and repaired from statistics of the dense model."""
+    def _cut(self, number: int, kept: Sequence[int]) -> Plan:
+        """One Group cut and repaired."""
         from graphprune.prune.repair import Change, Repaired, Way, repair
 
+        group = self.groups[number]
         cuts: Mapping[str, tuple[int, ...]] = {group.id: tuple(kept)}
-        made = Repaired({}, {})
-        if self.how != "none":
+        change, run, made = Change(cuts, (), {}), self.context.run, Repaired({}, {})
+        if number in self._normed:
+            way = Way(self.how, "sequential", refresh=False)
+            made = repair(self.analysis, change, way, batches=self.split[1], run=run)
+        elif self.how != "none":
             way = Way(self.how, "oneshot", refresh=False)
-            made = repair(
-                self.analysis, Change(cuts, (), {}), way, statistics=self._statistics, run=self.context.run
-            )
+            made = repair(self.analysis, change, way, statistics=self._statistics, run=run)
         widths = {group.id: group.size}
         return Plan(self.analysis.options, cuts, widths, replaced=made.replaced, biases=made.biases)
 

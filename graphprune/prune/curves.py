@@ -37,7 +37,8 @@ def local_curves(
 def probed_curves(local: Curves, probes: Probes) -> Curves:
     """Curves through what was probed, of the shape of the local ones between; others as dear as most are.
 
-    The factor from local to output loss is interpolated over the local loss, both as logarithms, and constant
+    Where a wider cut seems to lose less than a narrower one both are taken to lose their geometric mean. The
+    factor from local to output loss is interpolated over the local loss, both as logarithms, and constant
     beyond the first and last probe. A Group that was not probed has the median of all factors.
     """
     factors = {name: _factors(local[name], found) for name, found in probes.items() if found}
@@ -54,6 +55,17 @@ def _factors(curve: Doubles, found: Mapping[int, float]) -> tuple[Doubles, Doubl
     """Logarithms of local losses, rising, and of what outputs lost per each."""
     gone = sorted(found)
     places = np.log(np.maximum(curve[gone], LEAST))
-    losses = np.log(np.maximum([found[count] for count in gone], LEAST))
+    losses = _rising(np.log(np.maximum([found[count] for count in gone], LEAST)))
     rising = np.concatenate([[True], np.diff(places) > 0])
     return places[rising], np.asarray(losses - places)[rising]
+
+
+def _rising(values: Doubles) -> Doubles:
+    """The nearest values that never fall, by least squares: neighbours that do are pooled."""
+    pools: list[tuple[float, int]] = []
+    for value in values.tolist():
+        pools.append((value, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (one, few), (two, more) = pools[-2:]
+            pools[-2:] = [((one * few + two * more) / (few + more), few + more)]
+    return np.repeat([mean for mean, _ in pools], [count for _, count in pools])

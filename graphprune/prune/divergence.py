@@ -21,7 +21,7 @@ from graphprune.runtime.session import Feeds, Outputs
 from graphprune.statistics.held import Held
 
 Metric = Literal["auto", "jsd", "kl", "l2"]
-Scale = outputs.Scale | Literal["numbers"]
+Scale = outputs.Scale | Literal["numbers", "scores"]
 
 OUTPUT_BYTES = 1 << 27
 """Batches are cut where what one returns is larger: logits of a few token windows are gigabytes."""
@@ -36,10 +36,11 @@ DEPTH = 6
 
 @dataclass(frozen=True)
 class Target:
-    """An output that candidates are judged by, and what its numbers are."""
+    """An output that candidates are judged by, what its numbers are, and the axis of its classes."""
 
     name: str
     scale: Scale
+    axis: int = -1
 
 
 def targets(model: ir.Model, metric: Metric = "auto") -> tuple[Target, ...]:
@@ -110,7 +111,8 @@ class Judge:
         metric: Metric = "auto",
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._targets, self._metric = targets(model, metric), metric
+        self._metric = metric
+        self._targets = self._read(model)
         if not self._targets:
             raise DataError("the model has no floating output by which to judge candidates")
         self._batches = _batches(model, data, dense, note)
@@ -131,13 +133,17 @@ class Judge:
         for number, (feeds, rows) in enumerate(zip(self._batches, self._rows, strict=True)):
             outputs, dense = run(feeds), self._dense[number]
             for target in self._targets:
-                pair = (_rows_of(array[target.name], rows) for array in (dense, outputs))
+                pair = (_rows_of(array[target.name], rows, target.axis) for array in (dense, outputs))
                 totals[target.name] += self._part(target.scale, *pair)
         return {target.name: self._total(target.scale, totals[target.name]) for target in self._targets}
 
     def loss(self, run: Callable[[Feeds], Outputs]) -> float:
         """The worst divergence of any output."""
         return max(self.losses(run).values())
+
+    def _read(self, model: ir.Model) -> tuple[Target, ...]:
+        """What candidates are judged by."""
+        return targets(model, self._metric)
 
     def _part(self, scale: Scale, dense: Array, other: Array) -> Doubles:
         """A sum over rows and what it is divided by."""
@@ -147,7 +153,7 @@ class Judge:
         measure = kl if self._metric == "kl" else jsd
         total, count = 0.0, 0
         for rows, others in _chunks(dense, other):
-            one, two = (distribution(each.astype(np.float64), scale) for each in (rows, others))
+            one, two = (_distribution(each, scale) for each in (rows, others))
             total += float(measure(one, two).sum())
             count += len(rows)
         return np.array([total, count])
@@ -157,31 +163,6 @@ class Judge:
         value = float(sums[0] / max(sums[1], 1e-300))
         value = float(np.sqrt(value)) if scale == "numbers" else value
         return value if np.isfinite(value) else float("inf")
-
-
-class Loss(Judge):
-    """What the outputs of a candidate lose, as one number that adds up over small changes.
-
-    Distributions lose their Kullback-Leibler divergence from the dense ones, all else its squared error as a
-    share of the dense variance, at most 1; several outputs count alike.
-    """
-
-    def lost(self, run: Callable[[Feeds], Outputs]) -> float:
-        """The sum over outputs."""
-        return sum(self.losses(run).values())
-
-    def _part(self, scale: Scale, dense: Array, other: Array) -> Doubles:
-        if scale != "numbers":
-            one, two = (distribution(each.astype(np.float64), scale) for each in (dense, other))
-            return np.array([kl(one, two).sum(), len(one)])
-        one, two = dense.astype(np.float64), other.astype(np.float64)
-        return np.array([np.sum((one - two) ** 2), np.sum((one - one.mean()) ** 2)])
-
-    @staticmethod
-    def _total(scale: Scale, sums: Doubles) -> float:
-        value = float(sums[0] / max(sums[1], 1e-300))
-        most = 1.0 if scale == "numbers" else np.inf
-        return min(value, most) if np.isfinite(value) else most
 
 
 def _batches(
@@ -211,7 +192,14 @@ def _chosen(outputs: Outputs, wanted: Iterable[Target]) -> dict[str, Array]:
     return {target.name: outputs[target.name] for target in wanted}
 
 
-def _rows_of(array: Array, real: Bools | None) -> Array:
+def _distribution(rows: Array, scale: Scale) -> Doubles:
+    assert scale != "numbers" and scale != "scores"
+    return distribution(rows.astype(np.float64), scale)
+
+
+def _rows_of(array: Array, real: Bools | None, axis: int) -> Array:
+    if axis % max(1, array.ndim) != array.ndim - 1 and array.ndim:
+        array = np.moveaxis(array, axis, -1)
     if real is not None and array.ndim > 2 and array.shape[:2] == real.shape:
         array = array[real]
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)

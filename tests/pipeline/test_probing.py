@@ -8,11 +8,17 @@ import pytest
 
 import graphprune
 from graphprune.axes import analyse
+from graphprune.axes.cost import CostModel
 from graphprune.errors import ArgumentError
 from graphprune.pipeline import prefixes, probing
 from graphprune.pipeline.built import built
+from graphprune.pipeline.clocks import ladders
+from graphprune.pipeline.comparing import Comparison
+from graphprune.pipeline.passes import Context
+from graphprune.prune.curves import Probes
 from graphprune.prune.plan import Plan
 from graphprune.runtime.session import open_session
+from graphprune_passes.prune import Prune
 from tests.axes.claims import sketch
 
 TWO = """(float[n,8] x) => (float[n,4] y) {
@@ -24,6 +30,7 @@ THREE = """(float[n,8] x) => (float[n,4] y, float[n,6] z) {
     f = MatMul(e, w3)\n g = Relu(f)\n z = MatMul(g, w4)\n h = Relu(e)\n i = MatMul(h, w5)
     j = Sigmoid(i)\n y = MatMul(j, w6) }"""
 SAMPLES = {"x": np.random.default_rng(7).standard_normal((128, 8)).astype(np.float32)}
+SAMPLES_112 = {"x": SAMPLES["x"][:112]}
 CRITERIA = ["prune(macs=0.5", "obspa(macs=0.5", "prune(params=0.5, macs=0.6, criterion=wanda"]
 
 
@@ -91,8 +98,56 @@ def test_effort_is_counted_in_multiply_adds_behind_the_cut(
     """
     monkeypatch.setattr(probing, "RUNS", runs)
     report = graphprune.compile(two(), "prune(macs=0.5, allocate=output)", calibration=SAMPLES).report
-    (line,) = [line for line in report.passes[0].notes if line.startswith("allocate=output")]
+    (line,) = [line for line in report.passes[0].notes if "were tried" in line]
     assert f"{tried} cuts of {min(2, tried)} of 2 groups" in line
+
+
+def test_where_probes_mislead_scores_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each Group is said to lose what the other does."""
+    probe = probing.Probing.probes
+
+    def crossed(self: probing.Probing, cost: CostModel) -> Probes:
+        found = probe(self, cost)
+        one, two = found
+        return {one: found[two], two: found[one]}
+
+    honest = kept("obspa(macs=0.5, allocate=output)")
+    blind = kept("obspa(macs=0.5, allocate=local)")
+    monkeypatch.setattr(probing.Probing, "probes", crossed)
+    report = graphprune.compile(two(), "obspa(macs=0.5, allocate=output)", calibration=SAMPLES).report
+    assert {group.id: group.kept for group in report.passes[0].groups if not group.pin} == blind != honest
+    assert any("scores decide" in line for line in report.passes[0].notes)
+
+
+NORM = """(float[n,8] x) => (float[n,4] y) {
+    a = MatMul(x, w)\n b = Relu(a)\n m = ReduceMean <keepdims = 1> (b, last)\n d = Sub(b, m)
+    p = Mul(d, d)\n v = ReduceMean <keepdims = 1> (p, last)\n s = Add(v, eps)\n r = Sqrt(s)
+    i = Reciprocal(r)\n z = Mul(d, i)\n y = MatMul(z, u) }"""
+
+
+def test_a_probe_under_a_norm_sees_what_the_cut_makes_of_the_rest() -> None:
+    """So it loses what the cut does once it is made and repaired, hence what the result will."""
+    eps = np.array(1e-5, np.float32)
+    analysis = sketch(NORM, w=(8, 32), u=(32, 4), last=np.array([1]), eps=eps)
+    (group,) = analysis.prunable
+    item, context = Prune(macs=0.5, repair="refit"), Context(calibration=(SAMPLES,))
+    steps = ladders([group], {group.id: np.arange(group.size, dtype=float)}, 1, 0.1)
+    probe = probing.Probing(analysis, steps, [group], "refit", context)
+    (found,) = probe.probes(CostModel(analysis, {})).values()
+    count = max(found)
+    cuts = {group.id: tuple(sorted(steps[0].order[count:].tolist()))}
+    (made,) = Comparison(item, analysis, context, *probe.split).losses([cuts], "refit")
+    assert found[count] == pytest.approx(made, rel=0.05)
+
+
+@pytest.mark.parametrize(("least", "most", "held"), [(8, 128, 28), (8, 16, 16), (2, 2, 2)])
+def test_few_groups_leave_effort_for_more_samples(
+    least: int, most: int, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "LEAST", least)
+    monkeypatch.setattr(probing, "MOST", most)
+    found = probing.Probing(analyse(two()), [], [], "none", Context(calibration=(SAMPLES_112,)))
+    assert len(found.split[0][0]["x"]) == held and len(found.split[1][0]["x"]) == 112 - held
 
 
 def test_the_same_plan_for_any_number_of_jobs() -> None:

@@ -61,3 +61,9 @@ def test_units_that_lose_nothing_stay_free_whatever_a_probe_of_all_says() -> Non
     free = {**LOCAL, name: np.concatenate([np.zeros(11), np.arange(1.0, 11)])}
     curve = probed_curves(free, {name: {12: 0.8}})[name]
     assert curve[10] < 1e-9 and curve[12] == pytest.approx(0.8)
+
+
+def test_probes_that_fall_with_the_width_are_pooled() -> None:
+    name = GROUPS[1].id
+    found = probed_curves(LOCAL, {name: {4: 0.02, 12: 0.5, 20: 0.08, 36: 0.6}})[name]
+    assert [found[count] for count in (4, 12, 20, 36)] == pytest.approx([0.02, 0.2, 0.2, 0.6])
