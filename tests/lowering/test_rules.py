@@ -258,6 +258,10 @@ def rms_by_quotient(net: Net, x: str) -> str:
     return net.op("Mul", net.op("Div", x, root), net.random(6))
 
 
+def square(net: Net, x: str) -> str:
+    return net.op("Sqrt", net.op("Add", net.number(1), net.op("Pow", net.conv(x), net.number([2]))))
+
+
 CASES: tuple[tuple[str, Body, int], ...] = (
     ("hard-swish", hard_swish, 7),
     ("hard-swish", hard_swish_divided_first, 7),
@@ -305,6 +309,7 @@ CASES: tuple[tuple[str, Body, int], ...] = (
     ("rms-norm", rms_by_reciprocal, 7),
     ("rms-norm", rms_of_product, 7),
     ("rms-norm", rms_by_quotient, 7),
+    ("square", square, 7),
 )
 TOLERANCES = {"float": 2e-5, "float16": 1e-2, "double": 1e-9}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphprune.lowering.rule import Rule
-from graphprune.lowering.rules import activations, affine, gates, layout, norms, pooled
+from graphprune.lowering.rules import activations, affine, gates, layout, norms, pooled, powers
 
 RULES: tuple[Rule, ...] = (
     *activations.RULES,
@@ -12,5 +12,6 @@ RULES: tuple[Rule, ...] = (
     *layout.RULES,
     *pooled.RULES,
     *norms.RULES,
+    *powers.RULES,
 )
 BY_NAME = {rule.name: rule for rule in RULES}
