@@ -19,6 +19,7 @@ from graphprune.pipeline.settings import Gating
 from graphprune.runtime.gaps import distribution
 from graphprune.runtime.session import Feeds
 from graphprune.tuning import smooth
+from graphprune.tuning.blur import blurred
 from graphprune.tuning.trial import Loss
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class DropJudge:
     settings: Gating
     runs: Remembering = field(init=False)
     _logits: tuple[Judged, ...] | None = field(init=False, default=None)
+    _noisy: dict[tuple[int, ...], Judging | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         run = runner(self.dense, self.settings)
@@ -141,11 +143,23 @@ class DropJudge:
         return _worst(map(_counted, self.drops(small, judging)))
 
     def estimate(self, small: ir.Model, judging: Judging) -> Loss:
-        """The same; of one class per sample it is smoothed, not counted.
+        """The same, or with a little noise on the samples if that is more; smoothed where it can be.
 
         Raises:
             ModelError: the samples say nothing about any output.
         """
+        noisy = self._blurred(judging)
+        found = [self.smoothed(small, each) for each in (judging, noisy) if each is not None]
+        return max(found, key=lambda each: each.value + each.error)
+
+    def _blurred(self, judging: Judging) -> Judging | None:
+        key = tuple(judging.numbers)
+        if key not in self._noisy:
+            self._noisy[key] = blurred(judging, self.dense)
+        return self._noisy[key]
+
+    def smoothed(self, small: ir.Model, judging: Judging) -> Loss:
+        """Of the output that loses most: of one class per sample smoothed, of all others counted."""
         run = self._runner(small)
         classes = {each.name: each for each in self.outputs if each.kind == "classes"}
         seen = Recording(run.session, run.inputs, run.timeout, run.narrow, frozenset(classes))
@@ -154,11 +168,11 @@ class DropJudge:
         for each in drops:
             mine = _counted(each)
             if mine is not None and each.kind == "classes" and each.name in seen.kept:
-                mine = self._smoothed(classes[each.name], seen.kept[each.name], judging) or mine
+                mine = self._likely(classes[each.name], seen.kept[each.name], judging) or mine
             found.append(mine)
         return _worst(found)
 
-    def _smoothed(self, judged: Judged, small: Sequence[np.ndarray], judging: Judging) -> Loss | None:
+    def _likely(self, judged: Judged, small: Sequence[np.ndarray], judging: Judging) -> Loss | None:
         """None where an output does not hold one distribution per sample."""
         if len(small) != len(judging) or any(each.size != small[0].size for each in small):
             return None

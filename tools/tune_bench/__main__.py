@@ -12,9 +12,12 @@ from tools.command import ended
 from tools.real_models.registry import WORKLOADS, workload_named
 from tools.real_models.store import default_cache
 
+from .estimates import estimates
 from .page import SHORT, write
 from .results import Store
 from .run import Asked, run
+
+CLASSIFIERS = ("digits-cnn", "mnist-cnn", "mnist-mlp", "mnist-resnet-se", "mnist-vit", "ppocr-direction")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,6 +31,8 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--only", nargs="*", default=[], help="names of workloads; all but the large ones")
     running.add_argument("--minutes", nargs="*", type=float, default=[SHORT])
     running.add_argument("--seeds", nargs="*", type=int, default=[0])
+    foretold = commands.add_parser("estimates", help="how well the loss on test data is foretold")
+    foretold.add_argument("only", nargs="*", default=[*CLASSIFIERS], help="names of workloads")
     commands.add_parser("page", help="write the measured part of docs/tune.md")
     return root
 
@@ -36,6 +41,9 @@ def carry_out(options: argparse.Namespace) -> None:
     store = Store(options.results)
     if options.command == "page":
         write(store)
+        return
+    if options.command == "estimates":
+        estimates([*map(workload_named, options.only)], options.cache)
         return
     small = tuple(each for each in WORKLOADS if not each.large)
     workloads = tuple(workload_named(name) for name in options.only) or small
