@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from graphprune.ir.build import Names, drop_unread, supersede
 from graphprune.ir.domains import is_default
-from graphprune.ir.nodes import is_constant
+from graphprune.ir.nodes import is_constant, is_if
 from graphprune.ir.shapes import Sizes
 from graphprune.lowering.rule import Rewrite, Rule
 from graphprune.lowering.scene import Scene, Writer, dtype_of
@@ -31,9 +31,9 @@ class Use:
 def apply(
     model: ir.Model, sizes: Sizes, rules: Sequence[Rule], kept: Collection[str] = ()
 ) -> tuple[Use, ...]:
-    """Rewrites a model in normal form, in place.
+    """Rewrites a model in normal form, in place: the main graph, and the bodies of If, each by itself.
 
-    Only the main graph: what a subgraph reads of it, and is read by others, is left alone.
+    What a body reads of the graphs around it, and is read by others, is left alone.
 
     Args:
         model: to change.
@@ -44,18 +44,33 @@ def apply(
     Returns:
         What was done, in order.
     """
-    graph = model.graph
-    scene = Scene(graph, model.opset_imports.get("", 0), sizes, frozenset(kept))
-    names = Names(PREFIX, _taken(graph))
+    opset, names = model.opset_imports.get("", 0), Names(PREFIX, _taken(model.graph))
+    chosen = [rule for rule in rules if rule.needs <= opset]
+    uses: list[Use] = []
+    for graph in (*_branches(model.graph), model.graph):
+        uses += _rewritten(Scene(graph, opset, sizes, frozenset(kept)), chosen, names)
+        drop_unread(graph)
+    return tuple(uses)
+
+
+def _branches(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """The bodies of If in a graph, those in bodies included; the sizes in other bodies are not known."""
+    for node in filter(is_if, graph):
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from _branches(attribute.as_graph())
+                yield attribute.as_graph()
+
+
+def _rewritten(scene: Scene, rules: Sequence[Rule], names: Names) -> list[Use]:
     uses: list[Use] = []
     for _ in range(ROUNDS):
         before = len(uses)
-        for rule in (rule for rule in rules if rule.needs <= scene.opset):
+        for rule in rules:
             uses += _walk(rule, scene, names)
         if len(uses) == before:
             break
-    drop_unread(graph)
-    return tuple(uses)
+    return uses
 
 
 def _taken(graph: ir.Graph) -> set[str | None]:
