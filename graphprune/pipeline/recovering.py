@@ -44,6 +44,7 @@ class Recovering:
         labels: a file with the class of each calibration sample.
         loss: a loss of the user's own, as module:function.
         flip: whether half of the pictures are mirrored.
+        match: whether results of layers that lost inputs only are compared, too.
     """
 
     text: str
@@ -55,6 +56,7 @@ class Recovering:
     labels: str | None = None
     loss: str | None = None
     flip: bool = False
+    match: bool = False
 
 
 def recovered(asked: Recovering, subject: Subject, context: Context) -> tuple[Plan, RecoveryReport]:
@@ -107,6 +109,7 @@ def _trained(
         judge=None if asked.loss is None else _judge(asked.loss),
         labels=None if asked.labels is None else _labels(asked.labels, reference),
         mirrored=asked.flip,
+        matches=asked.match,
     )
     given = Asked(asked.seconds, asked.steps, asked.batch, asked.rate, asked.rank)
     return train(lesson, given, context.run, Checkpoint(reference.scratch, _key(asked, model, reference)))

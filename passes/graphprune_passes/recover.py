@@ -32,6 +32,7 @@ class Recover(Pass):
     flip: bool = argument(
         False, "also mirror pictures left to right, where that makes pictures that may come"
     )
+    match: bool = argument(False, "also compare the results of layers that lost inputs and kept their width")
     labels: str | None = argument(
         None, "file with the class of each calibration sample, which is then learned beside the dense model"
     )
@@ -70,6 +71,7 @@ class Recover(Pass):
             labels=self.labels,
             loss=self.loss,
             flip=self.flip,
+            match=self.match,
         )
         plan, report = recovered(asked, subject, context)
         context.recovered(report)

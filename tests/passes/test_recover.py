@@ -69,6 +69,16 @@ def test_a_run_repeats_bit_for_bit_from_its_recipe(trained: Result) -> None:
     assert all(array.tobytes() == again[name].tobytes() for name, array in weights(trained).items())
 
 
+def test_where_no_layer_kept_its_width_matching_changes_nothing(trained: Result) -> None:
+    from graphprune.pipeline.recipe import parse
+
+    result = digits(f"{CUT}, recover(steps=60, batch=8, rate=0.001, match=true)")
+    text = parse(result.report.recipe).pipeline
+    found, plain = recovery(result), recovery(trained)
+    assert text is not None and "match=true" in text and found.accepted and found.goals == plain.goals
+    assert found.curve == plain.curve
+
+
 def test_a_run_by_time_says_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     from graphprune.pipeline.recipe import parse
 

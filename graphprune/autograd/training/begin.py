@@ -12,6 +12,7 @@ from graphprune.autograd.differentiable import Differentiable
 from graphprune.autograd.training.draws import draws
 from graphprune.autograd.training.lesson import Lesson
 from graphprune.autograd.training.losses import Values, aims, label_scale
+from graphprune.autograd.training.matches import matched, small_enough
 from graphprune.autograd.training.stacks import Feed, stacked
 from graphprune.autograd.training.teacher import Teacher, teacher
 from graphprune.autograd.training.weights import trained, weights
@@ -23,6 +24,8 @@ from graphprune.run import Run
 
 LARGE, SEGMENTS = 50_000_000, 8
 """Weights from which on a graph is large, and the parts that it then runs in."""
+MATCHED = 0.3
+"""How much values inside the graph count beside outputs, before any step."""
 LOOKED_AT, BYTES = 128, 1 << 26
 """Samples whose answers say how much each goal counts, at most, and what these may take in memory."""
 
@@ -41,6 +44,7 @@ def begin(
     judge: Callable[[Values, Values], Tensor] | None = None,
     labels: tuple[Sequence[int], Sequence[int]] | None = None,
     mirrored: bool = False,
+    matches: bool = False,
 ) -> Lesson:
     """What a compressed model is to learn.
 
@@ -57,6 +61,7 @@ def begin(
         judge: a loss of the user's own in place of ours, from the values of both models by name.
         labels: the class of each sample, and of each of the selection.
         mirrored: whether half of the pictures are mirrored left to right.
+        matches: whether results of layers that lost inputs only are compared, too.
 
     Raises:
         ArgumentError: there are no weights to train.
@@ -67,13 +72,14 @@ def begin(
     names = trained(model, net)
     if not names:
         raise ArgumentError("recover: the model has no floating weights to train", "leave recover out")
-    values = [goal.value for goal in goals]
+    few = [narrow(feed) for feed in samples]
+    inner = _inner(dense, model, goals, net, (samples[0], few[0]), run) if matches and not judge else ()
+    values = [goal.value for goal in (*goals, *inner)]
     asked = teacher(dense, values, samples, axes, run)
     answers = _looked_at(asked, samples)
-    few = [narrow(feed) for feed in samples]
     stack = stacked(lambda feeds: net.run(feeds, values), few, axes)
     marks = None if labels is None else _marks(goals, answers[0], labels)
-    return Lesson(
+    lesson = Lesson(
         net=net,
         weights=weights(net, names, rank, run.seed),
         aims=aims(goals, answers),
@@ -85,7 +91,30 @@ def begin(
         judge=judge,
         labels=marks and marks[1],
         label_scale=label_scale(torch.from_numpy(marks[0])) if marks else 1.0,
+        inner=aims(inner, answers) if inner else (),
     )
+    if inner:
+        lesson.balance(MATCHED)
+    return lesson
+
+
+def _inner(
+    dense: ir.Model,
+    model: ir.Model,
+    goals: Sequence[Goal],
+    net: Differentiable,
+    feeds: tuple[Feed, Feed],
+    run: Run,
+) -> tuple[Goal, ...]:
+    """Values inside that both models have in one shape, seen on a feed of each."""
+    found = matched(dense, model, goals)
+    if not found:
+        return ()
+    names = [goal.value for goal in found]
+    (answer,) = teacher(dense, names, (), {}, run).answers([feeds[0]])
+    with torch.no_grad():
+        small = net.run(feeds[1], names)
+    return small_enough(found, {name: torch.from_numpy(array) for name, array in answer.items()}, small)
 
 
 def _looked_at(asked: Teacher, samples: Sequence[Feed]) -> list[dict[str, Tensor]]:

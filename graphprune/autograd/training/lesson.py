@@ -89,6 +89,8 @@ class Lesson:
         judge: a loss of the user's own in place of ours, from the values of both models by name.
         labels: of the samples of the selection part [samples, classes]; draws have their own.
         label_scale: what the cross-entropy with labels is divided by.
+        inner: values inside the graph that are matched in steps, and not where the best step is chosen.
+        weight: of their loss.
     """
 
     net: Differentiable
@@ -102,6 +104,8 @@ class Lesson:
     judge: Callable[[Values, Values], Tensor] | None = None
     labels: Array | None = None
     label_scale: float = 1.0
+    inner: Sequence[Aim] = ()
+    weight: float = 0.0
     _start: dict[str, Tensor] = field(default_factory=dict)
     _parts: Store = field(default_factory=lambda: Store(KEPT))
     _answers: dict[object, list[dict[str, Array]]] = field(default_factory=dict)
@@ -138,8 +142,21 @@ class Lesson:
 
         return self._parts.get((epoch, at, batch), make)
 
-    def _made(self, key: object, feeds: Sequence[Feed], labels: Array | None) -> list[Part]:
-        answers = self._answered(key, feeds)
+    def balance(self, share: float) -> None:
+        """Lets the values inside count so much beside the loss as it is before any step."""
+        parts = self._drawn(0, 0, min(TOGETHER, len(self.draws)))
+        outer = inner = 0.0
+        with torch.no_grad():
+            for part in parts:
+                small = self._run(part.feed, self.weights.whole(), (*self.aims, *self.inner))
+                outer += float(self._outer(part, small)) * part.share
+                inner += float(loss(self.inner, small, part.dense)) * part.share
+        self.weight = share * outer / inner if inner > 0 and math.isfinite(outer / inner) else 0.0
+
+    def _made(
+        self, key: object, feeds: Sequence[Feed], labels: Array | None, names: Sequence[str] = ()
+    ) -> list[Part]:
+        answers = self._answered(key, feeds, names)
         return [
             Part(
                 self.stack.join([self.narrow(feeds[at]) for at in part]),
@@ -151,11 +168,11 @@ class Lesson:
             for part in self.stack.parts(feeds)
         ]
 
-    def _answered(self, key: object, feeds: Sequence[Feed]) -> list[dict[str, Array]]:
+    def _answered(self, key: object, feeds: Sequence[Feed], names: Sequence[str]) -> list[dict[str, Array]]:
         """What the dense model says, kept where the inputs do not fit."""
         if key in self._answers:
             return self._answers[key]
-        found = self.teacher.answers(feeds)
+        found = self.teacher.answers(feeds, names)
         size = sum(array.nbytes for each in found for array in each.values())
         if size <= self._room:
             self._answers[key] = found
@@ -167,21 +184,26 @@ class Lesson:
         total = 0.0
         leaves = list(self.weights.leaves.values())
         for part in parts:
-            lost = self._loss(part)
+            lost = self._loss(part, self.inner if self.weight else ())
             self.weights.take(torch.autograd.grad(lost * part.share, leaves, allow_unused=True))
             total += float(lost.detach()) * part.share
         return total
 
-    def _loss(self, part: Part) -> Tensor:
-        small = self._run(part.feed, self.weights.whole())
+    def _loss(self, part: Part, inner: Sequence[Aim] = ()) -> Tensor:
+        small = self._run(part.feed, self.weights.whole(), (*self.aims, *inner))
+        lost = self._outer(part, small)
+        return lost + self.weight * loss(inner, small, part.dense) if inner else lost
+
+    def _outer(self, part: Part, small: Values) -> Tensor:
+        """The loss of the outputs."""
         lost = self.judge(small, part.dense) if self.judge else loss(self.aims, small, part.dense, part.real)
         if part.labels is None:
             return lost
         goal = next(aim.goal for aim in self.aims if aim.goal.kind == "classes")
         return (lost + labelled(goal, small, part.labels) / self.label_scale) / 2
 
-    def _run(self, feed: Joined, whole: Mapping[str, Tensor]) -> Values:
-        names = [aim.goal.value for aim in self.aims]
+    def _run(self, feed: Joined, whole: Mapping[str, Tensor], aims: Sequence[Aim]) -> Values:
+        names = [aim.goal.value for aim in aims]
         return self.stack.run(lambda each: self.net.run(each, names, parameters=whole), feed)
 
     def selected(self, rows: Mapping[str, Tensor]) -> float:
@@ -199,7 +221,8 @@ class Lesson:
 
     def _selection(self, first: int) -> list[Part]:
         labels = None if self.labels is None else self.labels[first : first + TOGETHER]
-        return self._made(("selection", first), self.selection[first : first + TOGETHER], labels)
+        names = [aim.goal.value for aim in self.aims]
+        return self._made(("selection", first), self.selection[first : first + TOGETHER], labels, names)
 
     def put(self, rows: Mapping[str, Tensor]) -> None:
         """Other values of the weights."""

@@ -39,13 +39,13 @@ class Teacher:
     stack: Stack
     seconds: float = 0.0
 
-    def answers(self, feeds: Sequence[Feed]) -> list[dict[str, Array]]:
-        """Its values for samples."""
+    def answers(self, feeds: Sequence[Feed], names: Sequence[str] = ()) -> list[dict[str, Array]]:
+        """Its values for samples: those named, or all."""
         began = time.monotonic()
         found: dict[int, dict[str, Array]] = {}
         for part in self.stack.parts(feeds):
             joined = {name: np.asarray(a) for name, a in self.stack.join([feeds[at] for at in part]).items()}
-            values = _run(self.session, self.names, joined, self.timeout)
+            values = _run(self.session, names or self.names, joined, self.timeout)
             singles = self.stack.split(values, len(part)) if self.stack.several else [values]
             found |= dict(zip(part, singles, strict=True))
         self.seconds = (time.monotonic() - began) / len(feeds)
@@ -87,4 +87,5 @@ def teacher(
         found = _run(session, names, arrays, run.timeout)
         return {name: torch.from_numpy(array) for name, array in found.items()}
 
-    return Teacher(session, tuple(names), run.timeout, stacked(runs, samples, axes, maps=False))
+    stack = stacked(runs, samples, axes, maps=False) if samples else Stack(axes)
+    return Teacher(session, tuple(names), run.timeout, stack)
