@@ -130,9 +130,17 @@ def prove_lowered(
     wrong: list[str] = []
     skipped: list[str] = []
     worst = 0.0
-    for part, inputs in _parts(roots, cuts, (values, others), known, skipped):
+    waiting = list(_parts(roots, cuts, (values, others), known, skipped))
+    while waiting:
+        part, inputs = waiting.pop(0)
         one = _both(cuts[0], values, part, inputs, known, run)
         two = _both(cuts[1], others, part, inputs, known, run)
+        if (one is None or two is None) and len(part) > 1:
+            halves = (part[: len(part) // 2], part[len(part) // 2 :])
+            waiting[:0] = [
+                each for half in halves for each in _parts(half, cuts, (values, others), known, [])
+            ]
+            continue
         if one is None or two is None:
             skipped += part
             continue

@@ -141,3 +141,15 @@ def test_a_plan_raises_it_again(tmp_path: Path) -> None:
     assert main(["compile", str(source), "--plan", str(tmp_path / "one.plan.json"), "-o", str(two)]) == 0
     assert one.read_bytes() == two.read_bytes()
     assert main(["lower", str(source), "-o", str(two), "--opset", "latest"]) == 2
+
+
+def test_a_region_that_does_not_run_alone_hides_no_other() -> None:
+    net = Net(11, "float", SHAPE)
+    nothing = net.op("Mul", net.op("ReduceSum", "x", keepdims=0), net.number(0))
+    sizes = net.op("Cast", net.op("Add", nothing, net.number([2, 8, 36])), to=7)
+    net.outputs.append(net.op("Reshape", "x", sizes))
+    before = net.model(net.op("Softmax", net.conv("x"), axis=1))
+    after = before.clone()
+    after.opset_imports[""] = 13
+    found = prove_lowered(before, after, {"x": SHAPE})
+    assert found.wrong and found.skipped
