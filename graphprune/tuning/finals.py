@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     Models = Callable[[int], ir.Model]
 
-MOST = 3
-"""Candidates that are timed, beside the lowered model."""
 BRIEF = 2.0
 """Seconds that a first measurement takes at most, about."""
 LEAST = 0.5
@@ -117,55 +115,81 @@ def timed(
     return tuple(sorted(found, key=lambda each: each.after_ms / each.before_ms)) if fastest else tuple(found)
 
 
-def decided(
-    finals: Sequence[Final],
-    bound: float,
-    models: Models,
-    timer: Timer,
-    judge: Judge,
-    parts: Parts,
-    slower: bool,
-    due: float | None = None,
-) -> tuple[tuple[Final, ...], int]:
-    """Reads the report part once; the first that keeps to the bound there, too, is the result.
+@dataclass(frozen=True)
+class Terms:
+    """What the result has to keep to.
 
-    The lowered model is, where no candidate does. Beside a result it is timed only where there is time.
-
-    Args:
-        finals: in the order in which they are wanted.
+    Attributes:
         bound: the most that may be lost.
-        models: of each by its number; that of 0 is the lowered model.
-        timer: times the lowered model.
+        models: of each candidate by its number; that of 0 is the lowered model.
+        timer: times models.
         judge: says what is lost.
         parts: the samples.
         slower: whether one that is slower than the file as given may be the result.
         due: when the answer is, by the monotonic clock.
+    """
+
+    bound: float
+    models: Models
+    timer: Timer
+    judge: Judge
+    parts: Parts
+    slower: bool
+    due: float | None = None
+
+    def judged(self, final: Final, rest: Judging) -> Final:
+        """With what it loses on the rest of the samples, or why it is not the result."""
+        if final.verdict == "slower" and not self.slower:
+            return replace(final, why=SLOWER)
+        lost = _lost(self.judge, self.models(final.number), rest)
+        if lost is None or lost.value > self.bound:
+            said = "cannot be judged" if lost is None else f"loses {lost.value:.3f}"
+            return replace(final, reported=lost, why=f"on the report part it {said}")
+        return replace(final, reported=lost)
+
+    def milder(self, numbers: Sequence[int], rest: Judging) -> Final | None:
+        """The first of these that keeps to the bound and is not slower; None where the answer is due."""
+        with suppress(OutOfTimeError), left_at(self.due):
+            for number in numbers:
+                lost = _lost(self.judge, self.models(number), rest)
+                if lost is None or lost.value > self.bound:
+                    continue
+                found = self.timer.final(number, self.models(number), _left(self.due))
+                if found.verdict != "slower" or self.slower:
+                    return replace(found, reported=lost)
+        return None
+
+
+def decided(finals: Sequence[Final], milder: Sequence[int], terms: Terms) -> tuple[tuple[Final, ...], int]:
+    """Reads the report part once; the first that keeps to the bound there, too, is the result.
+
+    Where no final does, milder candidates follow, and at last the lowered model. Beside a result that is
+    timed only where there is time.
+
+    Args:
+        finals: in the order in which they are wanted.
+        milder: numbers of candidates that lose less and less.
+        terms: what the result has to keep to.
 
     Returns:
         What was timed, with what it lost and why it is not the result; and the number of the result.
     """
-    rest = parts.report()
+    rest = terms.parts.report()
     told: list[Final] = []
     chosen: int | None = None
     for each in finals:
-        if chosen is not None:
-            told.append(replace(each, why=UNWANTED))
-            continue
-        if each.verdict == "slower" and not slower:
-            told.append(replace(each, why=SLOWER))
-            continue
-        lost = _lost(judge, models(each.number), rest)
-        if lost is None or lost.value > bound:
-            said = "cannot be judged" if lost is None else f"loses {lost.value:.3f}"
-            told.append(replace(each, reported=lost, why=f"on the report part it {said}"))
-            continue
-        chosen = each.number
-        told.append(replace(each, reported=lost))
+        found = replace(each, why=UNWANTED) if chosen is not None else terms.judged(each, rest)
+        chosen = each.number if not found.why else chosen
+        told.append(found)
+    if chosen is None and (mild := terms.milder(milder, rest)) is not None:
+        chosen = mild.number
+        told.append(mild)
+    timer, models, due = terms.timer, terms.models, terms.due
     if chosen is None:
         lowered = timer.final(0, models(0), _left(due))
-        if lowered.verdict == "slower" and not slower:
+        if lowered.verdict == "slower" and not terms.slower:
             return (*told, replace(lowered, why=SLOWER)), GIVEN
-        return (*told, replace(lowered, reported=_lost(judge, models(0), rest))), 0
+        return (*told, replace(lowered, reported=_lost(terms.judge, models(0), rest))), 0
     with suppress(OutOfTimeError), left_at(due):
         told.append(replace(timer.final(0, models(0), _left(due)), why=UNWANTED))
     return tuple(told), chosen

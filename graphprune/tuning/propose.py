@@ -14,8 +14,8 @@ from itertools import islice
 from graphprune.tuning.trial import FULL, QUICK, Asked, History, Level, Trial
 from graphprune.tuning.ways import DENSE, Way, trained
 
-FIRST = 0.6
-"""Share of the multiply-adds that first candidates leave."""
+FIRST, CAREFUL = 0.6, 0.75
+"""Share of the multiply-adds that first candidates leave; where there is room for few of them."""
 LEAST, MOST = 0.03, 0.97
 FURTHER, BACK = 0.6, 0.5
 """How much further the next cut goes where none failed yet, and which part of it stays where all did."""
@@ -85,8 +85,8 @@ def beyond(history: History, way: Way, seconds: float) -> list[Asked]:
 
 
 def _candidates(history: History, ways: Sequence[Way], screen: bool, everything: bool) -> Iterator[Asked]:
-    level = QUICK if screen else FULL
-    first = [Asked(way.name, FIRST, level) for way in ways if not history.of(way.name)]
+    level, left = (QUICK, FIRST) if screen else (FULL, CAREFUL)
+    first = [Asked(way.name, left, level) for way in ways if not history.of(way.name)]
     if first:
         yield from first
         return

@@ -21,10 +21,10 @@ from graphprune.tuning.case import Case, Job
 from graphprune.tuning.deadline import OutOfTimeError, left_at, require_time
 from graphprune.tuning.engine import Engine, engine
 from graphprune.tuning.evaluate import Evaluator
-from graphprune.tuning.finals import GIVEN
+from graphprune.tuning.finals import GIVEN, Terms
 from graphprune.tuning.sent import Sent, make, sent, unpack
 from graphprune.tuning.study import Study
-from graphprune.tuning.trial import FULL, QUICK, Asked, History, Trial
+from graphprune.tuning.trial import FULL, QUICK, WANTED, Asked, History, Trial
 from graphprune.tuning.tuned import Final, Point, Tuned
 from graphprune.tuning.ways import DENSE, Way, trained
 
@@ -242,24 +242,24 @@ class Search:
         if output is not None and best and best != history.holding[:1]:
             self.study.publish(best[0], output)
         self.study.log.add(found)
-        self.study.tidy(after.trials, [*after.holding[: finals.MOST], after.trials[0]])
+        self.study.tidy(after.trials, [*after.last, after.trials[0]])
         if self.case.ways and sampler.is_installed():
             sampler.keep(after, self.case.ways, self.study.place.folder / "optuna.log")
 
     def _finished(self, history: History) -> Tuned:
         """Times the last candidates, reads the report part, and writes the result."""
         self.settings.progress(0, 0, "time the last candidates")
-        wanted = [each for each in history.holding if each.asked.way != DENSE][: finals.MOST]
         fastest = history.goal.least == "latency" and not history.goal.bounds
         due = None if self.settings.steps is not None else self.start + self.settings.time
         for_report = REPORT * min(FINALS_MOST, FINALS * self.settings.time)
         models = partial(self._model, history)
-        numbers = [each.number for each in wanted]
-        found = finals.timed(numbers, models, self.case.timer, fastest, due and due - for_report)
+        numbers = [each.number for each in history.last]
+        wanted, milder = numbers[:WANTED], numbers[WANTED:]
+        found = finals.timed(wanted, models, self.case.timer, fastest, due and due - for_report)
         self.settings.progress(0, 0, "report")
-        told, chosen = finals.decided(
-            found, history.bound, models, self.case.timer, self.case.judge, self.case.parts, not fastest, due
-        )
+        case = self.case
+        terms = Terms(history.bound, models, case.timer, case.judge, case.parts, not fastest, due)
+        told, chosen = finals.decided(found, milder, terms)
         return self._assembled(history, told, chosen, self._written(history, chosen))
 
     def _model(self, history: History, number: int) -> ir.Model:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from graphprune.document import Document
 from graphprune.pipeline.report import Json, plain
 from graphprune.tuning.goal import Figures, Goal
+from graphprune.tuning.ways import DENSE
 
 Level = Literal["quick", "full"]
 QUICK: Level = "quick"
@@ -88,6 +90,15 @@ class Trial:
         full = self.made and self.asked.level == FULL
         return full and self.loss is not None and self.loss.cautious <= bound
 
+    def is_like(self, other: Trial) -> bool:
+        """Whether both came to the same model, as far as figures tell."""
+        return self.figures == other.figures and self.loss == other.loss
+
+    def is_milder(self, others: Iterable[Trial]) -> bool:
+        """Whether it loses less than each of these."""
+        assert self.loss is not None
+        return all(other.loss is not None and self.loss.value < other.loss.value for other in others)
+
     def to_json(self) -> Json:
         """As a line of the study holds it."""
         return plain(self)
@@ -128,6 +139,8 @@ def _loss(told: Document) -> Loss:
     return Loss(value, low, high, error, told.one("where", str))
 
 
+WANTED, MILDER = 3, 4
+"""Candidates that are timed at the end, and milder ones in case none of these keeps to the bound."""
 SAME = 0.01
 """Shares of multiply-adds that differ by a smaller part of themselves ask for the same."""
 
@@ -172,6 +185,16 @@ class History:
         """Those that may be the result, the one that is wanted most first."""
         held = (each for each in self.trials if each.holds(self.bound))
         return tuple(sorted(held, key=self.rank))
+
+    @property
+    def last(self) -> tuple[Trial, ...]:
+        """Cuts that may be the result, alike ones once: those wanted most, then ever milder ones."""
+        found = list[Trial]()
+        for each in self.holding:
+            new = each.asked.way != DENSE and not any(each.is_like(other) for other in found)
+            if new and (len(found) < WANTED or each.is_milder(found)):
+                found.append(each)
+        return tuple(found[: WANTED + MILDER])
 
     def rank(self, found: Trial) -> tuple[float, float, int]:
         """The least cost first; with bounds those that meet them, the least loss first."""
