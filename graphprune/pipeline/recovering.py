@@ -45,6 +45,7 @@ class Recovering:
         loss: a loss of the user's own, as module:function.
         flip: whether half of the pictures are mirrored.
         match: whether results of layers that lost inputs only are compared, too.
+        mix: whether samples are mixed.
     """
 
     text: str
@@ -57,6 +58,7 @@ class Recovering:
     loss: str | None = None
     flip: bool = False
     match: bool = False
+    mix: bool = True
 
 
 def recovered(asked: Recovering, subject: Subject, context: Context) -> tuple[Plan, RecoveryReport]:
@@ -110,6 +112,7 @@ def _trained(
         labels=None if asked.labels is None else _labels(asked.labels, reference),
         mirrored=asked.flip,
         matches=asked.match,
+        mixed=asked.mix,
     )
     given = Asked(asked.seconds, asked.steps, asked.batch, asked.rate, asked.rank)
     return train(lesson, given, context.run, Checkpoint(reference.scratch, _key(asked, model, reference)))

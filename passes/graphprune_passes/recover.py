@@ -32,6 +32,7 @@ class Recover(Pass):
     flip: bool = argument(
         False, "also mirror pictures left to right, where that makes pictures that may come"
     )
+    mix: bool = argument(True, "train on mixtures of two samples, where samples may be mixed")
     match: bool = argument(False, "also compare the results of layers that lost inputs and kept their width")
     labels: str | None = argument(
         None, "file with the class of each calibration sample, which is then learned beside the dense model"
@@ -72,6 +73,7 @@ class Recover(Pass):
             loss=self.loss,
             flip=self.flip,
             match=self.match,
+            mix=self.mix,
         )
         plan, report = recovered(asked, subject, context)
         context.recovered(report)

@@ -45,6 +45,7 @@ def begin(
     labels: tuple[Sequence[int], Sequence[int]] | None = None,
     mirrored: bool = False,
     matches: bool = False,
+    mixed: bool = True,
 ) -> Lesson:
     """What a compressed model is to learn.
 
@@ -62,6 +63,7 @@ def begin(
         labels: the class of each sample, and of each of the selection.
         mirrored: whether half of the pictures are mirrored left to right.
         matches: whether results of layers that lost inputs only are compared, too.
+        mixed: whether draws are mixtures of two samples, where these have a mean.
 
     Raises:
         ArgumentError: there are no weights to train.
@@ -84,7 +86,7 @@ def begin(
         weights=weights(net, names, rank, run.seed),
         aims=aims(goals, answers),
         teacher=asked,
-        draws=draws(dense, samples, run.seed, marks and marks[0], mirrored),
+        draws=draws(dense, samples, run.seed, marks and marks[0], mirrored, mixed),
         selection=selection,
         narrow=narrow,
         stack=stack,

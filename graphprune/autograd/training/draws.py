@@ -86,8 +86,13 @@ class Draws:
 
 
 def draws(
-    model: ir.Model, samples: Sequence[Feed], seed: int, labels: Array | None = None, mirrored: bool = False
+    model: ir.Model,
+    samples: Sequence[Feed],
+    seed: int,
+    labels: Array | None = None,
+    mirrored: bool = False,
+    mixed: bool = True,
 ) -> Draws:
     """What may be drawn from samples of a model: ids, masks, lengths and states stay as they are."""
     free, mixes = free_inputs(model, samples)
-    return Draws(samples, free, mixes, seed, labels, mirrored)
+    return Draws(samples, free, mixes and mixed, seed, labels, mirrored)

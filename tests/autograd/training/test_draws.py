@@ -92,3 +92,11 @@ def test_pictures_are_mirrored_only_if_asked() -> None:
         found = Draws([{"x": picture}], {"x": 0.0}, False, 0, mirrored=asked)
         seen = {found.draw(epoch, 0)["x"][0, 0, 0].tolist() == [3, 2, 1, 0] for epoch in range(20)}
         assert seen == ({False, True} if asked else {False})
+
+
+def test_nothing_is_mixed_where_that_is_not_wanted() -> None:
+    samples = [{"x": np.full((1, 3), at, np.float32) + np.arange(3, dtype=np.float32)} for at in range(6)]
+    net = model("(float[n,3] x) => (float[n,3] y) {\ny = Relu(x)\n}", 17)
+    assert draws(net, samples, 0).mixes and not draws(net, samples, 0, mixed=False).mixes
+    plain = draws(net, samples, 0, mixed=False)
+    assert plain.free and all(plain._mixture(0, number) == (1.0, number) for number in range(6))

@@ -92,5 +92,6 @@ def test_matching_brings_the_value_inside_nearer_and_chooses_by_outputs_alone() 
 def test_values_inside_count_as_much_as_was_asked_before_any_step() -> None:
     given = lesson(True)
     (part,) = given._drawn(0, 0, 8)
-    both, outer = float(given._loss(part, given.inner)), float(given._loss(part))
+    with torch.no_grad():
+        both, outer = float(given._loss(part, given.inner)), float(given._loss(part))
     assert both == pytest.approx((1 + module.MATCHED) * outer, rel=1e-4)
