@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from graphprune.runtime.stream import Items
 
 L = TypeVar("L", bound=Looking)
+BATCH, BATCH_BYTES = 32, 1 << 22
+"""Samples of a batch, and bytes of their inputs, at most."""
 PROOF_ROWS = 4
 """Calibration samples that a proof runs on, besides its generated inputs."""
 
@@ -325,9 +327,14 @@ def read(given: Path | InMemory, model: ir.Model, fixed: Arrays = NOTHING) -> Ba
 
 
 def _batches(sets: Sequence[Arrays], model: ir.Model) -> Batches:
-    from graphprune.runtime.data import batches
+    """Of large samples fewer at a time, so that batches run side by side and fit into memory."""
+    from graphprune.runtime.data import batches, layout
 
-    return tuple(feed for arrays in sets for feed in batches(arrays, model))
+    found = list[dict[str, np.ndarray]]()
+    for arrays in sets:
+        each = sum(array.nbytes for array in arrays.values()) / max(1, layout(arrays, model).count)
+        found += batches(arrays, model, max(1, min(BATCH, int(BATCH_BYTES // max(1, each)))))
+    return tuple(found)
 
 
 def read_sets(given: Path | InMemory, model: ir.Model, fixed: Arrays = NOTHING) -> Sets:
