@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     )
     from graphprune.errors import GraphpruneError
     from graphprune.look import explain, find_groups, inspect, list_passes
-    from graphprune.pipeline.compile import Result
     from graphprune.pipeline.report import Report
+    from graphprune.pipeline.result import Result
     from graphprune.prune.plan import Plan
 
 __version__ = "0.1.0"
@@ -64,7 +64,7 @@ _HOMES = {
     "GraphpruneError": "graphprune.errors",
     "Plan": "graphprune.prune.plan",
     "Report": "graphprune.pipeline.report",
-    "Result": "graphprune.pipeline.compile",
+    "Result": "graphprune.pipeline.result",
 }
 
 

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from graphprune.pipeline.agreement import Comparison
     from graphprune.pipeline.benchmark import Bench
     from graphprune.pipeline.checking import Check
-    from graphprune.pipeline.compile import Result
     from graphprune.pipeline.passes import Pass
     from graphprune.pipeline.planfile import PlanFile
     from graphprune.pipeline.repairing import Repair
+    from graphprune.pipeline.result import Result
     from graphprune.prune.plan import Plan
     from graphprune.sampling.calibrate import Chosen
     from graphprune.sampling.images import Preparation

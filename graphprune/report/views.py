@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from graphprune.pipeline.agreement import Comparison
     from graphprune.pipeline.benchmark import Bench, ModelBench
     from graphprune.pipeline.catalogue import Installed, PassHelp
-    from graphprune.pipeline.compile import Result
     from graphprune.pipeline.explanation import Explained, Explanation
     from graphprune.pipeline.inspection import Inspection
     from graphprune.pipeline.planfile import PlanFile
     from graphprune.pipeline.report import Report
+    from graphprune.pipeline.result import Result
     from graphprune.sampling.calibrate import Chosen
     from graphprune.shown import Shown
     from graphprune.tuning.tuned import Tuned
