@@ -22,6 +22,8 @@ from graphprune.tuning.deadline import OutOfTimeError, left_at, require_time
 from graphprune.tuning.engine import Engine, engine
 from graphprune.tuning.evaluate import Evaluator
 from graphprune.tuning.finals import GIVEN, Terms
+from graphprune.tuning.here import Here, here, make_here
+from graphprune.tuning.processes import Died, Processes
 from graphprune.tuning.sent import Sent, make, sent, unpack
 from graphprune.tuning.study import Study
 from graphprune.tuning.trial import FULL, QUICK, WANTED, Asked, History, Trial
@@ -46,6 +48,7 @@ LONGER = 2.0
 ROOM = 8
 """With room for fewer candidates the first ways are followed without telling all apart."""
 FOLLOWED = 2
+DIED = "the process that made it died; it may have had too little memory (--jobs 1 makes one at a time)"
 SLOWER = 4
 """How many times as long as the model itself a candidate takes to make, about."""
 SCREENING = 0.3
@@ -100,8 +103,9 @@ class Search:
             try:
                 yield from self._told()
             finally:
-                if "_engine" in self.__dict__:
-                    self._engine.close()
+                for workers in ("_engine", "_processes"):
+                    if workers in self.__dict__:
+                        self.__dict__[workers].close()
             self.due = None
             self._tuned = self._finished(self.history)
 
@@ -194,7 +198,7 @@ class Search:
         took = [each.seconds for each in history.trials]
         each = max(took[1:], default=SLOWER * took[0])
         assert self.due is not None
-        return len(took) + (self.due - time.monotonic()) / max(each, 1e-3)
+        return len(took) + self._at_a_time * (self.due - time.monotonic()) / max(each, 1e-3)
 
     def _ways(self, history: History) -> tuple[Way, ...]:
         """The first ways, as many as there is time, or steps, to tell the better ones from the others."""
@@ -204,27 +208,57 @@ class Search:
         took = [each.seconds for each in history.trials if each.asked.level == QUICK]
         if self.due is None or not took:
             return every[: self.settings.batch]
-        left = self.due - time.monotonic() + sum(took)
+        left = self._at_a_time * (self.due - time.monotonic()) + sum(took)
         return every[: max(1, int(SCREENING * left / max(sum(took) / len(took), 1e-3)))]
 
     def _made(self, history: History, asked: Sequence[Asked]) -> Iterator[Trial]:
         """A batch of candidates, here or by workers; latency is predicted here in any case."""
         numbered = list(enumerate(asked, len(history.trials)))
-        if self.settings.engine == "local":
+        if self.settings.engine != "local":
+            for made in self._engine.map(make, self._sent, numbered):
+                unpack(made, self.study.place)
+                yield self._predicted(made.trial)
+        elif self._abreast(asked):
+            assert self._here is not None
+            for trial in self._processes.map(make_here, self._here, numbered):
+                yield self._predicted(self._dead(trial) if isinstance(trial, Died) else trial)
+        else:
             evaluator = Evaluator(self.study.maker, self.case.judge, self.case.parts.selection)
             for each in numbered:
                 with left_at(self.due):
                     found = evaluator.trial(*each, self.study.seconds)
                 yield found
-            return
-        for made in self._engine.map(make, self._sent, numbered):
-            unpack(made, self.study.place)
-            found = made.trial
-            if found.figures is not None:
-                model = load(self.study.place.candidate(found.number), self.settings.limits).model
-                figures = replace(found.figures, latency=self.study.seconds(model))
-                found = replace(found, figures=figures)
-            yield found
+
+    def _predicted(self, found: Trial) -> Trial:
+        """With the latency that the profile of the study foresees."""
+        if found.figures is None:
+            return found
+        model = load(self.study.place.candidate(found.number), self.settings.limits).model
+        return replace(found, figures=replace(found.figures, latency=self.study.seconds(model)))
+
+    def _dead(self, found: Died[tuple[int, Asked]]) -> Trial:
+        number, asked = found.item
+        self.study.place.drop(number)
+        return Trial(number, asked, self.study.maker.pipeline(asked), why=DIED)
+
+    def _abreast(self, asked: Sequence[Asked]) -> bool:
+        """Whether candidates are made side by side; a training has all cores for itself."""
+        alone = len(asked) < 2 or any(each.seconds for each in asked)
+        return not alone and self._at_a_time > 1
+
+    @cached_property
+    def _at_a_time(self) -> int:
+        """Candidates that are made side by side, at most."""
+        side_by_side = self.settings.engine == "local" and self._here is not None
+        return min(self.settings.run.jobs, self.settings.batch) if side_by_side else 1
+
+    @cached_property
+    def _here(self) -> Here | None:
+        return here(self.study)
+
+    @cached_property
+    def _processes(self) -> Processes:
+        return Processes(self.settings.run.jobs, self.settings.progress)
 
     @cached_property
     def _engine(self) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,17 +14,12 @@ from typing import TYPE_CHECKING
 from graphprune.errors import OutputError
 from graphprune.ir.names import quote
 from graphprune.ir.save import save
-from graphprune.pipeline.samples import Judging, Sets, read_sets
-from graphprune.pipeline.settings import Tuning
-from graphprune.run import silent
-from graphprune.tuning.case import Case, Job
-from graphprune.tuning.evaluate import Evaluator, Maker, Place
+from graphprune.tuning.case import Case
+from graphprune.tuning.evaluate import Evaluator, Place
+from graphprune.tuning.here import Terms, later, terms
 from graphprune.tuning.trial import Asked, Trial
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from graphprune.axes.outputs import UserKind
     from graphprune.tuning.study import Study
 
 Files = Mapping[str, bytes]
@@ -40,22 +35,14 @@ class Sent:
         files: by their place below a folder: the model, samples, the profile, labels.
         model: place of the model.
         name: of files of candidates.
-        numbers: of the samples that choose.
-        settings: of the search.
-        shapes: of one sample.
-        factor: of the profile.
-        kinds: what outputs are, besides what the user said.
+        terms: what candidates are made and judged by.
         key: a hash of all of it.
     """
 
     files: Files
     model: str
     name: str
-    numbers: tuple[int, ...]
-    settings: Tuning
-    shapes: Mapping[str, tuple[int, ...]]
-    factor: float
-    kinds: Mapping[str, UserKind]
+    terms: Terms
     key: str
 
 
@@ -76,23 +63,20 @@ def sent(study: Study) -> Sent:
         for what in ("repair", "few", "selection"):
             shutil.copytree(place.samples(what), folder / "samples" / what)
         shutil.copyfile(place.profile, folder / place.profile.name)
-        settings = replace(case.settings, progress=silent, profile=None, study=None, force=True, resume=False)
-        if settings.labels is not None:
-            labels = Path(settings.labels)
+        found = terms(study)
+        if case.settings.labels is not None:
+            labels = Path(case.settings.labels)
             shutil.copyfile(labels, folder / f"labels{labels.suffix}")
-            settings = replace(settings, labels=f"labels{labels.suffix}")
+            found = found.labelled(f"labels{labels.suffix}")
         files = {
             str(path.relative_to(folder)): path.read_bytes()
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
-    digest = hashlib.sha256(repr((settings, study.measured.predictor.factor)).encode())
+    digest = hashlib.sha256(repr(found).encode())
     for name, content in files.items():
         digest.update(name.encode() + hashlib.sha256(content).digest())
-    numbers, factor = tuple(case.parts.selection.numbers), study.measured.predictor.factor
-    return Sent(
-        files, model, place.name, numbers, settings, case.shapes, factor, case.kinds, digest.hexdigest()
-    )
+    return Sent(files, model, place.name, found, digest.hexdigest())
 
 
 def _copied(case: Case, folder: Path) -> str:
@@ -127,15 +111,10 @@ def _evaluator(given: Sent) -> Evaluator:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        settings = given.settings
-        if settings.labels is not None:
-            settings = replace(settings, labels=str(folder / settings.labels))
-        case = Case(Job(folder / given.model, None), settings)
-        sets: Sets = read_sets(folder / "samples" / "selection", case.model)
-        selection = Judging(sets, "inputs", case.model, given.numbers)
-        place = Place(folder, given.name)
-        maker = Maker(folder / given.model, place, settings, given.shapes, given.factor, given.kinds)
-        _EVALUATORS[given.key] = Evaluator(maker, case.judge, selection)
+        found, labels = given.terms, given.terms.settings.labels
+        if labels is not None:
+            found = found.labelled(str(folder / labels))
+        _EVALUATORS[given.key] = found.evaluator(folder / given.model, Place(folder, given.name))
     return _EVALUATORS[given.key]
 
 
@@ -143,16 +122,11 @@ def make(given: Sent, item: tuple[int, Asked]) -> Made:
     """One candidate, made by a worker."""
     number, asked = item
     evaluator = _evaluator(given)
-    found = evaluator.trial(number, asked, _later)
+    found = evaluator.trial(number, asked, later)
     home = evaluator.maker.place.candidate(number).parent
     files = {path.name: path.read_bytes() for path in sorted(home.iterdir())} if found.made else {}
     evaluator.maker.place.drop(number)
     return Made(found, files)
-
-
-def _later(model: ir.Model) -> float:
-    """Latency is predicted where the search is."""
-    return 0.0
 
 
 def unpack(made: Made, place: Place) -> None:

@@ -54,6 +54,6 @@ def search(folder: Path) -> Make:
     def make(steps: int = 3, output: str | None = "small.onnx", **options: object) -> Search:
         path = None if output is None else Path(output)
         job = Job(Path("model.onnx"), Path("samples.npz"), path)
-        return Search(job, Tuning(**{"steps": steps, "time": 2.0, "max_drop": 0.2, **options}))  # type: ignore[arg-type]
+        return Search(job, Tuning(**{"steps": steps, "time": 2.0, "max_drop": 0.2, "jobs": 1, **options}))  # type: ignore[arg-type]
 
     return make

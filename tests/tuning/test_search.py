@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from graphprune.cli.main import main
 from graphprune.errors import ArgumentError, DataError, OutputError
 from graphprune.ir.load import load
 from graphprune.pipeline.settings import Tuning
-from graphprune.tuning import sampler
+from graphprune.tuning import here, sampler
 from graphprune.tuning.case import Job
+from graphprune.tuning.processes import Died, Processes
 from graphprune.tuning.search import Search
 from graphprune.tuning.trial import FULL
 
@@ -56,6 +58,38 @@ def test_steps_and_seed_make_the_same_study(search: Make, folder: Path) -> None:
     first = [trial.asked for trial in search(6, "one.onnx", profile="zero.tune/profile.json")]
     again = [trial.asked for trial in search(6, "two.onnx", profile="zero.tune/profile.json")]
     assert first == again
+
+
+def test_candidates_side_by_side_are_those_that_come_one_after_the_other(search: Make) -> None:
+    search(1, "zero.onnx").finish()
+    known = {"profile": "zero.tune/profile.json", "keep_all": True}
+    one = search(5, "one.onnx", jobs=1, **known)
+    two = search(5, "two.onnx", jobs=2, **known)
+    told = [[replace(trial, seconds=0.0) for trial in made] for made in (one, two)]
+    assert "_processes" not in one.__dict__
+    assert "_processes" in two.__dict__
+    assert told[0] == told[1]
+    for trial in told[0]:
+        first, second = (made.study.place.candidate(trial.number) for made in (one, two))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_candidate_whose_process_dies_is_told_as_such(
+    search: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Processes, "map", lambda self, work, shared, items: map(Died, items))
+    made = search(4, jobs=2)
+    told = list(made)
+    assert told[0].made
+    assert all("process that made it died" in each.why for each in told[1:3])
+    assert made.finish().failed >= 2
+
+
+def test_large_models_are_made_one_at_a_time(search: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "HEAVY", 100)
+    made = search(3, jobs=2)
+    made.finish()
+    assert "_processes" not in made.__dict__
 
 
 def test_best_so_far_is_on_disk_while_the_search_goes_on(search: Make) -> None:
