@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from graphprune.run import Progress
@@ -206,8 +207,10 @@ def _serve(given: IO[bytes], taken: IO[bytes]) -> None:
 
 
 def _main() -> None:
-    """What others print must not come between: results have a pipe of their own."""
+    """What others print or read must not come between: work and results have pipes of their own."""
     with os.fdopen(os.dup(1), "wb") as taken, os.fdopen(os.dup(0), "rb") as given:
+        with Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
         os.dup2(2, 1)
         _serve(given, taken)
 
