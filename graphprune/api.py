@@ -407,7 +407,7 @@ def tune(asked: _Tune) -> Search:
         >>> folder = "models/digits_cnn"
         >>> search = graphprune.tune(f"{folder}/model.onnx", f"{folder}/calibration.npz", steps=1, time="1s")
         >>> [trial.pipeline for trial in search]
-        ['canonicalize', 'obspa(latency=0.75, io=fixed)']
+        ['canonicalize', 'obspa(latency=0.75, allocate=local, io=fixed)']
     """
     from graphprune.tuning.case import Job
     from graphprune.tuning.search import Search

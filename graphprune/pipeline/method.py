@@ -46,7 +46,7 @@ class Method(Pass):
     )
     per: Per = argument("unit", "divide scores by what a Unit costs; budget: in what the budget counts")
     allocate: Literal["auto", "output", "local"] = argument(
-        "local", "what decides how much each Group gives: what outputs lose, or the Units' own scores"
+        "auto", "what decides how much each Group gives: what outputs lose (auto: if it can be), or scores"
     )
     repair: Repair = argument("auto", HELP)
     driver: Literal["sequential", "oneshot"] = argument(

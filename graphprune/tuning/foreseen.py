@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LEFT = (0.8, 0.6, 0.45, 0.3, 0.2)
 """Shares of the multiply-adds that are foreseen."""
 PLAIN = "prune(macs={left}, criterion=l2, repair=none, io=fixed)"
-SAMPLE = "obspa(macs=0.6, io=fixed)"
+SAMPLE = "obspa(macs=0.6, allocate=local, io=fixed)"
 """What tells how long a candidate takes."""
 
 

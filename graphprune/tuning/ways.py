@@ -39,15 +39,17 @@ class Way:
 
 
 WAYS = (
-    Way("latency", "obspa(latency={left}, io=fixed)", effort=4),
-    Way("obspa", "obspa(macs={left}, io=fixed)"),
+    Way("latency", "obspa(latency={left}, allocate=local, io=fixed)", effort=4),
+    Way("obspa", "obspa(macs={left}, allocate=local, io=fixed)"),
     Way("units", "obspa(ratio={ratio}, io=fixed)"),
-    Way("refit", "prune(macs={left}, criterion=l2, repair=refit, driver=sequential, io=fixed)"),
+    Way(
+        "refit", "prune(macs={left}, criterion=l2, repair=refit, driver=sequential, allocate=local, io=fixed)"
+    ),
     Way("flap", "flap(macs={left}, kinds=all, io=fixed)", effort=1),
     Way("isomorphic", "obspa(macs={left}, scope=isomorphic, io=fixed)"),
-    Way("rounds", "obspa(macs={left}, rounds=3, io=fixed)", effort=9),
+    Way("rounds", "obspa(macs={left}, rounds=3, allocate=local, io=fixed)", effort=9),
     Way("output", "obspa(macs={left}, allocate=output, io=fixed)", effort=6),
-    Way("expand", "obspa(macs={left}, layernorm=expand, io=fixed)", needs="layernorm"),
+    Way("expand", "obspa(macs={left}, layernorm=expand, allocate=local, io=fixed)", needs="layernorm"),
     Way("heads", "flap(macs={left}, kinds=[heads, neurons], repair=refit, io=fixed)", needs="heads"),
     Way("minitron", "minitron(macs={left}, repair=refit, io=fixed)", needs="heads"),
     Way("depth", "depth(macs={left}, search=oneshot)", needs="sublayers", effort=4),

@@ -10,7 +10,14 @@ from graphprune.prune.allocate import Cost
 
 
 @dataclass(frozen=True)
-class Flap(Structured, criterion="fluctuation", repair="bias", driver="oneshot", kinds=("heads", "neurons")):
+class Flap(
+    Structured,
+    criterion="fluctuation",
+    allocate="local",
+    repair="bias",
+    driver="oneshot",
+    kinds=("heads", "neurons"),
+):
     """Heads and neurons of all layers compete by standardised fluctuation; their mean is kept as a bias.
 
     `ratio` is the share of the heads' and neurons' parameters, so that a head counts as much as it costs.

@@ -19,7 +19,9 @@ FIRST, LAST = 8, 16
 
 
 @dataclass(frozen=True)
-class LlmPruner(Structured, criterion="taylor", scope="local", repair="none", kinds=("heads", "neurons")):
+class LlmPruner(
+    Structured, criterion="taylor", scope="local", allocate="local", repair="none", kinds=("heads", "neurons")
+):
     """Removes heads and neurons by first-order change of the loss (arXiv 2305.11627), ends of the net kept.
 
     Its variants are criteria: `taylor` (element), `taylor-vector`, `taylor-second`, `taylor-mixed`. With

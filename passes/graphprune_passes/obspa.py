@@ -35,6 +35,13 @@ class Obspa(Structured, criterion="obs", per="budget", repair="refit"):
             )
 
     @property
+    def not_by_outputs(self) -> str:
+        """Of noise outputs say nothing."""
+        if self.calibration == "free":
+            return "needs samples: with calibration=free there is but noise"
+        return super().not_by_outputs
+
+    @property
     def refreshes(self) -> bool:
         """Statistics of noise are no statistics for a BatchNormalization."""
         return self.calibration == "given"

@@ -9,7 +9,9 @@ from graphprune.pipeline.structured import Structured
 
 
 @dataclass(frozen=True)
-class WandaSp(Structured, criterion="wanda", scope="local", repair="none", kinds=("heads", "neurons")):
+class WandaSp(
+    Structured, criterion="wanda", scope="local", allocate="local", repair="none", kinds=("heads", "neurons")
+):
     """Removes heads and neurons of small weight times activation norm (arXiv 2306.11695), without repair."""
 
     name: ClassVar[str] = "wanda-sp"
