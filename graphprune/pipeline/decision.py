@@ -22,7 +22,7 @@ from graphprune.pipeline.clocks import clock_of_groups, ladders
 from graphprune.pipeline.comparing import Comparison
 from graphprune.pipeline.method import Method
 from graphprune.pipeline.passes import Context
-from graphprune.pipeline.probing import FEWEST, Probing, enough
+from graphprune.pipeline.probing import Probing, unprobed
 from graphprune.pipeline.repairing import added_by, repaired, settled, tell
 from graphprune.prune.allocate import Cuts, counter, joint_costs, per_cost
 from graphprune.prune.choose import Budget, Choice, Rules, Shares, choose
@@ -197,12 +197,12 @@ class Decision:
         Raises:
             ArgumentError: they are to, and cannot.
         """
-        why = self.item.not_by_outputs
-        if not why and not enough(self.context, self.analysis):
-            why = f"needs {FEWEST} calibration samples"
+        if self.item.allocate == "local":
+            return False
+        why = self.item.not_by_outputs or unprobed(self.context, self.analysis)
         if self.item.allocate == "output" and why:
             raise ArgumentError(f"allocate=output {why}", "use allocate=local")
-        return self.item.allocate != "local" and not why
+        return not why
 
     @property
     def _clock(self) -> Clock | None:

@@ -184,6 +184,10 @@ def _count(batches: Sequence[Feeds], analysis: Analysis) -> int:
     return count(batches, analysis.model)
 
 
-def enough(context: Context, analysis: Analysis) -> bool:
-    """Whether there are samples to probe on."""
-    return _count(context.calibration, analysis) >= FEWEST
+def unprobed(context: Context, analysis: Analysis) -> str:
+    """Why outputs of a model cannot be asked; empty where they can."""
+    from graphprune.prune.loss import told
+
+    if _count(context.calibration, analysis) < FEWEST:
+        return f"needs {FEWEST} calibration samples"
+    return "" if told(analysis.model) else "needs an output of floating numbers"

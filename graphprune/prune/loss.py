@@ -34,9 +34,7 @@ class Loss(Judge):
         return sum(self.losses(run).values())
 
     def _read(self, model: ir.Model) -> tuple[Target, ...]:
-        return tuple(
-            Target(each.name, _scale(each), each.axis) for each in judged(model) if each.kind != "exact"
-        )
+        return told(model)
 
     def _part(self, scale: Scale, dense: Array, other: Array) -> Doubles:
         one, two = dense.astype(np.float64), other.astype(np.float64)
@@ -50,6 +48,11 @@ class Loss(Judge):
         value = float(sums[0] / max(sums[1], 1e-300))
         most = 1.0 if scale == "numbers" else np.inf
         return min(value, most) if np.isfinite(value) else most
+
+
+def told(model: ir.Model) -> tuple[Target, ...]:
+    """Outputs that lose by degrees: neither whole numbers nor strings."""
+    return tuple(Target(each.name, _scale(each), each.axis) for each in judged(model) if each.kind != "exact")
 
 
 def softened(rows: Doubles, scale: Scale) -> Doubles:

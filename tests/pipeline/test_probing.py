@@ -62,14 +62,26 @@ def test_a_layer_that_no_output_hears_of_gives_most(passes: str) -> None:
 
 
 def test_auto_asks_the_outputs_from_32_samples_on() -> None:
-    assert kept("prune(macs=0.5, allocate=auto)") == kept("prune(macs=0.5, allocate=output)")
+    assert kept("prune(macs=0.5)") == kept("prune(macs=0.5, allocate=output)")
     few = {"x": SAMPLES["x"][:31]}
     cuts = [
         graphprune.compile(two(), f"prune(macs=0.5{more})", calibration=few).plans[0].cuts
-        for more in (", allocate=auto", "")
+        for more in ("", ", allocate=local")
     ]
     assert cuts[0] == cuts[1]
-    assert kept("prune(ratio=0.5, allocate=auto)") == kept("prune(ratio=0.5)")
+    assert kept("prune(ratio=0.5)") == kept("prune(ratio=0.5, allocate=local)")
+
+
+CHOICE = """(float[n,8] x) => (int64[n] y) {
+    a = MatMul(x, w)\n b = Relu(a)\n c = MatMul(b, u)\n y = ArgMax <axis = 1, keepdims = 0> (c) }"""
+
+
+def test_a_model_that_says_no_more_than_its_choice_is_cut_by_scores() -> None:
+    model = sketch(CHOICE, w=(8, 16), u=(16, 4)).model
+    report = graphprune.compile(model, "prune(macs=0.5)", calibration=SAMPLES).report
+    assert report.budgets[0].met and not any("allocate" in line for line in report.passes[0].notes)
+    with pytest.raises(ArgumentError, match="needs an output of floating numbers"):
+        graphprune.compile(model, "prune(macs=0.5, allocate=output)", calibration=SAMPLES)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +91,7 @@ def test_auto_asks_the_outputs_from_32_samples_on() -> None:
         ("prune(ratio=0.5, allocate=output)", 64, "needs a budget in params, macs, bytes"),
         ("prune(macs=0.5, scope=local, allocate=output)", 64, "needs scope=global"),
         ("cfsp(macs=0.9, allocate=output)", 64, "is not for cfsp"),
+        ("obspa(macs=0.5, calibration=free, allocate=output)", 64, "calibration=free"),
     ],
 )
 def test_where_outputs_cannot_decide_it_says_why(passes: str, samples: int, said: str) -> None:
