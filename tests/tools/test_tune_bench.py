@@ -31,7 +31,7 @@ def test_bars_name_what_missed_them() -> None:
     told = {bar: (met, but) for bar, met, but in bars(rows)}
     assert told["at most one point lost (agreement: two, or what a shift costs)"] == ("1 of 2", "bad -0.020")
     assert told["2x or more"] == ("1 of 2", "bad 0.50x")
-    assert told["never slower at batch 1"] == ("1 of 2", "bad 0.50x")
+    assert told["never 5 % slower or more at batch 1"] == ("1 of 2", "bad 0.50x")
     assert told["a second seed within a tenth"] == ("0 of 1", "good 2.00x and 3.00x")
 
 
