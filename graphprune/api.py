@@ -79,7 +79,8 @@ def compile(asked: _Compile) -> Result:
         True
     """
     from graphprune.pipeline import planfile, registry
-    from graphprune.pipeline.compile import Job, run
+    from graphprune.pipeline.compile import run
+    from graphprune.pipeline.job import Job
     from graphprune.pipeline.planfile import PlanFile
 
     passes, path = registry.resolve(asked.passes), None
@@ -141,8 +142,9 @@ def cut(asked: _Cut) -> Result:
         >>> result.plans[0].cuts["onnx::Conv_142:0"][:4]
         (1, 2, 4, 6)
     """
-    from graphprune.pipeline.compile import Job, run
+    from graphprune.pipeline.compile import run
     from graphprune.pipeline.cut import Cut
+    from graphprune.pipeline.job import Job
 
     item = Cut(
         remove=asked.remove,  # type: ignore[arg-type]  # which it makes tuples of
@@ -187,7 +189,8 @@ def lower(asked: _Lower) -> Result:
         >>> graphprune.lower("models/digits_cnn/model.onnx").report.lowering.taken_back
         ()
     """
-    from graphprune.pipeline.compile import Job, run
+    from graphprune.pipeline.compile import run
+    from graphprune.pipeline.job import Job
 
     job = Job(
         model=as_model("model", asked.model),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import graphprune
 from graphprune.errors import GraphpruneError
-from graphprune.pipeline.compile import Result
+from graphprune.pipeline.result import Result
 from graphprune.report.compiled import proved, speed, totals
 from graphprune.report.table import Table, plain
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 import graphprune
 from graphprune.ir.load import load
-from graphprune.pipeline.compile import Result
+from graphprune.pipeline.result import Result
 from graphprune.runtime.session import open_session
 from tools.command import ended
 

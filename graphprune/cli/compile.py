@@ -19,11 +19,12 @@ from graphprune.ir.nearby import nearby
 from graphprune.pipeline.settings import Files, Settings
 
 if TYPE_CHECKING:
-    from graphprune.pipeline.compile import Job, Result
+    from graphprune.pipeline.job import Job
     from graphprune.pipeline.passes import Pass
     from graphprune.pipeline.project import Project
     from graphprune.pipeline.recipe import Recipe
     from graphprune.pipeline.report import Report
+    from graphprune.pipeline.result import Result
 
 
 _TYPED = "graphprune.typed"
@@ -205,7 +206,7 @@ def _unquoted(words: Sequence[str]) -> list[str] | None:
 
 def _job(model: str, recipe: Recipe, files: Files, given: _Given, project: Project | None) -> Job:
     from graphprune.pipeline import planfile, registry
-    from graphprune.pipeline.compile import Job
+    from graphprune.pipeline.job import Job
 
     texts = tuple(map(_text, given["pipelines"]))
     passes = tuple(item for text in texts for item in registry.read(text)) if texts else _passes(recipe)

@@ -33,7 +33,8 @@ def command(
     Nothing is pruned. What was rewritten stands in NAME.plan.json beside the output.
     """
     from graphprune.cli.output import after
-    from graphprune.pipeline.compile import Job, run
+    from graphprune.pipeline.compile import run
+    from graphprune.pipeline.job import Job
     from graphprune.pipeline.settings import Settings
     from graphprune.report.compiled import tables
 

@@ -47,8 +47,6 @@ from graphprune.runtime.providers import providers
 if TYPE_CHECKING:
     from graphprune.axes.outputs import Judged
 
-__all__ = ["Job", "Result", "run"]
-
 
 def run(job: Job, settings: Settings) -> Result:
     """Compile.

@@ -65,4 +65,5 @@ def _spread(arrays: Sequence[np.ndarray], whole: float) -> Doubles | float:
     """Of each number over samples; of all numbers where samples differ in size."""
     if any(array.shape != arrays[0].shape for array in arrays):
         return whole
-    return np.asarray(np.stack(arrays).astype(np.float64).std(axis=0))
+    middle = sum(array.astype(np.float64) for array in arrays) / len(arrays)
+    return np.asarray(np.sqrt(sum((array - middle) ** 2 for array in arrays) / len(arrays)))

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from graphprune.errors import GraphpruneError
 from graphprune.pipeline import compile as compiling
 from graphprune.pipeline import recipe, registry
+from graphprune.pipeline.job import Job as CompileJob
 from graphprune.pipeline.option import options
+from graphprune.pipeline.result import Result
 from graphprune.pipeline.settings import Choosing, Gating, Settings, Tuning
 from graphprune.tuning.deadline import OutOfTimeError
 from graphprune.tuning.goal import Figures
@@ -92,9 +94,9 @@ class Maker:
         """Passes of a candidate as text."""
         return BY_NAME[asked.way].pipeline(asked.left, asked.seconds)
 
-    def job(self, pipeline: str, level: Level, output: Path | None = None) -> compiling.Job:
+    def job(self, pipeline: str, level: Level, output: Path | None = None) -> CompileJob:
         """What to compile."""
-        return compiling.Job(
+        return CompileJob(
             self.model,
             registry.read(pipeline),
             output=output,
@@ -126,7 +128,7 @@ class Maker:
             rest = {name: value for name, value in rest.items() if name not in LATENCY}
         return recipe.write(replace(told, options={**rest, **named}))
 
-    def made(self, number: int, pipeline: str, level: Level) -> compiling.Result:
+    def made(self, number: int, pipeline: str, level: Level) -> Result:
         """Compiles a candidate into its place.
 
         Raises:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from graphprune.errors import GraphpruneError
 from graphprune.pipeline import compile as compiling
 from graphprune.pipeline import registry
+from graphprune.pipeline.job import Job as CompileJob
 from graphprune.tuning.case import Case
 from graphprune.tuning.study import Study
 
@@ -80,7 +81,7 @@ def foresee(job: Job, settings: Tuning) -> Foreseen:
 def _point(study: Study, left: float) -> ForeseenPoint | None:
     """None where the model cannot be cut so."""
     case = study.case
-    job = compiling.Job(case.job.model, registry.read(PLAIN.format(left=left)))
+    job = CompileJob(case.job.model, registry.read(PLAIN.format(left=left)))
     try:
         found = compiling.run(job, study.maker.compile_settings)
     except GraphpruneError:
@@ -93,7 +94,7 @@ def _point(study: Study, left: float) -> ForeseenPoint | None:
 def _seconds(study: Study) -> float:
     """How long a candidate in full takes."""
     start = time.monotonic()
-    job = compiling.Job(
+    job = CompileJob(
         study.case.job.model, registry.read(SAMPLE), calibration=Path(study.place.samples("repair"))
     )
     with suppress(GraphpruneError):

@@ -25,7 +25,7 @@ HEAVY = 2**28
 
 
 @dataclass(frozen=True)
-class Terms:
+class Making:
     """What a candidate is made and judged by, but for files.
 
     Attributes:
@@ -42,7 +42,7 @@ class Terms:
     factor: float
     kinds: Mapping[str, UserKind]
 
-    def labelled(self, labels: str) -> Terms:
+    def labelled(self, labels: str) -> Making:
         """The same with labels in that file."""
         return replace(self, settings=replace(self.settings, labels=labels))
 
@@ -55,21 +55,21 @@ class Terms:
         return Evaluator(maker, case.judge, selection)
 
 
-def terms(study: Study) -> Terms:
+def making(study: Study) -> Making:
     """Those of a study, as they travel."""
     case = study.case
     settings = replace(case.settings, progress=silent, profile=None, study=None, force=True, resume=False)
     numbers, factor = tuple(case.parts.selection.numbers), study.measured.predictor.factor
-    return Terms(numbers, settings, case.shapes, factor, case.kinds)
+    return Making(numbers, settings, case.shapes, factor, case.kinds)
 
 
 @dataclass(frozen=True)
 class Here:
-    """What a process needs to make candidates: files that it finds, and the terms."""
+    """What a process needs to make candidates: files that it finds, and what they are made and judged by."""
 
     model: Path
     place: Place
-    terms: Terms
+    making: Making
     key: str
 
 
@@ -82,7 +82,7 @@ def here(study: Study) -> Here | None:
     size = sum(array.nbytes for arrays in case.parts.repair for array in arrays.values())
     if case.source.path is None or max(case.source.bytes, size) > HEAVY:
         return None
-    found = terms(study)
+    found = making(study)
     alone = replace(found, settings=replace(found.settings, jobs=1))
     return Here(case.source.path, study.place, alone, str(study.place.folder))
 
@@ -94,7 +94,7 @@ _EVALUATORS: dict[str, Evaluator] = {}
 def make_here(given: Here, item: tuple[int, Asked]) -> Trial:
     """One candidate, in its place; its latency is predicted by whoever asked."""
     if given.key not in _EVALUATORS:
-        _EVALUATORS[given.key] = given.terms.evaluator(given.model, given.place)
+        _EVALUATORS[given.key] = given.making.evaluator(given.model, given.place)
     return _EVALUATORS[given.key].trial(*item, later)
 
 

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from graphprune.run import Progress
+from graphprune.tuning.engine import LOOK
 
 S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
-LOOK = 0.2
-"""Seconds between two looks at whether the answer is due."""
 TRIES = 2
 """How often a piece of work is begun whose process dies."""
 

@@ -16,7 +16,7 @@ from graphprune.ir.names import quote
 from graphprune.ir.save import save
 from graphprune.tuning.case import Case
 from graphprune.tuning.evaluate import Evaluator, Place
-from graphprune.tuning.here import Terms, later, terms
+from graphprune.tuning.here import Making, later, making
 from graphprune.tuning.trial import Asked, Trial
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ class Sent:
         files: by their place below a folder: the model, samples, the profile, labels.
         model: place of the model.
         name: of files of candidates.
-        terms: what candidates are made and judged by.
+        making: what candidates are made and judged by.
         key: a hash of all of it.
     """
 
     files: Files
     model: str
     name: str
-    terms: Terms
+    making: Making
     key: str
 
 
@@ -63,7 +63,7 @@ def sent(study: Study) -> Sent:
         for what in ("repair", "few", "selection"):
             shutil.copytree(place.samples(what), folder / "samples" / what)
         shutil.copyfile(place.profile, folder / place.profile.name)
-        found = terms(study)
+        found = making(study)
         if case.settings.labels is not None:
             labels = Path(case.settings.labels)
             shutil.copyfile(labels, folder / f"labels{labels.suffix}")
@@ -111,7 +111,7 @@ def _evaluator(given: Sent) -> Evaluator:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        found, labels = given.terms, given.terms.settings.labels
+        found, labels = given.making, given.making.settings.labels
         if labels is not None:
             found = found.labelled(str(folder / labels))
         _EVALUATORS[given.key] = found.evaluator(folder / given.model, Place(folder, given.name))

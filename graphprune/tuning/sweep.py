@@ -19,6 +19,7 @@ from graphprune.ir.names import quote
 from graphprune.ir.publish import write_file
 from graphprune.pipeline import compile as compiling
 from graphprune.pipeline import registry
+from graphprune.pipeline.job import Job as CompileJob
 from graphprune.pipeline.recipe import Recipe
 from graphprune.pipeline.report import Report
 from graphprune.pipeline.settings import Settings, Sweeping
@@ -199,7 +200,7 @@ def _row(shared: _Shared, item: Item) -> SweepRow:
     return replace(_told(found, report), seconds=round(time.monotonic() - start, 3))
 
 
-def _compile(shared: _Shared, item: Item) -> tuple[compiling.Job, Settings]:
+def _compile(shared: _Shared, item: Item) -> tuple[CompileJob, Settings]:
     number, name, seed = item
     job, told = shared.job, shared.job.recipes[name]
     options = {key: value for key, value in told.of(Settings).items() if key not in FREE}
@@ -208,7 +209,7 @@ def _compile(shared: _Shared, item: Item) -> tuple[compiling.Job, Settings]:
     given = told.options.get("calibration", job.calibration)
     calibration = None if given is None else _place(shared, Path(str(given)))
     model = _place(shared, job.models[number])
-    compile_job = compiling.Job(model, registry.read(told.pipeline or ""), calibration=calibration)
+    compile_job = CompileJob(model, registry.read(told.pipeline or ""), calibration=calibration)
     return compile_job, Settings(**options)  # type: ignore[arg-type]  # checked as they are read
 
 

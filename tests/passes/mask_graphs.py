@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 import graphprune
-from graphprune.pipeline.compile import Result
+from graphprune.pipeline.result import Result
 from tests.axes.claims import weight
 from tests.proof.building import model
 

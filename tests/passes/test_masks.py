@@ -8,7 +8,7 @@ import pytest
 
 import graphprune
 from graphprune.errors import ArgumentError, GraphpruneError, PromiseError
-from graphprune.pipeline.compile import Result
+from graphprune.pipeline.result import Result
 from graphprune.runtime.session import open_session
 from tests.axes.claims import weight
 from tests.proof.building import model

@@ -11,8 +11,8 @@ import pytest
 import graphprune
 from graphprune.errors import GraphpruneError, PromiseError
 from graphprune.pipeline import planfile
-from graphprune.pipeline.compile import Result
 from graphprune.pipeline.report import RecoveryReport
+from graphprune.pipeline.result import Result
 from graphprune.prune import scatter
 from tests.proof.building import model
 

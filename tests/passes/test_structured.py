@@ -9,7 +9,7 @@ import pytest
 import graphprune
 from graphprune.axes.kinds import kinds
 from graphprune.errors import ArgumentError, PromiseError
-from graphprune.pipeline.compile import Result
+from graphprune.pipeline.result import Result
 from graphprune.prune.allocate import block_shares
 from graphprune.runtime.session import open_session
 from tests.axes.claims import sketch

@@ -13,8 +13,9 @@ import pytest
 import graphprune
 from graphprune.errors import PromiseError
 from graphprune.pipeline import compile
-from graphprune.pipeline.compile import Job, Result
+from graphprune.pipeline.job import Job
 from graphprune.pipeline.passes import Context, Pass, Subject
+from graphprune.pipeline.result import Result
 from graphprune.pipeline.settings import Settings
 from graphprune.prune.plan import Plan
 from tests.proof.building import parsed

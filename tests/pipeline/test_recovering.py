@@ -11,9 +11,9 @@ import pytest
 import graphprune
 from graphprune.errors import ArgumentError
 from graphprune.pipeline import registry
-from graphprune.pipeline.compile import Result
 from graphprune.pipeline.passes import Context, Pass, Subject, Turn
 from graphprune.pipeline.recovering import is_worse
+from graphprune.pipeline.result import Result
 from graphprune.pipeline.samples import Judging, Samples
 from graphprune.prune.plan import Plan
 from graphprune.runtime.drop import Drop

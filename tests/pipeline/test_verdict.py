@@ -12,8 +12,8 @@ import pytest
 import graphprune
 from graphprune.errors import ArgumentError, PromiseError
 from graphprune.pipeline import verdict
-from graphprune.pipeline.compile import Result
 from graphprune.pipeline.report import AgreementReport
+from graphprune.pipeline.result import Result
 from graphprune.pipeline.runner import Runner, runner
 from graphprune.pipeline.samples import Samples
 from graphprune.pipeline.settings import Settings

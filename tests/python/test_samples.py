@@ -14,7 +14,7 @@ import pytest
 
 import graphprune
 from graphprune.errors import DataError
-from graphprune.pipeline.compile import Result
+from graphprune.pipeline.result import Result
 from graphprune.pipeline.samples import as_sets
 from graphprune.runtime import stream
 from graphprune.runtime.stream import Items, gather

@@ -14,6 +14,7 @@ import pytest
 from graphprune.ir.load import load
 from graphprune.pipeline import compile as compiling
 from graphprune.pipeline import measure
+from graphprune.pipeline.result import Result
 from graphprune.runtime.device import DeviceProfile
 from graphprune.runtime.latency import LEVEL
 from graphprune.tuning import predict
@@ -67,7 +68,7 @@ def test_a_candidate_that_never_ends_does_not_delay_the_answer(
     search(1, "warm.onnx").finish()
     whole, made = compiling.run, []
 
-    def stuck(*args: object) -> compiling.Result:
+    def stuck(*args: object) -> Result:
         made.append(args)
         if len(made) > 1:
             time.sleep(LATE)

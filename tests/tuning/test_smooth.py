@@ -92,8 +92,11 @@ def test_a_judge_smooths_what_has_a_class_per_sample_and_counts_all_else(search:
     noisy = blurred(judging, case.model)
     assert noisy is not None
     smoothed = smooth.estimate(*map(distributions, logits))[0]
-    assert classes.estimate(small, judging).value >= smoothed > 0
+    assert classes.smoothed(small, judging).value == pytest.approx(smoothed)
     assert smoothed != classes.loss(small, judging).value
+    assert classes.estimate(small, judging) == max(
+        (classes.smoothed(small, each) for each in (judging, noisy)), key=lambda each: each.cautious
+    )
     assert values.estimate(small, judging) == max(
         (values.loss(small, each) for each in (judging, noisy)), key=lambda each: each.cautious
     )
