@@ -2,9 +2,9 @@
 PYTHON]``.
 
 Every model is timed as it was given, lowered for both targets, and as onnxsim and onnxslim leave it (of the
-interpreter that --peers names), interleaved in one process, in three processes. A row per model and process
-is added to docs/lower.jsonl, so a run can be stopped and taken up again; ``page`` writes the table into
-docs/lower.md.
+interpreter that --peers names), interleaved in one process, in three processes. A row per model, machine and
+process is added to docs/lower.jsonl, so a run can be stopped and taken up again; ``page`` writes the table
+into docs/lower.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import onnx_ir as ir
 import graphprune
 from graphprune.errors import GraphpruneError
 from graphprune.lowering.rules import RULES
-from graphprune.lowering.table import table
+from graphprune.lowering.table import here, table
 from graphprune.pipeline.opened import load_to_run
 from graphprune.pipeline.settings import Timing
 from graphprune.pipeline.timed import times_of
@@ -139,7 +139,7 @@ def run(paths: list[Path], peers: str | None) -> None:
 def _process(path: Path, folder: Path, peers: str | None, wanted: int) -> None:
     """Add one row of a model, if it has less than the wanted ones."""
     lowered = {"given": path, **made(path, folder)}
-    key = {"model": name_of(path), "lowered": digest(lowered)}
+    key = {"model": name_of(path), "place": here(), "lowered": digest(lowered)}
     if sum(row.items() >= key.items() for row in stored()) >= wanted:
         return
     share = outside(path, inputs(path))
@@ -148,7 +148,7 @@ def _process(path: Path, folder: Path, peers: str | None, wanted: int) -> None:
     found = json.loads(subprocess.run(call, capture_output=True, check=True, text=True).stdout)
     with ROWS.open("a", encoding="utf-8") as file:
         file.write(json.dumps({**key, "outside": round(share, 3), **found}) + "\n")
-    print(key["model"], {name: each["speedup"] for name, each in found["ratios"].items()}, flush=True)
+    print(*key.values(), {name: each["speedup"] for name, each in found["ratios"].items()}, flush=True)
 
 
 def name_of(path: Path) -> str:
@@ -164,11 +164,13 @@ def digest(files: Mapping[str, Path]) -> str:
     return found.hexdigest()[:16]
 
 
-def rows() -> Iterator[tuple[str, list[dict[str, object]]]]:
-    """Rows of every model as it is lowered last, three at most."""
-    last = {str(row["model"]): row["lowered"] for row in stored()}
-    for name, key in sorted(last.items(), key=lambda item: item[0].lower()):
-        yield name, [row for row in stored() if (row["model"], row["lowered"]) == (name, key)][:PROCESSES]
+def rows() -> Iterator[tuple[str, str, list[dict[str, object]]]]:
+    """Rows of every model and machine as it is lowered last there, three at most."""
+    last = {(str(row["model"]), str(row["place"])): row["lowered"] for row in stored()}
+    for (name, place), key in sorted(last.items(), key=lambda item: (item[0][0].lower(), item[0][1])):
+        wanted = (name, place, key)
+        found = [row for row in stored() if (row["model"], row["place"], row["lowered"]) == wanted]
+        yield name, place, found[:PROCESSES]
 
 
 def page() -> None:
@@ -206,26 +208,30 @@ def _rules() -> list[str]:
 def _models() -> list[str]:
     names = [*TARGETS, *PEERS]
     lines = [
-        f"| model | processes | as given, ms | outside contractions | {' | '.join(names)} |",
-        "|---|--:|--:|--:" + "|--:" * 4 + "|",
+        "| model | machine | processes | as given, ms | outside contractions | " + " | ".join(names) + " |",
+        "|---|---|--:|--:|--:" + "|--:" * len(names) + "|",
     ]
-    means: dict[str, list[float]] = {name: [] for name in names}
-    for model, found in rows():
+    means: dict[str, dict[str, list[float]]] = {}
+    for model, place, found in rows():
         ratios = {name: [row["ratios"][name] for row in found if name in row["ratios"]] for name in names}  # type: ignore[index,operator]
         share = float(found[0]["outside"])  # type: ignore[arg-type]
         cells = []
         for name, each in ratios.items():
             middle = float(np.median([ratio["speedup"] for ratio in each])) if each else None
             if middle is not None and share >= CHANGED:
-                means[name].append(middle)
+                means.setdefault(place, {name: [] for name in names})[name].append(middle)
             slower = len(each) == PROCESSES and all(ratio["verdict"] == "slower" for ratio in each)
             cells.append(
                 "does not run" if middle is None else f"{middle:.2f}" + (" slower" if slower else "")
             )
         ms = float(np.median([float(row["ms"]) for row in found]))  # type: ignore[arg-type]
-        lines.append(f"| {model} | {len(found)} | {ms:.3g} | {100 * share:.0f} % | {' | '.join(cells)} |")
-    mean = [f"{np.exp(np.mean(np.log(each))):.2f}" if each else "" for each in means.values()]
-    lines.append(f"| geometric mean from {100 * CHANGED:.0f} % on | | | | {' | '.join(mean)} |")
+        told = [model, place, str(len(found)), f"{ms:.3g}", f"{100 * share:.0f} %", *cells]
+        lines.append(f"| {' | '.join(told)} |")
+    for place, found_there in sorted(means.items()):
+        mean = [f"{np.exp(np.mean(np.log(each))):.2f}" if each else "" for each in found_there.values()]
+        count = len(found_there[TARGETS[0]])
+        title = f"geometric mean of {count} from {100 * CHANGED:.0f} % on"
+        lines.append(f"| {title} | {place} | | | | {' | '.join(mean)} |")
     return lines
 
 
