@@ -172,12 +172,13 @@ class _Compile:
     def _agreement(
         self, dense: OpenedOnce, steps: tuple[Step, ...], outputs: tuple[Judged, ...], samples: Samples
     ) -> AgreementReport | None:
-        """How the result agrees with the dense model; nothing to say where no pass decided anything.
+        """How the result agrees with the dense model; nothing to say where no pass decided anything,
+        or nobody asked.
 
         Raises:
             PromiseError: not well enough.
         """
-        if not any(step.plan for step in steps):
+        if not self.job.compared or not any(step.plan for step in steps):
             return None
         self.settings.progress(0, 0, "compare with the dense model")
         with self.clock.phase("agree"):

@@ -18,7 +18,8 @@ class Job:
     """What to compile: a model, the passes or the plan to replay, and where the result goes, if anywhere.
 
     `command` is the line or the call that asked for it, `config` are files that settings were taken from.
-    With `lower` it is lowered even where there are no passes.
+    With `lower` it is lowered even where there are no passes. Without `compared` nothing is said of how well
+    the result agrees with the dense model: whoever asked judges that.
     """
 
     model: object
@@ -33,6 +34,7 @@ class Job:
     report: Path | None = None
     command: str = ""
     lower: bool = False
+    compared: bool = True
     config: tuple[str, ...] = ()
 
     @property

@@ -69,8 +69,12 @@ def _figure(name: str, numbers: Doubles, dense: float | None = None) -> Figure:
     return Figure(name, value, mean.low, mean.high, dense, number=numbers.size)
 
 
-def load(given: str | Function) -> Metric:
+def load(given: str | Function, hint: str = HINT) -> Metric:
     """A metric from module:function, the working folder searched first; or a function itself.
+
+    Args:
+        given: the name, or the function.
+        hint: what to do where there is none of that name.
 
     Raises:
         ArgumentError: there is no such module or function.
@@ -81,4 +85,4 @@ def load(given: str | Function) -> Metric:
         raise ArgumentError(message, "a name is module:function")
     if not isinstance(given, str):
         return Metric(getattr(given, "__name__", type(given).__name__), given)
-    return Metric(given, named(given, "--metric", HINT))
+    return Metric(given, named(given, "--metric", hint))

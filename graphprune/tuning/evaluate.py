@@ -102,6 +102,7 @@ class Maker:
             output=output,
             calibration=self.place.samples("few" if level == QUICK else "repair"),
             selection=self.place.samples("selection"),
+            compared=False,
         )
 
     @cached_property

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Called = Callable[..., object]
 """Takes what runs a model on a sample, all samples, and labels where there are some."""
+HINT = "name a function of a run function and the samples, e.g. --metric mine:spread for mine.py here"
 PARTS = 8
 """Parts of the samples that a metric of one number is taken of, so that it has a standard error."""
 
@@ -112,7 +113,7 @@ class MetricJudge:
         labels = None if self.labels is None else self._labels(self.labels, judging, len(feeds))
         if ":" not in self.name:
             return SCORES[self.name]([run(feed) for feed in feeds], feeds, labels)
-        function = cast("Called", load(self.name).function)
+        function = cast("Called", load(self.name, HINT).function)
         whole = self._called(function, run, feeds, labels)
         if whole.size == len(feeds) or len(feeds) < 2 * PARTS:
             return whole

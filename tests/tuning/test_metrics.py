@@ -93,6 +93,10 @@ def test_what_is_no_metric_says_so(search: Make) -> None:
         search(1, metric="top1").finish()
     with pytest.raises(PluginError, match="neither a number"):
         search(1, metric="bad:words").finish()
+    for name in ("nothere:spread", "bad:spread"):
+        with pytest.raises(ArgumentError) as known:
+            search(1, metric=name).finish()
+        assert "mine:spread" in known.value.hint and "path" not in known.value.hint
     np.save("labels.npy", np.zeros(3))
     with pytest.raises(DataError, match="there are 3 labels"):
         search(1, metric="top1", labels="labels.npy").finish()

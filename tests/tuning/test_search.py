@@ -53,6 +53,12 @@ def test_a_recipe_alone_makes_the_same_bytes(search: Make) -> None:
         assert output.read_bytes() == Path(point.model).read_bytes()
 
 
+def test_what_a_candidate_loses_is_judged_by_the_search_alone(search: Make) -> None:
+    made = search(1)
+    assert all(trial.loss is not None for trial in made)
+    assert made.study.maker.made(9, "obspa(macs=0.5)", FULL).report.agreement is None
+
+
 def test_steps_and_seed_make_the_same_study(search: Make, folder: Path) -> None:
     search(1, "zero.onnx").finish()
     first = [trial.asked for trial in search(6, "one.onnx", profile="zero.tune/profile.json")]
