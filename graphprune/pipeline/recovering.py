@@ -94,10 +94,12 @@ def _trained(
     asked: Recovering, model: ir.Model, goals: Sequence[Goal], reference: Reference, context: Context
 ) -> Trained:
     from graphprune.autograd.training.begin import begin
+    from graphprune.autograd.training.lesson import Watch
     from graphprune.autograd.training.progress import Checkpoint
     from graphprune.autograd.training.setting import Asked
     from graphprune.autograd.training.train import train
 
+    watch = Watch()
     lesson = begin(
         dense=reference.model,
         model=model,
@@ -115,7 +117,8 @@ def _trained(
         mixed=asked.mix,
     )
     given = Asked(asked.seconds, asked.steps, asked.batch, asked.rate, asked.rank)
-    return train(lesson, given, context.run, Checkpoint(reference.scratch, _key(asked, model, reference)))
+    checkpoint = Checkpoint(reference.scratch, _key(asked, model, reference))
+    return train(lesson, given, context.run, checkpoint, watch)
 
 
 def _goals(asked: Recovering, model: ir.Model, reference: Reference) -> tuple[Goal, ...]:

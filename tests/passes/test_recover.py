@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,17 @@ def test_a_loss_of_ones_own_is_what_is_made_small(tmp_path: Path, monkeypatch: p
         digits(f"{CUT}, recover(steps=2, batch=8, rate=0.001, loss=my_loss:broken)", 64)
     with pytest.raises(GraphpruneError, match="has no function 'nothing'"):
         digits(f"{CUT}, recover(steps=2, batch=8, rate=0.001, loss=my_loss:nothing)", 64)
+
+
+def test_what_makes_a_training_ready_is_part_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphprune.autograd.training import begin as module
+
+    true = module.begin
+
+    def slow(**given: Any) -> Any:
+        time.sleep(1.0)
+        return true(**given)
+
+    monkeypatch.setattr(module, "begin", slow)
+    found = recovery(digits(f"{CUT}, recover(time=1s, batch=8, rate=0.001)", 64))
+    assert found.steps == 1 and found.seconds >= 1.0

@@ -15,7 +15,7 @@ TRIAL, GROW = 24, 6
 NEAR = 1.3
 """Times the least loss of all trials that the chosen rate may have."""
 SHARE = 0.15
-"""Share of the time that finding the pace may take."""
+"""Share of the time that is left which finding the rate may take."""
 BATCH, LARGEST = 8, 32
 CHEAP = 1.4
 """A batch twice as large is taken where its step takes no more than this many times as long."""
@@ -27,12 +27,13 @@ def find_pace(lesson: Lesson, asked: Asked, watch: Callable[[], float]) -> Pace:
     Args:
         lesson: that is to be trained.
         asked: what is given.
-        watch: runs since the training began.
+        watch: seconds of the time that are gone.
     """
     batch = asked.batch or _batch(lesson)
     if asked.steps is not None and asked.rate is not None:
         return Pace(asked.steps, batch, asked.rate)
-    allowed = watch() + SHARE * asked.seconds if asked.steps is None else math.inf
+    gone = watch()
+    allowed = gone + SHARE * max(0.0, asked.seconds - gone) if asked.steps is None else math.inf
     rate = asked.rate or _rate(lesson, batch, lambda: watch() > allowed)
     return Pace(asked.steps or _steps(lesson, asked, watch, batch), batch, rate)
 

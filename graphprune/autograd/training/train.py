@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,7 +26,13 @@ PATIENCE = 6
 """Looks at the selection part that are in vain before the training ends."""
 
 
-def train(lesson: Lesson, asked: Asked, run: Run, checkpoint: Checkpoint) -> Trained:
+def train(
+    lesson: Lesson,
+    asked: Asked,
+    run: Run,
+    checkpoint: Checkpoint,
+    watch: Callable[[], float] | None = None,
+) -> Trained:
     """Finds the pace, then takes all steps; the weights that were best on the selection part are the result.
 
     Args:
@@ -34,8 +40,9 @@ def train(lesson: Lesson, asked: Asked, run: Run, checkpoint: Checkpoint) -> Tra
         asked: how long, and what else is given.
         run: jobs, and whom to tell progress.
         checkpoint: where the state is kept, and taken from where a run was stopped.
+        watch: seconds since the work began, what made the lesson ready included; from now on if None.
     """
-    watch = Watch()
+    watch = watch or Watch()
     with threads(run.jobs):
         state = checkpoint.read()
         if state is None:
