@@ -14,7 +14,7 @@ from graphprune.runtime import builtin
 from graphprune.runtime.device import DeviceProfile, Machine
 from graphprune.runtime.pieces import pieces
 
-VNNI = "x86_64-avx512_vnni"
+VNNI, AVX2 = "x86_64-avx512_vnni", "x86_64-avx2"
 
 
 def machine(*features: str) -> Machine:
@@ -22,7 +22,7 @@ def machine(*features: str) -> Machine:
 
 
 def test_what_ships_is_whole():
-    assert VNNI in builtin.names()
+    assert {VNNI, AVX2} <= {*builtin.names()}
     for name in builtin.names():
         profile = builtin.shipped(name)
         assert len(profile.costs) > 200
@@ -30,15 +30,15 @@ def test_what_ships_is_whole():
         assert name.startswith(profile.machine.features[0])
 
 
-def test_the_machine_that_it_was_measured_on_is_not_remarked_on():
-    own = builtin.shipped(VNNI).machine
+@pytest.mark.parametrize("name", [VNNI, AVX2])
+def test_the_machine_that_it_was_measured_on_is_not_remarked_on(name: str):
+    own = builtin.shipped(name).machine
     assert builtin.remark(own) == ""
+    assert builtin.nearest(own) == builtin.shipped(name)
     assert builtin.remark(replace(own, runtime="1.20.0", threads=4)) == ""
 
 
-@pytest.mark.parametrize(
-    "features", [("x86_64", "sse4_1", "avx", "avx2"), ("aarch64", "asimd"), ("riscv64",)]
-)
+@pytest.mark.parametrize("features", [("x86_64", "sse4_1", "avx"), ("aarch64", "asimd"), ("riscv64",)])
 def test_another_machine_gets_the_nearest_and_one_remark(features: tuple[str, ...]):
     said = builtin.remark(machine(*features))
     assert f"({' '.join(features)})" in said and "serves" in said
@@ -84,12 +84,13 @@ NET = """(float[1,16,20,20] x) => (float[1,64,20,20] z) {{
 }}"""
 
 
-def test_a_model_that_nobody_profiled_is_predicted_roughly(build):
+@pytest.mark.parametrize("name", [VNNI, AVX2])
+def test_a_model_that_nobody_profiled_is_predicted_roughly(build, name: str):
     """Half of the width between two convolutions is half of the work."""
 
     def seconds(width: int) -> float:
         model = build(NET.format(), w=(width, 16, 3, 3), v=(64, width, 3, 3))
-        told = builtin.shipped(VNNI).predict(pieces(model, {"x": np.ones((1, 16, 20, 20), np.float32)}))
+        told = builtin.shipped(name).predict(pieces(model, {"x": np.ones((1, 16, 20, 20), np.float32)}))
         assert told.unknown == 0
         return told.seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -189,11 +190,23 @@ def test_a_node_that_was_never_measured_has_a_cost_at_all_widths(build):
 
 @pytest.mark.parametrize(("block", "step"), [(1, 4), (4, 4), (8, 8), (16, 16), (32, 32)])
 def test_the_step_of_widths_is_that_of_the_staircase(monkeypatch: pytest.MonkeyPatch, block: int, step: int):
-    def seconds(threads: int, providers: tuple[str, ...], channels: int) -> float:
-        return float(-(-channels // block) * block)
+    def sample(threads: int, providers: tuple[str, ...], channels: int) -> Callable[[], float]:
+        return lambda: float(-(-channels // block) * block)
 
-    monkeypatch.setattr(alone, "_between", seconds)
+    monkeypatch.setattr(alone, "_between", sample)
     assert stairs() == step
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_step_is_told_where_three_runs_of_four_are_disturbed(monkeypatch: pytest.MonkeyPatch, seed: int):
+    random = np.random.default_rng(seed)
+
+    def sample(threads: int, providers: tuple[str, ...], channels: int) -> Callable[[], float]:
+        whole = float(-(-channels // 8) * 8)
+        return lambda: whole * (1 + max(0.0, random.uniform(-0.1, 0.3)))
+
+    monkeypatch.setattr(alone, "_between", sample)
+    assert stairs() == 8
 
 
 def test_a_step_is_measured():
