@@ -18,7 +18,7 @@ from graphprune.pipeline.samples import Judging
 from graphprune.pipeline.settings import Gating
 from graphprune.runtime.gaps import distribution
 from graphprune.runtime.session import Feeds
-from graphprune.tuning import smooth
+from graphprune.tuning import columns, smooth
 from graphprune.tuning.blur import blurred
 from graphprune.tuning.trial import Loss
 
@@ -102,7 +102,7 @@ class DropJudge:
     outputs: tuple[Judged, ...]
     settings: Gating
     runs: Remembering = field(init=False)
-    _logits: tuple[Judged, ...] | None = field(init=False, default=None)
+    _besides: tuple[Judged, ...] | None = field(init=False, default=None)
     _noisy: dict[tuple[int, ...], Judging | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -110,25 +110,33 @@ class DropJudge:
         self.runs = Remembering(run.session, run.inputs, run.timeout)
 
     def drops(self, small: ir.Model, judging: Judging) -> tuple[Drop, ...]:
-        """Of every output; of one that may be a logit both as values and as scores."""
+        """Of every output; of one that may be two things as both."""
         return verdict.drops(self.runs, self._runner(small), self._every(judging), judging)
 
     def _every(self, judging: Judging) -> tuple[Judged, ...]:
-        """All outputs, and once more those that may be logits: the first samples decide for all."""
-        if self._logits is None:
-            asked = (each for each in self.outputs if each.single and each.kind == "values")
-            self._logits = tuple(
-                replace(each, kind="scores", scale="logits")
-                for each in asked
-                if each.name not in self.settings.outputs
-                and has_both_signs(self.runs(feed).get(each.name) for feed in judging.feeds())
-            )
-        return (*self.outputs, *self._logits)
+        """All outputs, and once more those that may be something else: the first samples decide for all."""
+        if self._besides is None:
+            asked = [each for each in self.outputs if each.name not in self.settings.outputs]
+            found = (self._beside(each, judging) for each in asked)
+            self._besides = tuple(each for each in found if each is not None)
+        return (*self.outputs, *self._besides)
+
+    def _beside(self, judged: Judged, judging: Judging) -> Judged | None:
+        """What else an output may be: a value beside a logit, or values beside classes."""
+        arrays = (self.runs(feed).get(judged.name) for feed in judging.feeds())
+        if judged.kind == "values" and judged.single and has_both_signs(arrays):
+            return replace(judged, kind="scores", scale="logits")
+        if judged.kind != "classes":
+            return None
+        rows = columns.sampled(arrays, judged.axis)
+        raw = judged.scale == "logits"
+        doubtful = columns.has_one_answer(rows) or (raw and columns.move_together(rows))
+        return replace(judged, kind="values") if doubtful else None
 
     def kinds(self, judging: Judging) -> dict[str, UserKind]:
-        """What candidates are told of outputs, besides what the user said: which are logits."""
-        apart = self._every(judging)[len(self.outputs) :]
-        return {each.name: "scores" for each in apart}
+        """What candidates are told of outputs, besides what the user said: what else they may be."""
+        kinds: dict[str, UserKind] = {"scores": "scores", "values": "values"}
+        return {each.name: kinds[each.kind] for each in self._every(judging)[len(self.outputs) :]}
 
     def _runner(self, small: ir.Model) -> Runner:
         require_inputs(self.dense, small)

@@ -17,6 +17,10 @@ from graphprune.tuning.ways import DENSE, Way, trained
 FIRST, CAREFUL = 0.6, 0.75
 """Share of the multiply-adds that first candidates leave; where there is room for few of them."""
 LEAST, MOST = 0.03, 0.97
+ROOM = 8
+"""With room for fewer candidates the first ways are followed without telling all apart."""
+SLOWER = 4
+"""How many times as long as the model itself a candidate takes to make, about."""
 FURTHER, BACK = 0.6, 0.5
 """How much further the next cut goes where none failed yet, and which part of it stays where all did."""
 CLOSE = 1.06

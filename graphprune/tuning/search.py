@@ -45,12 +45,8 @@ STEPS = 24
 """A training that found time for fewer steps is not worth another,"""
 LONGER = 2.0
 """unless that may take so many times as long."""
-ROOM = 8
-"""With room for fewer candidates the first ways are followed without telling all apart."""
 FOLLOWED = 2
 DIED = "the process that made it died; it may have had too little memory (--jobs 1 makes one at a time)"
-SLOWER = 4
-"""How many times as long as the model itself a candidate takes to make, about."""
 SCREENING = 0.3
 """Share of the time, or of the steps, that telling ways apart may take."""
 
@@ -165,7 +161,7 @@ class Search:
 
     def _proposed(self, history: History) -> list[Asked]:
         """The next batch; where brackets are closed the sampler goes on, then the other ways do."""
-        count, screen = self.settings.batch, self._room(history) >= ROOM
+        count, screen = self.settings.batch, self._room(history) >= propose.ROOM
         tried = self._ways(history) if screen else self.case.ways[:FOLLOWED]
         asked = propose.proposed(history, tried, count, screen=screen)
         way = propose.to_train(history, tried) if not asked else None
@@ -196,7 +192,7 @@ class Search:
         if self.settings.steps is not None:
             return self.settings.steps
         took = [each.seconds for each in history.trials]
-        each = max(took[1:], default=SLOWER * took[0])
+        each = max(took[1:], default=propose.SLOWER * took[0])
         assert self.due is not None
         return len(took) + self._at_a_time * (self.due - time.monotonic()) / max(each, 1e-3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,7 +14,9 @@ import onnx_ir as ir
 from graphprune.ir.names import escape, quote
 from graphprune.lowering.lower import lowered, opened
 from graphprune.lowering.rules import BY_NAME
+from graphprune.tuning.propose import ROOM, SLOWER
 from graphprune.tuning.trial import FULL, History, Trial
+from graphprune.tuning.ways import DENSE
 
 if TYPE_CHECKING:
     from graphprune.axes import Analysis
@@ -23,8 +26,12 @@ ENOUGH = 256
 """Samples from which on more of them hardly help repair."""
 SINGLE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 """Types of weights that processors multiply as they are."""
+DENORMAL = 1e-3
+"""Share of denormal weights that is felt."""
 PINNED = 0.3
-"""Share of the parameters behind pins that is worth a line."""
+"""Share of the groups that is worth a line where they are pinned."""
+ENDS = ("graph input ", "graph output ")
+"""What pins say of the two ends that every model has."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +88,31 @@ def _by_loss(ending: Ending) -> Iterator[str]:
 
 
 def _by_end(ending: Ending) -> Iterator[str]:
-    tried = sum(each.asked.level == FULL for each in ending.history.trials)
-    noun = "candidate" if tried == 1 else "candidates"
+    cuts = len(_cuts(ending))
+    noun = "cut" if cuts < 2 else "cuts"
     said = {
-        "time": f"time: {ending.seconds:.0f} s were enough for {tried} {noun} in full",
+        "time": f"time: {ending.seconds:.0f} s were enough for {cuts or 'no'} {noun} in full",
         "steps": f"steps: {len(ending.history.trials)} were asked for",
         "tried": "nothing new is left to try",
     }
     yield said[ending.end]
 
 
+def _cuts(ending: Ending) -> list[Trial]:
+    """Candidates that may be the result, besides the model itself."""
+    trials = ending.history.trials
+    return [each for each in trials if each.asked.level == FULL and each.asked.way != DENSE]
+
+
 def _by_pins(analysis: Analysis) -> Iterator[str]:
-    pinned = [group for group in analysis.groups if group.pin is not None]
+    pinned = {group.id: group.pin for group in analysis.groups if group.pin is not None}
     if pinned and not analysis.prunable:
-        yield f"pins: all {len(pinned)} groups are pinned, such as {escape(pinned[0].id)}"
-    elif pinned and len(pinned) >= PINNED * len(analysis.groups):
-        of = len(analysis.groups)
-        yield f"pins: {len(pinned)} of {of} groups may not shrink; graphprune inspect says why"
+        yield f"pins: all {len(pinned)} groups are pinned, such as {escape(next(iter(pinned)))}"
+        return
+    inner = [name for name, pin in pinned.items() if not pin.reason.startswith(ENDS)]
+    every = len(inner) + len(analysis.prunable)
+    if inner and len(inner) >= PINNED * every:
+        yield f"pins: {len(inner)} of {every} groups may not shrink; graphprune inspect says why"
 
 
 def _by_failures(ending: Ending) -> Iterator[str]:
@@ -131,11 +146,12 @@ def _labels(ending: Ending) -> Iterator[str]:
 
 def _denormals(analysis: Analysis) -> Iterator[str]:
     """Weights that processors multiply slowly."""
-    tensors = (value.const_value for value in analysis.model.graph.initializers.values())
-    count = sum(_subnormal(each.numpy()) for each in tensors if each is not None and each.dtype in SINGLE)
-    if count:
-        noun = "weight is a denormal float" if count == 1 else "weights are denormal floats"
-        yield f"denormals: {count} {noun}, which runs slowly; session.set_denormal_as_zero=1 ends that"
+    tensors = [value.const_value for value in analysis.model.graph.initializers.values()]
+    weights = [each for each in tensors if each is not None and each.dtype in SINGLE]
+    count = sum(_subnormal(each.numpy()) for each in weights)
+    if count and count >= DENORMAL * sum(each.size for each in weights):
+        end = "session.set_denormal_as_zero=1 ends that"
+        yield f"denormals: {count} weights are denormal floats, which run slowly; {end}"
 
 
 def _subnormal(array: np.ndarray) -> int:
@@ -154,8 +170,15 @@ def _opset(model: ir.Model) -> Iterator[str]:
 
 
 def _longer(ending: Ending) -> Iterator[str]:
-    if ending.end == "time":
+    if ending.end != "time":
+        return
+    if _cuts(ending):
         yield "longer: --resume goes on with this study"
+        return
+    took = ending.history.trials[0].seconds
+    minutes = math.ceil(ROOM * SLOWER * took / 60)
+    how = f"--resume --time {minutes}m goes on"
+    yield f"longer: the model itself took {took:.0f} s to judge, and a cut takes longer; {how}"
 
 
 def _unblock(analysis: Analysis) -> Sequence[str]:

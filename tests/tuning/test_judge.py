@@ -71,8 +71,47 @@ def test_what_is_said_to_be_scores_and_is_a_sum_is_read_as_logits() -> None:
     assert judge.outputs[0].scale == "logits"
 
 
-def test_several_columns_are_classes() -> None:
-    assert tuple(case(0.0, columns=2).judged) == ("y as classes",)
+def columns(w: np.ndarray, bias: tuple[float, ...] = (0.0, 0.0), last: str = "Identity(s)") -> Case:
+    """A model of some columns per sample."""
+    text = TEXT.replace("[n] y", "[n,2] y").replace("Squeeze(s, axis)", last)
+    weights = {"w": w.astype(np.float32), "b": np.asarray(bias, np.float32)}
+    tensors = [ir.tensor(array, name=name) for name, array in weights.items()]
+    samples = {"x": np.random.default_rng(1).standard_normal((64, 6)).astype(np.float32)}
+    return Case(Job(ir.from_onnx_text(text, initializers=tensors), samples), Tuning())
+
+
+APART = np.random.default_rng(0).standard_normal((6, 1)) * [1.0, -1.0]
+TOGETHER = np.random.default_rng(0).standard_normal((6, 1)) * [1.0, 1.5]
+
+
+@pytest.mark.parametrize(
+    "found", [columns(APART), columns(TOGETHER, last="Softmax(s)")], ids=["driven apart", "a distribution"]
+)
+def test_columns_that_are_driven_apart_or_add_up_to_one_are_classes(found: Case) -> None:
+    assert tuple(found.judged) == ("y as classes",)
+    assert found.kinds == {}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [columns(TOGETHER), columns(APART, (30.0, 0.0)), columns(APART, (30.0, 0.0), "Softmax(s)")],
+    ids=["move together", "one answer", "one answer of a distribution"],
+)
+def test_columns_that_may_be_quantities_or_give_one_answer_are_judged_as_values_too(found: Case) -> None:
+    assert tuple(found.judged) == ("y as classes", "y as values")
+    assert found.kinds == {"y": "values"}
+
+
+def test_a_model_that_gives_the_one_answer_and_nothing_else_loses() -> None:
+    found, constant = columns(APART, (30.0, 0.0)), columns(0 * APART, (30.0, 0.0))
+    judge = found.judge
+    assert isinstance(judge, DropJudge)
+    assert judge.estimate(constant.model, found.parts.selection).value > 0.5
+
+
+def test_what_the_user_says_of_columns_counts_alone() -> None:
+    found = case(0.0, {"y": "classes"}, columns=2)
+    assert tuple(found.judged) == ("y as classes",)
 
 
 def test_a_changed_sign_counts_where_the_error_is_small() -> None:

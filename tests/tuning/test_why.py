@@ -8,7 +8,8 @@ import pytest
 from graphprune.axes import analyse
 from graphprune.tuning.goal import Figures, parse
 from graphprune.tuning.trial import Asked, History, Loss, Trial
-from graphprune.tuning.why import Ending, helps
+from graphprune.tuning.ways import DENSE
+from graphprune.tuning.why import Ending, helps, stopped
 from tests.lowering.graphs import Net
 from tests.lowering.test_rules import SHAPE, gelu_by_power
 
@@ -25,13 +26,13 @@ def ended(lost: float, decisions: bool) -> Ending:
     return Ending(history, None, "tried", 512, 1.0, decisions)
 
 
-def normal(weight: float = 1.0) -> ir.Model:
-    """The small model with one weight that is given."""
+def normal(weight: float = 1.0, many: int = 1) -> ir.Model:
+    """The small model with some weights that are given."""
     model = mlp()
     value = model.graph.initializers["w1"]
     assert value.const_value is not None
     array = value.const_value.numpy().copy()
-    array[0, 0] = weight
+    array[0, :many] = weight
     value.const_value = ir.tensor(array, name="w1")
     return model
 
@@ -46,10 +47,19 @@ def test_labels_help_where_classes_that_change_stood_in_the_way(
     assert any(line.startswith("labels: ") for line in lines) == said
 
 
-@pytest.mark.parametrize(("weight", "said"), [(1e-40, True), (0.0, False), (1e-30, False)])
-def test_denormal_weights_are_named(weight: float, said: bool) -> None:
-    lines = helps(ended(0.0, False), analyse(normal(weight)))
-    assert any("1 weight is a denormal float" in line for line in lines) == said
+@pytest.mark.parametrize(
+    ("weight", "many", "said"), [(1e-40, 40, True), (1e-40, 1, False), (0.0, 40, False), (1e-30, 40, False)]
+)
+def test_denormal_weights_are_named_where_they_are_felt(weight: float, many: int, said: bool) -> None:
+    lines = helps(ended(0.0, False), analyse(normal(weight, many)))
+    assert any("40 weights are denormal floats" in line for line in lines) == said
+
+
+def test_a_search_without_time_for_a_cut_says_so_and_how_long_it_takes() -> None:
+    model = Trial(0, Asked(DENSE, 1.0), "", FIGURES, Loss(0.0, 0.0, 0.0, 0.0, "y"), seconds=20.0)
+    ending = Ending(History(parse("latency"), 0.01, FIGURES, (model,)), None, "time", 512, 60.0)
+    assert stopped(ending, analyse(normal())) == ("time: 60 s were enough for no cut in full",)
+    assert any("took 20 s" in line and "--time 11m" in line for line in helps(ending, analyse(normal())))
 
 
 @pytest.mark.parametrize(("opset", "said"), [(17, True), (20, False)])
