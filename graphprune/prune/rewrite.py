@@ -77,17 +77,22 @@ def _taken(array: Array, kept: Sequence[Ids | None]) -> Array:
     inner = [(axis, slots) for axis, slots in enumerate(kept) if axis and slots is not None]
     if not inner:
         return array if not kept or kept[0] is None else _rows(array, kept[0])
-    rows = np.arange(len(array)) if kept[0] is None else kept[0]
     counts = [size if slots is None else len(slots) for size, slots in zip(array.shape, kept, strict=True)]
     out = np.empty(counts, array.dtype)
     step = max(1, CHUNK * len(array) // max(1, array.size))
     *before, (last, last_slots) = inner
-    for start in range(0, len(rows), step):
-        part = _rows(array, rows[start : start + step])
+    for start in range(0, counts[0], step):
+        at = slice(start, start + step)
+        part = _aligned(array[at]) if kept[0] is None else _rows(array, kept[0][at])
         for axis, slots in before:
             part = np.take(part, slots, axis=axis)
-        np.take(part, last_slots, last, out[start : start + step], mode="clip")  # other modes use a buffer
+        np.take(part, last_slots, last, out[at], mode="clip")  # other modes use a buffer
     return out
+
+
+def _aligned(rows: Array) -> Array:
+    """Rows as they lie, copied only where the next cut would first copy them anyway, and slower."""
+    return np.require(rows, requirements=["A"])
 
 
 def _rows(array: Array, rows: Ids) -> Array:
