@@ -1,8 +1,9 @@
 """Whether what a layer of several columns gives are scores of classes, as far as samples can tell.
 
 Scores that were trained by cross-entropy are driven apart: its gradient, p - y, sums to zero over the
-classes, so their mean is never trained. Quantities side by side, such as ratings or numbers of a picture,
-often rise and fall together. And where one class is the answer to every sample, a model that says nothing
+classes, so their mean is hardly trained. Quantities side by side, such as ratings or numbers of a picture,
+often rise and fall together. That is for one row per sample: of the many classes that tokens have, most are
+rare and fall together, too. And where one class is the answer to every sample, a model that says nothing
 else loses nothing.
 """
 

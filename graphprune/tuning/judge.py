@@ -129,7 +129,7 @@ class DropJudge:
         if judged.kind != "classes":
             return None
         rows = columns.sampled(arrays, judged.axis)
-        raw = judged.scale == "logits"
+        raw = judged.scale == "logits" and len(rows) <= len(judging)
         doubtful = columns.has_one_answer(rows) or (raw and columns.move_together(rows))
         return replace(judged, kind="values") if doubtful else None
 

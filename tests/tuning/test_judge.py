@@ -71,12 +71,16 @@ def test_what_is_said_to_be_scores_and_is_a_sum_is_read_as_logits() -> None:
     assert judge.outputs[0].scale == "logits"
 
 
-def columns(w: np.ndarray, bias: tuple[float, ...] = (0.0, 0.0), last: str = "Identity(s)") -> Case:
-    """A model of some columns per sample."""
+def columns(
+    w: np.ndarray, bias: tuple[float, ...] = (0.0, 0.0), last: str = "Identity(s)", places: int = 0
+) -> Case:
+    """A model of two columns per sample, or at so many places of each."""
+    inner = (places,) if places else ()
     text = TEXT.replace("[n] y", "[n,2] y").replace("Squeeze(s, axis)", last)
+    text = text.replace("[n,", "".join(f"{size}," for size in ("[n", *inner)))
     weights = {"w": w.astype(np.float32), "b": np.asarray(bias, np.float32)}
     tensors = [ir.tensor(array, name=name) for name, array in weights.items()]
-    samples = {"x": np.random.default_rng(1).standard_normal((64, 6)).astype(np.float32)}
+    samples = {"x": np.random.default_rng(1).standard_normal((64, *inner, 6)).astype(np.float32)}
     return Case(Job(ir.from_onnx_text(text, initializers=tensors), samples), Tuning())
 
 
@@ -85,7 +89,9 @@ TOGETHER = np.random.default_rng(0).standard_normal((6, 1)) * [1.0, 1.5]
 
 
 @pytest.mark.parametrize(
-    "found", [columns(APART), columns(TOGETHER, last="Softmax(s)")], ids=["driven apart", "a distribution"]
+    "found",
+    [columns(APART), columns(TOGETHER, last="Softmax(s)"), columns(TOGETHER, places=3)],
+    ids=["driven apart", "a distribution", "at many places"],
 )
 def test_columns_that_are_driven_apart_or_add_up_to_one_are_classes(found: Case) -> None:
     assert tuple(found.judged) == ("y as classes",)
