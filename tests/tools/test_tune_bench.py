@@ -18,12 +18,13 @@ def row(workload: str, change: float, speedup: float, seed: int = 0, **more: obj
     return Row(workload, 3.0, seed, "G", **told)  # type: ignore[arg-type]
 
 
-def test_rows_are_kept_by_model_minutes_and_seed(tmp_path: Path) -> None:
+def test_rows_are_kept_by_machine_model_minutes_and_seed(tmp_path: Path) -> None:
     store = Store(tmp_path / "tune.jsonl")
     store.add(row("one", -0.5, 1.0))
     store.add(row("one", -0.001, 2.5))
     store.add(row("one", -0.001, 2.0, seed=1))
-    assert [each.speedup for each in store.rows().values()] == [2.5, 2.0]
+    store.add(row("one", -0.001, 1.5, place="avx2/1.32"))
+    assert [each.speedup for each in store.rows().values()] == [2.5, 2.0, 1.5]
 
 
 def test_bars_name_what_missed_them() -> None:
@@ -38,9 +39,11 @@ def test_bars_name_what_missed_them() -> None:
 def test_the_page_says_what_was_not_run(tmp_path: Path) -> None:
     page, store = tmp_path / "tune.md", Store(tmp_path / "tune.jsonl")
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    store.add(row("digits-cnn", 0.0, 3.0))
+    store.add(row("digits-cnn", 0.0, 3.0, place="avx512/1.32"))
+    store.add(row("magika", 0.0, 2.0, place="avx2/1.32"))
     write(store, page)
     text = page.read_text()
+    assert text.index("### avx2/1.32") < text.index("### avx512/1.32")
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "Not run at 3 minutes:" in text and "magika" in text
 

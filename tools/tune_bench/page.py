@@ -29,11 +29,16 @@ def write(store: Store, page: Path = PAGE) -> None:
 
 
 def render(rows: Sequence[Row]) -> str:
-    """Bars and tables; what was not run is said."""
+    """Bars and tables of each machine; what was not run is said."""
     if not rows:
         return "Not measured yet: `python -m tools.tune_bench run`.\n"
+    places = sorted({row.place for row in rows})
+    return "\n".join(_place(place, [row for row in rows if row.place == place]) for place in places)
+
+
+def _place(place: str, rows: Sequence[Row]) -> str:
     judged = "".join(f"| {bar} | {told} | {behind} |\n" for bar, told, behind in bars(rows))
-    return f"| bar | met | but |\n|---|---|---|\n{judged}\n{_table(rows)}\n{_missing(rows)}"
+    return f"### {place}\n\n| bar | met | but |\n|---|---|---|\n{judged}\n{_table(rows)}\n{_missing(rows)}"
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-Key = tuple[str, float, int]
+Key = tuple[str, str, float, int]
 DIGITS = 6
 
 
@@ -19,13 +19,15 @@ class Row:
     error. `drop` lies from `drop_low` to `drop_high` as tune reports it, `unseen_drop` is on inputs that tune
     never saw, where the model has more than tune gets. Speed-ups are against the file as given: at batch 1,
     and at the batch at which the file takes a millisecond. `shifted` is what the dense model loses against
-    itself with its input shifted by one, where the metric is agreement.
+    itself with its input shifted by one, where the metric is agreement. `place` is the machine: its
+    instruction set and ONNX Runtime.
     """
 
     workload: str
     minutes: float
     seed: int
     kind: str
+    place: str = ""
     commit: str = ""
     pipeline: str = ""
     tried: int = 0
@@ -50,7 +52,7 @@ class Row:
 
     @property
     def key(self) -> Key:
-        return self.workload, self.minutes, self.seed
+        return self.place, self.workload, self.minutes, self.seed
 
 
 @dataclass(frozen=True)

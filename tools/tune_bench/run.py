@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 import graphprune
 from graphprune.errors import GraphpruneError
+from graphprune.lowering.table import here
 from graphprune.runtime import Latency, Subject, measure, open_session, runnable_inputs
 from graphprune.tuning.tuned import Tuned
 from tools.accuracy.run import SAMPLES, calibration_file, headline
@@ -40,20 +41,20 @@ class Asked:
     minutes: Sequence[float]
     seeds: Sequence[int]
 
-    def searches(self) -> Iterable[tuple[Workload, Key]]:
+    def searches(self, place: str) -> Iterable[tuple[Workload, Key]]:
         for minutes in self.minutes:
             for seed in self.seeds:
-                yield from ((each, (each.name, minutes, seed)) for each in self.workloads)
+                yield from ((each, (place, each.name, minutes, seed)) for each in self.workloads)
 
 
 def run(asked: Asked, cache: Path, store: Store) -> None:
     """Searches for everything that this state of the code lacks; what failed before is tried again."""
-    commit = measured_at()
-    for workload, key in asked.searches():
+    commit, place = measured_at(), here()
+    for workload, key in asked.searches(place):
         found = store.rows().get(key)
         if found is not None and found.commit == commit and not found.error:
             continue
-        row = Row(*key, kind=workload.kind.value, commit=commit)
+        row = Row(*key[1:], kind=workload.kind.value, place=place, commit=commit)
         store.add(_measured(workload, row, cache))
         print(line(store.rows()[key]), flush=True)
 
