@@ -10,6 +10,8 @@ import numpy as np
 from graphprune.ir.arrays import Doubles, Ids
 
 ROUNDING = 1e-6
+KEPT = 64
+"""Choices of the Groups around one, whose costs are remembered: a search comes back to few of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +133,13 @@ class _Products:
     def __init__(self, factors: Sequence[Sequence[int]], place: Mapping[int, int]) -> None:
         most, one = max(map(len, factors), default=0), len(place)
         ends = [[*(place[axis] for axis in each), *[one] * (most - len(each))] for each in factors]
-        self._ends = np.array(ends, np.int64).reshape(len(factors), most)
+        self._ends = [*np.array(ends, np.int64).reshape(len(factors), most).T] or [np.full(len(factors), one)]
 
     def at(self, now: Doubles) -> Doubles:
-        return np.asarray(now[self._ends].prod(axis=1))
+        found: Doubles = now.take(self._ends[0], axis=0)
+        for ends in self._ends[1:]:
+            found *= now.take(ends, axis=0)
+        return found
 
 
 class _Tables:
@@ -174,11 +179,15 @@ class Counter:
     Args:
         costs: of the model.
         measures: what to count.
+
+    Attributes:
+        products: whether every cost is a product of sizes.
     """
 
     def __init__(self, costs: Costs, measures: Sequence[str]) -> None:
         self.costs, self.measures = costs, tuple(measures)
         self._layers = [layer for layer in costs.layers if layer.measure in self.measures]
+        self.products = not any(layer.table for layer in self._layers)
         self._fixed = np.array([costs.fixed.get(measure, 0.0) for measure in measures])
         self._axes: dict[int, list[int]] = {}
         for number, axis in enumerate(costs.axes):
@@ -191,7 +200,8 @@ class Counter:
         self._parts: dict[tuple[int, ...], Part] = {}
         self._near: dict[int, tuple[int, ...]] = {}
         self._others: dict[int, Ids] = {}
-        self._known: dict[int, tuple[bytes, Doubles]] = {}
+        self._known: dict[int, dict[bytes, Doubles]] = {}
+        self._every: dict[int, dict[int, Ids]] = {}
         self._whole = Part(self, self._layers, ())
 
     def state(self, options: Ids) -> State:
@@ -204,13 +214,21 @@ class Counter:
 
     def each(self, state: State, group: int) -> Doubles:
         """What depends on a Group, at each of its options, [measures, options]; one where nothing does."""
-        key = state.options[self.others(group)].tobytes()
-        known = self._known.get(group)
-        if known is None or known[0] != key:
+        key = state.options.take(self.others(group)).tobytes()
+        known = self._known.setdefault(group, {})
+        found = known.get(key)
+        if found is None:
+            if len(known) == KEPT:
+                known.clear()
+            found = known[key] = self.part((group,)).costs(self._options(group), state)
+        return found
+
+    def _options(self, group: int) -> Mapping[int, Ids]:
+        """All options of a Group; the first where nothing depends on it."""
+        if group not in self._every:
             parts = (self.costs.axes[axis].parts[group] for axis in self._axes.get(group, ()))
-            every = np.arange(len(next(parts, (0.0,))))
-            known = self._known[group] = key, self.part((group,)).costs({group: every}, state)
-        return known[1]
+            self._every[group] = {group: np.arange(len(next(parts, (0.0,))))}
+        return self._every[group]
 
     def others(self, group: int) -> Ids:
         """Groups next to one."""
@@ -255,14 +273,15 @@ class Part:
 
     def __init__(self, counter: Counter, layers: Sequence[Layer], groups: Sequence[int]) -> None:
         axes = counter.costs.axes
-        self._axes = sorted({axis for layer in layers for axis in layer.reads})
+        numbers = sorted({axis for layer in layers for axis in layer.reads})
+        self._axes = np.array(numbers, np.int64)
         self._moved = [
             (at, group, axes[axis].parts[group])
-            for at, axis in enumerate(self._axes)
+            for at, axis in enumerate(numbers)
             for group in groups
             if group in axes[axis].parts
         ]
-        self._sum = Sum(layers, counter.measures, self._axes)
+        self._sum = Sum(layers, counter.measures, numbers)
 
     def costs(self, tried: Mapping[int, Ids], state: State) -> Doubles:
         """What these layers cost, [measures, choices].
@@ -272,8 +291,9 @@ class Part:
             state: of all Groups; others stay as they are.
         """
         count = len(next(iter(tried.values()))) if tried else 1
-        now = np.ones((len(self._axes) + 1, count))
-        now[:-1] = state.sizes[self._axes][:, None]
+        now = np.empty((len(self._axes) + 1, count))
+        now[-1] = 1.0
+        now[:-1] = state.sizes.take(self._axes)[:, None]
         for at, group, slots in self._moved:
             if group in tried:
                 now[at] += slots[tried[group]] - slots[state.options[group]]

@@ -118,7 +118,7 @@ class _Search:
             for group in np.flatnonzero(stale).tolist():
                 stale[group] = False
                 each = self.counter.each(state, group)
-                at = int(np.argmin(weigh * self.losses[group] + prices @ each))
+                at = int((weigh * self.losses[group] + prices @ each).argmin())
                 if at != state.options[group]:
                     state = self.counter.moved(state, {group: at})
                     stale[self.counter.others(group)] = True
@@ -133,18 +133,27 @@ class _Search:
         return min(tried, key=lambda state: (float((state.total / self.limits).max()), tuple(state.options)))
 
     def _walked(self, state: State) -> None:
-        """Visits where a walk ends that always takes the step of least loss per what it saves."""
-        rates, options = np.full(len(self.losses), np.inf), np.zeros(len(self.losses), np.int64)
+        """Visits where a walk ends that always takes the step of least loss per what it saves.
+
+        Where costs are products a step saves less once a neighbour is narrower, so rates only rise, and those
+        that are old bound the new ones from below (Minoux, "Accelerated greedy algorithms", 1978).
+        """
+        rates, options = np.full(len(self.losses), -np.inf), np.zeros(len(self.losses), np.int64)
         stale = set(range(len(self.losses)))
         while (over := state.total > self.limits).any():
-            for group in stale:
-                rates[group], options[group] = self._step(state, group, over / self.limits)
-            group = int(np.argmin(rates))
+            group = int(rates.argmin())
+            while stale and (group in stale or not self.counter.products):
+                again = {group} if self.counter.products else stale
+                for each in again:
+                    rates[each], options[each] = self._step(state, each, over / self.limits)
+                stale = stale - again
+                group = int(rates.argmin())
             if rates[group] == np.inf:
                 return
             state = self.counter.moved(state, {group: int(options[group])})
-            same = (over == (state.total > self.limits)).all()
-            stale = set(self.counter.near(group)) if same else set(range(len(self.losses)))
+            stale |= set(self.counter.near(group))
+            if (over != (state.total > self.limits)).any():
+                rates, stale = np.full(len(self.losses), -np.inf), set(range(len(self.losses)))
         self._visit(state)
 
     def _step(self, state: State, group: int, prices: Doubles) -> tuple[float, int]:
@@ -154,13 +163,14 @@ class _Search:
         if len(costs) < len(loss):  # nothing depends on it
             return np.inf, at
         saved = costs[at] - costs[at + 1 :]
-        rates = np.full(len(saved), np.inf)
+        if not len(saved):
+            return np.inf, at
+        rates = np.empty(len(saved))
+        rates.fill(np.inf)
         np.divide(
             np.maximum(loss[at + 1 :] - loss[at], 0), saved, out=rates, where=saved > ROUNDING * costs[at]
         )
-        if not len(rates):
-            return np.inf, at
-        best = int(np.argmin(rates))
+        best = int(rates.argmin())
         return float(rates[best]), at + 1 + best
 
     def _priced(self, state: State) -> None:
