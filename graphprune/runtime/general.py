@@ -27,6 +27,10 @@ from graphprune.runtime.patterns import BLOCKED
 from graphprune.runtime.work import work_of
 
 NEIGHBOURS = 6
+RESOLUTION = 1e-6
+"""Seconds by which what a node costs is uncertain: what a chain of them takes, less what is around it."""
+LEAST = 1e-7
+"""Seconds of any node."""
 FEWEST = 3
 """Sizes that an operator was measured at, below which its kind of work tells more."""
 NEAR = 0.05
@@ -154,12 +158,19 @@ class Line:
 
     @classmethod
     def through(cls, sizes: Doubles, seconds: Doubles, kinds: Sequence[str]) -> Line:
-        """A line of least relative squares without negative factors; sizes: [points, 3]."""
+        """A line of least squares without negative factors, relative to costs and how far these can be told.
+
+        Args:
+            sizes: of nodes [points, 3].
+            seconds: that each took.
+            kinds: of which each is.
+        """
         from scipy.optimize import nnls
 
         terms = np.column_stack([np.ones(len(sizes)), sizes])
         scale = np.maximum(terms.max(axis=0), 1.0)
-        found, _ = nnls(terms / scale / seconds[:, None], np.ones(len(seconds)))
+        spread = seconds + RESOLUTION
+        found, _ = nnls(terms / scale / spread[:, None], seconds / spread)
         factors = found / scale
         least = float(seconds.min())
         off = np.log(seconds) - np.log(np.maximum(terms @ factors, least))
@@ -194,7 +205,7 @@ class General:
             work = ("", work_of(kind.node))
             for widths, seconds in points:
                 for family in (kind.family, work):
-                    found[family].append((kind.sizes(widths), max(seconds, 1e-9), text))
+                    found[family].append((kind.sizes(widths), max(seconds, LEAST), text))
         return {
             family: Line.through(
                 np.array([each[0] for each in rows]),

@@ -95,3 +95,18 @@ def test_a_model_that_nobody_profiled_is_predicted_roughly(build, name: str):
         return told.seconds
 
     assert 0.35 < seconds(64) / seconds(128) < 0.7
+
+
+@pytest.mark.parametrize("name", builtin.names())
+def test_two_samples_take_about_twice_as_long_as_one_though_only_one_was_measured(name: str) -> None:
+    profile = builtin.shipped(name)
+    ratios = []
+    for text, cost in profile.costs.items():
+        kind = json.loads(text)
+        if kind[0].endswith("nchwc:Conv") and max(cost.seconds) > 2e-5:
+            kind[2][0][2] = kind[3][0] = 2
+            widths = tuple(axis[-1] for axis in cost.axes)
+            ratios.append(profile.at(json.dumps(kind), widths) / cost.at(widths))
+    assert len(ratios) > 10
+    assert 1.5 < np.median(ratios) < 2.7
+    assert min(ratios) > 0.7 and max(ratios) < 6

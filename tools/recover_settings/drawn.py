@@ -1,4 +1,4 @@
-"""Draws that `recover` does not make: some mixed and some not, ids that are another sample's in places."""
+"""Draws that `recover` does not make: ids that are another sample's in places."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from graphprune.runtime.free import MARKS
 
 @dataclass(frozen=True)
 class Tried(Draws):
-    """Draws of which a share is mixed, and a share crossed.
+    """Draws of which a share is crossed.
 
     Args:
-        mixed: share of the draws that are mixed, where samples have a mean.
         crossed: share of the draws whose ids between two places are those of another sample.
     """
 
-    mixed: float = 1.0
     crossed: float = 0.0
 
     def draw(self, epoch: int, number: int) -> dict[str, Array]:
@@ -36,10 +34,6 @@ class Tried(Draws):
         first, last = sorted(map(int, rng.integers(0, size + 1, 2)))
         inside = (np.arange(size) >= first) & (np.arange(size) < last)
         return found | {name: np.where(inside, other[name], found[name]) for name in names}
-
-    def _mixture(self, epoch: int, number: int) -> tuple[float, int]:
-        rng = np.random.default_rng([self.seed, epoch, 5, number])
-        return super()._mixture(epoch, number) if rng.random() < self.mixed else (1.0, number)
 
 
 def id_inputs(samples: Sequence[Feed]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class Setting:
         more: whether 320 samples train and 64 choose, in place of 256 and 128.
     """
 
-    mixed: float = 1.0
+    mixed: float = draws.MIXED
     crossed: float = 0.0
     noise: float | None = None
     averaged: float | None = None
@@ -51,7 +51,8 @@ class Setting:
     def held(self, lesson: Lesson) -> Iterator[None]:
         """A lesson under this setting."""
         given = {each.name: getattr(lesson.draws, each.name) for each in fields(lesson.draws)}
-        lesson.draws = Tried(**given, mixed=self.mixed, crossed=self.crossed)
+        given["mixed"] = self.mixed if given["mixed"] else 0.0
+        lesson.draws = Tried(**given, crossed=self.crossed)
         with ExitStack() as stack:
             if self.noise is not None:
                 stack.enter_context(patch.object(draws, "NOISE", self.noise))
@@ -72,7 +73,7 @@ class Setting:
 
 SETTINGS = {
     "usual": Setting(),
-    "half mixed": Setting(mixed=0.5),
+    "all mixed": Setting(mixed=1.0),
     "plain": Setting(mixed=0.0),
     "ids half crossed": Setting(crossed=0.5),
     "ids crossed": Setting(crossed=1.0),

@@ -19,7 +19,9 @@ Feed = Mapping[str, Array]
 NOISE = 0.5
 """Most noise, in standard deviations of the input."""
 NOISY = 0.5
-"""Chance that a draw gets noise; all are mixed with another where they can be."""
+"""Chance that a draw gets noise."""
+MIXED = 0.5
+"""Chance that a draw is mixed with another: mixtures alone are learnt at the cost of samples."""
 PICTURE = 4
 """Axes of pictures: samples, channels, rows, columns."""
 
@@ -31,7 +33,7 @@ class Draws:
     Args:
         samples: feeds of the dense model, one sample each.
         free: inputs that may be mixed and blurred, with their standard deviation over all samples.
-        mixes: whether every input that differs over samples is free, so that two samples have a mean.
+        mixed: share of the draws that are a mean of two samples; 0 where an input that differs is not free.
         seed: of everything drawn.
         labels: of each sample, as a distribution over classes [samples, classes]; None where there are none.
         mirrored: whether half of the pictures (four axes) are mirrored left to right.
@@ -39,7 +41,7 @@ class Draws:
 
     samples: Sequence[Feed]
     free: Mapping[str, float]
-    mixes: bool
+    mixed: float
     seed: int
     labels: Array | None = None
     mirrored: bool = False
@@ -82,7 +84,7 @@ class Draws:
         share, other = float(rng.random()), int(rng.integers(len(self.samples)))
         one, two = self.samples[number], self.samples[other]
         alike = all(one[name].shape == two[name].shape for name in self.free)
-        return (share, other) if self.mixes and self.free and alike else (1.0, number)
+        return (share, other) if self.free and alike and rng.random() < self.mixed else (1.0, number)
 
 
 def draws(
@@ -95,4 +97,4 @@ def draws(
 ) -> Draws:
     """What may be drawn from samples of a model: ids, masks, lengths and states stay as they are."""
     free, mixes = free_inputs(model, samples)
-    return Draws(samples, free, mixes and mixed, seed, labels, mirrored)
+    return Draws(samples, free, MIXED if mixes and mixed else 0.0, seed, labels, mirrored)

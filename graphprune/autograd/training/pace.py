@@ -50,11 +50,11 @@ def _rate(lesson: Lesson, batch: int, enough: Callable[[], bool]) -> float:
 
 
 def _chosen(lost: Mapping[float, float], lesson: Lesson) -> float:
-    """The largest rate that does no harm and is near the best: few steps flatter the small ones."""
-    least = min(lost.values())
+    """The largest rate near the best that does no harm, if any does none: few steps flatter small ones."""
+    least, before = min(lost.values()), lesson.selected(lesson.weights.rows)
     if not math.isfinite(least):
         return min(lost)
-    bound = max(least, min(NEAR * least, lesson.selected(lesson.weights.rows)))
+    bound = NEAR * least if least > before else min(NEAR * least, before)
     return max(rate for rate, each in lost.items() if each <= bound)
 
 

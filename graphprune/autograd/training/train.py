@@ -147,8 +147,11 @@ def _follow(average: Mapping[str, Tensor], rows: Mapping[str, Tensor], step: int
 
 
 def in_vain(curve: Sequence[Point]) -> bool:
-    """Whether the last looks were all worse than one before them."""
-    before, last = curve[:-PATIENCE], curve[-PATIENCE:]
+    """Whether the last looks were all worse than one before them, the first of all aside.
+
+    What was repaired fits its samples so well that any step away from it is worse at first, and better later.
+    """
+    before, last = curve[1:-PATIENCE], curve[-PATIENCE:]
     return bool(before) and min(p.selection for p in last) > min(p.selection for p in before)
 
 

@@ -100,9 +100,10 @@ def test_a_training_ends_when_looks_are_in_vain() -> None:
     def curve(*losses: float) -> list[Point]:
         return [Point(at, math.nan, loss) for at, loss in enumerate(losses)]
 
-    assert not in_vain(curve(1, 2, 2, 2, 2, 2))
-    assert in_vain(curve(1, 2, 2, 2, 2, 2, 2))
-    assert not in_vain(curve(3, 2, 2, 2, 2, 2, 1))
+    assert not in_vain(curve(9, 1, 2, 2, 2, 2, 2))
+    assert in_vain(curve(9, 1, 2, 2, 2, 2, 2, 2))
+    assert not in_vain(curve(9, 3, 2, 2, 2, 2, 2, 1))
+    assert not in_vain(curve(1, 9, 8, 7, 6, 5, 4, 3))  # what was repaired fits its samples
 
 
 def test_large_answers_are_looked_at_only_as_far_as_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
