@@ -8,6 +8,8 @@ and 24 of its slots.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -116,14 +118,55 @@ Row = tuple[Piece, tuple[Piece | None, ...]]
 
 
 def _aligned(dense: Sequence[Piece], others: Sequence[Sequence[Piece]]) -> Iterator[Row]:
-    places: list[dict[int, Piece]] = []
-    words = [each.node.op_type for each in dense]
-    for pieces in others:
-        matcher = SequenceMatcher(None, words, [each.node.op_type for each in pieces], autojunk=False)
-        same = matcher.get_matching_blocks()
-        places.append({a + at: pieces[b + at] for a, b, size in same for at in range(size)})
+    places = [_places(dense, pieces) for pieces in others]
     for at, piece in enumerate(dense):
         yield piece, tuple(place.get(at) for place in places)
+
+
+def _places(dense: Sequence[Piece], pieces: Sequence[Piece]) -> dict[int, Piece]:
+    """The same nodes after a cut: those of one name, and between them those that run in the same order.
+
+    A cut may be fused otherwise in some of many equal blocks, which the order alone then does not tell apart.
+    """
+    found: dict[int, Piece] = {}
+    a = b = 0
+    for at, other in (*_named_alike(dense, pieces), (len(dense), len(pieces))):
+        before, after = ([each.node.op_type for each in part] for part in (dense[a:at], pieces[b:other]))
+        for first, second, size in SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks():
+            found |= {a + first + step: pieces[b + second + step] for step in range(size)}
+        if at < len(dense):
+            found[at] = pieces[other]
+        a, b = at + 1, other + 1
+    return found
+
+
+def _named_alike(dense: Sequence[Piece], pieces: Sequence[Piece]) -> list[tuple[int, int]]:
+    """Places of nodes that have a name of their own in both: as many as stand in one order.
+
+    Names that the runtime numbers may come up again elsewhere; they are few among those that models bring.
+    """
+    places = _places_of_names(pieces)
+    pairs = [(at, places[name]) for name, at in _places_of_names(dense).items() if name in places]
+    ends: list[int] = []
+    rows: list[tuple[int, int, int | None]] = []
+    tips: list[int] = []
+    for at, other in sorted(pairs):
+        length = bisect_left(ends, other)
+        rows.append((at, other, tips[length - 1] if length else None))
+        ends[length:], tips[length:] = [other, *ends[length + 1 :]], [len(rows) - 1, *tips[length + 1 :]]
+    found: list[tuple[int, int]] = []
+    last = tips[-1] if tips else None
+    while last is not None:
+        at, other, last = rows[last]
+        found.append((at, other))
+    return found[::-1]
+
+
+def _places_of_names(pieces: Sequence[Piece]) -> dict[tuple[str, str], int]:
+    """Operators and names that one node alone has."""
+    keys = [(each.node.op_type, each.node.name or "") for each in pieces]
+    counts = Counter(keys)
+    return {key: at for at, key in enumerate(keys) if key[1] and counts[key] == 1}
 
 
 class _Axes:
