@@ -10,7 +10,7 @@ import pytest
 
 from graphprune.autograd.training.begin import begin
 from graphprune.autograd.training.lesson import Lesson
-from graphprune.autograd.training.pace import find_pace
+from graphprune.autograd.training.pace import _chosen, find_pace
 from graphprune.autograd.training.progress import Checkpoint
 from graphprune.autograd.training.setting import Asked, Point, Trained
 from graphprune.autograd.training.train import in_vain, scheduled, train
@@ -81,6 +81,14 @@ def test_a_rate_that_ruins_the_model_is_not_chosen() -> None:
     assert all((row == given._start[kind]).all() for kind, row in kept.items())
     far = find_pace(lesson(net(5)), Asked(60, steps=10, batch=8), lambda: 0.0)
     assert far.rate == 2e-3
+
+
+def test_where_every_rate_does_harm_at_first_the_least_is_not_taken_for_that() -> None:
+    given = lesson(net(0, scale=1.02))  # all but learned
+    before = given.selected(given.weights.rows)
+    assert _chosen({1e-4: 1.2 * before, 5e-4: 1.3 * before, 2e-3: 1.5 * before}, given) == 2e-3
+    assert _chosen({1e-4: 0.9 * before, 5e-4: 0.95 * before, 2e-3: 1.1 * before}, given) == 5e-4
+    assert _chosen({1e-4: 1.2 * before, 2e-3: 9 * before}, given) == 1e-4
 
 
 def test_without_the_time_for_trials_the_usual_rate_is_taken() -> None:
