@@ -6,6 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
+from graphprune.errors import DataError
+from tools.recover_settings.__main__ import carry_out, parser
 from tools.recover_settings.results import Row, read
 from tools.recover_settings.table import table
 
@@ -27,3 +31,8 @@ def test_rows_are_read_as_they_were_kept(tmp_path: Path) -> None:
     path, rows = tmp_path / "rows.jsonl", [row("one", "usual", 0.2, 0.85), row("one", "plain", 0.1, 0.8)]
     path.write_text("".join(json.dumps(asdict(each)) + "\n" for each in rows), encoding="utf-8")
     assert read(path) == rows and read(tmp_path / "none.jsonl") == []
+
+
+def test_a_table_of_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there are no rows"):
+        carry_out(parser().parse_args(["--results", str(tmp_path / "none.jsonl"), "table"]))

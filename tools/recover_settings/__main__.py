@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from graphprune.errors import ArgumentError, DataError, did_you_mean
 from tools.accuracy.state import ROOT
 from tools.command import ended
 from tools.real_models.registry import workload_named
@@ -42,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
 def carry_out(options: argparse.Namespace) -> None:
     if options.command == "table":
         rows = read(options.results)
+        if not rows:
+            fault = f"there are no rows in '{options.results}'"
+            raise DataError(fault, "python -m tools.recover_settings run makes them")
         print(f"{table(rows)}\n\n{each(rows)}")
         return
     from .run import Bench, run
@@ -50,6 +54,9 @@ def carry_out(options: argparse.Namespace) -> None:
     own = {each.name: each for each in OWN}
     found = [own.get(name) or workload_named(name) for name in options.only]
     benches = [Bench(each, default_cache(), options.seconds) for each in found]
+    for name in options.settings:
+        if name not in SETTINGS:
+            raise ArgumentError(f"no setting named '{name}'", did_you_mean(name, [*SETTINGS]))
     settings = {name: SETTINGS[name] for name in options.settings or SETTINGS}
     for row in run(benches, settings, options.seeds, options.results):
         print(
