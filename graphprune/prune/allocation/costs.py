@@ -101,6 +101,10 @@ class State:
     sizes: Doubles
     total: Doubles
 
+    def copy(self) -> State:
+        """One that may be moved."""
+        return State(self.options.copy(), self.sizes.copy(), self.total.copy())
+
 
 class Sum:
     """What layers cost together, at many sizes of their axes at once.
@@ -238,16 +242,21 @@ class Counter:
 
     def moved(self, state: State, moves: Mapping[int, int]) -> State:
         """The state after some Groups took other options."""
-        options, sizes, total = state.options.copy(), state.sizes.copy(), state.total
+        found = state.copy()
         for group, option in moves.items():
-            if group in self._axes:
-                each = self.each(State(options, sizes, total), group)
-                total = total + each[:, option] - each[:, options[group]]
-            for number in self._axes.get(group, ()):
-                slots = self.costs.axes[number].parts[group]
-                sizes[number] += slots[option] - slots[options[group]]
-            options[group] = option
-        return State(options, sizes, total)
+            self.move(found, group, option)
+        return found
+
+    def move(self, state: State, group: int, option: int) -> None:
+        """Gives a Group another option, in place."""
+        before = state.options[group]
+        if group in self._axes:
+            each = self.each(state, group)
+            np.add(state.total, each[:, option] - each[:, before], out=state.total)
+        for number in self._axes.get(group, ()):
+            slots = self.costs.axes[number].parts[group]
+            state.sizes[number] += slots[option] - slots[before]
+        state.options[group] = option
 
     def near(self, group: int) -> tuple[int, ...]:
         """Groups whose savings a Group's width changes, itself among them."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
 
 import numpy as np
@@ -111,16 +112,18 @@ class _Search:
             self.found[tuple(state.options.tolist())] = state
         return held
 
-    def _descend(self, state: State, prices: Doubles, weigh: float = 1.0) -> State:
-        """Each Group in turn at its best width for these prices, until none moves."""
+    def _descend(self, state: State, prices: Doubles, weigh: bool = True) -> State:
+        """Each Group in turn at its best width for these prices and, weighed, its loss, until none moves."""
         stale = np.ones(len(self.losses), bool)  # what next to a Group has not moved leaves its best width
+        state = state.copy()
         for _ in range(SWEEPS):
             for group in np.flatnonzero(stale).tolist():
                 stale[group] = False
                 each = self.counter.each(state, group)
-                at = int((weigh * self.losses[group] + prices @ each).argmin())
+                weighed = prices @ each
+                at = int((weighed + self.losses[group] if weigh else weighed).argmin())
                 if at != state.options[group]:
-                    state = self.counter.moved(state, {group: at})
+                    self.counter.move(state, group, at)
                     stale[self.counter.others(group)] = True
             if not stale.any():
                 break
@@ -129,7 +132,7 @@ class _Search:
     def _least(self) -> State:
         """What costs least, relative to the budgets."""
         last = self.counter.state(np.array([len(each) - 1 for each in self.losses], np.int64))
-        tried = [self._descend(last, 1 / self.limits, weigh=0.0), last]
+        tried = [self._descend(last, 1 / self.limits, weigh=False), last]
         return min(tried, key=lambda state: (float((state.total / self.limits).max()), tuple(state.options)))
 
     def _walked(self, state: State) -> None:
@@ -138,6 +141,7 @@ class _Search:
         Where costs are products a step saves less once a neighbour is narrower, so rates only rise, and those
         that are old bound the new ones from below (Minoux, "Accelerated greedy algorithms", 1978).
         """
+        state = state.copy()
         rates, options = np.full(len(self.losses), -np.inf), np.zeros(len(self.losses), np.int64)
         stale = set(range(len(self.losses)))
         while (over := state.total > self.limits).any():
@@ -150,7 +154,7 @@ class _Search:
                 group = int(rates.argmin())
             if rates[group] == np.inf:
                 return
-            state = self.counter.moved(state, {group: int(options[group])})
+            self.counter.move(state, group, int(options[group]))
             stale |= set(self.counter.near(group))
             if (over != (state.total > self.limits)).any():
                 rates, stale = np.full(len(self.losses), -np.inf), set(range(len(self.losses)))
@@ -230,19 +234,22 @@ class _Search:
         """The best options of some Groups while the others stay, if they lose less than now."""
         reach = max(1, int(GRID ** (1 / len(groups))) // 2)
         near = [self._near(group, int(state.options[group]), reach) for group in groups]
-        grid = dict(zip(groups, (each.ravel() for each in np.meshgrid(*near, indexing="ij")), strict=True))
-        loss = sum((self.losses[group][chosen] for group, chosen in grid.items()), np.zeros(1))
+        loss = reduce(
+            np.add.outer, [self.losses[group][each] for group, each in zip(groups, near, strict=True)]
+        )
         now = sum(float(self.losses[group][state.options[group]]) for group in groups)
         useful = np.flatnonzero(loss < now - ROUNDING * abs(now))
         if not len(useful):
             return state
-        part = self.counter.part(groups)
-        after = part.costs({group: chosen[useful] for group, chosen in grid.items()}, state)
-        room = self.limits - state.total + part.costs({}, state)[:, 0]
-        useful = useful[(after <= room[:, None]).all(axis=0)]
-        if not len(useful):
+        places = np.unravel_index(useful, loss.shape)
+        grid = {group: each[at] for group, each, at in zip(groups, near, places, strict=True)}
+        tried = {group: np.append(chosen, state.options[group]) for group, chosen in grid.items()}
+        costs = self.counter.part(groups).costs(tried, state)
+        room = self.limits - state.total + costs[:, -1]
+        held = np.flatnonzero((costs[:, :-1] <= room[:, None]).all(axis=0))
+        if not len(held):
             return state
-        best = useful[np.argmin(loss[useful])]
+        best = held[np.argmin(loss.ravel()[useful[held]])]
         return self.counter.moved(state, {group: int(chosen[best]) for group, chosen in grid.items()})
 
     def _near(self, group: int, at: int, reach: int) -> Ids:
