@@ -21,7 +21,7 @@ from graphprune.prune.allocation.costs import Costs, Counter, State
 
 SWEEPS = 12
 """Rounds of coordinate descent at one price."""
-BISECTIONS = 10
+BISECTIONS = 7
 ROUNDS = 3
 """How often the price of each measure is found anew, where there are several."""
 STARTS = 3
