@@ -121,6 +121,7 @@ class Attempts:
         clock: charged with every phase.
         how: rules of lowering; None where nothing is lowered.
         learning: makes what passes that learn may learn from.
+        collector: keeps what passes measure.
     """
 
     given: Given
@@ -130,6 +131,7 @@ class Attempts:
     clock: Clock
     how: Rules | None
     learning: Learning
+    collector: Collector
 
     def run(self, passes: Sequence[Pass], replay: bool) -> Attempt:
         """The first attempt, or the second where the first is not what was foreseen, if that is not too late.
@@ -141,15 +143,14 @@ class Attempts:
         if not timed:
             return self._attempt(passes, None)
         foresight = None if replay else self._foresight([passes[at] for at in timed])
-        collector = Collector(None if self.settings.statistics is None else Path(self.settings.statistics))
-        first = self._timed(self._attempt(passes, foresight, collector=collector))
+        first = self._timed(self._attempt(passes, foresight))
         off = first.off
         if foresight is None or abs(off - 1) <= OFF or self.settings.latency_factor is not None:
             return first
         self.settings.progress(0, 0, f"solve again: {off:.2f} times what was foreseen")
         asked = min(asked_of(budgets.item_of(passes[at]))["latency"] for at in timed)
         better = first.corrected(asked)
-        again = self._timed(self._attempt(passes, better, first.steps[: timed[0]], collector))
+        again = self._timed(self._attempt(passes, better, first.steps[: timed[0]]))
         late = not budgets.on_time(asked, again.taken)
         return first if late and first.share < again.share else again
 
@@ -158,7 +159,6 @@ class Attempts:
         passes: Sequence[Pass],
         foresight: Foresight | None,
         done: Sequence[Step] = (),
-        collector: Collector | None = None,
     ) -> Attempt:
         given, size = self.given, self.given.size
         manager = Manager(
@@ -168,7 +168,7 @@ class Attempts:
             given=size,
             learn=self.learning.reference,
             foresight=foresight,
-            collector=collector,
+            collector=self.collector,
         )
         steps = manager.run(given.dense, given.sizes, passes, done)
         with self.clock.phase("report"):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy
     import onnx_ir as ir
 
+    from graphprune.pipeline.scorebook import Scorebook
     from graphprune.run import Run
     from graphprune.statistics.measures import Statistics, Wanted
 
@@ -25,9 +26,11 @@ class Collector:
 
     Args:
         path: file that an earlier compile left, and that this one leaves; None keeps nothing.
+        scores: that earlier compiles found; None finds them anew.
     """
 
     path: Path | None = None
+    scores: Scorebook | None = None
     _known: dict[str, Statistics] = field(default_factory=dict)
     _stored: dict[str, Statistics] | None = None
     _data: tuple[tuple[Feed, ...], str] | None = None
@@ -43,7 +46,7 @@ class Collector:
         from graphprune.statistics.collect import collect
         from graphprune.statistics.measures import Statistics
 
-        key = self._key(model, batches, run.seed)
+        key = self.key(model, batches, run.seed)
         known = self._known.get(key) or self._from_file().get(key) or Statistics()
         missing = known.missing(wanted)
         if self.path is None:
@@ -56,7 +59,8 @@ class Collector:
         self._save()
         return self._known[key]
 
-    def _key(self, model: ir.Model, batches: tuple[Feed, ...], seed: int) -> str:
+    def key(self, model: ir.Model, batches: tuple[Feed, ...], seed: int) -> str:
+        """What follows from a model, data and a seed is the same for the same key."""
         from graphprune.pipeline import fingerprint
 
         if self._model is None or self._model[0] is not model:

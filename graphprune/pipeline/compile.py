@@ -22,6 +22,7 @@ from graphprune.pipeline import budgets, measure, reproducer, verdict
 from graphprune.pipeline.agreement import OpenedOnce
 from graphprune.pipeline.attempt import Attempt, Attempts, Given
 from graphprune.pipeline.clock import Clock
+from graphprune.pipeline.collecting import Collector
 from graphprune.pipeline.extras import require_torch
 from graphprune.pipeline.faithful import require_faithful
 from graphprune.pipeline.finishing import Finishing, file_bytes
@@ -37,6 +38,7 @@ from graphprune.pipeline.report import AgreementReport
 from graphprune.pipeline.reporting import Counted, reported
 from graphprune.pipeline.result import Result
 from graphprune.pipeline.samples import Samples, with_shapes
+from graphprune.pipeline.scorebook import Scorebook
 from graphprune.pipeline.settings import Settings
 from graphprune.pipeline.unfused import is_suspect, require_unfused
 from graphprune.run import seldom_collected
@@ -196,7 +198,11 @@ class _Compile:
     ) -> Attempt:
         """The passes, and the result lowered if it is to be."""
         how = rules_of(self.settings, self.job.plan) if passes or self.job.lower else None
-        attempts = Attempts(given, samples, self.settings, self.timed, self.clock, how, learning)
+        kept, scores = self.settings.statistics, self.job.scores
+        collector = Collector(
+            None if kept is None else Path(kept), None if scores is None else Scorebook(scores)
+        )
+        attempts = Attempts(given, samples, self.settings, self.timed, self.clock, how, learning, collector)
         return attempts.run(passes, self.job.plan is not None)
 
     def _judged(self, attempt: Attempt) -> Counted:

@@ -148,7 +148,11 @@ class Decision:
         collect = partial(context.collect, now.model, what=what) if context.calibration else None
         gradients = scoring.criterion.gradients
         differentiate = context.differentiation(what).of_groups if gradients else None
-        found = score(now, groups, scoring, self.kinds, collect, context.warn, differentiate)
+        find = partial(score, now, groups, scoring, self.kinds, collect, differentiate=differentiate)
+        sizes = {group.id: group.size for group in groups}
+        about = (scoring.name, scoring.normaliser, now.options, self.kinds, sizes)
+        own = scoring.is_ours and not gradients
+        found = context.scores(now.model, about if own else None, lambda warn: find(warn=warn))
         order = found
         if item.counts != ("unit",):
             order = per_cost(found, joint_costs(self.analysis, self.cost, self.groups, item.counts))

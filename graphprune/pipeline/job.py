@@ -19,7 +19,8 @@ class Job:
 
     `command` is the line or the call that asked for it, `config` are files that settings were taken from.
     With `lower` it is lowered even where there are no passes. Without `compared` nothing is said of how well
-    the result agrees with the dense model: whoever asked judges that.
+    the result agrees with the dense model: whoever asked judges that. In the folder `scores` are those that
+    compiles of the same model found before.
     """
 
     model: object
@@ -35,6 +36,7 @@ class Job:
     command: str = ""
     lower: bool = False
     compared: bool = True
+    scores: Path | None = None
     config: tuple[str, ...] = ()
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphprune.errors import GraphpruneError, PromiseError
@@ -93,7 +92,7 @@ class Manager:
     notes: list[str] = field(default_factory=list)
     given: Size | None = None
     forced: list[str] = field(default_factory=list)
-    collector: Collector | None = None
+    collector: Collector = field(default_factory=Collector)
     learn: Callable[[Samples], Reference] | None = None
     settled: list[Pass] = field(default_factory=list)
     recoveries: list[RecoveryReport] = field(default_factory=list)
@@ -147,8 +146,6 @@ class Manager:
         )
 
     def _context(self, item: Pass) -> Context:
-        kept = self.settings.statistics
-        self.collector = self.collector or Collector(None if kept is None else Path(kept))
         foresight = self.foresight
         if foresight is not None:
             runs = dataclasses.replace(foresight.runs, feeds=self.samples.feeds[0])

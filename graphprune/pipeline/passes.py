@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import onnx_ir
 
     from graphprune.axes import Analysis, Options
+    from graphprune.ir.arrays import Scores
     from graphprune.ir.shapes import Sizes
     from graphprune.pipeline.differentiating import Differentiation
     from graphprune.pipeline.foresight import Foresight
@@ -117,6 +118,23 @@ class Context:
         """
         self.require_calibration(what or "this pass")
         return self.collector.collect(model, self.calibration, wanted, self.run)
+
+    def scores(
+        self, model: onnx_ir.Model, about: object, find: Callable[[Callable[[str], None]], dict[str, Scores]]
+    ) -> dict[str, Scores]:
+        """Those that an earlier compile found of the same, or else what is found now.
+
+        Args:
+            model: that is scored.
+            about: all that scores follow from besides the model and the samples, as `repr` tells it; None
+                where that is not known.
+            find: finds them, and is handed what its warnings are told to.
+        """
+        book = self.collector.scores
+        if book is None or about is None or not self.calibration:
+            return find(self.warn)
+        key = self.collector.key(model, self.calibration, self.seed)
+        return book.scores(f"{key} {about!r}", find, self.warn)
 
     def differentiation(self, what: str) -> Differentiation:
         """What measures gradients on the calibration data; `what` is said to need torch where it is missing.

@@ -42,6 +42,11 @@ class Scoring:
     seed: int = 0
 
     @property
+    def is_ours(self) -> bool:
+        """Whether the name says what the criterion is."""
+        return CRITERIA.get(self.name) is self.criterion
+
+    @property
     def normaliser(self) -> str:
         """The one given, or the criterion's own."""
         return self.criterion.normaliser if self.normalise == "auto" else self.normalise

@@ -57,6 +57,11 @@ class Place:
         return self.folder / "candidates" / f"{number:04}" / self.name
 
     @property
+    def scores(self) -> Path:
+        """What criteria found of the model, for the next candidate."""
+        return self.folder / "scores"
+
+    @property
     def profile(self) -> Path:
         """What nodes cost here."""
         return self.folder / "profile.json"
@@ -79,7 +84,7 @@ class Maker:
         place: of the files.
         settings: of the search.
         shapes: of one sample.
-        factor: by which the model takes longer than the profile of the study says.
+        share: of the time that the model takes as it was given, what it takes lowered.
         kinds: what outputs are, besides what the user said.
     """
 
@@ -87,7 +92,7 @@ class Maker:
     place: Place
     settings: Tuning
     shapes: Mapping[str, tuple[int, ...]]
-    factor: float
+    share: float
     kinds: Mapping[str, UserKind] = field(default_factory=dict)
 
     def pipeline(self, asked: Asked) -> str:
@@ -103,6 +108,7 @@ class Maker:
             calibration=self.place.samples("few" if level == QUICK else "repair"),
             selection=self.place.samples("selection"),
             compared=False,
+            scores=self.place.scores,
         )
 
     @cached_property
@@ -112,7 +118,7 @@ class Maker:
         own = {name: getattr(self.settings, name) for name in known}
         own |= {"shape": {**self.shapes, **self.settings.shape}, "device_profile": self.place.profile}
         own["outputs"] = {**self.kinds, **self.settings.outputs}
-        own |= {"latency_factor": self.factor, "allow_short": True, "force": True, "bench": False}
+        own |= {"latency_factor": self.share, "allow_short": True, "force": True, "bench": False}
         return Settings(**own)
 
     def recipe(self, found: Trial) -> str:

@@ -32,14 +32,14 @@ class Making:
         numbers: of the samples that choose.
         settings: of the search.
         shapes: of one sample.
-        factor: of the profile.
+        share: of the time that the model takes as it was given, what it takes lowered.
         kinds: what outputs are, besides what the user said.
     """
 
     numbers: tuple[int, ...]
     settings: Tuning
     shapes: Mapping[str, tuple[int, ...]]
-    factor: float
+    share: float
     kinds: Mapping[str, UserKind]
 
     def labelled(self, labels: str) -> Making:
@@ -51,7 +51,7 @@ class Making:
         case = Case(Job(model, None), self.settings)
         sets = read_sets(place.samples("selection"), case.model)
         selection = Judging(sets, "inputs", case.model, self.numbers)
-        maker = Maker(model, place, self.settings, self.shapes, self.factor, self.kinds)
+        maker = Maker(model, place, self.settings, self.shapes, self.share, self.kinds)
         return Evaluator(maker, case.judge, selection)
 
 
@@ -59,8 +59,8 @@ def making(study: Study) -> Making:
     """Those of a study, as they travel."""
     case = study.case
     settings = replace(case.settings, progress=silent, profile=None, study=None, force=True, resume=False)
-    numbers, factor = tuple(case.parts.selection.numbers), study.measured.predictor.factor
-    return Making(numbers, settings, case.shapes, factor, case.kinds)
+    numbers = tuple(case.parts.selection.numbers)
+    return Making(numbers, settings, case.shapes, study.maker.share, case.kinds)
 
 
 @dataclass(frozen=True)

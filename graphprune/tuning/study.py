@@ -71,8 +71,9 @@ class Study:
     @cached_property
     def maker(self) -> Maker:
         """Makes candidates."""
-        case, factor = self.case, self.measured.predictor.factor
-        return Maker(case.job.model, self.place, case.settings, case.shapes, factor, case.kinds)
+        case = self.case
+        share = self.seconds(case.lowered) / self.measured.given
+        return Maker(case.job.model, self.place, case.settings, case.shapes, share, case.kinds)
 
     @cached_property
     def log(self) -> Log:

@@ -23,6 +23,7 @@ from graphprune.tuning import here, sampler
 from graphprune.tuning.case import Job
 from graphprune.tuning.processes import Died, Processes
 from graphprune.tuning.search import Search
+from graphprune.tuning.study import Measured, Study
 from graphprune.tuning.trial import FULL
 
 from .conftest import Make
@@ -238,3 +239,21 @@ def test_the_command_fails_where_the_target_is_missed(folder: Path) -> None:
         "tune model.onnx --calibration samples.npz -o small.onnx --steps 1 --time 2s --target macs=0.001 -q"
     )
     assert main(words.split()) == 1
+
+
+def test_a_budget_of_latency_foresees_what_the_search_predicts(
+    search: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nodes take alone times a factor is what a model takes, whatever that factor is here."""
+    measure = Study._measure
+
+    def slow(study: Study) -> Measured:
+        found = measure(study)
+        return Measured(3 * found.given, replace(found.predictor, factor=3 * found.predictor.factor))
+
+    monkeypatch.setattr(Study, "_measure", slow)
+    study = search(1).study
+    study.prepare()
+    made = study.maker.made(1, "obspa(latency=0.7, io=fixed)", FULL)
+    share = study.seconds(made.model) / study.measured.given
+    assert made.report.budgets[0].foreseen == pytest.approx(share, rel=0.02)
