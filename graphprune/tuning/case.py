@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +23,12 @@ from graphprune.pipeline.opened import Opened, open_model
 from graphprune.pipeline.samples import Given, read_sets
 from graphprune.runtime.dimensions import data_inputs
 from graphprune.runtime.holding import count, digest
+from graphprune.runtime.session import open_session
 from graphprune.tuning.finals import Timer
 from graphprune.tuning.goal import Figures, parse
 from graphprune.tuning.judge import DropJudge, Judge
 from graphprune.tuning.metrics import MetricJudge, read_labels
-from graphprune.tuning.parts import Parts, divide
+from graphprune.tuning.parts import RUNS, Parts, divide
 from graphprune.tuning.scores import SCORES
 from graphprune.tuning.ways import Way, ways
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from graphprune.pipeline.settings import Tuning
 
 
+BRIEF = 0.1
+"""Seconds in which a run is timed, about."""
 TIMING, TIMING_MOST = 0.04, 30.0
 """Share of the time that timing one of the last candidates may take, and the most seconds."""
 
@@ -139,6 +143,22 @@ class Case:
     def feed(self) -> dict[str, np.ndarray]:
         """One sample."""
         return next(self.parts.selection.feeds())
+
+    @cached_property
+    def seconds(self) -> float:
+        """How long one run of the model takes, about."""
+        session = open_session(self.model, threads=self.settings.threads)
+        session.run(self.feed)
+        start, runs = time.monotonic(), 0
+        while not runs or time.monotonic() - start < BRIEF:
+            session.run(self.feed)
+            runs += 1
+        return (time.monotonic() - start) / runs
+
+    @property
+    def repair_seconds(self) -> float:
+        """How long a repair takes, about."""
+        return RUNS * self.seconds * count(self.parts.repair, self.model)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

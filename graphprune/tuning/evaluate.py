@@ -22,7 +22,7 @@ from graphprune.tuning.deadline import OutOfTimeError
 from graphprune.tuning.goal import Figures
 from graphprune.tuning.judge import Judge
 from graphprune.tuning.trial import QUICK, Asked, Level, Loss, Trial
-from graphprune.tuning.ways import BY_NAME
+from graphprune.tuning.ways import BY_NAME, DENSE
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -168,7 +168,7 @@ class Evaluator:
             result = self.maker.made(number, found.pipeline, asked.level)
             # Passes that were told a time say there in how many steps they used it.
             found = replace(found, pipeline=recipe.parse(result.report.recipe).pipeline or found.pipeline)
-            loss = self.loss(result.model)
+            loss = self._loss(result.model, asked)
             size = result.report.after
             figures = Figures(seconds(result.model), size.macs, size.params, size.bytes)
         except OutOfTimeError:
@@ -179,6 +179,7 @@ class Evaluator:
             return replace(found, why=error.message.splitlines()[0], seconds=time.monotonic() - start)
         return replace(found, figures=figures, loss=loss, seconds=time.monotonic() - start)
 
-    def loss(self, model: ir.Model) -> Loss:
-        """What a model loses on the samples that candidates are chosen by."""
-        return self.judge.estimate(model, self.selection)
+    def _loss(self, model: ir.Model, asked: Asked) -> Loss:
+        """What a model loses on the samples that choose; one that is only lowered needs no closer look."""
+        judge = self.judge.loss if asked.way == DENSE else self.judge.estimate
+        return judge(model, self.selection)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SIGNS = 0.03
 """Share of each sign from which on single numbers may be logits."""
+FAR = 3.0
+"""Times what may be lost that is far too much."""
 KEPT_BYTES = 2**28
 """Outputs of the dense model that are kept, so that it runs once over the samples."""
 
@@ -153,12 +155,16 @@ class DropJudge:
     def estimate(self, small: ir.Model, judging: Judging) -> Loss:
         """The same, or with a little noise on the samples if that is more; smoothed where it can be.
 
+        Where samples alone tell that far too much is lost, noise is not tried.
+
         Raises:
             ModelError: the samples say nothing about any output.
         """
-        noisy = self._blurred(judging)
-        found = [self.smoothed(small, each) for each in (judging, noisy) if each is not None]
-        return max(found, key=lambda each: each.value + each.error)
+        plain = self.smoothed(small, judging)
+        bound = self.settings.max_drop
+        far = bound is not None and plain.cautious > FAR * bound
+        noisy = None if far else self._blurred(judging)
+        return plain if noisy is None else max(plain, self.smoothed(small, noisy), key=_cautious)
 
     def _blurred(self, judging: Judging) -> Judging | None:
         key = tuple(judging.numbers)
@@ -202,6 +208,10 @@ class DropJudge:
         some = Judging([next(judging.feeds())], judging.source, judging.model)
         kinds = [(each.name, each.kind) for each in self.drops(self.dense, some)]
         return tuple(f"{name} as {kind}" for name, kind in kinds)
+
+
+def _cautious(each: Loss) -> float:
+    return each.cautious
 
 
 def _counted(each: Drop) -> Loss | None:

@@ -13,13 +13,39 @@ import numpy as np
 from graphprune.errors import DataError
 from graphprune.ir.arrays import Arrays, Bools
 from graphprune.ir.paths import is_folder
-from graphprune.pipeline.samples import Judging, Sets
+from graphprune.pipeline.samples import Judging
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 FEW = 4
 """Quick candidates are repaired on one in so many samples of the part."""
+REPAIRED, RUNS = 0.1, 8.0
+"""Share of the time that a repair may take, which runs every sample so many times, about."""
+JUDGED, TWICE = 0.05, 2.0
+"""Share of the time that judging a candidate may take, which runs every sample so often."""
+LEAST_REPAIRED, LEAST_JUDGED = 32, 64
+"""Samples that a repair, and a judgement, have at least."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many samples a search has time for.
+
+    Attributes:
+        repair: that candidates are made with.
+        judge: that they are chosen by, and as many that the result is reported on.
+    """
+
+    repair: int
+    judge: int
+
+
+def counts(seconds: float, run: float) -> Counts:
+    """What a search of so many seconds has time for, where one sample runs for so long."""
+    many = seconds / max(run, 1e-9)
+    repair, judge = REPAIRED / RUNS * many, JUDGED / TWICE * many
+    return Counts(max(LEAST_REPAIRED, int(repair)), max(LEAST_JUDGED, int(judge)))
 
 
 @dataclass(eq=False)
@@ -33,11 +59,22 @@ class Parts:
         reads: how often the rest was read.
     """
 
-    repair: Sets
-    few: Sets
+    repair: Sequence[Arrays]
+    few: Sequence[Arrays]
     selection: Judging
     _report: Judging
     reads: int = field(default=0)
+
+    def keep(self, most: Counts, model: ir.Model, seed: int) -> None:
+        """Leaves some out where there are more than that of a part."""
+        from graphprune.runtime.holding import LEAST, count
+
+        self.repair = _some(self.repair, model, most.repair, seed)[0]
+        number = max(LEAST // 2, count(self.repair, model) // FEW)
+        self.few = _some(self.repair, model, number, seed)[0]
+        self.selection, self._report = (
+            _fewer(each, most.judge, seed) for each in (self.selection, self._report)
+        )
 
     @property
     def reported(self) -> int:
@@ -68,10 +105,27 @@ def divide(sets: Sequence[Arrays], model: ir.Model, seed: int) -> Parts:
     taken, _ = parts(sets, model, parted(total, whole=False), seed)
     rest = [~(one | two) for one, two in zip(*taken, strict=True)]
     repair = picked(sets, model, rest)
-    number = max(LEAST // 2, count(repair, model) // FEW)
-    few, _ = parts(repair, model, (number,), seed)
+    few, _ = _some(repair, model, max(LEAST // 2, count(repair, model) // FEW), seed)
     selection, report = (_judging(sets, model, mine) for mine in taken)
-    return Parts(repair, picked(repair, model, few[0]), selection, report)
+    return Parts(repair, few, selection, report)
+
+
+def _some(sets: Sequence[Arrays], model: ir.Model, number: int, seed: int) -> tuple[Sequence[Arrays], Bools]:
+    """So many samples, ordered data in blocks, and which these are of all."""
+    from graphprune.runtime.holding import count, picked
+    from graphprune.runtime.ordered import parts
+
+    total = count(sets, model)
+    if number >= total:
+        return sets, np.ones(total, bool)
+    (taken,), _ = parts(sets, model, (number,), seed)
+    return picked(sets, model, taken), np.concatenate(taken)
+
+
+def _fewer(judging: Judging, number: int, seed: int) -> Judging:
+    """The same with so many samples at most."""
+    sets, taken = _some(judging.sets, judging.model, number, seed)
+    return Judging(sets, judging.source, judging.model, tuple(np.array(judging.numbers)[taken].tolist()))
 
 
 def _judging(sets: Sequence[Arrays], model: ir.Model, taken: Sequence[Bools]) -> Judging:

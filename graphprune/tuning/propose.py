@@ -19,8 +19,6 @@ FIRST, CAREFUL = 0.6, 0.75
 LEAST, MOST = 0.03, 0.97
 ROOM = 8
 """With room for fewer candidates the first ways are followed without telling all apart."""
-SLOWER = 4
-"""How many times as long as the model itself a candidate takes to make, about."""
 FURTHER, BACK = 0.6, 0.5
 """How much further the next cut goes where none failed yet, and which part of it stays where all did."""
 CLOSE = 1.06

@@ -41,6 +41,8 @@ REPORT = 0.25
 """Share of that which is for the report part, and to time the lowered model."""
 TRAINING, TRAINING_MOST = 30.0, 300.0
 """Seconds that a training takes at least and at most."""
+LEARNING = 0.5
+"""Share of the time after which a training does not wait until all brackets are closed."""
 STEPS = 24
 """A training that found time for fewer steps is not worth another,"""
 LONGER = 2.0
@@ -164,12 +166,19 @@ class Search:
         count, screen = self.settings.batch, self._room(history) >= propose.ROOM
         tried = self._ways(history) if screen else self.case.ways[:FOLLOWED]
         asked = propose.proposed(history, tried, count, screen=screen)
-        way = propose.to_train(history, tried) if not asked else None
-        if way is not None and (seconds := self._training(history, way)):
-            asked = propose.beyond(history, way, seconds)
+        if not asked or self._is_time_to_train(history):
+            way = propose.to_train(history, tried)
+            if way is not None and (seconds := self._training(history, way)):
+                asked = propose.beyond(history, way, seconds) or asked
         if not asked and tried and sampler.is_installed():
             asked = sampler.sampled(history, tried, count, self.settings.seed)
         return asked or propose.proposed(history, tried, count, screen=screen, everything=True)
+
+    def _is_time_to_train(self, history: History) -> bool:
+        """Whether open brackets have to wait: in the later part of the time every other turn."""
+        if self.due is None or history.trials[-1].asked.seconds:
+            return False
+        return time.monotonic() > self.due - (1 - LEARNING) * (self.due - self.start)
 
     def _training(self, history: History, way: Way) -> float:
         """How long the next training may take; 0 where there is no torch, or too little time for it.
@@ -192,7 +201,7 @@ class Search:
         if self.settings.steps is not None:
             return self.settings.steps
         took = [each.seconds for each in history.trials]
-        each = max(took[1:], default=propose.SLOWER * took[0])
+        each = max(took[1:], default=took[0] + self.case.repair_seconds)
         assert self.due is not None
         return len(took) + self._at_a_time * (self.due - time.monotonic()) / max(each, 1e-3)
 
@@ -316,6 +325,7 @@ class Search:
             self.end,
             sum(case.samples),
             seconds,
+            history.trials[0].seconds + case.repair_seconds,
             decisions=self.settings.metric is None
             and any(each.endswith(" as classes") for each in case.judged),
         )

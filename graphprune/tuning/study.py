@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ from graphprune.runtime.device import DeviceProfile
 from graphprune.tuning import predict
 from graphprune.tuning.evaluate import Maker, Place
 from graphprune.tuning.log import NAME, Log
-from graphprune.tuning.parts import write
+from graphprune.tuning.parts import Counts, Parts, counts, write
 from graphprune.tuning.predict import Predictor
 from graphprune.tuning.trial import Trial
 
@@ -88,10 +88,11 @@ class Study:
             GraphpruneError: what was given does not fit.
         """
         job, settings, folder = self.case.job, self.case.settings, self.place.folder
+        _ = self.case.parts  # what does not fit is told before a folder is made
         if job.output is not None:
             taken = settings.force or settings.resume
             require_free(job.output, self.case.source, job.also_read, taken)
-        parts, there = self.case.parts, (folder / NAME).exists()
+        there = (folder / NAME).exists()
         if there and not (settings.resume or settings.force):
             hint = "--resume goes on with it, --force starts anew"
             raise OutputError(f"there is a study in {quote(str(folder))}", hint)
@@ -100,11 +101,27 @@ class Study:
                 shutil.rmtree(folder)
             for name in ("recipes", "samples"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
+            parts = self._kept()
             write(parts.repair, self.place.samples("repair"))
             write(parts.few, self.place.samples("few"))
             write(parts.selection.sets, self.place.samples("selection"))
         except OSError as error:
             raise unwritable(folder, error) from None
+
+    def _kept(self) -> Parts:
+        """As many samples as there is time for; where a study goes on, those that it began with."""
+        case, settings, file = self.case, self.case.settings, self.place.folder / "samples.json"
+        parts = case.parts
+        if settings.steps is not None:
+            return parts
+        if file.is_file():
+            told = Document(json.loads(file.read_text(encoding="utf-8")), quote(str(file)))
+            most = Counts(told.one("repair", int), told.one("judge", int))
+        else:
+            most = counts(settings.time, case.seconds)
+            write_file(file, json.dumps(asdict(most)).encode())
+        parts.keep(most, case.model, settings.seed)
+        return parts
 
     def trials(self) -> tuple[Trial, ...]:
         """What was told before, if this goes on with it; else a new file.

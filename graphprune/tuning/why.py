@@ -14,7 +14,7 @@ import onnx_ir as ir
 from graphprune.ir.names import escape, quote
 from graphprune.lowering.lower import lowered, opened
 from graphprune.lowering.rules import BY_NAME
-from graphprune.tuning.propose import ROOM, SLOWER
+from graphprune.tuning.propose import ROOM
 from graphprune.tuning.trial import FULL, History, Trial
 from graphprune.tuning.ways import DENSE
 
@@ -44,6 +44,7 @@ class Ending:
         end: what ended the search.
         samples: all of them.
         seconds: that the search took.
+        each: seconds that a cut takes, about.
         decisions: whether classes that change are what is lost.
     """
 
@@ -52,6 +53,7 @@ class Ending:
     end: End
     samples: int
     seconds: float
+    each: float
     decisions: bool = False
 
     @property
@@ -176,7 +178,7 @@ def _longer(ending: Ending) -> Iterator[str]:
         yield "longer: --resume goes on with this study"
         return
     took = ending.history.trials[0].seconds
-    minutes = math.ceil(ROOM * SLOWER * took / 60)
+    minutes = math.ceil(ROOM * ending.each / 60)
     how = f"--resume --time {minutes}m goes on"
     yield f"longer: the model itself took {took:.0f} s to judge, and a cut takes longer; {how}"
 

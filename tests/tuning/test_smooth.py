@@ -1,6 +1,8 @@
-"""The smoothed estimate of what a classifier loses: unbiased where what it assumes holds,less variable."""
+"""The smoothed estimate of what a classifier loses: unbiased where what it assumes holds, less variable."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -97,6 +99,8 @@ def test_a_judge_smooths_what_has_a_class_per_sample_and_counts_all_else(search:
     assert classes.estimate(small, judging) == max(
         (classes.smoothed(small, each) for each in (judging, noisy)), key=lambda each: each.cautious
     )
+    far = DropJudge(case.model, values.outputs, replace(case.settings, max_drop=1e-9))
+    assert far.estimate(small, judging) == values.loss(small, judging)
     assert values.estimate(small, judging) == max(
         (values.loss(small, each) for each in (judging, noisy)), key=lambda each: each.cautious
     )

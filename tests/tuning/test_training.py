@@ -78,3 +78,28 @@ def test_lines_of_older_studies_are_read() -> None:
     asked = dict(line["asked"])  # type: ignore[arg-type]
     del asked["seconds"]
     assert trial(Document({**line, "asked": asked}, "a line")).asked.seconds == 0
+
+
+def test_a_training_has_every_other_turn_in_the_later_part_of_the_time(begun: Search) -> None:
+    cuts = History(parse("latency"), 0.01, FIGURES, (CUT,))
+    now = time.monotonic()
+    begun.start, begun.due = now - 10, now + 100
+    assert not begun._is_time_to_train(cuts)
+    begun.start = now - 200
+    assert begun._is_time_to_train(cuts)
+    assert not begun._is_time_to_train(cuts.told(told(100)))
+    assert begun._is_time_to_train(cuts.told(told(100)).told(replace(CUT, number=3)))
+
+
+def test_open_brackets_wait_for_a_training(begun: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Search, "_room", lambda search, history: 0.0)
+    lost = replace(CUT, asked=Asked("latency", 0.5), loss=Loss(0.1, 0.1, 0.1, 0.0, "y"))
+    history = History(parse("latency"), 0.01, FIGURES, (CUT, lost))
+    now = time.monotonic()
+    begun.start, begun.due = now - 10, now + 200
+    assert all(not asked.seconds for asked in begun._proposed(history))
+    begun.start = now - 300
+    (asked,) = begun._proposed(history)
+    assert asked.seconds > 0
+    begun.due = now + 20
+    assert all(not asked.seconds for asked in begun._proposed(history))

@@ -23,7 +23,7 @@ def ended(lost: float, decisions: bool) -> Ending:
     """A search whose only cut loses so much."""
     loss = Loss(lost, lost, lost, 0.0, "y")
     history = History(parse("latency"), 0.01, FIGURES, (Trial(1, Asked("obspa", 0.5), "", SMALLER, loss),))
-    return Ending(history, None, "tried", 512, 1.0, decisions)
+    return Ending(history, None, "tried", 512, 1.0, 1.0, decisions)
 
 
 def normal(weight: float = 1.0, many: int = 1) -> ir.Model:
@@ -57,9 +57,9 @@ def test_denormal_weights_are_named_where_they_are_felt(weight: float, many: int
 
 def test_a_search_without_time_for_a_cut_says_so_and_how_long_it_takes() -> None:
     model = Trial(0, Asked(DENSE, 1.0), "", FIGURES, Loss(0.0, 0.0, 0.0, 0.0, "y"), seconds=20.0)
-    ending = Ending(History(parse("latency"), 0.01, FIGURES, (model,)), None, "time", 512, 60.0)
+    ending = Ending(History(parse("latency"), 0.01, FIGURES, (model,)), None, "time", 512, 60.0, 40.0)
     assert stopped(ending, analyse(normal())) == ("time: 60 s were enough for no cut in full",)
-    assert any("took 20 s" in line and "--time 11m" in line for line in helps(ending, analyse(normal())))
+    assert any("took 20 s" in line and "--time 6m" in line for line in helps(ending, analyse(normal())))
 
 
 @pytest.mark.parametrize(("opset", "said"), [(17, True), (20, False)])
