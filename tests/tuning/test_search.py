@@ -254,6 +254,6 @@ def test_a_budget_of_latency_foresees_what_the_search_predicts(
     monkeypatch.setattr(Study, "_measure", slow)
     study = search(1).study
     study.prepare()
-    made = study.maker.made(1, "obspa(latency=0.7, io=fixed)", FULL)
+    made = study.maker.made(1, "prune(latency=0.7, repair=none, io=fixed)", FULL)
     share = study.seconds(made.model) / study.measured.given
     assert made.report.budgets[0].foreseen == pytest.approx(share, rel=0.02)
