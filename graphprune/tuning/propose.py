@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from graphprune.tuning.trial import FULL, QUICK, Asked, History, Level, Trial
 from graphprune.tuning.ways import DENSE, Way, trained
@@ -33,6 +33,8 @@ HARMLESS = 4.0
 """A loss that is so many times below the bound draws the next candidate no further than one of none."""
 LEARNT = 2.0
 """Times the bound that a cut loses which a training may bring back, about."""
+Point = tuple[float, float]
+"""The share that a cut leaves, and how far it went."""
 FAILED = 1.0
 """How far beyond the bound counts what nothing came of."""
 
@@ -158,7 +160,7 @@ class _Line:
         moved = [(left, at - value) for left, at in (max(low), min(high))]
         return _between(*moved)
 
-    def next(self, level: Level, known: Sequence[tuple[float, float]] = ()) -> float | None:
+    def next(self, level: Level, known: Sequence[Point] = ()) -> float | None:
         """The share to leave next, with points that are known from elsewhere; None at the end."""
         points = sorted([*self.points(level), *known])
         if not points:
@@ -173,9 +175,19 @@ class _Line:
             back = 1 - (1 - low[0]) * BACK
             return None if back > MOST else back
         if low is None:
-            further = high[0] * FURTHER
+            further = high[0] * self._step(high[1])
             return None if further < LEAST else further
-        return None if high[0] / low[0] < CLOSE else _between(low, high)
+        return None if high[0] / low[0] < CLOSE else _between(*self._unstuck(low, high, level))
+
+    def _unstuck(self, low: Point, high: Point, level: Level) -> tuple[Point, Point]:
+        """An end that stayed while the other moved more than once weighs half as much each time.
+
+        The secant else creeps up to the root from one side (Illinois algorithm, Dowell and Jarratt 1971).
+        """
+        values = [self.value(each) for each in self.history.of(self.way, level)]
+        far = values[-1] > 0
+        weight = 2.0 ** (1 - len(list(takewhile(lambda value: (value > 0) == far, reversed(values)))))
+        return (low, (high[0], high[1] * weight)) if far else ((low[0], low[1] * weight), high)
 
     @property
     def promise(self) -> float:
@@ -198,25 +210,28 @@ class _Line:
         assert trial.loss is not None
         return trial.loss.cautious if self.history.goal.bounds else self.history.share(trial)
 
-    def points(self, level: Level) -> list[tuple[float, float]]:
+    def points(self, level: Level) -> list[Point]:
         """Shares left and values, the hardest cut first."""
         return sorted((each.asked.left, self.value(each)) for each in self.history.of(self.way, level))
 
-    def _bracket(
-        self, points: Sequence[tuple[float, float]]
-    ) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    def _bracket(self, points: Sequence[Point]) -> tuple[Point | None, Point | None]:
         """The mildest cut below the root that went too far, and the hardest that did not."""
         high = next((point for point in points if point[1] <= 0), None)
         far = [point for point in points if point[1] > 0 and (high is None or point[0] < high[0])]
         return (far[-1] if far else None), high
 
-    def _root(self, points: Sequence[tuple[float, float]]) -> float | None:
+    def _step(self, value: float) -> float:
+        """How much further the next cut goes where none failed yet: twice the way behind a harmless one."""
+        harmless = not self.history.goal.bounds and value <= -math.log(HARMLESS)
+        return FURTHER**2 if harmless else FURTHER
+
+    def _root(self, points: Sequence[Point]) -> float | None:
         """Where the curve is about zero, out of quick trials."""
         low, high = self._bracket(points)
         if low is not None and high is not None:
             return _between(low, high)
         if high is not None:
-            return high[0] * math.sqrt(FURTHER)
+            return high[0] * math.sqrt(self._step(high[1]))
         return None if low is None else 1 - (1 - low[0]) * math.sqrt(BACK)
 
 
@@ -224,12 +239,12 @@ def _within(left: float) -> float:
     return round(min(MOST, max(LEAST, left)), 4)
 
 
-def _between(low: tuple[float, float], high: tuple[float, float]) -> float:
+def _between(low: Point, high: Point) -> float:
     """By the secant over logarithms of what is left."""
     part = min(1 - EDGE, max(EDGE, -high[1] / max(low[1] - high[1], SMALL)))
     return _within(math.exp(math.log(high[0]) + part * (math.log(low[0]) - math.log(high[0]))))
 
 
-def _line(under: tuple[float, float], over: tuple[float, float]) -> float:
+def _line(under: Point, over: Point) -> float:
     part = -under[0] / max(over[0] - under[0], SMALL)
     return under[1] + part * (over[1] - under[1])

@@ -67,6 +67,19 @@ def test_a_step_is_found_in_few_candidates(step: float) -> None:
     assert step < history.holding[0].asked.left <= propose.CLOSE * step
 
 
+def test_behind_a_harmless_cut_the_next_goes_twice_as_far() -> None:
+    def after(loss: float) -> float:
+        history = History(parse("latency"), 0.01, DENSE)
+        for level, left in ((QUICK, 0.6), (FULL, 0.5)):
+            history = history.told(
+                told(Asked("obspa", left, level), len(history.trials), lambda way, at: loss)
+            )
+        return propose.proposed(history, THREE[:1], 1)[0].left
+
+    assert after(0.005) == pytest.approx(0.5 * propose.FURTHER)
+    assert after(0.001) == pytest.approx(0.5 * propose.FURTHER**2)
+
+
 def test_most_of_the_work_goes_to_what_promises_most() -> None:
     history = followed(cubic, 20)
     full = [trial for trial in history.trials if trial.asked.level == FULL]
