@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -43,6 +44,8 @@ TRAINING, TRAINING_MOST = 30.0, 300.0
 """Seconds that a training takes at least and at most."""
 LEARNING = 0.5
 """Share of the time after which a training does not wait until all brackets are closed."""
+ENOUGH, STEP = 100, 200
+"""Steps of a training that others have to wait for; and how many runs of the model one takes, about."""
 STEPS = 24
 """A training that found time for fewer steps is not worth another,"""
 LONGER = 2.0
@@ -166,19 +169,20 @@ class Search:
         count, screen = self.settings.batch, self._room(history) >= propose.ROOM
         tried = self._ways(history) if screen else self.case.ways[:FOLLOWED]
         asked = propose.proposed(history, tried, count, screen=screen)
-        if not asked or self._is_time_to_train(history):
-            way = propose.to_train(history, tried)
-            if way is not None and (seconds := self._training(history, way)):
-                asked = propose.beyond(history, way, seconds) or asked
+        least = self._worth_waiting(history) if asked else 0.0
+        way = propose.to_train(history, tried) if least < math.inf else None
+        if way is not None and (seconds := self._training(history, way)) > least:
+            asked = propose.beyond(history, way, seconds) or asked
         if not asked and tried and sampler.is_installed():
             asked = sampler.sampled(history, tried, count, self.settings.seed)
         return asked or propose.proposed(history, tried, count, screen=screen, everything=True)
 
-    def _is_time_to_train(self, history: History) -> bool:
-        """Whether open brackets have to wait: in the later part of the time every other turn."""
+    def _worth_waiting(self, history: History) -> float:
+        """Seconds of a training that open brackets wait for: in the later part of the time every other turn."""
         if self.due is None or history.trials[-1].asked.seconds:
-            return False
-        return time.monotonic() > self.due - (1 - LEARNING) * (self.due - self.start)
+            return math.inf
+        early = time.monotonic() < self.due - (1 - LEARNING) * (self.due - self.start)
+        return math.inf if early else ENOUGH * STEP * self.case.seconds
 
     def _training(self, history: History, way: Way) -> float:
         """How long the next training may take; 0 where there is no torch, or too little time for it.

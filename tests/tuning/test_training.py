@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from dataclasses import replace
 
 import pytest
 
 from graphprune.document import Document
+from graphprune.tuning.case import Case
 from graphprune.tuning.goal import Figures, parse
 from graphprune.tuning.search import Search, steps_of
 from graphprune.tuning.trial import Asked, History, Loss, Trial, trial
@@ -80,19 +82,23 @@ def test_lines_of_older_studies_are_read() -> None:
     assert trial(Document({**line, "asked": asked}, "a line")).asked.seconds == 0
 
 
-def test_a_training_has_every_other_turn_in_the_later_part_of_the_time(begun: Search) -> None:
+def test_a_training_has_every_other_turn_in_the_later_part_of_the_time(
+    begun: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Case, "seconds", 1e-3)
     cuts = History(parse("latency"), 0.01, FIGURES, (CUT,))
     now = time.monotonic()
     begun.start, begun.due = now - 10, now + 100
-    assert not begun._is_time_to_train(cuts)
+    assert begun._worth_waiting(cuts) == math.inf
     begun.start = now - 200
-    assert begun._is_time_to_train(cuts)
-    assert not begun._is_time_to_train(cuts.told(told(100)))
-    assert begun._is_time_to_train(cuts.told(told(100)).told(replace(CUT, number=3)))
+    assert begun._worth_waiting(cuts) == 20
+    assert begun._worth_waiting(cuts.told(told(100))) == math.inf
+    assert begun._worth_waiting(cuts.told(told(100)).told(replace(CUT, number=3))) == 20
 
 
 def test_open_brackets_wait_for_a_training(begun: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Search, "_room", lambda search, history: 0.0)
+    monkeypatch.setattr(Case, "seconds", 1e-3)
     lost = replace(CUT, asked=Asked("latency", 0.5), loss=Loss(0.1, 0.1, 0.1, 0.0, "y"))
     history = History(parse("latency"), 0.01, FIGURES, (CUT, lost))
     now = time.monotonic()
@@ -101,5 +107,5 @@ def test_open_brackets_wait_for_a_training(begun: Search, monkeypatch: pytest.Mo
     begun.start = now - 300
     (asked,) = begun._proposed(history)
     assert asked.seconds > 0
-    begun.due = now + 20
+    monkeypatch.setattr(Case, "seconds", 0.1)
     assert all(not asked.seconds for asked in begun._proposed(history))
