@@ -178,7 +178,7 @@ class Search:
         return asked or propose.proposed(history, tried, count, screen=screen, everything=True)
 
     def _worth_waiting(self, history: History) -> float:
-        """Seconds of a training that open brackets wait for: in the later part of the time every other turn."""
+        """Seconds of a training that open brackets wait for: late in the search, every other turn."""
         if self.due is None or history.trials[-1].asked.seconds:
             return math.inf
         early = time.monotonic() < self.due - (1 - LEARNING) * (self.due - self.start)
