@@ -24,6 +24,7 @@ from graphprune.pipeline.samples import Given, read_sets
 from graphprune.runtime.dimensions import data_inputs
 from graphprune.runtime.holding import count, digest
 from graphprune.runtime.session import open_session
+from graphprune.tuning.denormals import NO_DENORMALS, Denormals, many, without
 from graphprune.tuning.finals import Timer
 from graphprune.tuning.goal import Figures, parse
 from graphprune.tuning.judge import DropJudge, Judge
@@ -195,6 +196,14 @@ class Case:
         fixed = fix_inputs(source.model.clone(), settings.fix) if settings.fix else {}
         seconds = min(TIMING_MOST, TIMING * settings.time)
         return Timer(source.path or source.model, fixed, self.model, self.feed, settings, seconds)
+
+    @cached_property
+    def denormals(self) -> Denormals:
+        """Denormal weights, and what they cost here."""
+        count = many(self.lowered)
+        if not count:
+            return NO_DENORMALS
+        return Denormals(count, self.timer.ratio(without(self.lowered)) / self.timer.ratio(self.lowered))
 
     @property
     def about(self) -> dict[str, str]:

@@ -332,6 +332,7 @@ class Search:
             history.trials[0].seconds + case.repair_seconds,
             decisions=self.settings.metric is None
             and any(each.endswith(" as classes") for each in case.judged),
+            denormals=case.denormals,
         )
         return Tuned(
             source=case.job.source,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx_ir as ir
 import pytest
 
 from graphprune.axes import analyse
+from graphprune.tuning.denormals import Denormals, many, without
 from graphprune.tuning.goal import Figures, parse
 from graphprune.tuning.trial import Asked, History, Loss, Trial
 from graphprune.tuning.ways import DENSE
@@ -48,11 +51,21 @@ def test_labels_help_where_classes_that_change_stood_in_the_way(
 
 
 @pytest.mark.parametrize(
-    ("weight", "many", "said"), [(1e-40, 40, True), (1e-40, 1, False), (0.0, 40, False), (1e-30, 40, False)]
+    ("weight", "some", "count"), [(1e-40, 40, 40), (1e-40, 1, 0), (0.0, 40, 0), (1e-30, 40, 0)]
 )
-def test_denormal_weights_are_named_where_they_are_felt(weight: float, many: int, said: bool) -> None:
-    lines = helps(ended(0.0, False), analyse(normal(weight, many)))
-    assert any("40 weights are denormal floats" in line for line in lines) == said
+def test_denormal_weights_are_counted_and_can_be_left_out(weight: float, some: int, count: int) -> None:
+    model = normal(weight, some)
+    assert many(model) == count
+    assert many(without(model)) == 0
+    kept = model.graph.initializers["w2"].const_value
+    assert kept is without(model).graph.initializers["w2"].const_value
+
+
+@pytest.mark.parametrize(("gain", "said"), [(1.15, True), (1.0, False)])
+def test_denormal_weights_are_named_where_they_are_felt(gain: float, said: bool) -> None:
+    ending = replace(ended(0.0, False), denormals=Denormals(40, gain))
+    lines = helps(ending, analyse(normal()))
+    assert any("40 weights are denormal floats" in line and "1.15 times" in line for line in lines) == said
 
 
 def test_a_search_without_time_for_a_cut_says_so_and_how_long_it_takes() -> None:
