@@ -9,7 +9,7 @@ demo: $(VENV)/core.done
 	$(BIN)/python tools/demo.py
 
 test: $(VENV)/dev.done
-	$(BIN)/python -m pytest -n 2 -m "not zoo and not full"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not zoo and not full"
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .

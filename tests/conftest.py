@@ -1,4 +1,4 @@
-"""What all tests share: latencies that take no longer than they say something, and minutes per folder."""
+"""What all tests share: times that are taken no longer than they say something, and minutes per folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from graphprune.runtime import loading
 from graphprune.runtime.latency import measure
 
 
 @pytest.fixture(autouse=True)
-def brief_latencies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands measure for half a second; tests of the measurement itself carry the marker `timed`."""
+def brief_times(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands measure half a second, and load once; tests of the measurement itself are marked `timed`."""
     if "timed" not in request.keywords:
+        monkeypatch.setattr(loading, "RUNS", 1)
         brief = {"min_seconds": 0.0, "max_seconds": 0.5, "sample_seconds": 0.001}
         monkeypatch.setattr(measure, "__kwdefaults__", {**(measure.__kwdefaults__ or {}), **brief})
 

@@ -9,6 +9,7 @@ import pytest
 from graphprune.errors import ModelError
 from graphprune.runtime.loading import Loaded, costs
 
+pytestmark = pytest.mark.timed
 SIDE = 2048
 FEEDS = {"x": np.zeros((1, SIDE), np.float32)}
 
