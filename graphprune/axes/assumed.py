@@ -26,12 +26,21 @@ def concrete_sizes(
 
     Args:
         model: in normal form.
-        given: shapes of inputs; sizes that other inputs share with them follow.
+        given: shapes of inputs; sizes that other inputs share with them follow, and declared ones win.
         generic: sizes at the generic points, if they are at hand.
     """
-    shapes, found = _concrete(model, given, generic)
+    inputs = [value for value in model.graph.inputs if value.name in given]
+    own = {value.name or "": declared(value, given[value.name or ""]) for value in inputs}
+    shapes, found = _concrete(model, own, generic)
     rows = routed_rows(model.graph, found)
     return infer(model, record_of, shapes, rows) if rows else found
+
+
+def declared(value: ir.Value, shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape with the sizes that a model declares for an input: a cut may have narrowed a cache."""
+    if value.shape is None or len(value.shape) != len(shape):
+        return tuple(shape)
+    return tuple(dim if isinstance(dim, int) else size for dim, size in zip(value.shape, shape, strict=True))
 
 
 def input_shapes(model: ir.Model, sizes: Sizes) -> dict[str, tuple[int, ...]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.axes.assumed import declared
 from graphprune.axes.caches import cache_pairs
 from graphprune.errors import ArgumentError
 from graphprune.ir.element import FLOATS
 from graphprune.ir.names import quote
-from graphprune.pipeline.samples import Batches, feeds_for
+from graphprune.pipeline.onesample import one_sample
 from graphprune.pipeline.settings import Running
 from graphprune.runtime.dimensions import data_inputs
 
@@ -40,7 +42,7 @@ def require_alike(models: Sequence[ir.Model], names: Sequence[str]) -> None:
 
 
 def common_feeds(models: Sequence[ir.Model], settings: Running) -> list[dict[str, np.ndarray]]:
-    """Generated inputs: the same arrays for all, but for caches that are narrower in some.
+    """Generated inputs of one sample: the same arrays for all, but for caches that are narrower in some.
 
     The model with the fewest open sizes says how large they are.
 
@@ -48,18 +50,19 @@ def common_feeds(models: Sequence[ir.Model], settings: Running) -> list[dict[str
         ModelError: no generated input runs.
     """
     base = min(models, key=_open)
-    (feed,) = feeds_for(base, None, settings)
+    feed = one_sample(base, settings)
     return [fitting(feed, model, settings) for model in models]
 
 
 def fitting(feed: Mapping[str, np.ndarray], model: ir.Model, settings: Running) -> dict[str, np.ndarray]:
-    """The inputs of a model from those of another, in its types; new ones where they do not fit."""
+    """The inputs of a model from those of another, in its types and sizes; new ones where it has others."""
     rest = typed(model, feed)
-    needed = {value.name for value in data_inputs(model)}
-    if fits(rest, model) and needed <= rest.keys():
+    needed = {value.name or "": value for value in data_inputs(model)}
+    if fits(rest, model) and needed.keys() <= rest.keys():
         return rest
-    found: Batches = feeds_for(model, None, settings)
-    return dict(found[0])
+    shapes = {**settings.shape, **{name: array.shape for name, array in rest.items()}}
+    own = {name: declared(value, shapes[name]) for name, value in needed.items() if name in shapes}
+    return one_sample(model, replace(settings, shape=own), rest)
 
 
 def typed(model: ir.Model, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -172,7 +172,7 @@ class Attempts:
         )
         steps = manager.run(given.dense, given.sizes, passes, done)
         with self.clock.phase("report"):
-            counted = [size, *(measure.size(step.model, self.settings.shape) for step in steps)]
+            counted = [size, *(measure.size(step.model, self.samples.counted) for step in steps)]
         if self.how is None:
             return Attempt(steps, counted, None, foresight=foresight)
         self.settings.progress(0, 0, "lower")
@@ -191,7 +191,7 @@ class Attempts:
         """
         shares = self._require(passes)
         self.settings.progress(0, 0, "latency of the dense model")
-        threads, feeds = self.timed.threads, self.samples.feeds[0]
+        threads, feeds = self.timed.threads, self.samples.timed
         runs = Runs(self.how, self.given.kept, feeds, self.settings, threads)
         with self.clock.phase("profile"):
             model = runs.lowered(self.given.dense)
@@ -233,4 +233,4 @@ class Attempts:
                 like, _ = lowered(self.given.dense, attempt.lowering.how, self.given.kept)
             given, result = self.given, attempt.steps[-1].model
             timed = measure.Timed(given.source, given.fixed, given.dense, like, result)
-            return replace(attempt, latency=measure.latency(timed, self.samples.feeds[0], self.timed))
+            return replace(attempt, latency=measure.latency(timed, self.samples.timed, self.timed))

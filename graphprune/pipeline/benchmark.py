@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from graphprune.ir.arrays import Arrays
 from graphprune.pipeline import measure
 from graphprune.pipeline.alike import common_feeds, require_alike
+from graphprune.pipeline.onesample import Shapes
 from graphprune.pipeline.opened import Ready, load_to_run
-from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.report import Size
-from graphprune.pipeline.samples import Given, feeds_for, with_shapes
+from graphprune.pipeline.samples import Given, timed_feed, with_shapes
 from graphprune.pipeline.settings import Timing
 from graphprune.shown import Shown
 
@@ -78,13 +78,14 @@ def bench(
     opened = [load_to_run(model, settings) for model in models]
     loaded = [each.model for each in opened]
     require_alike(loaded, names)
-    feeds, generated = _feeds(opened, inputs, settings)
-    settings = with_shapes(settings, inputs, loaded[0], opened[0].constants)
+    feeds = _feeds(opened, inputs, settings)
+    given = with_shapes(settings, inputs, loaded[0], opened[0].constants).shape
     latency, providers = _timed(names, loaded, feeds, settings)
     costs = _costs(opened, feeds, settings) if loading else [None for _ in opened]
-    rows = zip(opened, latency.timings, [None, *latency.ratios], costs, providers, strict=True)
-    found = tuple(_row(*row, settings) for row in rows)
-    return Bench(found, settings.threads, latency.rounds, latency.clock, generated)
+    sizes = [_size(each, feed, given) for each, feed in zip(loaded, feeds, strict=True)]
+    rows = zip(opened, sizes, latency.timings, [None, *latency.ratios], costs, providers, strict=True)
+    found = tuple(_row(*row) for row in rows)
+    return Bench(found, settings.threads, latency.rounds, latency.clock, sizes[0].assumed)
 
 
 def _timed(
@@ -118,32 +119,30 @@ def _costs(opened: Sequence[Ready], feeds: Sequence[Arrays], settings: Timing) -
         return costs([Loaded(path, given, *how) for path, given in zip(paths, feeds, strict=True)])
 
 
-def _feeds(
-    opened: Sequence[Ready], inputs: Given, settings: Timing
-) -> tuple[list[dict[str, np.ndarray]], dict[str, int]]:
-    """Inputs of each model, and the sizes that were chosen for them where none were given.
+def _feeds(opened: Sequence[Ready], inputs: Given, settings: Timing) -> list[dict[str, np.ndarray]]:
+    """One sample for each. Samples may repeat weights of the first; the others need not have the same."""
+    models = [each.model for each in opened]
+    if inputs is None:
+        return common_feeds(models, settings)
+    return [timed_feed(model, inputs, settings, opened[0].constants) for model in models]
 
-    Samples may repeat weights of the first model; the others need not have the same.
-    """
-    first, models = opened[0], [each.model for each in opened]
-    if inputs is not None:
-        return [feeds_for(model, inputs, settings, first.constants)[0] for model in models], {}
-    feeds = common_feeds(models, settings)
-    shapes = {name: array.shape for name, array in feeds[0].items()}
-    return feeds, open_sizes(first.model, shapes, settings.shape)
+
+def _size(model: ir.Model, feed: Arrays, given: Shapes) -> Size:
+    """Counted at what it is timed at."""
+    return measure.size_as_given(model, {name: array.shape for name, array in feed.items()}, given)
 
 
 def _row(
     each: Ready,
+    size: Size,
     timing: Timed,
     ratio: Ratio | None,
     cost: Cost | None,
     providers: tuple[str, ...],
-    settings: Timing,
 ) -> ModelBench:
     return ModelBench(
         name=timing.name,
-        size=measure.size_as_given(each.model, settings.shape),
+        size=size,
         file_bytes=each.file_bytes,
         median_ms=1e3 * timing.cpu_median,
         p10_ms=1e3 * timing.cpu_p10,

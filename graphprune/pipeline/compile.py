@@ -114,7 +114,7 @@ class _Compile:
         outputs = verdict.how_judged(dense, sizes, self.settings)
         passes = self.job.passes if self.job.plan is None else self.job.plan.replay(dense)
         with self.clock.phase("report"):
-            before = measure.size(dense, self.settings.shape, sizes)
+            before = measure.size(dense, samples.counted, sizes, self.settings.shape)
         whole = Given(source.path or source.model, self.fixed, dense, sizes, before, self._kept)
         learning = Learning(dense, outputs, self.settings, self.job.output)
         attempt = self._attempted(whole, samples, passes, learning)

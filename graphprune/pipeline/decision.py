@@ -68,7 +68,7 @@ class Decision:
         """Counts the model."""
         item = self.item
         clock = clock_of_groups(item, self.analysis, self.groups, self.context, self.align, item.min_keep)
-        return CostModel(self.analysis, self.context.shapes, clock)
+        return CostModel(self.analysis, self.context.counted, clock)
 
     @property
     def align(self) -> Align:

@@ -131,7 +131,7 @@ class Finishing:
             if known is None and lowering is not None and lowering.report.uses and not self.job.lower:
                 like, _ = lowered(dense, lowering.how)
             models = measure.Timed(source.path or source.model, self.fixed, dense, like, pruned)
-            return measure.speed(models, samples.feeds[0], timed, known)
+            return measure.speed(models, samples.timed, timed, known)
 
 
 def file_bytes(output: Path | None, source: Source, files: tuple[str, ...]) -> FileBytes | None:

@@ -19,7 +19,7 @@ from graphprune.ir.normalise import normalise
 from graphprune.ops import record_of
 from graphprune.pipeline.narrowed import narrowed
 from graphprune.pipeline.opened import load_to_run
-from graphprune.pipeline.samples import Given, feeds_for
+from graphprune.pipeline.samples import Given, timed_feed
 from graphprune.pipeline.settings import Packing
 from graphprune.runtime import kit_script
 from graphprune.runtime.alone import fixed_product
@@ -68,7 +68,7 @@ def write_kit(models: Sequence[object], folder: Path, settings: Packing, inputs:
     for number, model in enumerate(models):
         settings.progress(number, len(models), "cut")
         ready = load_to_run(model, settings)
-        batch = feeds_for(ready.model, inputs, settings, ready.constants)[0]
+        batch = timed_feed(ready.model, inputs, settings, ready.constants)
         open_session(ready.model).run(batch, settings.timeout)
         own = ready.model.clone()
         normalise(own, record_of)

@@ -9,19 +9,18 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
+from graphprune.axes.assumed import concrete_sizes
 from graphprune.errors import GraphpruneError, PromiseError
 from graphprune.ir.check import check
 from graphprune.ir.names import quote
-from graphprune.ir.shapes import infer
 from graphprune.lowering.lower import Rules, lowered, opened
 from graphprune.lowering.rules import BY_NAME
 from graphprune.lowering.table import here, table
-from graphprune.ops import record_of
 from graphprune.pipeline import budgets, measure, summary
 from graphprune.pipeline.bisect import smallest_failing
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.report import LoweringReport, LoweringUse, ProofReport, Size
-from graphprune.pipeline.samples import Batches, Samples
+from graphprune.pipeline.samples import Samples
 from graphprune.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ def lower_result(
         samples = samples.without(summary.lost_inputs(model, step.model), step.narrow)
         model = step.model
     masks = {name for step in steps if step.plan is not None for name in step.plan.masks}
-    lowerer = _Lowerer(model, samples.feeds, masks | given.kept, given.settings, given.clock)
+    lowerer = _Lowerer(model, samples, masks | given.kept, given.settings, given.clock)
     outcome = lowerer.run(how)
     written = [*sizes[:-1], _larger(sizes[-1], outcome.size)]
     if budgets.missed(steps, written) and not budgets.missed(steps, sizes):
@@ -114,7 +113,7 @@ class _Lowerer:
     """Lowers one model in normal form, which is only read."""
 
     model: ir.Model
-    feeds: Batches
+    samples: Samples
     kept: Collection[str]
     settings: Settings
     clock: Clock
@@ -143,7 +142,7 @@ class _Lowerer:
             f"lowering by {quote(name)} changes what the model computes: it is taken back" for name in taken
         ]
         with self.clock.phase("report"):
-            size = measure.size(model, self.settings.shape)
+            size = measure.size(model, self.samples.counted)
         return Outcome(model, how, report, size, tuple(lines))
 
     def _tried(self, how: Rules) -> tuple[ir.Model, tuple[Use, ...], ProofReport]:
@@ -174,16 +173,17 @@ class _Lowerer:
         """Region by region, and the whole on what proofs run on."""
         from graphprune.proof.lowered import prove_lowered, prove_whole
 
-        shapes = {name: array.shape for name, array in self.feeds[0].items()}
+        feeds = self.samples.feeds
+        shapes = {name: array.shape for name, array in feeds[0].items()}
         bound, run = self.settings.tolerance, self.settings.run
         parts = prove_lowered(self.model, model, shapes, bound, run)
-        whole = prove_whole(self.model, model, self.feeds, bound, run)
+        whole = prove_whole(self.model, model, feeds, bound, run)
         error = max(whole.error, parts.error)
         return ProofReport(parts.ok and whole.ok, error, whole.bound, (), (*whole.details, *_said(parts)))
 
     def _uses(self, model: ir.Model, uses: Sequence[Use]) -> tuple[LoweringUse, ...]:
-        """Each rule once: how often, and the milliseconds that it is foreseen to save on these inputs."""
-        elements = _elements(model, {name: array.shape for name, array in self.feeds[0].items()})
+        """Each rule once: how often, and the milliseconds that it is foreseen to save on one sample."""
+        elements = _elements(model, self.samples.counted)
         place, saved = here(), dict[str, float]()
         for use in uses:
             foreseen = table().saved(use.rule, elements.get(use.value, 0), use.fewer, place)
@@ -200,7 +200,7 @@ def _said(parts: Lowered) -> tuple[str, ...]:
 
 
 def _elements(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    sizes = infer(model, record_of, shapes).shapes
+    sizes = concrete_sizes(model, shapes).shapes
     return {
         value.name or "": prod(a for a, _ in found) for value, found in sizes.items() if found is not None
     }

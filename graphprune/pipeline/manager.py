@@ -148,12 +148,13 @@ class Manager:
     def _context(self, item: Pass) -> Context:
         foresight = self.foresight
         if foresight is not None:
-            runs = dataclasses.replace(foresight.runs, feeds=self.samples.feeds[0])
+            runs = dataclasses.replace(foresight.runs, feeds=self.samples.timed)
             foresight = dataclasses.replace(foresight, runs=runs)
         return Context(
             calibration=self.samples.batches,
             general=self.samples.general_batches,
             shapes=self.settings.shape,
+            counted=self.samples.counted,
             run=self.settings.run,
             allow_short=self.settings.allow_short,
             warn=self.warnings.append,

@@ -15,6 +15,7 @@ from graphprune.errors import ModelError
 from graphprune.ir.arrays import Arrays
 from graphprune.ops import record_of
 from graphprune.pipeline.alike import fitting
+from graphprune.pipeline.onesample import Shapes
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.report import LatencyReport, Size, WorkTime
 from graphprune.pipeline.settings import Settings, Timing
@@ -30,12 +31,20 @@ TRACED = 0.5
 """Seconds that the traced runs of a model take together, about."""
 
 
-def size(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], sizes: Sizes | None = None) -> Size:
-    """Parameters, multiply-adds and bytes of a model in normal form; `sizes` if they are at hand."""
+def size(model: ir.Model, shapes: Shapes, sizes: Sizes | None = None, given: Shapes | None = None) -> Size:
+    """Parameters, multiply-adds and bytes of a model in normal form.
+
+    Args:
+        model: in normal form.
+        shapes: of inputs, to count multiply-adds at.
+        sizes: if they are at hand.
+        given: those of the shapes that the user gave, the others being assumed; None where they all are.
+    """
     from graphprune.axes.cost import cost
 
     result = cost(model, shapes, sizes)
-    return Size(result.params, result.macs, result.bytes, open_sizes(model, result.inputs, shapes))
+    assumed = open_sizes(model, result.inputs, shapes if given is None else given)
+    return Size(result.params, result.macs, result.bytes, assumed)
 
 
 def times(
@@ -62,12 +71,12 @@ def times(
     return tuple(WorkTime(work, spent[0][work], spent[1][work]) for work in works)
 
 
-def size_as_given(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Size:
+def size_as_given(model: ir.Model, shapes: Shapes, given: Shapes | None = None) -> Size:
     """The same of any model; it is counted in normal form, like one that is pruned."""
     from graphprune.ir.normalise import normalise
 
     own = model.clone()
-    return size(own, shapes, normalise(own, record_of))
+    return size(own, shapes, normalise(own, record_of), given)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class Context:
         calibration: sample inputs, one mapping of input name to array per batch; empty when none were given.
         general: samples of all else, which a pass may weigh the domain of `calibration` against; as they are.
         shapes: concrete shapes that the user gave for graph inputs.
+        counted: those that multiply-adds are counted at; sizes that these leave open are assumed.
         run: the seed, how long a run of the model may take, and whom to tell progress.
         allow_short: whether a missed budget is a warning (true) or ends the compile (false).
         warn: called with a line for the warnings of the report.
@@ -85,6 +86,7 @@ class Context:
     calibration: tuple[Feed, ...] = ()
     general: tuple[Feed, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    counted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     run: Run = USUAL
     allow_short: bool = False
     warn: Callable[[str], None] = lambda line: None

@@ -131,7 +131,7 @@ class Probing:
         from graphprune.axes.cost import node_terms
 
         model = self.analysis.model
-        sizes = concrete_sizes(model, self.context.shapes, self.analysis.sizes)
+        sizes = concrete_sizes(model, self.context.counted, self.analysis.sizes)
         terms = {node: node_terms(node, sizes) for node in model.graph}
         macs = {node: None if each is None else sum(t.macs for t in each) for node, each in terms.items()}
         return [suffix_of(model, self.analysis.group(group.id), macs) for group in self.groups]

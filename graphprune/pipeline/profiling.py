@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from graphprune.errors import ArgumentError, ModelError
 from graphprune.ir.names import quote
 from graphprune.pipeline.opened import load_to_run
-from graphprune.pipeline.samples import Given, feeds_for
+from graphprune.pipeline.samples import Given, timed_feed
 from graphprune.pipeline.settings import Profiling
 from graphprune.run import CPU_ALONE
 
@@ -99,7 +99,7 @@ def profile_machine(
     for model in models:
         settings.progress(0, 0, "load")
         ready = load_to_run(model, settings)
-        feeds = feeds_for(ready.model, inputs, settings, ready.constants)[0]
+        feeds = timed_feed(ready.model, inputs, settings, ready.constants)
         how = settings.threads, settings.providers
         found = pieces(ready.model, feeds, *how)
         narrow += pieces_of_narrowed(ready.model, feeds, *how)

@@ -15,6 +15,7 @@ from graphprune.errors import ArgumentError, DataError
 from graphprune.ir.arrays import Arrays
 from graphprune.ir.defaults import settings
 from graphprune.ir.fixed import NOTHING
+from graphprune.pipeline.onesample import Shapes, more_is_open, one_sample
 from graphprune.pipeline.opensizes import open_sizes
 from graphprune.pipeline.report import DataReport
 from graphprune.pipeline.settings import Looking, Running
@@ -77,6 +78,7 @@ class Samples:
         narrow: what passes made of the inputs that are left.
         replay: whether a plan is repeated, which repairs nothing, so that nothing has to be held back.
         learner: the pass that learns, and so needs parts to train on, to choose by and for the report.
+        whole: the same samples for the model as given, where passes changed its inputs.
     """
 
     model: ir.Model
@@ -90,13 +92,14 @@ class Samples:
     narrow: tuple[Narrow, ...] = ()
     replay: bool = False
     learner: str = ""
+    whole: Samples | None = None
 
     def without(self, names: Iterable[str], narrow: Narrow = same) -> Samples:
         """The same samples for a model that lost these inputs, and parts of others."""
         lost = self.lost | set(names)
         if lost == self.lost and narrow is same:
             return self
-        return replace(self, lost=lost, narrow=(*self.narrow, narrow))
+        return replace(self, lost=lost, narrow=(*self.narrow, narrow), whole=self.whole or self)
 
     def narrowed(self, feed: Arrays) -> dict[str, np.ndarray]:
         """A feed of the model as given for the model as it is now."""
@@ -250,7 +253,27 @@ class Samples:
         """The inputs of proofs: given or generated ones, and one calibration batch."""
         if self.inputs is not None:
             return (*self._left(_batches(self._given, self.model)), *self._few)
-        return (*self._left(feeds_for(self.model, None, self.settings, self.fixed)), *self._few)
+        return (*self._left((self._made,)), *self._few)
+
+    @property
+    def timed(self) -> dict[str, np.ndarray]:
+        """What models are timed on: one sample, at the sizes that multiply-adds are counted at."""
+        return self.narrowed((self.whole or self)._one)
+
+    @property
+    def counted(self) -> Shapes:
+        """Shapes that multiply-adds are counted at; the batch that they leave open is 1."""
+        given = self.whole or self
+        if not more_is_open(given.model, self.settings.shape):
+            return self.settings.shape
+        return {name: array.shape for name, array in given._one.items()}
+
+    @cached_property
+    def _one(self) -> dict[str, np.ndarray]:
+        found = self._calibration
+        batches = _batches((self._given or found.rest or found.held)[:1], self.model)
+        given = batches[0] if batches else self._made
+        return one_sample(self.model, self.settings, given, normal=True)
 
     @property
     def generated(self) -> dict[str, int]:
@@ -259,6 +282,10 @@ class Samples:
             return {}
         shapes = {name: array.shape for name, array in self.feeds[0].items()}
         return open_sizes(self.model, shapes, self.settings.shape)
+
+    @cached_property
+    def _made(self) -> dict[str, np.ndarray]:
+        return feeds_for(self.model, None, self.settings)[0]
 
     @cached_property
     def _given(self) -> Sets:
@@ -315,6 +342,19 @@ def feeds_for(model: ir.Model, inputs: Given, settings: Running, fixed: Arrays =
     if inputs is not None:
         return read(inputs, model, fixed)
     return (runnable_inputs(model, settings.shape, run=settings.run),)
+
+
+def timed_feed(
+    model: ir.Model, inputs: Given, settings: Running, fixed: Arrays = NOTHING
+) -> dict[str, np.ndarray]:
+    """What any model is timed on, which need not be in normal form: one sample, of the given inputs if any.
+
+    Raises:
+        DataError: the given inputs do not fit the model.
+        ModelError: no generated input runs.
+    """
+    settings = with_shapes(settings, inputs, model, fixed)
+    return one_sample(model, settings, NOTHING if inputs is None else read(inputs, model, fixed)[0])
 
 
 def read(given: Path | InMemory, model: ir.Model, fixed: Arrays = NOTHING) -> Batches:

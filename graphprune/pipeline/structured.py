@@ -57,7 +57,7 @@ class Structured(Method):
         groups = [group for group in mine if group.id not in own]
         if self.counted == "unit" or self.scope != "global":
             return of_units(budget.asked, groups, plan.cuts)
-        count, _ = counter(CostModel(analysis, context.shapes), self.counted)
+        count, _ = counter(CostModel(analysis, context.counted), self.counted)
 
         def left(cuts: Cuts) -> int:
             return count(Kept(analysis, cuts))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from graphprune.ir.names import quote
 from graphprune.pipeline.opened import load_to_run
-from graphprune.pipeline.samples import Given, feeds_for
+from graphprune.pipeline.samples import Given, timed_feed
 from graphprune.pipeline.settings import Timing
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def time_nodes(model: object, settings: Timing, inputs: Given = None) -> Times:
     from graphprune.runtime.profile import profile
 
     ready = load_to_run(model, settings)
-    feeds = feeds_for(ready.model, inputs, settings, ready.constants)[0]
+    feeds = timed_feed(ready.model, inputs, settings, ready.constants)
     settings.progress(0, 0, "time its nodes")
     threads, providers = settings.threads, settings.providers
     return times_of(profile(ready.model, feeds, threads=threads, providers=providers, run=settings.run))

@@ -26,7 +26,7 @@ def tables(result: Bench) -> tuple[Table, ...]:
     threads = count(result.threads, "thread")
     note = f"{result.rounds} interleaved rounds, {threads}, {result.clock} time"
     note += "".join(_ran(model, result) for model in result.models)
-    at = sizes.assumed(result.models[0].size.assumed, result.generated)
+    at = sizes.assumed(result.generated)
     rows = tuple(_row(model) for model in result.models)
     return (Table("", columns, rows, "\n".join(filter(None, (at, note)))),)
 

@@ -26,7 +26,7 @@ def tables(result: Comparison) -> tuple[Table, ...]:
     rows = tuple(_row(output, *((exact.get(output.name, ""),) if exact else ())) for output in result.outputs)
     told = verdict(result)
     batches = f"{result.batches} batch" + ("es" if result.batches != 1 else "")
-    at = sizes.assumed({}, result.generated)
+    at = sizes.assumed(result.generated)
     note = f"{told} (tolerance {result.tolerance:g}, {batches}, inputs {result.inputs}"
     note += f"{sizes.ran_on(result.providers)})"
     lines = ((result.saturation,),) if result.saturation else ()

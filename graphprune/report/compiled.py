@@ -55,7 +55,7 @@ def totals(report: Report) -> Table:
         rows.append(_row("file", report.file_bytes.before, report.file_bytes.after, "B"))
     if report.latency:
         rows.append(latency_row(report.latency))
-    at = sizes.assumed(before.assumed, report.generated)
+    at = sizes.assumed(before.assumed)
     said = (fixed(report), at, speed(report.latency), agreed.headline(report.agreement))
     note = "\n".join(filter(None, said))
     return Table("Result", ("", ">before", ">after", ">left"), tuple(rows), note)

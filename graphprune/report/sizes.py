@@ -10,17 +10,9 @@ from graphprune.ir.names import escape
 CPU = "CPUExecutionProvider"
 
 
-def assumed(counted: Mapping[str, int], ran: Mapping[str, int] | None = None) -> str:
-    """E.g. `n = 1; h, w = 224 (assumed; --shape)`; empty where nothing was.
-
-    Args:
-        counted: sizes that multiply-adds are counted at, by symbol.
-        ran: those of generated inputs, where models ran on some.
-    """
-    if counted and ran and ran != counted:
-        return f"{_listed(counted)} for MACs, {_listed(ran)} in runs (assumed; --shape)"
-    said = counted or ran
-    return f"{_listed(said)} (assumed; --shape)" if said else ""
+def assumed(sizes: Mapping[str, int]) -> str:
+    """E.g. `n = 1; h, w = 224 (assumed; --shape)`; empty where nothing was."""
+    return f"{_listed(sizes)} (assumed; --shape)" if sizes else ""
 
 
 def ran_on(providers: Sequence[str]) -> str:

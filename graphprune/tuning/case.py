@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from graphprune.ir.fixed import fix_inputs
 from graphprune.ir.load import Source, load
 from graphprune.lowering.lower import lowered, opened
 from graphprune.pipeline import fingerprint, measure, verdict
+from graphprune.pipeline.onesample import one_sample
 from graphprune.pipeline.opened import Opened, open_model
 from graphprune.pipeline.samples import Given, read_sets
 from graphprune.runtime.dimensions import data_inputs
@@ -142,8 +143,10 @@ class Case:
 
     @cached_property
     def feed(self) -> dict[str, np.ndarray]:
-        """One sample."""
-        return next(self.parts.selection.feeds())
+        """What is timed: one sample, at the sizes that multiply-adds are counted at."""
+        given = next(self.parts.selection.feeds())
+        settings = replace(self.settings, shape={**self.shapes, **self.settings.shape})
+        return one_sample(self.model, settings, given, normal=True)
 
     @cached_property
     def seconds(self) -> float:
@@ -161,11 +164,12 @@ class Case:
         """How long a repair takes, about."""
         return RUNS * self.seconds * count(self.parts.repair, self.model)
 
-    @property
+    @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of one sample, for inputs that are no settings."""
+        given = next(self.parts.selection.feeds())
         wanted = {value.name for value in data_inputs(self.model)}
-        return {name: array.shape for name, array in self.feed.items() if name in wanted}
+        return {name: array.shape for name, array in given.items() if name in wanted}
 
     @cached_property
     def judge(self) -> Judge:

@@ -68,7 +68,7 @@ class Depth(Pass):
         require_named(found.found, sublayer_names, lambda i: i.name, "sublayer", (*self.only, *self.ignore))
         candidates = filtered(found.found, sublayer_names, self.only, self.ignore)
         clock = clock_of_sublayers(self, analysis, candidates, context)
-        cost = DepthCost(analysis, context.shapes, clock)
+        cost = DepthCost(analysis, context.counted, clock)
         enough = self._enough(candidates, cost, context)
         if enough(()):
             context.forced(f"there are {len(candidates)} sublayers, and they go as a whole")

@@ -121,7 +121,7 @@ class Experts(Pass):
         given = [Budget(what, left, context.given.get(what)) for what, left in budgets(self).items()]
         if not given:
             return kept_share(layers, DEFAULT_RATIO if self.ratio is None else self.ratio)
-        cost = CostModel(analysis, context.shapes)
+        cost = CostModel(analysis, context.counted)
         counts, kept = kept_within(
             analysis, layers, lambda kept: all(budget.over(cost, kept) >= 0 for budget in given)
         )

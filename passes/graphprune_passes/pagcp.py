@@ -90,7 +90,7 @@ class Pagcp(Pass):
         how = settled(self.repair, context)
         align = context.aligned(self.align)
         clock = clock_of_groups(self, analysis, groups, context, align, self.min_keep)
-        cost = CostModel(analysis, context.shapes, clock)
+        cost = CostModel(analysis, context.counted, clock)
         over = self._over(analysis, cost, how, context.given)
         scores = score_groups(analysis, groups, "l1", context.seed)
         own = ladders(groups, scores, align, self.min_keep)
