@@ -11,8 +11,8 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.ir.graft import Graft
-from graphprune.runtime import open_session
 from graphprune.runtime.exact import unsaturated
+from graphprune.runtime.session import open_session
 
 Bytes = npt.NDArray[np.generic]
 

@@ -14,8 +14,9 @@ import networkx as nx
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.runtime.opening import OPTIMISED
 from graphprune.runtime.profile import NodeTime, Profile
-from graphprune.runtime.session import OPTIMISED, open_session
+from graphprune.runtime.session import open_session
 from graphprune.runtime.work import Work
 
 BLOCKED = "com.microsoft.nchwc:"

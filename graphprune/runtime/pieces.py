@@ -21,9 +21,10 @@ from graphprune.ir.nodes import operator_of
 from graphprune.ops import has, layer_of
 from graphprune.ops.traits import Trait
 from graphprune.run import CPU_ALONE
+from graphprune.runtime.opening import OPTIMISED
 from graphprune.runtime.patterns import BLOCKED
 from graphprune.runtime.profile import Event, events_of
-from graphprune.runtime.session import OPTIMISED, Feeds, Session, open_session
+from graphprune.runtime.session import Feeds, Session, open_session
 from graphprune.runtime.work import work_of
 
 Shape = tuple[int, ...]

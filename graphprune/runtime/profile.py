@@ -24,8 +24,9 @@ from graphprune.ops import BY_OP
 from graphprune.ops.traits import Trait
 from graphprune.run import CPU_ALONE, USUAL, Run
 from graphprune.runtime.latency import Subject, measure
+from graphprune.runtime.opening import OPTIMISED
 from graphprune.runtime.origins import Origins
-from graphprune.runtime.session import OPTIMISED, Feeds, open_session
+from graphprune.runtime.session import Feeds, open_session
 from graphprune.runtime.work import Work, work_of
 
 LEAST, MOST = 12, 200

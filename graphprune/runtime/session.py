@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
 import re
 import threading
 import time
@@ -25,6 +24,7 @@ from graphprune.ops.door import PLAIN, foreign
 from graphprune.run import CPU_ALONE, USUAL, Run
 from graphprune.runtime.customs import NONE, Customs
 from graphprune.runtime.exact import IN_FLOATS, unsaturated
+from graphprune.runtime.opening import FATAL, LONGEST_SECONDS, session_options, utf8
 from graphprune.runtime.providers import Providers, ran
 from graphprune.runtime.providers import providers as installed
 from graphprune.runtime.silent import ort
@@ -40,15 +40,11 @@ EXOTIC = {
     "tensor(float8e5m2)": ir.DataType.FLOAT8E5M2,
     "tensor(float8e5m2fnuz)": ir.DataType.FLOAT8E5M2FNUZ,
 }
-FATAL = 4  # ONNX Runtime's own lines on stderr would repeat what the exception says
 MESSAGE_LIMIT = 400
 UNKNOWN = "ONNX Runtime knows no operator"
 GRACE_SECONDS = 5.0
-LONGEST_SECONDS = 1e6
-"""No system waits for any time; twelve days are as good as ever."""
 abandoned = threading.Event()
 """Set once a run could not be stopped; tearing ONNX Runtime down below it would abort the process."""
-OPTIMISED = "optimised.onnx"
 LARGE = 2**26
 """Bytes of weights below which it does not matter whether ONNX Runtime rearranges them."""
 TEXT_LIMIT = 8000  # names in a hostile model, and so in its errors, may be very long
@@ -180,8 +176,8 @@ def open_session(
         ArgumentError: an extra output names no value, or a provider is not installed.
     """
     chosen = installed(tuple(providers))
-    options = partial(_options, threads, optimise, deterministic, flush_denormals, trace)
-    if isinstance(model, Path) and not extra_outputs and not exact and (name := _utf8(model)):
+    options = partial(session_options, threads, optimise, deterministic, flush_denormals, trace)
+    if isinstance(model, Path) and not extra_outputs and not exact and (name := utf8(model)):
         try:
             given = options()
             if not rearrange:
@@ -290,27 +286,6 @@ def _without_signature(text: str) -> str:
     return text
 
 
-def _options(
-    threads: int, optimise: bool, deterministic: bool, flush_denormals: bool, trace: Path | None
-) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = FATAL
-    options.use_deterministic_compute = deterministic
-    levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-    if flush_denormals:
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    if trace is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(trace / "trace")
-        options.optimized_model_filepath = str(trace / OPTIMISED)
-        key = "session.optimized_model_external_initializers_"
-        options.add_session_config_entry(f"{key}file_name", "weights.bin")
-    return options
-
-
 def _create(
     source: str | bytes, options: ort.SessionOptions, providers: Providers, customs: Customs = NONE
 ) -> Session:
@@ -328,14 +303,6 @@ def _create(
     exotic = any(value.type in EXOTIC for value in (*inner.get_inputs(), *inner.get_outputs()))
     names = ran(inner, providers)
     return Session(required + optional, outputs, threads, names, required, exotic, inner, customs)
-
-
-def _utf8(path: Path) -> str | None:
-    """A name as ONNX Runtime wants it, whatever the locale made of it; None where its bytes are not UTF-8."""
-    try:
-        return os.fsencode(path).decode()
-    except UnicodeError:
-        return None
 
 
 def _pointer(weight: Weight) -> ort.OrtValue:

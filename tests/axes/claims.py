@@ -9,7 +9,7 @@ from graphprune.axes import Analysis, Options, analyse
 from graphprune.proof.prove import prove
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
-from graphprune.runtime import runnable_inputs
+from graphprune.runtime.inputs import runnable_inputs
 from graphprune.runtime.session import open_session
 from tests.ops.exotic_graphs import counts_as_foreseen, plans
 from tests.proof.building import model

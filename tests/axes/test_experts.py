@@ -19,7 +19,7 @@ from graphprune.axes.kept import Kept
 from graphprune.proof.prove import prove
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
-from graphprune.runtime import runnable_inputs
+from graphprune.runtime.inputs import runnable_inputs
 from graphprune.runtime.session import open_session
 
 from .claims import cut, pins, proves, sketch, units

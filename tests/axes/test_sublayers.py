@@ -16,7 +16,7 @@ from graphprune.ir.check import check
 from graphprune.proof.prove import prove
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
-from graphprune.runtime import runnable_inputs
+from graphprune.runtime.inputs import runnable_inputs
 
 from .claims import sketch
 

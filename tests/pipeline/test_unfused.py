@@ -14,7 +14,7 @@ from graphprune.pipeline import compile as driver
 from graphprune.pipeline.inspection import inspect
 from graphprune.pipeline.manager import Manager
 from graphprune.pipeline.settings import Settings
-from graphprune.runtime import open_session
+from graphprune.runtime.session import open_session
 from tests.proof.building import parsed
 
 from .conftest import Half

@@ -15,7 +15,7 @@ from graphprune.proof import Proof, prove
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
 from graphprune.run import Run
-from graphprune.runtime import runnable_inputs
+from graphprune.runtime.inputs import runnable_inputs
 
 HEADER = '<ir_version: 10, opset_import: ["" : {opset}, "com.microsoft" : 1]>\ng '
 SHARES = {"third": 2 / 3, "half": 1 / 2}

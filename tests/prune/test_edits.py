@@ -9,7 +9,7 @@ from graphprune.axes import Options
 from graphprune.proof.prove import prove
 from graphprune.prune.plan import Plan
 from graphprune.prune.rewrite import rewrite
-from graphprune.runtime import runnable_inputs
+from graphprune.runtime.inputs import runnable_inputs
 from tests.axes.claims import proves, sketch
 from tests.proof.building import cut, model
 

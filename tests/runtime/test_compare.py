@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from graphprune.runtime import agreement, merge
+from graphprune.runtime.compare import agreement, merge
 
 
 def one(a: object, b: object, **options: float):

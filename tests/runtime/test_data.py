@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from graphprune.errors import DataError
-from graphprune.runtime import batches, load_inputs
+from graphprune.runtime.data import batches, load_inputs
 
 PAIR = "(float[b,4] x, int64 sr) => (float[b,4] y) { y = Relu(x) }"
 OPEN = "(float[b,4] x) => (float[b,4] y) { y = Relu(x) }"

@@ -12,8 +12,8 @@ import pytest
 
 import graphprune
 from graphprune.ops.saturating import BLOCKWISE, PRODUCTS
-from graphprune.runtime import open_session
 from graphprune.runtime.exact import moved, unsaturated
+from graphprune.runtime.session import open_session
 from tests.saturation import saturated, saturates
 
 Array = np.ndarray

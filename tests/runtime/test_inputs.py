@@ -6,7 +6,8 @@ import pytest
 
 from graphprune.errors import ArgumentError, ModelError
 from graphprune.run import Run
-from graphprune.runtime import RunTimeoutError, default_inputs, runnable_inputs
+from graphprune.runtime.inputs import default_inputs, runnable_inputs
+from graphprune.runtime.session import RunTimeoutError
 
 EMBED = "(int64[b,s] ids) => (float[b,s,8] y) { y = Gather(table, ids) }"
 IMAGE = "(float[n,3,h,w] x) => (float[n,4,p,q] y) { y = Conv(x, k) }"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from graphprune.errors import ArgumentError, DataError, ModelError
-from graphprune.runtime import Ratio, Session, Subject, measure, open_session
-from graphprune.runtime.latency import TURNS, _is_narrow, in_turns, interval
+from graphprune.runtime.latency import TURNS, Ratio, Subject, _is_narrow, in_turns, interval, measure
 from graphprune.runtime.providers import CPU
+from graphprune.runtime.session import Session, open_session
 
 pytestmark = pytest.mark.timed
 

@@ -15,9 +15,11 @@ import pytest
 from graphprune.errors import ArgumentError, ModelError, PluginError
 from graphprune.pipeline.profiling import profile_machine
 from graphprune.pipeline.settings import Profiling, Timing
-from graphprune.runtime import Subject, measure, open_session, providers
+from graphprune.runtime import providers
 from graphprune.runtime.device import DeviceProfile
+from graphprune.runtime.latency import Subject, measure
 from graphprune.runtime.providers import CPU, OPENVINO
+from graphprune.runtime.session import open_session
 from graphprune.runtime.silent import ort
 
 NPU = "NpuExecutionProvider"

@@ -13,8 +13,8 @@ import pytest
 from graphprune.errors import ArgumentError, DataError, ModelError
 from graphprune.ir.load import load
 from graphprune.ir.serialise import weightless
-from graphprune.runtime import RunTimeoutError, open_session, session
-from graphprune.runtime.session import one_line
+from graphprune.runtime import session
+from graphprune.runtime.session import RunTimeoutError, one_line, open_session
 
 BIG = (64, 64)  # 16 KiB as float32: above what stays inline
 LINEAR = "(float[b,64] x) => (float[b,64] y) { h = MatMul(x, w) y = Relu(h) }"

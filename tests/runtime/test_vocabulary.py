@@ -11,7 +11,7 @@ import pytest
 import graphprune
 from graphprune.cli.main import main
 from graphprune.errors import DataError
-from graphprune.runtime import load_inputs
+from graphprune.runtime.data import load_inputs
 from tests.axes.claims import sketch
 
 ROWS = 50

@@ -15,7 +15,9 @@ import onnx_ir as ir
 import graphprune
 from graphprune.errors import GraphpruneError
 from graphprune.pipeline.report import Report
-from graphprune.runtime import Latency, Ratio, Subject, measure, open_session, runnable_inputs
+from graphprune.runtime.inputs import runnable_inputs
+from graphprune.runtime.latency import Latency, Ratio, Subject, measure
+from graphprune.runtime.session import open_session
 from tools.real_models.workload import Evaluation, Workload
 
 from .methods import Method, methods

@@ -15,7 +15,9 @@ import onnx_ir as ir
 import graphprune
 from graphprune.errors import GraphpruneError
 from graphprune.lowering.table import here
-from graphprune.runtime import Latency, Subject, measure, open_session, runnable_inputs
+from graphprune.runtime.inputs import runnable_inputs
+from graphprune.runtime.latency import Latency, Subject, measure
+from graphprune.runtime.session import open_session
 from graphprune.tuning.tuned import Tuned
 from tools.accuracy.run import SAMPLES, calibration_file, headline
 from tools.accuracy.state import measured_at
