@@ -389,20 +389,27 @@ def read_sets(given: Path | InMemory, model: ir.Model, fixed: Arrays = NOTHING) 
 
 
 def with_shapes(settings: L, inputs: Given, model: ir.Model, fixed: Arrays) -> L:
-    """Settings that know the shapes of one sample of the given inputs; those that the user gave win.
+    """Settings that know the shapes of one sample of the given inputs; what the user said of sizes wins.
 
     Raises:
         DataError: the inputs cannot be read, or do not fit the model.
+        ArgumentError: the shapes that the user gave do not.
     """
     if inputs is None:
         return settings
     from graphprune.runtime.data import batches
-    from graphprune.runtime.dimensions import data_inputs
+    from graphprune.runtime.dimensions import bound_sizes, data_inputs
 
     sets = read_sets(inputs, model, fixed)
     sample = next(batches(sets[0], model, size=1))
-    wanted = {value.name for value in data_inputs(model)}  # the size of a setting is known
-    shapes = {name: array.shape for name, array in sample.items() if name in wanted}
+    wanted = data_inputs(model)  # the size of a setting is known
+    said = bound_sizes(wanted, settings.shape)
+    shapes = {}
+    for value in wanted:
+        if (name := value.name or "") in sample:
+            sizes = sample[name].shape
+            dims = [getattr(dim, "value", None) or "" for dim in value.shape or sizes]
+            shapes[name] = tuple(said.get(dim, size) for dim, size in zip(dims, sizes, strict=True))
     return replace(settings, shape={**shapes, **settings.shape})
 
 

@@ -73,7 +73,7 @@ def resolve(
         ModelError: an input has no rank or is not a tensor, or the cap is exceeded.
     """
     inputs = data_inputs(model)
-    bound = _bind(inputs, shapes)
+    bound = bound_sizes(inputs, shapes)
     _bind_rest(inputs, bound, sizes)
     result = {}
     for value in inputs:
@@ -92,7 +92,7 @@ def require_fits(model: ir.Model, shapes: Mapping[str, Sequence[int]], called: s
     Raises:
         ArgumentError: the message names the input.
     """
-    _bind(data_inputs(model), shapes, called)
+    bound_sizes(data_inputs(model), shapes, called)
 
 
 def candidates(model: ir.Model, shapes: Mapping[str, Sequence[int]], batch: int) -> Iterator[Sizes]:
@@ -157,10 +157,14 @@ def _spatial_axes(dims: Sequence[int | str | None]) -> set[int]:
     return set(range(1, len(dims) - 1)) if channels_last else set(range(2, len(dims)))
 
 
-def _bind(
+def bound_sizes(
     inputs: Sequence[ir.Value], shapes: Mapping[str, Sequence[int]], called: str = "--shape"
 ) -> dict[str, int]:
-    """Symbols that the given shapes determine."""
+    """Symbols that the given shapes determine.
+
+    Raises:
+        ArgumentError: a shape names no input, or contradicts it or another shape.
+    """
     known = {value.name or "": value for value in inputs}
     bound: dict[str, int] = {}
     for name, shape in shapes.items():

@@ -89,6 +89,13 @@ def test_a_shape_that_is_given_wins_over_samples(feeds: Feeds) -> None:
         np.testing.assert_array_equal(feed["x"], PICTURES[rows][:, :, columns, :6])
 
 
+def test_a_size_that_is_given_holds_for_inputs_that_share_it(feeds: Feeds) -> None:
+    text = "(float[n,s] x, float[n,s] mask) => (float[n,s] y) { y = Mul(x, mask) }"
+    array = np.ones((5, 12), np.float32)
+    bench([model(text)], ["a"], {"x": array, "mask": array}, Timing(shape={"x": (1, 8)}), loading=False)
+    assert {name: array.shape for name, array in feeds[0].items()} == {"x": (1, 8), "mask": (1, 8)}
+
+
 def test_a_batch_that_the_model_fixes_stays(feeds: Feeds) -> None:
     fixed = wide()
     fixed.graph.inputs[0].shape = ir.Shape((2, 3, "h", "w"))
