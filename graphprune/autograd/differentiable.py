@@ -15,6 +15,7 @@ from graphprune.autograd.tensors import from_array, numpy_kind, to_array
 from graphprune.errors import ArgumentError, DataError, did_you_mean
 from graphprune.ir.arrays import Array
 from graphprune.ir.clone import copy_model
+from graphprune.ir.graphs import graphs_of
 from graphprune.ir.inline import inline
 from graphprune.ops.torch.call import PRECISIONS, Tensor
 
@@ -222,8 +223,7 @@ class Differentiable:
 def _initializers(model: ir.Model) -> Iterator[tuple[str, ir.Value]]:
     """Every initializer, nested ones too, by a name of its own."""
     seen: Counter[str] = Counter()
-    graphs = (graph for graph in model.graph.subgraphs() if isinstance(graph, ir.Graph))
-    for graph in (model.graph, *graphs):
+    for graph in graphs_of(model):
         for name, value in graph.initializers.items():
             yield (f"{name}@{seen[name]}" if seen[name] else name), value
             seen[name] += 1

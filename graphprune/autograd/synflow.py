@@ -12,6 +12,7 @@ from graphprune.autograd.differentiable import Differentiable
 from graphprune.autograd.gradients import gradients
 from graphprune.ir.arrays import Array, Arrays
 from graphprune.ir.clone import copy_model
+from graphprune.ir.graphs import all_nodes
 from graphprune.ops import has
 from graphprune.ops.torch.call import Tensor
 from graphprune.ops.traits import Trait
@@ -55,7 +56,7 @@ def synaptic_flow(model: ir.Model, feeds: Arrays, names: Sequence[str]) -> dict[
 def straightened(model: ir.Model) -> tuple[ir.Model, list[str]]:
     """The model without what bends or normalises, and the names of values that are gates."""
     straight, opened = copy_model(model).model, []
-    for node in list(straight.graph.all_nodes()):
+    for node in list(all_nodes(straight.graph)):
         made, read = node.outputs[0], node.inputs[0] if node.inputs else None
         if read is None or not has(node, *STRAIGHT, *OPEN):
             continue

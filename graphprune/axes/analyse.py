@@ -11,6 +11,7 @@ from graphprune.axes.branches import find_branches
 from graphprune.axes.caches import cache_pairs, token_axis
 from graphprune.axes.groups import Group, form_groups
 from graphprune.axes.shared import parted_uses, tied_uses
+from graphprune.ir.graphs import graphs_of
 from graphprune.ir.nodes import is_constant, operator_of
 from graphprune.ir.shapes import Sizes, infer
 from graphprune.labels.algebra import Label, fixed, is_fixed
@@ -111,7 +112,7 @@ def analyse(model: ir.Model, options: Options | None = None, sizes: Sizes | None
     state.shuffles = find_shuffles(nodes, sizes) if options.shuffle == "gather" else {}
     state.branches = find_branches(model.graph, sizes)
     state.routers = find_routers(nodes, sizes, state.branches)
-    graphs = (model.graph, *model.graph.subgraphs())
+    graphs = graphs_of(model)
     state.shared = parted_uses(graphs) | (tied_uses(graphs, contracts) if options.share == "tie" else {})
     pairs = cache_pairs(model.graph) if options.io == "auto" else {}
     passes = 0

@@ -23,6 +23,7 @@ from graphprune.axes.products import Clones, Counted, Elements, Over, Product, S
 from graphprune.errors import ModelError
 from graphprune.ir.arrays import Bools, Ids
 from graphprune.ir.bodies import open_body, trips
+from graphprune.ir.graphs import nodes_in
 from graphprune.ir.shapes import Sizes
 from graphprune.ir.weights import find_weights, parameters, stored, stored_bytes
 from graphprune.labels.algebra import Factor, Label, is_fixed
@@ -80,7 +81,7 @@ def node_terms(node: ir.Node, sizes: Sizes) -> list[Term] | None:
 
 def _repeated(node: ir.Node, sizes: Sizes) -> list[Term] | None:
     """The multiply-adds of all runs of a body; the branch of an If in it is not known to be taken."""
-    inner = [each for attribute in node.attributes.values() for each in _nodes_in(attribute)]
+    inner = list(nodes_in(node))
     if not any(multiplies(each) for each in inner):
         return []
     body = open_body(node)
@@ -90,10 +91,6 @@ def _repeated(node: ir.Node, sizes: Sizes) -> list[Term] | None:
     found = [node_terms(each, sizes) for each in body.graph]
     known = [sum(term.macs for term in terms) for terms in found if terms is not None]
     return [Term(count[0] * sum(known), ())] if len(known) == len(found) else None
-
-
-def _nodes_in(attribute: ir.Attr) -> Iterable[ir.Node]:
-    return attribute.as_graph().all_nodes() if attribute.type == ir.AttributeType.GRAPH else ()
 
 
 @dataclass

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Ids, Scores
+from graphprune.ir.graphs import graphs_of
 from graphprune.labels.algebra import Label, is_fixed
 from graphprune.labels.atoms import NOTHING
 from graphprune.labels.state import Event, State, Use
@@ -166,7 +167,7 @@ def form_groups(model: ir.Model, state: State) -> tuple[tuple[Group, ...], set[t
 
 
 def _file_order(model: ir.Model) -> dict[ir.Value, int]:
-    values = [v for graph in (model.graph, *model.graph.subgraphs()) for v in graph.initializers.values()]
+    values = [v for graph in graphs_of(model) for v in graph.initializers.values()]
     return {value: index for index, value in enumerate(values)}
 
 

@@ -92,7 +92,7 @@ def send_model(model: ir.Model, copied: Path | None) -> None:
         _send(copied)
         return
     with TemporaryDirectory() as folder:
-        written = save(model, Path(folder, "model.onnx"), None, external_threshold=ONE_FILE)
+        written = tuple(save(model, Path(folder, "model.onnx"), None, external_threshold=ONE_FILE))
         if len(written) > 1:
             raise OutputError("-o - writes one file, and the model is larger than 2 GB", "-o FILE")
         _send(written[0])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.learned import Size
 from graphprune.ir.nodes import is_alias, is_loop, is_scan
 from graphprune.ir.shape_data import Data
@@ -105,5 +106,5 @@ def _axes(node: ir.Node, name: str, count: int | None) -> tuple[int, ...]:
 def values_of(graph: ir.Graph) -> Iterator[ir.Value]:
     """Everything that is computed or given in a graph and below it."""
     yield from graph.inputs
-    for node in graph.all_nodes():
+    for node in all_nodes(graph):
         yield from node.outputs

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import onnx_ir as ir
+
+from graphprune.ir.graphs import graphs_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ def copy_model(model: ir.Model) -> Copy:
     copy = model.clone()
     nodes: dict[ir.Node, ir.Node] = {}
     values: dict[ir.Value, ir.Value] = {}
-    for old, new in zip(_graphs(model), _graphs(copy), strict=True):
+    for old, new in zip(graphs_of(model), graphs_of(copy), strict=True):
         values.update(zip(old.inputs, new.inputs, strict=True))
         for name, value in old.initializers.items():
             values[value] = new.initializers[name]
@@ -45,8 +46,3 @@ def copy_model(model: ir.Model) -> Copy:
             nodes[one] = two
             values.update(zip(one.outputs, two.outputs, strict=True))
     return Copy(copy, nodes, values)
-
-
-def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
-    yield model.graph
-    yield from model.graph.subgraphs()

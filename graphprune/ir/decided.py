@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 import onnx_ir as ir
 
+from graphprune.ir.graphs import every_graph, graphs_of
 from graphprune.ir.nodes import is_if
 from graphprune.ir.operators import Operators
 from graphprune.ir.shapes import Sizes, infer
@@ -26,7 +27,7 @@ def take_branches(model: ir.Model, operators: Operators) -> set[ir.Node]:
     Returns:
         Nodes outside the Ifs that nothing may read any more.
     """
-    if not any(is_if(node) for graph in _graphs(model.graph) for node in graph):
+    if not any(is_if(node) for graph in graphs_of(model) for node in graph):
         return set()
     taking = _Taking(model)
     while ifs := taking.undecided():
@@ -46,11 +47,6 @@ def _condition(node: ir.Node, sizes: Sizes) -> bool | None:
     return bool(np.ravel(known.a)[0]) if known is not None and known.static and known.a.size == 1 else None
 
 
-def _graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
-    yield graph
-    yield from (inner for inner in graph.subgraphs() if isinstance(inner, ir.Graph))
-
-
 class _Taking:
     """A model on its way.
 
@@ -63,12 +59,12 @@ class _Taking:
         self.model = model
         self.stale: set[ir.Node] = set()
         self.gone: set[ir.Node] = set()
-        every = (each for graph in _graphs(model.graph) for each in _named(graph))
+        every = (each for graph in graphs_of(model) for each in _named(graph))
         self._names = Counter(_key(each, each.name) for each in every)
 
     def undecided(self) -> list[ir.Node]:
         """The Ifs that are there."""
-        nodes = (node for graph in _graphs(self.model.graph) for node in graph)
+        nodes = (node for graph in graphs_of(self.model) for node in graph)
         return [node for node in nodes if is_if(node)]
 
     def take(self, node: ir.Node, condition: bool) -> None:
@@ -93,7 +89,7 @@ class _Taking:
 
     def _let_go(self, branch: ir.Graph) -> None:
         """Drops what a branch that is not taken reads from outside."""
-        for graph in list(_graphs(branch)):
+        for graph in every_graph(branch):
             self._names.subtract(_key(each, each.name) for each in _named(graph))
             read = list(graph.outputs)
             graph.outputs.clear()

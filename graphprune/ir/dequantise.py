@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from graphprune.ir.arrays import Array
 from graphprune.ir.build import become, drop_unread
 from graphprune.ir.domains import is_default
+from graphprune.ir.graphs import graphs_of
 from graphprune.ir.nodes import is_constant
 
 REFERENCE = 19
@@ -22,7 +23,7 @@ def dequantise(model: ir.Model) -> int:
     Activations keep their QuantizeLinear and DequantizeLinear. A weight that the graph itself quantises, as
     training with quantisation leaves it, becomes the floats that it is rounded to.
     """
-    graphs = [graph for graph in (model.graph, *model.graph.subgraphs()) if isinstance(graph, ir.Graph)]
+    graphs = graphs_of(model)
     return sum(_dequantised(model, graph) for graph in graphs)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
+from graphprune.ir.graphs import graphs_of
 
 
 class Graft:
@@ -20,7 +21,7 @@ class Graft:
         self.model = model
         self._prefix, self._count = prefix, 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
-        graphs = (model.graph, *model.graph.subgraphs())
+        graphs = graphs_of(model)
         self._taken = {value.name for graph in graphs for node in graph for value in node.outputs}
         self._taken.update(name for graph in graphs for name in graph.initializers)
 

@@ -6,13 +6,20 @@ import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array
 from graphprune.ir.element import is_packed
+
+
+class Written(Protocol):
+    """Where bytes go."""
+
+    def write(self, data: memoryview, /) -> int:
+        """Appends them."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class MappedTensor(ir.LazyTensor):
         """A copy of the bytes as ONNX stores them."""
         return bytes(self.view)
 
-    def tofile(self, file: BinaryIO) -> None:
+    def tofile(self, file: Written) -> None:
         """Write the bytes without copying them through Python."""
         file.write(self.view)
 

@@ -13,6 +13,7 @@ from graphprune.ir.decided import take_branches
 from graphprune.ir.defaults import make_constant
 from graphprune.ir.fold_weights import SMALL, fold_weights, freed
 from graphprune.ir.given import close_inputs, complete
+from graphprune.ir.graphs import graphs_of
 from graphprune.ir.inline import inline
 from graphprune.ir.nodes import is_alias, is_constant, is_literal
 from graphprune.ir.operators import Operators
@@ -45,13 +46,13 @@ def normalise(
     """
     inline(model)
     make_constant(model)
-    graphs = [model.graph, *model.graph.subgraphs()]
+    graphs = graphs_of(model)
     for graph in graphs:
         _lift_constants(graph)
         _resolve_aliases(graph)
     unread = {value for graph in graphs for value in graph.initializers.values() if not value.uses()}
     _sweep(take_branches(model, operators))
-    graphs = [model.graph, *model.graph.subgraphs()]
+    graphs = graphs_of(model)
     sizes = infer(model, operators)
     close_inputs(model, sizes)
     for graph in graphs:

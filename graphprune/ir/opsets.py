@@ -7,6 +7,7 @@ import onnx_ir as ir
 from onnx import defs
 
 from graphprune.ir.domains import is_default
+from graphprune.ir.graphs import all_nodes
 
 
 def since(op: str, opset: int) -> int:
@@ -17,7 +18,7 @@ def since(op: str, opset: int) -> int:
 
 def changed(model: ir.Model, one: int, two: int) -> frozenset[str]:
     """Operators in a model, bodies included, of which two opsets have different versions."""
-    found = {node.op_type for node in model.graph.all_nodes() if is_default(node.domain)}
+    found = {node.op_type for node in all_nodes(model.graph) if is_default(node.domain)}
     return frozenset(op for op in found if since(op, one) != since(op, two))
 
 

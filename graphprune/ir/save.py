@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -16,6 +14,7 @@ import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
 from graphprune.errors import ModelError, OutputError
+from graphprune.ir.digested import Digested
 from graphprune.ir.element import is_packed
 from graphprune.ir.journal import NO_LINKS, sidecar_name
 from graphprune.ir.limits import Limits
@@ -48,8 +47,8 @@ def save(
     beside: Sequence[Staged] = (),
     sparse: frozenset[str] = frozenset(),
     verify: Callable[[Path], None] | None = None,
-) -> tuple[Path, ...]:
-    """Write a model; the files written, the model first.
+) -> dict[Path, str]:
+    """Write a model; the files written, the model first, with the SHA-256 of each.
 
     Weights go to `<out>.<hash of its content>.data` where the source kept them outside the model or they
     exceed `external_threshold` bytes. Nothing appears under the final names before it was written, flushed
@@ -69,8 +68,8 @@ def save(
     try:
         refuse_unsafe((target, *(final for _, final in beside)), inputs)
         with temporaries((target, target.with_name(f"{target.name}.data"))) as (temporary, data):
-            sidecar = _write(model, temporary, data if external else None, target, sparse)
-            written = ((temporary, target), *(((data, sidecar),) if sidecar is not None else ()))
+            digests = _write(model, temporary, data if external else None, target, sparse)
+            written = tuple(zip((temporary, data), digests, strict=False))
             refuse_unsafe((final for _, final in written), inputs)
             _read_back(written)
             if verify is not None:
@@ -79,7 +78,7 @@ def save(
             publish(written[0], (*written[1:], *beside), overwrite=overwrite, inputs=taken)
     except OSError as error:
         raise unwritable(target, error) from None
-    return tuple(final for _, final in written)
+    return digests
 
 
 def _inputs(held: Iterable[Tensor], source: Source | None) -> set[Path]:
@@ -93,8 +92,8 @@ def _inputs(held: Iterable[Tensor], source: Source | None) -> set[Path]:
 
 def _write(
     model: ir.Model, path: Path, data: Path | None, target: Path, sparse: frozenset[str]
-) -> Path | None:
-    """Write the model, and big weights into `data` if that is given; then the name that these must get."""
+) -> dict[Path, str]:
+    """Write the model, and big weights into `data` if that is given; the names they must get, and hashes."""
     bare = skeleton(model)
     if sparse:
         sparsify(bare.proto.graph, sparse, bare.original)
@@ -103,19 +102,21 @@ def _write(
         _inline(bare, (tensor for group in inner for tensor in group if is_stub(tensor)))
         _inline(bare, bare.attributes())
         with create(path) as file:
-            _write_embedded(bare, file)
-        return None
+            embedded = Digested(file)
+            _write_embedded(bare, embedded)
+        return {target: embedded.digest}
     with create(data) as file:
-        places = _write_sidecar(bare, file)
-    with data.open("rb") as file:
-        sidecar = sidecar_name(target, hashlib.file_digest(file, "sha256").hexdigest())
+        weights = Digested(file)
+        places = _write_sidecar(bare, weights)
+    sidecar = sidecar_name(target, weights.digest)
     _refer(places, sidecar.name)
     with create(path) as file:
-        file.write(_serialise(bare.proto))
-    return sidecar if places else None
+        small = Digested(file)
+        small.write(_serialise(bare.proto))
+    return {target: small.digest} | ({sidecar: weights.digest} if places else {})
 
 
-def _write_embedded(bare: Skeleton, file: BinaryIO) -> None:
+def _write_embedded(bare: Skeleton, file: Digested) -> None:
     """A serialised ModelProto, its main graph's initializers streamed to the end of the graph.
 
     Protobuf lets the fields of a message come in any order, so the graph is written as everything
@@ -149,7 +150,7 @@ def _head(bare: Skeleton, tensor: onnx.TensorProto) -> tuple[bytes, int]:
     return _tag(_INITIALIZER, len(fields) + nbytes) + fields, nbytes
 
 
-def _write_sidecar(bare: Skeleton, file: BinaryIO) -> list[tuple[onnx.TensorProto, int, int]]:
+def _write_sidecar(bare: Skeleton, file: Digested) -> list[tuple[onnx.TensorProto, int, int]]:
     """Every big initializer once; which stubs stand for it, its offset and length."""
     offsets: dict[int, int] = {}
     places = []
@@ -158,8 +159,8 @@ def _write_sidecar(bare: Skeleton, file: BinaryIO) -> list[tuple[onnx.TensorProt
         tensor = bare.original(stub)
         if id(tensor) not in offsets:
             alignment = _PAGE if tensor.nbytes >= _PAGE * 16 else _LINE
-            file.write(bytes(-file.tell() % alignment))
-            offsets[id(tensor)] = file.tell()
+            file.write(bytes(-file.size % alignment))
+            offsets[id(tensor)] = file.size
             _write_bytes(tensor, file)
         places.append((stub, offsets[id(tensor)], tensor.nbytes))
     return places
@@ -180,16 +181,16 @@ def _inline(bare: Skeleton, stubs: Iterable[onnx.TensorProto]) -> None:
         stub.raw_data = data
 
 
-def _write_bytes(tensor: Tensor, file: BinaryIO) -> None:
-    start = file.tell()
+def _write_bytes(tensor: Tensor, file: Digested) -> None:
+    start = file.size
     if isinstance(tensor, MappedTensor | ir.ExternalTensor):
-        tensor.tofile(file)  # straight from file to file
+        tensor.tofile(file)  # in parts, or as it lies in memory
     elif not is_packed(tensor.dtype):
         array = np.ascontiguousarray(tensor.numpy())
         file.write(array.reshape(-1).view(np.uint8).data)  # the elements themselves, not a copy as bytes
     else:
         file.write(tensor.tobytes())
-    if file.tell() - start != tensor.nbytes:
+    if file.size - start != tensor.nbytes:
         raise OutputError(f"tensor {quote(tensor.name or '')} has other bytes than its shape needs")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from graphprune.ir.domains import is_default
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.names import listed
 from graphprune.ir.weights import FROM_CODES, stored
 
@@ -26,7 +27,7 @@ def fit_scales(model: ir.Model) -> tuple[str, ...]:
     """
     if model.opset_imports.get("", 0) < AXES_FROM:
         return ()
-    nodes = [node for node in model.graph.all_nodes() if takes_scales(node)]
+    nodes = [node for node in all_nodes(model.graph) if takes_scales(node)]
     dims = {value: tensor.shape.numpy() for value, tensor in stored(model)} if nodes else {}
     found = []
     for node in nodes:

@@ -18,6 +18,7 @@ from onnx_ir import serde
 
 from graphprune.errors import ArgumentError, ModelError, did_you_mean
 from graphprune.ir.element import is_packed
+from graphprune.ir.graphs import every_graph, graphs_of
 from graphprune.ir.mapped import FiledTensor, MappedTensor, Span
 from graphprune.ir.spill import Spill, SpillError
 
@@ -105,7 +106,7 @@ def weightless(
 
 def loose_bytes(model: ir.Model) -> int:
     """Bytes of the large weights of a model that lie in no file as they are."""
-    graphs = (model.graph, *model.graph.subgraphs())
+    graphs = graphs_of(model)
     weights = (value.const_value for graph in graphs for value in graph.initializers.values())
     return sum(
         tensor.nbytes
@@ -306,7 +307,7 @@ def _value_info(
 
 def _value_names(graph: ir.Graph) -> Iterator[str]:
     """Every name that a value has anywhere in the graph, once per value."""
-    for scope in (graph, *graph.subgraphs()):
+    for scope in every_graph(graph):
         yield from scope.initializers
         yield from (v.name for v in scope.inputs if v.name and v.name not in scope.initializers)
         yield from (value.name for node in scope for value in node.outputs if value.name)

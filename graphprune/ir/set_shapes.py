@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.shapes import Sizes
 
 
@@ -30,7 +31,7 @@ def set_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.shape is not None:
             value.shape = ir.Shape([_size(dim, bound) for dim in value.shape])
-    for node in model.graph.all_nodes():
+    for node in all_nodes(model.graph):
         for out in node.outputs:
             if not out.is_graph_output():
                 out.shape = None

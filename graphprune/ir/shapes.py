@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
 
 import numpy as np
@@ -174,7 +175,7 @@ class _Inference:
                 continue
             dims = tuple(tensor.shape.numpy())
             self.sizes.shapes[value] = tuple((d, d) for d in dims)
-            known = tensor.size <= DATA_LIMIT and tensor.dtype != ir.DataType.STRING
+            known = prod(dims) <= DATA_LIMIT and tensor.dtype != ir.DataType.STRING
             if known and not value.is_graph_input():  # else a caller may override it
                 self.sizes.data[value] = constant(np.asarray(tensor.numpy()))
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 
 import onnx_ir as ir
 
+from graphprune.ir.graphs import graphs_of
 from graphprune.ir.nodes import is_literal
 from graphprune.ir.operators import Held, Operators
 
@@ -87,7 +88,7 @@ def stored_bytes(model: ir.Model) -> int:
 
 def stored(model: ir.Model) -> Iterator[tuple[ir.Value, ir.TensorProtocol]]:
     """Stored tensors with the values that hold them: initializers and Constant nodes of every graph."""
-    for graph in (model.graph, *model.graph.subgraphs()):
+    for graph in graphs_of(model):
         for value in graph.initializers.values():
             if value.const_value is not None:
                 yield value, value.const_value
@@ -104,7 +105,7 @@ class Constants:
         self._operators = operators
         self.values = {value for value, _ in stored(model)}
         self._decoded: set[ir.Value] = set()
-        for graph in (model.graph, *model.graph.subgraphs()):
+        for graph in graphs_of(model):
             for node in graph:
                 if self.computes(node):
                     self._compute(node)
@@ -112,8 +113,9 @@ class Constants:
     def computes(self, node: ir.Node) -> bool:
         """Whether a node belongs to a constant expression."""
         inputs = [value for value in node.inputs if value is not None]
-        nested = any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
-        return bool(inputs) and not nested and all(value in self.values for value in inputs)
+        if not inputs or not all(value in self.values for value in inputs):
+            return False
+        return all(attribute.type != ir.AttributeType.GRAPH for attribute in node.attributes.values())
 
     def held(self, node: ir.Node) -> tuple[Held, ...]:
         """Inputs that hold data, of an operator on codes."""

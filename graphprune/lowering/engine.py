@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import onnx_ir as ir
 
 from graphprune.ir.build import Names, drop_unread, supersede
 from graphprune.ir.domains import is_default
+from graphprune.ir.graphs import every_graph
 from graphprune.ir.nodes import is_constant, is_if
 from graphprune.ir.shapes import Sizes
 from graphprune.lowering.rule import Rewrite, Rule
@@ -64,26 +67,43 @@ def _branches(graph: ir.Graph) -> Iterator[ir.Graph]:
 
 def _rewritten(scene: Scene, rules: Sequence[Rule], names: Names) -> list[Use]:
     uses: list[Use] = []
+    roots = _Roots(scene.graph)
     for _ in range(ROUNDS):
         before = len(uses)
         for rule in rules:
-            uses += _walk(rule, scene, names)
+            found = list(_walk(rule, scene, names, roots.of(rule)))
+            if found:
+                roots = _Roots(scene.graph)
+            uses += found
         if len(uses) == before:
             break
     return uses
 
 
+class _Roots:
+    """The nodes of a graph by operator: most are no root of most rules."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._nodes = defaultdict[str, list[tuple[int, ir.Node]]](list)
+        for at, node in enumerate(graph):
+            if is_default(node.domain):
+                self._nodes[node.op_type].append((at, node))
+
+    def of(self, rule: Rule) -> list[ir.Node]:
+        """Where a rule may fit, in order."""
+        found = [each for op_type in set(rule.roots) for each in self._nodes.get(op_type, ())]
+        return [node for _, node in sorted(found, key=itemgetter(0))]
+
+
 def _taken(graph: ir.Graph) -> set[str | None]:
-    graphs = [graph, *graph.subgraphs()]
+    graphs = every_graph(graph)
     taken = {value.name for each in graphs for node in each for value in node.outputs}
     taken |= {name for each in graphs for name in each.initializers}
     return taken | {value.name for each in graphs for value in each.inputs}
 
 
-def _walk(rule: Rule, scene: Scene, names: Names) -> Iterator[Use]:
+def _walk(rule: Rule, scene: Scene, names: Names, roots: Sequence[ir.Node]) -> Iterator[Use]:
     """One rule wherever it fits, from the inputs on."""
-    # No `is_op`: most nodes are no root of most rules, and this looks at all of them for each.
-    roots = [node for node in scene.graph if node.op_type in rule.roots and is_default(node.domain)]
     for node in roots:
         if node.graph is not scene.graph or dtype_of(node) not in rule.types:
             continue

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from graphprune.ir.build import Names, initializer
 from graphprune.ir.domains import is_default
+from graphprune.ir.graphs import all_nodes, every_graph
 from graphprune.ir.nodes import input_of
 from graphprune.ir.opsets import means_the_same, since
 from graphprune.lowering.scene import dtype_of
@@ -36,12 +37,12 @@ def raised(model: ir.Model, opset: int) -> bool:
     old, graph = model.opset_imports.get("", 0), model.graph
     if not old or model.functions:
         return False
-    taken = {value.name for node in graph.all_nodes() for value in (*node.inputs, *node.outputs) if value}
+    taken = {value.name for node in all_nodes(graph) for value in (*node.inputs, *node.outputs) if value}
     names = Names(PREFIX, taken | set(graph.initializers))
-    for node in list(graph.all_nodes()):
+    for node in list(all_nodes(graph)):
         if is_default(node.domain) and not _moved(node, graph, names, old, opset):
             return False
-    for each in (graph, *graph.subgraphs()):
+    for each in every_graph(graph):
         if "" in each.opset_imports:
             each.opset_imports[""] = opset
     return True

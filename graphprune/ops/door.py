@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import onnx_ir as ir
 
 from graphprune.doors import Door, Origin, miscalled
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.operators import Shaping, UnknownShapeError
 from graphprune.ops.counting import UnknownSizeError
 from graphprune.ops.record import Record
@@ -84,6 +85,6 @@ def foreign(model: ir.Model) -> tuple[Record, ...]:
     """The rows of other packages' operators in a model, each once."""
     if PLAIN.issuperset(model.opset_imports):
         return ()
-    names = {f"{node.domain}:{node.op_type}" for node in model.graph.all_nodes() if node.domain not in PLAIN}
+    names = {f"{node.domain}:{node.op_type}" for node in all_nodes(model.graph) if node.domain not in PLAIN}
     rows = [described(name) for name in sorted(names)]
     return tuple(dict.fromkeys(row for row in rows if row is not None))

@@ -112,7 +112,7 @@ def _costs(opened: Sequence[Ready], feeds: Sequence[Arrays], settings: Timing) -
     settings.progress(0, 0, "load alone")
     with TemporaryDirectory(prefix="graphprune") as folder:
         paths = [
-            each.path or save(each.model, Path(folder) / f"{at}.onnx", None)[0]
+            each.path or next(iter(save(each.model, Path(folder) / f"{at}.onnx", None)))
             for at, each in enumerate(opened)
         ]
         how = (settings.threads, settings.providers, settings.timeout)

@@ -241,7 +241,7 @@ class _Compile:
 
     def _copied(self, source: Source) -> Result:
         """An empty pipeline: the same bytes under another name."""
-        files: tuple[str, ...] = ()
+        files: dict[str, str] = {}
         size = measure.size_as_given(source.model, self.settings.shape)
         if self.job.output is not None:
             with self.clock.phase("save"):

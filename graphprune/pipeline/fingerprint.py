@@ -1,16 +1,16 @@
-"""Hashes: of a model its structure, which a plan depends on, and its weights, which it does not; of files."""
+"""Hashes: of a model its structure, which a plan depends on, and its weights, which it does not."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.element import is_packed
+from graphprune.ir.graphs import graphs_of
 from graphprune.ir.mapped import in_place
 
 
@@ -25,22 +25,13 @@ def structure(model: ir.Model) -> str:
 def weights(model: ir.Model) -> str:
     """A hash of every initializer's bits; a change detector, not a seal against forgery."""
     digest = hashlib.sha256()
-    for graph in _graphs(model):
+    for graph in graphs_of(model):
         for name in sorted(graph.initializers):
             tensor = graph.initializers[name].const_value
             if tensor is not None:
                 # crc32 streams a mapped file at memory speed; sha256 alone would dominate a big compile.
                 digest.update(f"{name}:{_checksum(tensor)}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def files(names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of files, by name."""
-    found = {}
-    for name in names:
-        with Path(name).open("rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
 
 
 def _checksum(tensor: ir.TensorProtocol) -> int:
@@ -54,16 +45,9 @@ def _checksum(tensor: ir.TensorProtocol) -> int:
     return zlib.crc32(array.reshape(-1).view(np.uint8).data)
 
 
-def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
-    yield model.graph
-    for graph in model.graph.subgraphs():
-        if isinstance(graph, ir.Graph):
-            yield graph
-
-
 def _lines(model: ir.Model) -> Iterator[str]:
     yield from (f"opset {domain} {version}" for domain, version in sorted(model.opset_imports.items()))
-    for graph in _graphs(model):
+    for graph in graphs_of(model):
         yield f"graph {len(graph)}"
         yield from (f"input {_typed(value)}" for value in graph.inputs)
         yield from (f"output {value.name}" for value in graph.outputs)

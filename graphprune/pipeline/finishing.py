@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,10 +102,10 @@ class Finishing:
 
     def _written(
         self, pruned: ir.Model, source: Source, plan_file: PlanFile, samples: Samples
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The files, and what there is to say about them."""
+    ) -> tuple[dict[str, str], tuple[str, ...]]:
+        """The files with their SHA-256, and what there is to say about them."""
         if self.job.output is None:
-            return (), ()
+            return {}, ()
         overwrite = self.settings.force
         if not self.settings.sparse_initializers:
             return write(pruned, self.job.output, source, plan_file, overwrite=overwrite), ()
@@ -134,7 +135,7 @@ class Finishing:
             return measure.speed(models, samples.timed, timed, known)
 
 
-def file_bytes(output: Path | None, source: Source, files: tuple[str, ...]) -> FileBytes | None:
+def file_bytes(output: Path | None, source: Source, files: Iterable[str]) -> FileBytes | None:
     """Bytes of the files before and after, where any were written."""
     if output is None:
         return None

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from graphprune.ir.defaults import Defaults, Held, held, make_constant
 from graphprune.ir.fixed import fix_inputs
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.load import Source, load
 from graphprune.ir.nodes import operator_of
 from graphprune.ir.normalise import normalise
@@ -55,7 +56,7 @@ def open_model(model: object, settings: Looking, inputs: Given = None, *, lift: 
     """
     source = load(model, settings.limits, lift=lift)
     own = source.model if source.path else source.model.clone()
-    operators = Counter(operator_of(node) for node in own.graph.all_nodes())
+    operators = Counter(operator_of(node) for node in all_nodes(own.graph))
     version, defaults, fitted = own.ir_version or 0, make_constant(own), fit_scales(own)
     fix_inputs(own, settings.fix)
     settings = with_shapes(settings, inputs, own, held(own))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphprune.errors import OutputError
+from graphprune.ir.digested import Digested
 from graphprune.ir.load import Source
 from graphprune.ir.names import quote
 from graphprune.ir.paths import is_folder
@@ -110,8 +112,8 @@ def write(
     *,
     overwrite: bool,
     sparse: Sparse | None = None,
-) -> tuple[str, ...]:
-    """Save the model with its plan beside it; either all files appear or none.
+) -> dict[str, str]:
+    """Save the model with its plan beside it, either all files or none; their names, with SHA-256.
 
     Raises:
         OutputError: a file cannot be written.
@@ -121,7 +123,7 @@ def write(
     try:
         linked = output.is_symlink()
         with temporaries(kept) as staged:
-            _stage(plan, staged)
+            digests = _stage(plan, staged)
             gone = [(None, path) for path in finals[len(kept) :]]  # of an earlier compile
             beside = [*zip(staged, kept, strict=True), *gone]
             names, verify = (sparse.names, sparse.verify) if sparse else (frozenset[str](), None)
@@ -130,17 +132,20 @@ def write(
             )
     except OSError as error:
         raise unwritable(finals[0], error) from None
-    return (*_as_given(output, linked, files), *map(str, kept))
+    return _as_given(output, linked, files) | dict(zip(map(str, kept), digests, strict=True))
 
 
-def _stage(plan: PlanFile, paths: Sequence[Path]) -> None:
-    with create(paths[0]) as file:
-        file.write((_indented(plan.to_json(), "\n") + "\n").encode())
+def _stage(plan: PlanFile, paths: Sequence[Path]) -> list[str]:
+    """Write the plan, and its tensors if it has any; the SHA-256 of each."""
+    contents = [(_indented(plan.to_json(), "\n") + "\n").encode()]
     if plan.tensors:
         from safetensors.numpy import save as serialise
 
-        with create(paths[1]) as file:
-            file.write(serialise(plan.tensors))
+        contents.append(serialise(plan.tensors))
+    for path, content in zip(paths, contents, strict=True):
+        with create(path) as file:
+            file.write(content)
+    return [hashlib.sha256(content).hexdigest() for content in contents]
 
 
 def _indented(value: Json, line: str) -> str:
@@ -154,21 +159,24 @@ def _indented(value: Json, line: str) -> str:
     return "[" + deeper + ("," + deeper).join(_indented(item, deeper) for item in value) + line + "]"
 
 
-def _as_given(output: Path, linked: bool, files: tuple[Path, ...]) -> tuple[str, ...]:
+def _as_given(output: Path, linked: bool, files: Mapping[Path, str]) -> dict[str, str]:
     """The written files as the user would name them, unless a link leads elsewhere."""
-    return tuple(str(path if linked else output.with_name(path.name)) for path in files)
+    return {str(path if linked else output.with_name(path.name)): digest for path, digest in files.items()}
 
 
-def model_bytes(output: Path, files: Sequence[str]) -> int:
+def model_bytes(output: Path, files: Iterable[str]) -> int:
     """What was written, without the plan."""
     plans = {os.path.realpath(path) for path in _plans(output)}
     return sum(Path(name).stat().st_size for name in files if os.path.realpath(name) not in plans)
 
 
-def copy(source: Source, output: Path, *, overwrite: bool) -> tuple[str, ...]:
+def copy(source: Source, output: Path, *, overwrite: bool) -> dict[str, str]:
     """The source under another name: the same bytes, unless weights beside it must get a name of their own.
 
     A plan that an earlier compile left under this name goes: it is of another model.
+
+    Returns:
+        The SHA-256 of the files written, by name.
 
     Raises:
         OutputError: the file cannot be written.
@@ -183,8 +191,9 @@ def copy(source: Source, output: Path, *, overwrite: bool) -> tuple[str, ...]:
         refuse_unsafe([target], [source.path])
         with temporaries([target]) as (temporary,):
             with source.path.open("rb") as data, create(temporary) as file:
-                shutil.copyfileobj(data, file)
+                copied = Digested(file)
+                shutil.copyfileobj(data, copied)
             publish((temporary, target), gone, overwrite=overwrite)
     except OSError as error:
         raise unwritable(output, error) from None
-    return (str(output),)
+    return {str(output): copied.digest}

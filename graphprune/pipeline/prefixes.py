@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from graphprune.axes import Group
 from graphprune.ir.arrays import Array
+from graphprune.ir.graphs import nodes_in
 from graphprune.ir.nodes import is_constant
 from graphprune.runtime.session import Feeds, Outputs, open_session
 
@@ -70,17 +71,8 @@ def _holds(node: ir.Node, touched: Collection[ir.Node], changed: Collection[ir.V
     """Whether something in the bodies of a node is touched."""
     return any(
         inner in touched or any(value in changed for value in inner.inputs if value is not None)
-        for inner in _inside(node)
+        for inner in nodes_in(node)
     )
-
-
-def _inside(node: ir.Node) -> Iterable[ir.Node]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from attribute.as_graph().all_nodes()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            for graph in attribute.as_graphs():
-                yield from graph.all_nodes()
 
 
 def _reads(node: ir.Node, changed: Collection[ir.Value]) -> Iterable[str]:
@@ -90,7 +82,7 @@ def _reads(node: ir.Node, changed: Collection[ir.Value]) -> Iterable[str]:
     that are none.
     """
     graph, seen = node.graph, set[ir.Value]()
-    waiting = [value for each in (node, *_inside(node)) for value in each.inputs]
+    waiting = [value for each in (node, *nodes_in(node)) for value in each.inputs]
     while waiting:
         value = waiting.pop(0)
         if value is None or value in seen or value in changed or is_constant(value) or value.is_graph_input():
@@ -100,7 +92,7 @@ def _reads(node: ir.Node, changed: Collection[ir.Value]) -> Iterable[str]:
         if maker is None or maker.graph is not graph:
             continue
         if value.dtype is not None and value.dtype.is_integer():
-            waiting += [other for each in (maker, *_inside(maker)) for other in each.inputs]
+            waiting += [other for each in (maker, *nodes_in(maker)) for other in each.inputs]
         else:
             yield value.name or ""
 
@@ -195,6 +187,6 @@ def _needed(graph: ir.Graph) -> set[ir.Node]:
         if node is None or node in needed or node.graph is not graph:
             continue
         needed.add(node)
-        read = (value for each in (node, *_inside(node)) for value in each.inputs if value is not None)
+        read = (value for each in (node, *nodes_in(node)) for value in each.inputs if value is not None)
         waiting += [value.producer() for value in read]
     return needed

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from graphprune.ir.arrays import Arrays
 from graphprune.ir.fixed import NOTHING, as_lists
-from graphprune.pipeline import fingerprint, recipe, registry
+from graphprune.pipeline import recipe, registry
 from graphprune.pipeline.clock import Clock
 from graphprune.pipeline.job import Job
 from graphprune.pipeline.manager import Step
@@ -31,7 +32,7 @@ def reported(
     clock: Clock,
     counted: Counted,
     steps: Sequence[Step] = (),
-    files: tuple[str, ...] = (),
+    files: Mapping[str, str] = MappingProxyType({}),
     notes: tuple[str, ...] = (),
     fixed: Arrays = NOTHING,
 ) -> Report:
@@ -43,7 +44,7 @@ def reported(
         clock: that ran meanwhile.
         counted: sizes and budgets.
         steps: the passes that ran.
-        files: that were written.
+        files: that were written, with their SHA-256.
         notes: lines that are no pass's.
         fixed: inputs that became constants.
     """
@@ -59,12 +60,12 @@ def reported(
         versions=installed_versions(),
         seed=settings.seed,
         timings=clock.timings(),
-        files=files,
+        files=tuple(files),
         fixed=as_lists(fixed),
         budgets=counted.budgets,
         command=job.command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        hashes=fingerprint.files(files),
+        hashes=dict(files),
         recipe=recipe.write(job.recipe(settings, registry.text(step.item for step in steps))),
         config=job.config,
     )

@@ -69,8 +69,8 @@ class Result(Shown):
         assert self.source is not None
         require_free(path, self.source, (), force)
         if self.plan_file.entries or self.copied is None:
-            return write(self.model, path, self.source, self.plan_file, overwrite=force)
-        return copy(self.source, path, overwrite=force)
+            return tuple(write(self.model, path, self.source, self.plan_file, overwrite=force))
+        return tuple(copy(self.source, path, overwrite=force))
 
     def to_html(self, output: str | os.PathLike[str] | None = None, *, force: bool = False) -> str:
         """The report as a page of its own, as `--report FILE.html` writes it.

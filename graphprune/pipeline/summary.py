@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphprune.ir.graphs import all_nodes
 from graphprune.pipeline import histogram
 from graphprune.pipeline.planfile import Replay
 from graphprune.pipeline.report import GroupReport, Scores
@@ -29,7 +30,7 @@ def groups(analysis: Analysis, plan: Plan | None = None, item: Pass | None = Non
     """
     cuts = plan.cuts if plan is not None else {}
     scores = plan.scores if plan is not None else {}
-    places = {node: at for at, node in enumerate(analysis.model.graph.all_nodes())}
+    places = {node: at for at, node in enumerate(all_nodes(analysis.model.graph))}
     rows = []
     for group in analysis.groups:
         kept = cuts.get(group.id, tuple(range(group.size)))

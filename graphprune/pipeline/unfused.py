@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import onnx_ir as ir
 
 from graphprune.errors import ModelError
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.scales import takes_scales
 from graphprune.pipeline.samples import Batches, Samples
 from graphprune.pipeline.settings import Settings
@@ -15,7 +16,7 @@ from graphprune.pipeline.settings import Settings
 
 def is_suspect(model: ir.Model) -> bool:
     """Whether the model holds codes and scales, which fused operators read another way than their nodes."""
-    return any(takes_scales(node) for node in model.graph.all_nodes())
+    return any(takes_scales(node) for node in all_nodes(model.graph))
 
 
 def require_unfused(model: ir.Model, feeds: Batches, settings: Settings) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Doubles
+from graphprune.ir.graphs import all_nodes, graphs_of
 from graphprune.ir.names import called
 from graphprune.proof.pairing import (
     INSERTED,
     contents,
-    every_node,
     is_constant,
     same_attribute,
     subgraphs,
@@ -59,10 +59,10 @@ class _Comparison:
 
     def _paired(self) -> tuple[list[tuple[ir.Node, ir.Node]], list[ir.Node], list[str]]:
         """Nodes by order and name; what only the second model has must be an inserted Add."""
-        rest = list(every_node(self.biased.graph))[::-1]
+        rest = list(all_nodes(self.biased.graph))[::-1]
         pairs: list[tuple[ir.Node, ir.Node]] = []
         adds: list[ir.Node] = []
-        for node in every_node(self.dense.graph):
+        for node in all_nodes(self.dense.graph):
             while rest and not _alike(node, rest[-1]) and _is_inserted(rest[-1]):
                 adds.append(rest.pop())
             if not rest or not _alike(node, rest[-1]):
@@ -155,8 +155,7 @@ class _Comparison:
 
     def _results(self) -> Iterator[str]:
         """Graph outputs, those of branches included."""
-        pairs = zip(self.dense.graph.subgraphs(), self.biased.graph.subgraphs(), strict=True)
-        for one, two in ((self.dense.graph, self.biased.graph), *pairs):
+        for one, two in zip(graphs_of(self.dense), graphs_of(self.biased), strict=True):
             if len(one.outputs) != len(two.outputs):
                 yield "the number of graph outputs differs"
             for old, new in zip(one.outputs, two.outputs, strict=False):

@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Doubles
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.names import called
-from graphprune.proof.pairing import Pairing, contents, every_node, is_constant, subgraphs
+from graphprune.proof.pairing import Pairing, contents, is_constant, subgraphs
 from graphprune.proof.reference import Reference
 from graphprune.proof.scales import FLOATING, SQUASHING, squashers
 from graphprune.proof.survivors import Survivors
@@ -65,7 +66,7 @@ def affected(dense: ir.Model, survivors: Survivors) -> set[ir.Node]:
     outer = find_holders(dense)
     found: set[ir.Node] = set()
     changed: set[ir.Value] = set()
-    for node in every_node(dense.graph):
+    for node in all_nodes(dense.graph):
         if node in holders or any(v is not None and (v in changed or v.name in edited) for v in node.inputs):
             work: ir.Node | None = node
             while work is not None and work not in found:
@@ -83,11 +84,11 @@ def find_decisions(
     Those that squash what is decided or returned are among them: it is their input that is compared.
     """
     reached = affected(dense, survivors)
-    jumps = [node for node in every_node(dense.graph) if node.op_type in DISCONTINUOUS and node in reached]
+    jumps = [node for node in all_nodes(dense.graph) if node.op_type in DISCONTINUOUS and node in reached]
     ends = [*dense.graph.outputs, *(node.inputs[position] for node in jumps for position in _floats(node))]
     decisive = {*jumps, *(node for value in ends for node in squashers(value))}
     decisions, hidden = [], []
-    for node in every_node(dense.graph):
+    for node in all_nodes(dense.graph):
         if node not in decisive or node not in reached or not _floats(node):
             continue
         if node.graph is not dense.graph:
@@ -147,7 +148,7 @@ def _jumping(node: ir.Node) -> Sequence[ir.Value]:
 
 def find_holders(model: ir.Model) -> Holders:
     """The node that holds each nested graph."""
-    return {graph: node for node in every_node(model.graph) for graph in subgraphs(node)}
+    return {graph: node for node in all_nodes(model.graph) for graph in subgraphs(node)}
 
 
 def unexplained(decision: Decision, a: dict[str, Array], b: dict[str, Array], gap: float) -> str:

@@ -8,6 +8,7 @@ from typing import TypeGuard
 
 import onnx_ir as ir
 
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.names import called
 from graphprune.proof.declared import Declared
 from graphprune.proof.gone import Gone
@@ -37,11 +38,6 @@ class Pairing:
     gone: Gone = field(default_factory=Gone)
 
 
-def every_node(graph: ir.Graph) -> Iterator[ir.Node]:
-    """All nodes, those of nested graphs included, in an order that copies share."""
-    yield from ir.traversal.RecursiveGraphIterator(graph)
-
-
 def is_constant(value: ir.Value | None) -> TypeGuard[ir.Value]:
     """Whether a value is an initializer."""
     return value is not None and value.producer() is None and value.const_value is not None
@@ -69,8 +65,8 @@ def same_attribute(one: ir.Attr | None, two: ir.Attr | None) -> bool:
 def pair(dense: ir.Model, pruned: ir.Model, declared: Declared) -> Pairing:
     """Walks both models side by side; the order of nodes is the same but for inserted and replaced ones."""
     pairing = Pairing(gone=declared.gone)
-    rest = list(every_node(pruned.graph))[::-1]
-    for node in every_node(dense.graph):
+    rest = list(all_nodes(pruned.graph))[::-1]
+    for node in all_nodes(dense.graph):
         if node in declared.gone.nodes:
             continue
         while rest and not _alike(node, rest[-1]) and (rest[-1].name or "").startswith(INSERTED):

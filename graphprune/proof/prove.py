@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from graphprune.axes.analyse import Analysis
 from graphprune.errors import GraphpruneError
+from graphprune.ir.graphs import graphs_of
 from graphprune.ir.names import called
 from graphprune.ops.door import foreign
 from graphprune.ops.record import Record
@@ -163,7 +164,7 @@ class _Both:
 
 def _kinds(model: ir.Model) -> set[ir.DataType]:
     """Element types of the weights and outputs of a model."""
-    values = [v for graph in (model.graph, *model.graph.subgraphs()) for v in graph.initializers.values()]
+    values = [v for graph in graphs_of(model) for v in graph.initializers.values()]
     found = {contents(value).dtype for value in values if value.uses()}
     return found | {value.dtype for value in model.graph.outputs if value.dtype is not None}
 

@@ -11,11 +11,12 @@ from graphprune.axes.sublayers import Sublayer
 from graphprune.errors import GraphpruneError
 from graphprune.ir.arrays import Bools
 from graphprune.ir.graft import Graft
+from graphprune.ir.graphs import all_nodes, graphs_of
 from graphprune.ir.names import called
 from graphprune.labels.state import Contraction
 from graphprune.proof import normalisers
 from graphprune.proof.certificate import repaired
-from graphprune.proof.pairing import every_node, is_constant
+from graphprune.proof.pairing import is_constant
 from graphprune.proof.survivors import Survivors
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
@@ -50,7 +51,7 @@ def build_reference(dense: ir.Model, survivors: Survivors) -> Reference:
         CannotMaskError: an edge or a normaliser has no masked form.
     """
     model = dense.clone()
-    nodes = dict(zip(every_node(dense.graph), every_node(model.graph), strict=True))
+    nodes = dict(zip(all_nodes(dense.graph), all_nodes(model.graph), strict=True))
     _repair(model, survivors)
     masks = _Masks(survivors, nodes, Graft(model, "graphprune.proof/"))
     for contraction in survivors.analysis.contractions:
@@ -78,7 +79,7 @@ def _silence(masks: _Masks, sublayer: Sublayer) -> None:
 
 def _repair(model: ir.Model, survivors: Survivors) -> None:
     edited = {*survivors.plan.replaced, *survivors.plan.masks}
-    for graph in (model.graph, *model.graph.subgraphs()):
+    for graph in graphs_of(model):
         for name, value in graph.initializers.items():
             if name in edited and value.const_value is not None:
                 array = np.ascontiguousarray(repaired(survivors, name, value.const_value))

@@ -9,6 +9,7 @@ import numpy as np
 from graphprune.axes.analyse import Analysis
 from graphprune.axes.groups import Group
 from graphprune.errors import ArgumentError
+from graphprune.ir.graphs import graphs_of
 from graphprune.prune.plan import Plan
 
 HINT = "a plan fits the model it was made for, in normal form and under the same options"
@@ -47,7 +48,7 @@ def _misfits(analysis: Analysis, plan: Plan) -> Iterator[str]:
             yield f"group '{name}' has {sizes[name]} units, not {plan.widths[name]}"
         else:
             yield from _unbalanced(groups[name], kept)
-    graphs = (analysis.model.graph, *analysis.model.graph.subgraphs())
+    graphs = graphs_of(analysis.model)
     shapes = {
         name: tuple(value.const_value.shape.numpy())
         for graph in graphs

@@ -6,6 +6,7 @@ from itertools import islice
 
 import onnx_ir as ir
 
+from graphprune.ir.graphs import all_nodes
 from graphprune.runtime.exact import has_products
 
 MANY_NODES = 2_000
@@ -15,10 +16,10 @@ MANY_NODES = 2_000
 
 def rewriting_pays(model: ir.Model) -> bool:
     """Whether a few runs are cheaper rewritten; bytes are multiplied exactly only by what that fuses."""
-    nodes = sum(1 for _ in islice(model.graph.all_nodes(), MANY_NODES))
+    nodes = sum(1 for _ in islice(all_nodes(model.graph), MANY_NODES))
     return nodes < MANY_NODES or has_products(model)
 
 
 def counts_runs(model: ir.Model) -> bool:
     """Whether a session gives other numbers in its second run: seeded ones are drawn on and on."""
-    return any("seed" in node.attributes for node in model.graph.all_nodes())
+    return any("seed" in node.attributes for node in all_nodes(model.graph))

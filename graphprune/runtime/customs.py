@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from graphprune.errors import GraphpruneError
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.names import quote
 from graphprune.ir.nodes import operator_of
 from graphprune.ir.serialise import Function, read_function
@@ -84,13 +85,13 @@ class Customs:
         for row in self.rows:
             if row.origin is not None and not row.body and not row.library:
                 return row.origin.fault(f"gives neither body nor library: {error.message}")
-        whole = sum(1 for _ in model.graph.all_nodes()) > 1
+        whole = sum(1 for _ in all_nodes(model.graph)) > 1
         for row in self.rows:
             if row.origin is None or not row.believed:
                 continue
             if not whole:
                 reason = error.message.partition(": ")[2]
-                return row.origin.fault(f"{_unloaded(row, next(model.graph.all_nodes()))}: {reason}")
+                return row.origin.fault(f"{_unloaded(row, next(all_nodes(model.graph)))}: {reason}")
             one = _alone(model, row)
             if one is not None:
                 opened(one)
@@ -116,7 +117,7 @@ def _unloaded(row: Record, node: ir.Node) -> str:
 
 def _alone(model: ir.Model, row: Record) -> ir.Model | None:
     """One node of a row's operators and nothing else; None where the types of its operands are not known."""
-    node = next(node for node in model.graph.all_nodes() if operator_of(node) in row.ops)
+    node = next(node for node in all_nodes(model.graph) if operator_of(node) in row.ops)
     operands = [
         None if value is None else ir.Value(name=f"x{at}", type=value.type, shape=value.shape)
         for at, value in enumerate(node.inputs)

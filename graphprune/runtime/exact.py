@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.ir.graft import Graft
+from graphprune.ir.graphs import all_nodes
 from graphprune.ops import has
 from graphprune.ops.saturating import Factor, factors_of, rounds
 from graphprune.ops.traits import Trait
@@ -63,9 +64,9 @@ def moved(model: ir.Model) -> tuple[str, ...]:
 
 
 def _nodes(model: ir.Model) -> Iterator[ir.Node]:
-    yield from ir.traversal.RecursiveGraphIterator(model.graph)
+    yield from all_nodes(model.graph)
     for function in model.functions.values():
-        yield from ir.traversal.RecursiveGraphIterator(function)
+        yield from all_nodes(function)
 
 
 def _input(node: ir.Node, position: int) -> ir.Value | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from graphprune.ir.graphs import all_nodes
 from graphprune.ir.nodes import is_literal
 from graphprune.ops import has
 from graphprune.ops.traits import Trait
@@ -20,10 +21,10 @@ class Origins:
 
     def __init__(self, source: ir.Model, running: ir.Model) -> None:
         self._producers = {
-            value.name: node for node in source.graph.all_nodes() for value in node.outputs if value.name
+            value.name: node for node in all_nodes(source.graph) for value in node.outputs if value.name
         }
-        self._nodes = {node.name: node for node in source.graph.all_nodes() if node.name}
-        self._made = {node: tuple(self._results(node)) for node in running.graph.all_nodes()}
+        self._nodes = {node.name: node for node in all_nodes(source.graph) if node.name}
+        self._made = {node: tuple(self._results(node)) for node in all_nodes(running.graph)}
         self._ends = {name for names in self._made.values() for name in names}
 
     def of(self, node: ir.Node) -> tuple[str, ...]:

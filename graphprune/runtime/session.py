@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphprune.errors import DataError, ModelError, did_you_mean
+from graphprune.ir.graphs import graphs_of
 from graphprune.ir.serialise import INLINE_BYTES, Weight, Weightless, loose_bytes, weightless
 from graphprune.ir.spill import SpillError, spill
 from graphprune.ops.door import PLAIN, foreign
@@ -211,7 +212,7 @@ def open_session(
 
 def lie_well(model: ir.Model) -> bool:
     """Whether its weights are so large that nothing is to rearrange them for a few runs, and no bytes."""
-    graphs = (model.graph, *model.graph.subgraphs())
+    graphs = graphs_of(model)
     weights = [value.const_value for graph in graphs for value in graph.initializers.values()]
     large = [tensor for tensor in weights if tensor is not None and tensor.nbytes > INLINE_BYTES]
     return _large_floats(

@@ -313,7 +313,7 @@ class Search:
         if output is None:
             return ()
         if chosen == GIVEN:
-            return copy(self.case.source, output, overwrite=True)
+            return tuple(copy(self.case.source, output, overwrite=True))
         return self.study.publish(history.trials[chosen], output)
 
     def _assembled(

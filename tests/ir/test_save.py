@@ -53,9 +53,10 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.parametrize("threshold", [0, 2**28])
 def test_a_copy_holds_the_same_bits(external: bool, threshold: int, tmp_path: Path) -> None:
     source = loaded(tmp_path, external=external)
-    written = save(source.model, tmp_path / "out.onnx", source, external_threshold=threshold)
-    named_by_content = [path.name.split(".")[2] for path in written[1:]]
-    assert named_by_content == [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in written[1:]]
+    digests = save(source.model, tmp_path / "out.onnx", source, external_threshold=threshold)
+    written = tuple(digests)
+    assert digests == {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in written}
+    assert [path.name.split(".")[2] for path in written[1:]] == [digests[path][:16] for path in written[1:]]
     names = ["out.onnx", f"out.onnx.{'*' * 16}.data"] if external or threshold == 0 else ["out.onnx"]
     assert len(written) == len(names) and all(map(Path.match, written, names))
     assert weights(tmp_path / "out.onnx") == weights(tmp_path / "in.onnx")

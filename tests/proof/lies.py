@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx_ir as ir
 
-from graphprune.proof.pairing import every_node, is_constant
+from graphprune.ir.graphs import all_nodes
+from graphprune.proof.pairing import is_constant
 
 Lie = tuple[str, ir.Model]
 Kinds = ir.AttributeType
@@ -22,10 +23,10 @@ WRONG: dict[ir.AttributeType, Callable[[object], object]] = {
 
 def lies(true: ir.Model) -> Iterator[Lie]:
     """Copies of a model, each wrong in one place, and where."""
-    for number, node in enumerate(every_node(true.graph)):
+    for number, node in enumerate(all_nodes(true.graph)):
         for what, tamper in (*attributes(node), *wires(node)):
             false = true.clone()
-            tamper(list(every_node(false.graph))[number])
+            tamper(list(all_nodes(false.graph))[number])
             yield f"{what} of {node.name or node.op_type}", false
     for name, value in true.graph.initializers.items():
         if value.const_value is None or not value.uses():

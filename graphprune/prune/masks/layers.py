@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphprune.ir.arrays import Array, Bools, Doubles, Singles
+from graphprune.ir.graphs import all_nodes
 from graphprune.ops import has, multiplies
 from graphprune.ops.traits import Trait
 from graphprune.prune.masks.patterns import Pattern
@@ -214,7 +215,7 @@ def no_sites(model: ir.Model, known: Collection[ir.Value]) -> Iterator[Left]:
 def _others(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Value]]:
     """Every operator that contracts weights, with each of its weights."""
     constant = _computed(model)
-    for node in model.graph.all_nodes():
+    for node in all_nodes(model.graph):
         if not (multiplies(node) or has(node, Trait.CODES)):
             continue
         for value in node.inputs:

@@ -14,6 +14,7 @@ from graphprune.axes.kept import Cuts, Kept
 from graphprune.axes.sublayers import Sublayer, gone_with
 from graphprune.experts.mixtures import find_mixtures
 from graphprune.ir.arrays import Array, Bools, Floats, Singles
+from graphprune.ir.graphs import nodes_in
 from graphprune.labels.edits import BranchRemoval
 from graphprune.prune.bias import bias_of, place_of
 from graphprune.statistics.segments import reads
@@ -253,9 +254,7 @@ def changed_nodes(analysis: Analysis, change: Change) -> set[ir.Node | None]:
 
 def _within(node: ir.Node) -> Iterator[ir.Node]:
     yield node
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
+    yield from nodes_in(node)
 
 
 def cut_groups(analysis: Analysis, cuts: Cuts) -> list[Group]:
