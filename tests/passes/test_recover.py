@@ -200,16 +200,16 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
 
     def stop(done: int, total: int, what: str) -> None:
         listen(done, total, what)
-        if len(said) == 6:
+        if len(said) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         digits(passes, output=tmp_path / "small.onnx", progress=stop)
-    assert said == [4, 8, 12, 16, 20, 24]
+    assert said == [12, 24]
     assert [file.name for file in tmp_path.iterdir()] == ["small.onnx.stopped"]
     said.clear()
     again = digits(passes, output=tmp_path / "small.onnx", progress=listen)
-    assert said == [24, 28, 32, 36, 40, 44, 48]  # the look after step 24 was not kept yet
+    assert said == [24, 36, 48]  # the look after step 24 was not kept yet
     assert not (tmp_path / "small.onnx.stopped").exists()
     assert all(array.tobytes() == weights(whole)[name].tobytes() for name, array in weights(again).items())
 

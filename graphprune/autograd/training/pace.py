@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from graphprune.autograd.training.lesson import EPOCHS, Lesson, Watch
-from graphprune.autograd.training.setting import LOOKS, Asked, Pace
+from graphprune.autograd.training.setting import Asked, Pace, looks
 
 RATES = (5e-4, 1e-3, 2.5e-4, 2e-3, 1e-4)
 """In the order in which they are tried."""
@@ -17,6 +17,8 @@ NEAR = 1.3
 SHARE = 0.15
 """Share of the time that is left which finding the rate may take."""
 BATCH, LARGEST = 8, 32
+SETTLED = 8
+"""Turns in which steps and looks settle."""
 CHEAP = 1.4
 """A batch twice as large is taken where its step takes no more than this many times as long."""
 
@@ -105,9 +107,12 @@ def _steps(lesson: Lesson, asked: Asked, watch: Callable[[], float], batch: int)
     each = _seconds(lesson, batch)
     look = Watch()
     lesson.selected(lesson.weights.rows)
-    left = asked.seconds - watch() - (LOOKS + 1) * look()
+    seconds = look()
+    left, steps = asked.seconds - watch() - seconds, 1.0
     answer, new = lesson.teacher.seconds, EPOCHS * len(lesson.draws)
-    steps = left / (each + batch * answer)
-    if steps * batch > new:
-        steps = (left - new * answer) / each
+    for _ in range(SETTLED):  # how often is looked depends on the steps, and they on that
+        rest = left - looks(steps, batch, len(lesson.selection)) * seconds
+        steps = rest / (each + batch * answer)
+        if steps * batch > new:
+            steps = (rest - new * answer) / each
     return max(1, int(steps))

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 
 from graphprune.ir.arrays import Array
 
-LOOKS = 12
-"""How often the selection part is looked at."""
+LOOKS, FEWEST = 12, 2
+"""How often the selection part is looked at, at most and at least."""
+BACK = 3.0
+"""Times as long as a look at a sample that a step takes for one, about."""
+LOOKING = 0.25
+"""Share of what steps take that looks may take, about."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class Pace:
     steps: int
     batch: int
     rate: float
+
+
+def looks(steps: float, batch: int, samples: int) -> int:
+    """How often a training looks at so many samples: a matter of counts alone, so that it can be repeated."""
+    return int(min(LOOKS, max(FEWEST, LOOKING * BACK * steps * batch / max(1, samples))))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from graphprune.autograd.tensors import to_array
 from graphprune.autograd.training.lesson import Lesson, Watch, copied
 from graphprune.autograd.training.pace import find_pace
 from graphprune.autograd.training.progress import Checkpoint, State
-from graphprune.autograd.training.setting import LOOKS, Asked, Pace, Point, Trained
+from graphprune.autograd.training.setting import Asked, Pace, Point, Trained, looks
 from graphprune.ops.torch.call import Tensor
 from graphprune.run import Run
 
@@ -76,8 +76,9 @@ class _Training:
         if state.optimiser:
             optimiser.load_state_dict(state.optimiser)
         first = state.step
+        stride = max(1, pace.steps // looks(pace.steps, pace.batch, len(self.lesson.selection)))
         while state.step < pace.steps and not in_vain(state.curve):
-            end = min(pace.steps, state.step + max(1, pace.steps // LOOKS))
+            end = min(pace.steps, state.step + stride)
             losses = [self._step(optimiser, number) for number in range(state.step, end)]
             self._look(end, sum(losses) / len(losses))
             left = watch() * (pace.steps - end) / (end - first)

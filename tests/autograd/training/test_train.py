@@ -8,11 +8,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graphprune.autograd.training import pace
 from graphprune.autograd.training.begin import begin
 from graphprune.autograd.training.lesson import Lesson
 from graphprune.autograd.training.pace import _chosen, find_pace
 from graphprune.autograd.training.progress import Checkpoint
-from graphprune.autograd.training.setting import Asked, Point, Trained
+from graphprune.autograd.training.setting import Asked, Point, Trained, looks
 from graphprune.autograd.training.train import in_vain, scheduled, train
 from graphprune.axes.goals import Goal
 from graphprune.ir.arrays import Array
@@ -75,9 +76,9 @@ def test_a_change_of_low_rank_has_that_rank() -> None:
 
 def test_a_rate_that_ruins_the_model_is_not_chosen() -> None:
     given = lesson(net(0, scale=1.02))
-    pace = find_pace(given, Asked(60, steps=10, batch=8), lambda: 0.0)
+    found = find_pace(given, Asked(60, steps=10, batch=8), lambda: 0.0)
     kept = {kind: row.clone() for kind, row in given.weights.rows.items()}
-    assert pace.rate <= 1e-3  # it is all but learned
+    assert found.rate <= 1e-3  # it is all but learned
     assert all((row == given._start[kind]).all() for kind, row in kept.items())
     far = find_pace(lesson(net(5)), Asked(60, steps=10, batch=8), lambda: 0.0)
     assert far.rate == 2e-3
@@ -93,8 +94,32 @@ def test_where_every_rate_does_harm_at_first_the_least_is_not_taken_for_that() -
 
 def test_without_the_time_for_trials_the_usual_rate_is_taken() -> None:
     late = iter(range(1000))
-    pace = find_pace(lesson(net(5)), Asked(1, batch=8), lambda: float(next(late)))
-    assert pace.rate == 5e-4 and pace.steps == 1
+    found = find_pace(lesson(net(5)), Asked(1, batch=8), lambda: float(next(late)))
+    assert found.rate == 5e-4 and found.steps == 1
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(8, 2), (24, 4), (40, 7), (1200, 12)])
+def test_short_trainings_look_less_often(steps: int, expected: int) -> None:
+    """Looks take a quarter as long as steps: a look at a sample costs a third of a step for it."""
+    assert looks(steps, 8, 32) == expected
+    if steps < 100:
+        strides = np.diff([point.step for point in trained(lesson(net(1)), steps).curve])
+        assert set(strides[:-1]) == {steps // expected}
+
+
+def test_dear_looks_are_paid_for_out_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four steps long each: a short training makes fewer, a long one all twelve and the first."""
+    monkeypatch.setattr(pace, "_seconds", lambda lesson, batch: 1.0)
+    given = lesson(net(5))
+    monkeypatch.setattr(pace, "Watch", lambda: lambda: 4.0)
+
+    def steps(seconds: float) -> int:
+        found = find_pace(given, Asked(seconds, batch=8, rate=1e-3), lambda: 0.0)
+        assert found.steps + 4 * (1 + looks(found.steps, 8, len(given.selection))) <= seconds + 4
+        return found.steps
+
+    assert 990 - 4 * 13 < steps(1000.0) <= 1000 - 4 * 13
+    assert steps(60.0) > 60 - 4 * 13 + 12
 
 
 def test_the_rate_grows_then_falls_to_nothing() -> None:
