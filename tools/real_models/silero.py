@@ -11,7 +11,6 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
 from graphprune.errors import DataError
 
@@ -43,6 +42,8 @@ def spoken(text: str, voice: str, speed: int) -> NDArray[np.float64]:
     with wave.open(BytesIO(sound)) as stream:
         rate = stream.getframerate()
         samples = np.frombuffer(stream.readframes(stream.getnframes()), dtype="<i2") / 32768
+    from scipy import signal  # takes a second to import
+
     return np.asarray(signal.resample_poly(samples, RATE // 50, rate // 50))
 
 

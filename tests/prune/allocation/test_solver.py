@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
@@ -102,15 +101,33 @@ def large(groups: int, options: int) -> Instance:
     return Instance(losses, costs, {m: costs.total(dense, m) / 2 for m in MEASURES})
 
 
+def yardstick() -> None:
+    """Looks choices up and counts them by small numpy calls, as the solver does."""
+    sizes, scales, known = np.ones((9, 48)), np.ones((2, 8)), dict[bytes, int]()
+    for number in range(40_000):
+        at = (number + np.arange(8)) % 9
+        found = sizes.take(at, axis=0)
+        found *= sizes.take(at, axis=0)
+        known[at.tobytes()] = int((scales @ found)[0].argmin())
+
+
+A_SECOND = 2.7
+"""In yardsticks of .37 seconds, where the bar was set: a machine may be half as fast a minute later."""
+
+
 @pytest.mark.parametrize(("groups", "options"), [(50, 24), (200, 48)])
 def test_two_budgets_of_a_deep_network_are_solved_in_a_second(groups: int, options: int) -> None:
     given = large(groups, options)
-    found, least = solved(given), math.inf
-    for _ in range(3):  # what else the machine does makes a run longer, never shorter
+    found = solved(given)
+
+    def ratio() -> float:
         start = time.process_time()
+        yardstick()
+        middle = time.process_time()
         assert solved(given) == found
-        least = min(least, time.process_time() - start)
-    assert least < 1.0
+        return (time.process_time() - middle) / (middle - start)
+
+    assert any(ratio() < A_SECOND for _ in range(3))  # what else a machine does seldom slows the solver alone
     walked = greedy(given)
     assert found.met and walked is not None
     assert found.loss < sum(each[option] for each, option in zip(given.losses, walked, strict=True))
