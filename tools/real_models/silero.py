@@ -42,7 +42,7 @@ def spoken(text: str, voice: str, speed: int) -> NDArray[np.float64]:
     with wave.open(BytesIO(sound)) as stream:
         rate = stream.getframerate()
         samples = np.frombuffer(stream.readframes(stream.getnframes()), dtype="<i2") / 32768
-    from scipy import signal  # takes a second to import
+    from scipy import signal  # slow to import
 
     return np.asarray(signal.resample_poly(samples, RATE // 50, rate // 50))
 
