@@ -6,6 +6,7 @@ import doctest
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import graphprune
@@ -16,10 +17,13 @@ from tools import api_page
 from .pages import ROOT, blocks
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the shipped models."""
-    shutil.copytree(ROOT / "models" / "digits_cnn", tmp_path / "models" / "digits_cnn")
+@pytest.fixture(params=[128, pytest.param(512, marks=pytest.mark.full)])
+def checkout(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shipped model, and so many of its samples."""
+    folder = Path(shutil.copytree(ROOT / "models" / "digits_cnn", tmp_path / "models" / "digits_cnn"))
+    with np.load(folder / "calibration.npz") as shipped:
+        samples = shipped["image"]
+    np.savez(folder / "calibration.npz", image=samples[: request.param])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
