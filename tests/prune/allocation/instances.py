@@ -119,9 +119,11 @@ def greedy(given: Instance) -> tuple[int, ...] | None:
         )
         rates = np.maximum.accumulate(np.diff(loss)) / (max(saved, 1e-9) / (len(loss) - 1))
         steps += [(rate, group, at + 1) for at, rate in enumerate(rates.tolist())]
-    now = dense[0].copy()
-    for _, group, option in [(0.0, 0, 0), *sorted(steps)]:
-        now[group] = max(now[group], option)
-        if all(counted(given.costs, m, now[None])[0] <= t * (1 + 1e-9) for m, t in given.targets.items()):
-            return tuple(now.tolist())
-    return None
+    order = [(0.0, 0, 0), *sorted(steps)]
+    taken = np.zeros((len(order), len(given.losses)), np.int64)
+    for number, (_, group, option) in enumerate(order):
+        taken[number, group] = option
+    taken = np.maximum.accumulate(taken)
+    held = [counted(given.costs, m, taken) <= t * (1 + 1e-9) for m, t in given.targets.items()]
+    met = np.flatnonzero(np.all(held, axis=0))
+    return tuple(taken[met[0]].tolist()) if len(met) else None
