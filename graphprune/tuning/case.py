@@ -161,8 +161,13 @@ class Case:
 
     @property
     def repair_seconds(self) -> float:
-        """How long a repair takes, about."""
+        """How long the runs of a repair take, about."""
         return RUNS * self.seconds * count(self.parts.repair, self.model)
+
+    @property
+    def spared_seconds(self) -> float:
+        """How much of that a repair on few samples spares."""
+        return self.repair_seconds - RUNS * self.seconds * count(self.parts.few, self.model)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:

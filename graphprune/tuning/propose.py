@@ -40,7 +40,13 @@ FAILED = 1.0
 
 
 def proposed(
-    history: History, ways: Sequence[Way], count: int, *, screen: bool = True, everything: bool = False
+    history: History,
+    ways: Sequence[Way],
+    count: int,
+    *,
+    screen: bool = True,
+    brief: bool = True,
+    everything: bool = False,
 ) -> list[Asked]:
     """Up to so many candidates; fewer where the best ways have come to their ends.
 
@@ -48,10 +54,11 @@ def proposed(
         history: what was told.
         ways: that are tried.
         count: of candidates.
-        screen: whether ways are tried quickly first.
+        screen: whether all ways are tried first.
+        brief: whether they are tried quickly.
         everything: follow all ways, not only the best.
     """
-    asked = (each for each in _candidates(history, ways, screen, everything) if not history.has(each))
+    asked = (each for each in _candidates(history, ways, screen, brief, everything) if not history.has(each))
     return list(islice(dict.fromkeys(asked), count))
 
 
@@ -88,9 +95,14 @@ def beyond(history: History, way: Way, seconds: float) -> list[Asked]:
     return [] if history.has(asked) else [asked]
 
 
-def _candidates(history: History, ways: Sequence[Way], screen: bool, everything: bool) -> Iterator[Asked]:
-    level, left = (QUICK, FIRST) if screen else (FULL, CAREFUL)
+def _candidates(
+    history: History, ways: Sequence[Way], screen: bool, brief: bool, everything: bool
+) -> Iterator[Asked]:
+    level, left = QUICK if screen and brief else FULL, FIRST if screen else CAREFUL
     first = [Asked(way.name, left, level) for way in ways if not history.of(way.name)]
+    if screen and not brief:
+        told = [way for way in ways if history.of(way.name) and not history.of(way.name, FULL)]
+        first = [*_next(history, told, FULL), *first]
     if first:
         yield from first
         return

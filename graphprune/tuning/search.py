@@ -52,6 +52,8 @@ LONGER = 2.0
 """unless that may take so many times as long."""
 FOLLOWED = 2
 DIED = "the process that made it died; it may have had too little memory (--jobs 1 makes one at a time)"
+PAYS = 0.75
+"""Share of the time of a candidate in full that a quick one takes at most."""
 SCREENING = 0.3
 """Share of the time, or of the steps, that telling ways apart may take."""
 
@@ -168,14 +170,22 @@ class Search:
         """The next batch; where brackets are closed the sampler goes on, then the other ways do."""
         count, screen = self.settings.batch, self._room(history) >= propose.ROOM
         tried = self._ways(history) if screen else self.case.ways[:FOLLOWED]
-        asked = propose.proposed(history, tried, count, screen=screen)
+        how = partial(propose.proposed, history, tried, count, screen=screen, brief=self._quick_pays(history))
+        asked = how()
         least = self._worth_waiting(history) if asked else 0.0
         way = propose.to_train(history, tried) if least < math.inf else None
         if way is not None and (seconds := self._training(history, way)) > least:
             asked = propose.beyond(history, way, seconds) or asked
         if not asked and tried and sampler.is_installed():
             asked = sampler.sampled(history, tried, count, self.settings.seed)
-        return asked or propose.proposed(history, tried, count, screen=screen, everything=True)
+        return asked or how(everything=True)
+
+    def _quick_pays(self, history: History) -> bool:
+        """Whether quick candidates take less time than those in full: most of it may be for the weights."""
+        took = [each.seconds for each in history.trials if each.asked.level == QUICK]
+        if self.settings.steps is not None or not took:
+            return True
+        return max(took) < PAYS * (max(took) + self.case.spared_seconds)
 
     def _worth_waiting(self, history: History) -> float:
         """Seconds of a training that open brackets wait for: late in the search, every other turn."""

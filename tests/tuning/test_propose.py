@@ -67,6 +67,21 @@ def test_a_step_is_found_in_few_candidates(step: float) -> None:
     assert step < history.holding[0].asked.left <= propose.CLOSE * step
 
 
+def test_where_quick_ones_take_as_long_all_ways_are_tried_in_full() -> None:
+    """What quick ones told already says where those of the same way in full begin."""
+    history = History(parse("latency"), 0.01, DENSE)
+    for asked in propose.proposed(history, THREE, 2):
+        history = history.told(told(asked, len(history.trials), cubic))
+    after = propose.proposed(history, THREE, 3, brief=False)
+    assert [(asked.way, asked.level) for asked in after] == [(way.name, FULL) for way in THREE]
+    assert after[0].left < propose.FIRST == after[2].left
+    for asked in after:
+        history = history.told(told(asked, len(history.trials), cubic))
+    following = propose.proposed(history, THREE, 2, brief=False)
+    assert {asked.level for asked in following} == {FULL}
+    assert {asked.way for asked in following} == {"obspa", "units"}
+
+
 def test_behind_a_harmless_cut_the_next_goes_twice_as_far() -> None:
     def after(loss: float) -> float:
         history = History(parse("latency"), 0.01, DENSE)

@@ -20,11 +20,12 @@ from graphprune.errors import ArgumentError, DataError, OutputError
 from graphprune.ir.load import load
 from graphprune.pipeline.settings import Tuning
 from graphprune.tuning import here, sampler
-from graphprune.tuning.case import Job
+from graphprune.tuning.case import Case, Job
+from graphprune.tuning.goal import Figures
 from graphprune.tuning.processes import Died, Processes
 from graphprune.tuning.search import Search
 from graphprune.tuning.study import Measured, Study
-from graphprune.tuning.trial import FULL
+from graphprune.tuning.trial import FULL, QUICK, Asked, History, Trial
 
 from .conftest import Make
 
@@ -257,3 +258,16 @@ def test_a_budget_of_latency_foresees_what_the_search_predicts(
     made = study.maker.made(1, "prune(latency=0.7, repair=none, io=fixed)", FULL)
     share = study.seconds(made.model) / study.measured.given
     assert made.report.budgets[0].foreseen == pytest.approx(share, rel=0.02)
+
+
+def test_quick_candidates_pay_where_samples_take_the_time(
+    search: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = search(None)
+    quick = Trial(1, Asked("obspa", 0.6, QUICK), "", Figures(1.0, 1, 1, 1), seconds=10.0)
+    history = History(made.goal, 0.01, Figures(1.0, 1, 1, 1))
+    assert made._quick_pays(history)
+    for seconds, pays in ((1e-4, False), (1.0, True)):
+        monkeypatch.setattr(Case, "seconds", seconds)
+        assert made._quick_pays(history.told(quick)) is pays
+    assert search(3)._quick_pays(history.told(quick))  # by steps it is the same study on any machine
