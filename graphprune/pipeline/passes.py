@@ -132,11 +132,13 @@ class Context:
                 where that is not known.
             find: finds them, and is handed what its warnings are told to.
         """
+        from graphprune.pipeline.report import installed_versions
+
         book = self.collector.scores
         if book is None or about is None or not self.calibration:
             return find(self.warn)
         key = self.collector.key(model, self.calibration, self.seed)
-        return book.scores(f"{key} {about!r}", find, self.warn)
+        return book.scores(f"{key} {about!r} {installed_versions()}", find, self.warn)
 
     def differentiation(self, what: str) -> Differentiation:
         """What measures gradients on the calibration data; `what` is said to need torch where it is missing.

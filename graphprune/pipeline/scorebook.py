@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from graphprune.ir.arrays import Scores
-from graphprune.ir.publish import write_file
+from graphprune.ir.publish import unwritable, write_file
 
 Tell = Callable[[str], None]
 
@@ -48,7 +48,10 @@ class Scorebook:
             warnings: list[str] = []
             found = find(warnings.append)
             known = found, tuple(warnings)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise unwritable(self.folder, error) from None
             write_file(path, _text(found, warnings).encode())
         for line in known[1]:
             warn(line)

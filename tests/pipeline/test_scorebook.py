@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import graphprune.prune.scoring as scoring
+from graphprune.errors import OutputError
 from graphprune.pipeline import compile as compiling
 from graphprune.pipeline import criteria, registry
 from graphprune.pipeline.job import Job
@@ -101,3 +102,10 @@ def test_a_damaged_file_is_found_anew_and_warnings_are_told_again(tmp_path: Path
     path.write_text('{"scores": {"g": 1}, "warnings": []}')
     assert np.array_equal(book.scores("of this", find, told.append)["g"], found["g"])
     assert len(told) == 3
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_output(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    book = Scorebook(tmp_path / "file" / "scores")
+    with pytest.raises(OutputError, match="scores"):
+        book.scores("of this", lambda warn: {"g": np.zeros(2)}, lambda line: None)
