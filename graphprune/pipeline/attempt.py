@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,7 +173,8 @@ class Attempts:
         )
         steps = manager.run(given.dense, given.sizes, passes, done)
         with self.clock.phase("report"):
-            counted = [size, *(measure.size(step.model, self.samples.counted) for step in steps)]
+            how = partial(measure.size, shapes=self.samples.counted, given=self.settings.shape)
+            counted = [size, *(how(step.model) for step in steps)]
         if self.how is None:
             return Attempt(steps, counted, None, foresight=foresight)
         self.settings.progress(0, 0, "lower")

@@ -142,7 +142,7 @@ class _Lowerer:
             f"lowering by {quote(name)} changes what the model computes: it is taken back" for name in taken
         ]
         with self.clock.phase("report"):
-            size = measure.size(model, self.samples.counted)
+            size = measure.size(model, self.samples.counted, given=self.settings.shape)
         return Outcome(model, how, report, size, tuple(lines))
 
     def _tried(self, how: Rules) -> tuple[ir.Model, tuple[Use, ...], ProofReport]:
