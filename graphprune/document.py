@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar, cast
 
 from graphprune.errors import ArgumentError
-from graphprune.ir.names import escape
+from graphprune.ir.names import escape, quote
 
 T = TypeVar("T", str, int, float, bool)
 KINDS: Mapping[type, str] = {
@@ -81,3 +83,20 @@ class Document:
         if not fits or (isinstance(value, bool) and kind is not bool):
             raise self.wrong(f"is damaged: {what} is not {KINDS[kind]}")
         return value
+
+
+def load(path: Path) -> Document:
+    """The object that a file holds.
+
+    Raises:
+        ArgumentError: it cannot be read, or holds none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"cannot read {quote(str(path))}: {(error.strerror or '').lower()}") from error
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ArgumentError(f"{quote(str(path))} is damaged: it holds no JSON object")
+    return Document(content, quote(str(path)))

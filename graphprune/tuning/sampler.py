@@ -54,11 +54,16 @@ def sampled(history: History, ways: Sequence[Way], count: int, seed: int) -> lis
 
 
 def keep(history: History, ways: Sequence[Way], file: Path) -> None:
-    """The study as Optuna's own tools read it, such as its dashboard: what is missing there is added."""
+    """The study as Optuna's own tools read it, such as its dashboard: what is missing there is added.
+
+    Nobody else writes it, so that a lock on it is what a kill left. Optuna would wait for that forever.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space, own = _space(ways), _own(history, ways)
+    with suppress(OSError):
+        file.with_name(f"{file.name}.lock").unlink()
     try:
         study = _stored(file)
         if len(study.trials) > len(own):

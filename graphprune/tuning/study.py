@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from graphprune.document import Document
+from graphprune import document
 from graphprune.errors import OutputError
 from graphprune.ir.names import quote
 from graphprune.ir.publish import create, publish, temporaries, unwritable, write_file
@@ -101,35 +101,38 @@ class Study:
                 shutil.rmtree(folder)
             for name in ("recipes", "samples"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
-            parts = self._kept()
+            parts = self._kept(there and settings.resume)
+            if not settings.resume:
+                self.log.start()  # from here on there is a study, and what it left is not taken for another's
             write(parts.repair, self.place.samples("repair"))
             write(parts.few, self.place.samples("few"))
             write(parts.selection.sets, self.place.samples("selection"))
         except OSError as error:
             raise unwritable(folder, error) from None
 
-    def _kept(self) -> Parts:
-        """As many samples as there is time for; where a study goes on, those that it began with."""
+    def _kept(self, goes_on: bool) -> Parts:
+        """As many samples as there is time for, all by steps; where a study goes on, those it began with."""
         case, settings, file = self.case, self.case.settings, self.place.folder / "samples.json"
-        parts = case.parts
-        if settings.steps is not None:
-            return parts
-        if file.is_file():
-            told = Document(json.loads(file.read_text(encoding="utf-8")), quote(str(file)))
+        if goes_on:
+            told = document.load(file)
             most = Counts(told.one("repair", int), told.one("judge", int))
         else:
-            most = counts(settings.time, case.seconds)
+            every = sum(case.samples)
+            by_time = settings.steps is None
+            most = counts(settings.time, case.seconds) if by_time else Counts(every, every)
             write_file(file, json.dumps(asdict(most)).encode())
-        parts.keep(most, case.model, settings.seed)
-        return parts
+        case.parts.keep(most, case.model, settings.seed)
+        return case.parts
 
     def trials(self) -> tuple[Trial, ...]:
-        """What was told before, if this goes on with it; else a new file.
+        """What was told before, if this goes on with it.
 
         Raises:
             GraphpruneError: it is of something else, damaged, or cannot be written.
         """
-        found = self.log.read() if self.case.settings.resume else ()
+        if not self.case.settings.resume:
+            return ()
+        found = self.log.read()
         if not found:
             self.log.start()
         return found
@@ -144,7 +147,7 @@ class Study:
         file, known = self.place.folder / "device.json", self.place.profile
         threads = self.case.settings.threads
         if self.case.settings.resume and file.is_file() and known.is_file():
-            told = Document(json.loads(file.read_text(encoding="utf-8")), quote(str(file)))
+            told = document.load(file)
             profile = DeviceProfile.load(known)
             return Measured(told.one("given", float), Predictor(profile, told.one("factor", float), threads))
         found = self._measure()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphprune.errors import ArgumentError, OutputError
 from graphprune.runtime.holding import count
 from graphprune.tuning import case
 from graphprune.tuning.parts import LEAST_JUDGED, LEAST_REPAIRED, Counts, counts
@@ -51,12 +52,43 @@ def test_slow_models_have_fewer_samples_and_keep_them(search: Make, monkeypatch:
     assert set(some[1]) < set(every[1])
     assert set(some[2]) < set(every[2])
     assert json.loads(Path("small.tune/samples.json").read_text()) == {"repair": 32, "judge": 64}
-    slow.study.log.start()
     monkeypatch.setattr(case.Case, "seconds", 1e-6)
     again = search(None, resume=True)
     again.study.prepare()
     assert again.study.trials() == ()
     assert numbers(again) == some
+
+
+@pytest.mark.usefixtures("many")
+def test_a_study_by_time_goes_on_by_steps_and_the_other_way_round(
+    search: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(case.Case, "seconds", 1.0)
+    for first, second, repaired in ((None, 3, LEAST_REPAIRED), (3, None, 256)):
+        search(first, force=True).study.prepare()
+        again = search(second, resume=True)
+        again.study.prepare()
+        assert again.study.trials() == ()
+        assert numbers(again)[0][0] == repaired
+
+
+def test_what_a_killed_search_left_is_no_other_ones(search: Make) -> None:
+    """It is stopped before any candidate was told: its samples may be of other data."""
+    search(1).study.prepare()
+    with pytest.raises(OutputError, match="there is a study"):
+        search(1).study.prepare()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"repair": 32}', "\udcff"])
+def test_a_damaged_file_of_counts_is_told(search: Make, content: str) -> None:
+    search(None).study.prepare()
+    path = Path("small.tune/samples.json")
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ArgumentError, match=r"samples\.json.*(is damaged|has no 'judge')"):
+        search(None, resume=True).study.prepare()
+    path.unlink()
+    with pytest.raises(ArgumentError, match=r"cannot read .*samples\.json"):
+        search(None, resume=True).study.prepare()
 
 
 @pytest.mark.usefixtures("many")

@@ -15,12 +15,14 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+import graphprune.prune.scoring as scoring
 from graphprune.cli.main import main
 from graphprune.errors import ArgumentError, DataError, OutputError
 from graphprune.ir.load import load
 from graphprune.pipeline.settings import Tuning
 from graphprune.tuning import here, sampler
 from graphprune.tuning.case import Case, Job
+from graphprune.tuning.deadline import left_at
 from graphprune.tuning.goal import Figures
 from graphprune.tuning.processes import Died, Processes
 from graphprune.tuning.search import Search
@@ -214,6 +216,16 @@ def test_bounds_are_met_at_the_least_loss(search: Make) -> None:
 
 
 @pytest.mark.full
+def test_a_lock_that_a_kill_left_is_not_waited_for(search: Make) -> None:
+    pytest.importorskip("optuna")
+    search(3).finish()
+    lock = Path("small.tune/optuna.log.lock")
+    lock.symlink_to("small.tune/optuna.log")
+    with left_at(time.monotonic() + 60):
+        assert search(5, resume=True).finish().tried == 6
+    assert not lock.is_symlink()
+
+
 def test_optuna_reads_the_study(search: Make) -> None:
     optuna = pytest.importorskip("optuna")
     from optuna.storages import JournalStorage
@@ -240,6 +252,27 @@ def test_the_command_fails_where_the_target_is_missed(folder: Path) -> None:
         "tune model.onnx --calibration samples.npz -o small.onnx --steps 1 --time 2s --target macs=0.001 -q"
     )
     assert main(words.split()) == 1
+
+
+def test_candidates_of_one_criterion_share_their_scores(
+    search: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is left of the model: all Units are scored once for quick ones and once for those in full."""
+    seen: list[str] = []
+    find = scoring.score
+
+    def counting(*given: object, **more: object) -> object:
+        seen.append("score")
+        return find(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scoring, "score", counting)
+    made = search(1)
+    made.study.prepare()
+    for number, left in enumerate((0.8, 0.5, 0.3), 1):
+        made.study.maker.made(number, f"obspa(macs={left}, io=fixed)", FULL)
+    assert len(seen) == 1
+    made.study.maker.made(4, "obspa(macs=0.5, io=fixed)", QUICK)
+    assert len(seen) == 2
 
 
 def test_a_budget_of_latency_foresees_what_the_search_predicts(

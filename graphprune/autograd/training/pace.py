@@ -16,9 +16,9 @@ NEAR = 1.3
 """Times the least loss of all trials that the chosen rate may have."""
 SHARE = 0.15
 """Share of the time that is left which finding the rate may take."""
-BATCH, LARGEST = 8, 32
 SETTLED = 8
 """Turns in which steps and looks settle."""
+BATCH, LARGEST = 8, 32
 CHEAP = 1.4
 """A batch twice as large is taken where its step takes no more than this many times as long."""
 
