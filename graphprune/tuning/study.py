@@ -34,6 +34,8 @@ PROFILING, PROFILING_LEAST, PROFILING_MOST = 0.1, 2.0, 60.0
 BRIEF = 0.02
 """Share of the time that timing the model as a whole may take."""
 NAMELESS = "model.onnx"
+COUNTS = "samples.json"
+"""How many samples there are of each part."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,11 @@ class Study:
         try:
             if there and not settings.resume:
                 shutil.rmtree(folder)
+            if not there and (folder / COUNTS).is_file():  # of a search that ended before it told anything
+                shutil.rmtree(folder / "samples", ignore_errors=True)
             for name in ("recipes", "samples"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
             parts = self._kept(there and settings.resume)
-            if not settings.resume:
-                self.log.start()  # from here on there is a study, and what it left is not taken for another's
             write(parts.repair, self.place.samples("repair"))
             write(parts.few, self.place.samples("few"))
             write(parts.selection.sets, self.place.samples("selection"))
@@ -112,7 +114,7 @@ class Study:
 
     def _kept(self, goes_on: bool) -> Parts:
         """As many samples as there is time for, all by steps; where a study goes on, those it began with."""
-        case, settings, file = self.case, self.case.settings, self.place.folder / "samples.json"
+        case, settings, file = self.case, self.case.settings, self.place.folder / COUNTS
         if goes_on:
             told = document.load(file)
             most = Counts(told.one("repair", int), told.one("judge", int))
@@ -125,14 +127,12 @@ class Study:
         return case.parts
 
     def trials(self) -> tuple[Trial, ...]:
-        """What was told before, if this goes on with it.
+        """What was told before, if this goes on with it; else a new file.
 
         Raises:
             GraphpruneError: it is of something else, damaged, or cannot be written.
         """
-        if not self.case.settings.resume:
-            return ()
-        found = self.log.read()
+        found = self.log.read() if self.case.settings.resume else ()
         if not found:
             self.log.start()
         return found

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphprune.errors import ArgumentError, OutputError
+from graphprune.errors import ArgumentError
 from graphprune.runtime.holding import count
 from graphprune.tuning import case
 from graphprune.tuning.parts import LEAST_JUDGED, LEAST_REPAIRED, Counts, counts
@@ -45,6 +45,7 @@ def test_slow_models_have_fewer_samples_and_keep_them(search: Make, monkeypatch:
     monkeypatch.setattr(case.Case, "seconds", 1.0)
     slow = search(None, force=True)
     slow.study.prepare()
+    slow.study.log.start()
     every, some = numbers(whole), numbers(slow)
     assert every[0] == (256, 64)
     assert some[0] == (LEAST_REPAIRED, 16)
@@ -65,23 +66,31 @@ def test_a_study_by_time_goes_on_by_steps_and_the_other_way_round(
 ) -> None:
     monkeypatch.setattr(case.Case, "seconds", 1.0)
     for first, second, repaired in ((None, 3, LEAST_REPAIRED), (3, None, 256)):
-        search(first, force=True).study.prepare()
+        begun = search(first, force=True).study
+        begun.prepare()
+        begun.log.start()
         again = search(second, resume=True)
         again.study.prepare()
         assert again.study.trials() == ()
         assert numbers(again)[0][0] == repaired
 
 
-def test_what_a_killed_search_left_is_no_other_ones(search: Make) -> None:
-    """It is stopped before any candidate was told: its samples may be of other data."""
+def test_what_a_search_left_that_told_nothing_is_not_taken_for_the_samples_of_the_next(
+    search: Make, folder: Path
+) -> None:
     search(1).study.prepare()
-    with pytest.raises(OutputError, match="there is a study"):
-        search(1).study.prepare()
+    np.savez(folder / "samples.npz", x=np.ones((64, 6), np.float32))
+    made = search(1)
+    made.study.prepare()
+    with np.load(made.study.place.samples("repair") / "0000.npz") as kept:
+        assert (kept["x"] == 1).all()
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"repair": 32}', "\udcff"])
 def test_a_damaged_file_of_counts_is_told(search: Make, content: str) -> None:
-    search(None).study.prepare()
+    begun = search(None).study
+    begun.prepare()
+    begun.log.start()
     path = Path("small.tune/samples.json")
     path.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(ArgumentError, match=r"samples\.json.*(is damaged|has no 'judge')"):
