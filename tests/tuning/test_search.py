@@ -226,6 +226,7 @@ def test_a_lock_that_a_kill_left_is_not_waited_for(search: Make) -> None:
     assert not lock.is_symlink()
 
 
+@pytest.mark.full
 def test_optuna_reads_the_study(search: Make) -> None:
     optuna = pytest.importorskip("optuna")
     from optuna.storages import JournalStorage
